@@ -1,0 +1,53 @@
+# Everything below works in .venv, which the first target that needs it creates. Nothing is installed globally.
+# Another interpreter: make setup PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --constraint constraints.txt
+
+# What `make bench` measures on: a folder with train.txt and val.txt, and optionally a checkout of nanoGPT.
+TEXT ?= ../shared/data/tinyshakespeare
+NANOGPT ?=
+SEEDS ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do so when needed)
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  { echo "setup: creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "setup: installing torch"
+	@$(PIP) torch
+	@echo "setup: installing ssl_nlp and what it depends on"
+	@$(PIP) --editable '.[dev,benchmarks,notebooks]'
+	@touch $@
+	@echo "setup: done"
+
+demo: $(INSTALLED)  ## pretrain a small MaskedLM and a small CausalLM and show what they learned
+	@$(BIN)/python -m ssl_nlp.demo
+
+test: $(INSTALLED)  ## run the tests; ARGS="-k name" goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)  ## check style, types and which package imports which
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED)  ## train on TEXT beside nanoGPT: make bench TEXT=folder NANOGPT=checkout
+	@$(BIN)/python benchmarks/shakespeare_char.py --text '$(TEXT)' --seeds $(SEEDS) $(if $(NANOGPT),--nanogpt '$(NANOGPT)')
+
+clean:  ## remove build leftovers and the caches of the tools; .venv and runs/ stay
+	@rm -rf build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .import_linter_cache
+	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
