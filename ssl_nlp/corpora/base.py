@@ -1,0 +1,52 @@
+"""What a corpus is: documents in named splits that do not leak."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and, where the corpus knows one, its label (used by evaluation only, never by a method)."""
+
+    text: str
+    label: str | None = None
+
+
+class Corpus(ABC):
+    """Documents in the splits `train`, `valid` and `test`."""
+
+    @abstractmethod
+    def documents(self, split: Split) -> Iterator[Document]:
+        """The documents of one split, lazily, in an order that never changes; no text occurs twice over all splits.
+
+        Raises:
+            UserError: no file, an empty file, undecodable bytes, a missing field, an empty split.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A key that changes whenever the documents may have changed. Cheap: no document is read."""
+
+
+def text_digest(text: str) -> bytes:
+    """Sixteen bytes that stand for a text in de-duplication and in the choice of a split."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def split_of(digest: bytes, valid: float, test: float) -> Split:
+    """The split of a text, decided by its digest alone, so that equal texts always meet in the same split.
+
+    Args:
+        digest: what `text_digest` gave.
+        valid, test: shares of the texts, between 0 and 1.
+    """
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    if place < test:
+        return "test"
+    return "valid" if place < test + valid else "train"

@@ -1,0 +1,100 @@
+"""A corpus of the user's own files."""
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ssl_nlp.cache import fingerprint
+from ssl_nlp.corpora.base import Document, Split
+from ssl_nlp.corpora.readers import Format, Unit, read_file
+from ssl_nlp.corpora.splits import SplitCorpus
+from ssl_nlp.errors import UserError
+
+
+class TextFiles(SplitCorpus):
+    """Plain text, `.jsonl`, `.csv`, `.tsv` and `.parquet` files, each also with `.gz`.
+
+    Text is UTF-8. CSV and TSV have a header unless fields are given by number; quotes mean something in CSV only. Blank
+    texts are left out, and no text occurs twice over all splits: it stays in test, else in valid, else in train.
+
+    Args:
+        train: path or glob (`**` for any depth), or several. Relative ones start at the working directory. The files of
+            a glob are read in the order of their names.
+        valid: share of the texts of `train` (chosen by a hash of the text), or path or glob of files.
+        test: the same, or null for a corpus without test split, whose `documents("test")` is an error.
+        unit: what is a document in plain text: a file, a line, or a paragraph (between blank lines). In all other
+            formats it is a record.
+        text: name of the field that holds the text, or its number from 0 in csv and tsv files without header.
+        label: name or number of the field that holds a label, if there is one.
+        format: `text`, `jsonl`, `csv`, `tsv` or `parquet`, whatever the files' ending; null goes by the ending.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str],
+        valid: float | str | list[str] = 0.05,
+        test: float | str | list[str] | None = 0.05,
+        unit: Unit = "file",
+        text: int | str = "text",
+        label: int | str | None = None,
+        format: Format | None = None,
+    ) -> None:
+        super().__init__(_share(valid), _share(test))
+        self.patterns: dict[Split, str | list[str]] = {"train": train}
+        for split, given in (("valid", valid), ("test", test)):
+            if isinstance(given, str | list):
+                self.patterns[split] = given  # type: ignore[index]  # the two names are splits
+        self.unit, self.text, self.label, self.format = unit, text, label, format
+
+    def __str__(self) -> str:
+        return f"TextFiles({self.patterns['train']})"
+
+    def has(self, split: Split) -> bool:
+        return split in self.patterns or split in self.shares
+
+    def files(self, split: Split) -> list[Path]:
+        """The files that were given for `split`, each once.
+
+        Raises:
+            UserError: a path or glob matches no file.
+        """
+        return find_files(self.patterns[split])
+
+    def read(self, split: Split) -> Iterator[Document]:
+        for path in self.files(split):
+            yield from read_file(path, self.format, self.unit, self.text, self.label)
+
+    def fingerprint(self) -> str:
+        stamps = {split: file_stamps(self.files(split)) for split in self.patterns}
+        settings = [self.shares, self.unit, self.text, self.label, self.format]
+        return fingerprint("TextFiles", settings, stamps)
+
+
+def find_files(patterns: str | list[str]) -> list[Path]:
+    """The files that paths and globs name, in the order of the list, sorted within a glob, each once.
+
+    Raises:
+        UserError: a path or glob matches no file.
+    """
+    found: dict[Path, None] = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        path = Path(pattern).expanduser()
+        matches = [path] if path.is_file() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+        files = sorted(match for match in matches if match.is_file())
+        if not files:
+            mend = f"name its files, as in {path / '*.txt'}" if path.is_dir() else "check the path"
+            raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()}): {mend}")
+        found.update(dict.fromkeys(files))
+    if not found:
+        raise UserError("no file is named for a split: give at least one path")
+    return list(found)
+
+
+def file_stamps(files: Iterable[Path]) -> list[Any]:
+    """What tells a changed file: absolute path, size in bytes and time of change in nanoseconds."""
+    return [[str(file.resolve()), (status := file.stat()).st_size, status.st_mtime_ns] for file in files]
+
+
+def _share(given: float | str | list[str] | None) -> float | None:
+    return float(given) if isinstance(given, int | float) else None

@@ -1,0 +1,291 @@
+import csv
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from ssl_nlp.corpora import SPLITS, Document, TextFiles
+from ssl_nlp.corpora.readers import read_file
+from ssl_nlp.errors import UserError
+
+RECORDS = [
+    ("One, two.", "a"),
+    ('She said "no".', "b"),
+    ("Grüße – 你好", "a"),
+    ("tail", "b"),
+]
+TEXTS = [text for text, _ in RECORDS]
+
+
+def as_jsonl(path: Path) -> None:
+    path.write_text("".join(json.dumps({"label": y, "text": x}) + "\n" for x, y in RECORDS), encoding="utf-8")
+
+
+def as_csv(path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("label", "text"), *[(y, x) for x, y in RECORDS]])
+
+
+def as_tsv(path: Path) -> None:
+    path.write_text("".join(f"{y}\t{x}\n" for x, y in [("text", "label"), *RECORDS]), encoding="utf-8")
+
+
+def as_parquet(path: Path) -> None:
+    parquet.write_table(pyarrow.table({"label": [y for _, y in RECORDS], "text": TEXTS, "n": [1, 2, 3, 4]}), path)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "jsonl": as_jsonl,
+    "csv": as_csv,
+    "tsv": as_tsv,
+    "parquet": as_parquet,
+}
+
+
+def compress(path: Path) -> Path:
+    compressed = path.with_name(path.name + ".gz")
+    compressed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return compressed
+
+
+def read(path: Path, **settings: Any) -> list[Document]:
+    defaults: dict[str, Any] = {"format": None, "unit": "file", "text": "text", "label": None}
+    return list(read_file(path, **{**defaults, **settings}))
+
+
+def fails(path: Path, **settings: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        read(path, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("format", WRITERS)
+def test_records(tmp_path: Path, format: str, compressed: bool) -> None:
+    path = tmp_path / f"data.{format}"
+    WRITERS[format](path)
+    if compressed:
+        path = compress(path)
+    assert read(path, label="label") == [Document(*record) for record in RECORDS]
+    assert read(path) == [Document(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("ending", [".txt", ".text", ".md"])
+def test_units_of_plain_text(tmp_path: Path, ending: str, compressed: bool) -> None:
+    text = "\n\nOne\ntwo\n \n\nthree  \n\nfour"
+    path = tmp_path / f"data{ending}"
+    path.write_text(text)
+    if compressed:
+        path = compress(path)
+    assert [d.text for d in read(path, unit="file")] == [text]
+    assert [d.text for d in read(path, unit="line")] == ["One", "two", "three  ", "four"]
+    assert [d.text for d in read(path, unit="paragraph")] == ["One\ntwo", "three  ", "four"]
+
+
+def test_line_ends_and_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\ntwo\r\n\r\nthree".encode())
+    assert read(path) == [Document("one\ntwo\n\nthree")]
+    assert [d.text for d in read(path, unit="paragraph")] == ["one\ntwo", "three"]
+
+
+def test_csv_with_long_and_many_lined_fields(tmp_path: Path) -> None:
+    texts = ["x" * 200_000, "one\ntwo, three", 'a "quoted" word']
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["text"], *[[text] for text in texts]])
+    assert [d.text for d in read(path)] == texts
+
+
+def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tlabel\n"open\t1\nit\'s "\t0\n')
+    assert read(path, label="label") == [Document('"open', "1"), Document("it's \"", "0")]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_files_without_header(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    path.write_text("0,one\n1,two\n".replace(",", "," if ending == "csv" else "\t"))
+    assert read(path, text=1, label=0) == [Document("one", "0"), Document("two", "1")]
+    assert "no field `2`" in fails(path, text=2)
+
+
+def test_values_that_are_missing_or_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one", "label": 3}\n\n{"text": null, "label": null}\n')
+    assert read(path, label="label") == [Document("one", "3"), Document("", None)]
+    path.write_text('{"text": "one"}\n{"text": ["two"]}\n')
+    assert "line 2: field `text` holds list" in fails(path)
+
+
+def test_format_overrides_the_ending(tmp_path: Path) -> None:
+    path = tmp_path / "train.en"
+    path.write_text("one\ntwo\n")
+    assert "set `format`" in fails(path)
+    assert [d.text for d in read(path, format="text", unit="line")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+@pytest.mark.parametrize("unit", ["file", "line", "paragraph"])
+def test_empty_text_file(tmp_path: Path, content: str, unit: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(content)
+    assert "is empty" in fails(path, unit=unit)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt.gz"])
+def test_empty_file_of_records(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
+    assert "is empty" in fails(path)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.tsv"])
+def test_bytes_that_are_not_utf8(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    start = "text\nGrüße\n".encode()
+    path.write_bytes(start + b"ab\xe9cd\n")
+    settings = {"unit": "line"} if name == "a.txt" else {}
+    if name == "a.jsonl":
+        start = b'{"text": "x"}\n'
+        path.write_bytes(start + b"ab\xe9cd\n")
+    message = fails(path, **settings)
+    assert "not UTF-8" in message
+    assert f"0xe9 at offset {len(start) + 2};" in message
+
+
+@pytest.mark.parametrize("field", ["text", "label"])
+@pytest.mark.parametrize("format", WRITERS)
+def test_missing_field_names_those_that_exist(tmp_path: Path, format: str, field: str) -> None:
+    path = tmp_path / f"data.{format}"
+    WRITERS[format](path)
+    message = fails(path, **{field: "body"})
+    assert "no field `body`" in message
+    assert "label, text" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.jsonl", '{"text": "a"}\n{"text": "b\n', "line 2 is not JSON"),
+        ("a.jsonl", '{"text": "a"}\n"b"\n', "line 2 is no JSON object"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', "line 2: half of a surrogate pair"),
+        ("a.csv", 'text,label\na,1\n"b,2\n', "line 3 is not CSV"),
+        ("a.csv", "label,text\n1,a\n2\n", "line 3 has 1 fields instead of 2"),
+        ("a.tsv", "label\ttext\n1\ta\n2\n", "line 3 has 1 fields instead of 2"),
+        ("a.parquet", "PAR1 and no more", "no complete parquet"),
+        ("a.parquet", "", "no complete parquet"),
+        ("a.txt.gz", "no gzip", "no complete gzip"),
+        ("a.jsonl.gz", "no gzip", "no complete gzip"),
+    ],
+)
+def test_broken_files(tmp_path: Path, name: str, content: str, complaint: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    assert complaint in fails(path)
+
+
+def test_half_a_gzip_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    whole = gzip.compress(os.urandom(10_000).hex().encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "no complete gzip" in fails(path)
+
+
+def test_half_a_parquet_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    as_parquet(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "no complete parquet" in fails(path)
+
+
+def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one\n" * 100_000 + b"\xff\n")  # the error lies far behind what is asked for
+    documents = read_file(path, None, "line", "text", None)
+    assert next(documents) == Document("one")
+
+
+def text_of(corpus: TextFiles) -> dict[str, list[str]]:
+    return {split: [document.text for document in corpus.documents(split)] for split in SPLITS}
+
+
+def test_globs_lists_and_own_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name, text in [("b.txt", "b"), ("a.txt", "a"), ("deep/er/c.txt", "c"), ("v.jsonl", '{"text": "v"}')]:
+        (tmp_path / name).write_text(text)
+    (tmp_path / "t.md").write_text("t")
+    corpus = TextFiles(train=["*.txt", "deep/**/*.txt", "a.txt"], valid="v.jsonl", test=["t.md"])
+    assert text_of(corpus) == {"train": ["a", "b", "c"], "valid": ["v"], "test": ["t"]}
+
+
+def test_a_file_may_be_named_like_a_glob(tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("one")
+    (tmp_path / "v.txt").write_text("two")
+    corpus = TextFiles(str(tmp_path / "a[1].txt"), valid=str(tmp_path / "v.txt"), test=None)
+    assert [d.text for d in corpus.documents("train")] == ["one"]
+
+
+def test_users_splits_do_not_leak(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a\nb\nc\nd\na\n")
+    (tmp_path / "valid.txt").write_text("b\ne\n")
+    (tmp_path / "test.txt").write_text("e\nc\nf\n")
+    train, valid, test = (str(tmp_path / f"{split}.txt") for split in SPLITS)
+    assert text_of(TextFiles(train, valid, test, unit="line")) == {
+        "train": ["a", "d"],
+        "valid": ["b"],
+        "test": ["e", "c", "f"],
+    }
+
+
+def test_no_file_matches(tmp_path: Path) -> None:
+    corpus = TextFiles(str(tmp_path / "*.txt"))  # building one reads nothing
+    for ask in (corpus.fingerprint, lambda: next(corpus.documents("train"))):
+        with pytest.raises(UserError, match=r"no file matches .*\*\.txt"):
+            ask()
+    with pytest.raises(UserError, match=r"name its files, as in"):
+        TextFiles(str(tmp_path)).fingerprint()
+
+
+def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    before = TextFiles(str(path)).fingerprint()
+    assert TextFiles(str(path)).fingerprint() == before
+    changed = [TextFiles(str(path), unit="line"), TextFiles(str(path), valid=0.1), TextFiles(str(path), test=None)]
+    fingerprints = {before, *(corpus.fingerprint() for corpus in changed)}
+    path.write_text("two two")
+    fingerprints.add(TextFiles(str(path)).fingerprint())
+    (tmp_path / "b.txt").write_text("three")
+    fingerprints.add(TextFiles(str(tmp_path / "*.txt")).fingerprint())
+    assert len(fingerprints) == 6
+
+
+def test_real_files(shared_data: Path) -> None:
+    shakespeare = shared_data / "tinyshakespeare"
+    corpus = TextFiles(str(shakespeare / "train.txt"), valid=str(shakespeare / "val.txt"), test=None)
+    assert [len(d.text) for s in SPLITS[:2] for d in corpus.documents(s)] == [1_003_854, 111_540]
+
+    sst2 = shared_data / "sst2"
+    corpus = TextFiles(str(sst2 / "train.tsv"), valid=str(sst2 / "dev.tsv"), text="sentence", label="label")
+    rows = [line.split("\t") for line in (sst2 / "train.tsv").read_text().splitlines()[1:]]
+    splits = {split: list(corpus.documents(split)) for split in SPLITS}
+    valid = {document.text for document in splits["valid"]}
+    assert len(splits["train"]) + len(splits["test"]) == len({text for text, _ in rows if text not in valid})
+    assert {document.label for document in splits["train"]} == {"0", "1"}
+
+    stsb = TextFiles(str(shared_data / "stsb" / "train.tsv"), text=5, label=4)
+    assert next(stsb.documents("train")) == Document("A plane is taking off.", "5.000")

@@ -1,0 +1,28 @@
+"""A corpus that needs no file."""
+
+import random
+from collections.abc import Iterator
+
+from ssl_nlp.cache import fingerprint
+from ssl_nlp.corpora.base import Corpus, Document, Split
+
+WORDS = ["the", "a", "dog", "cat", "bird", "sees", "hears", "likes", "small", "big", "red", "house", "tree", ".", ","]
+
+
+class ListCorpus(Corpus):
+    """Documents from lists."""
+
+    def __init__(self, train: list[str], valid: list[str] | None = None, test: list[str] | None = None) -> None:
+        self.texts: dict[str, list[str]] = {"train": train, "valid": valid or train[:8], "test": test or train[:8]}
+
+    def documents(self, split: Split) -> Iterator[Document]:
+        return (Document(text) for text in self.texts[split])
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.texts)
+
+
+def random_texts(number: int, seed: int = 0, longest: int = 40) -> list[str]:
+    """Texts of 3 to `longest` random words."""
+    generator = random.Random(seed)
+    return [" ".join(generator.choices(WORDS, k=generator.randint(3, longest))) for _ in range(number)]
