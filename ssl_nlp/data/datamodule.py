@@ -1,0 +1,209 @@
+"""The LightningDataModule that every method trains on."""
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ssl_nlp.corpora import Corpus, HubDataset
+from ssl_nlp.corpora.base import Split
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.sampler import BatchSampler
+from ssl_nlp.data.store import TextStatistics, TokenStore, Unit, open_store
+from ssl_nlp.data.stream import StreamBatches
+from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
+from ssl_nlp.data.units import Blocks, Sentences
+from ssl_nlp.errors import UserError
+
+
+class TextDataModule(LightningDataModule):
+    """Batches of tokens from a corpus.
+
+    Everything slow happens once and is cached: extracting the corpus, training the tokenizer, tokenizing.
+
+    Args:
+        corpus: where the text comes from.
+        tokenizer: which tokenizer to train or take. A pretrained encoder brings its own, and this is then left alone.
+        unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
+            sentence each and batches of similar length.
+        length: tokens of a row; a sentence is truncated to it.
+        batch_size: rows of a batch on one device.
+        workers: processes that prepare batches beside the training; 0 prepares them in the training process, which is
+            fast enough on CPUs.
+        seed: order of the batches; None takes the run's seed.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: TokenizerSettings | None = None,
+        unit: Unit = "block",
+        length: int = 256,
+        batch_size: int = 32,
+        workers: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if length < 2 or batch_size < 1 or workers < 0:
+            raise UserError(
+                f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least 2, 1 and 0"
+            )
+        self.corpus = corpus
+        self.settings = tokenizer or TokenizerSettings()
+        self.unit: Unit = unit
+        self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
+        self._tokenizer: Tokenizer | None = None
+        self._stores: dict[str, TokenStore] = {}
+        self._cursors: list[dict[int, dict[str, Any]]] = []
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, trained or loaded on first use."""
+        if self._tokenizer is None:
+            settings = self.settings
+            method = self.trainer.lightning_module if self.trainer is not None else None
+            if name := getattr(method, "tokenizer_name", None):
+                if settings.name not in (None, name):
+                    raise UserError(
+                        f"data.tokenizer.name is {settings.name!r} but the encoder brings {name!r}: leave the former out"
+                    )
+                settings = TokenizerSettings(name=name)
+            self._tokenizer = get_tokenizer(settings, self.corpus)
+        return self._tokenizer
+
+    def store(self, split: Split) -> TokenStore:
+        """The tokens of a split, from the cache or tokenized now."""
+        if split not in self._stores:
+            self._stores[split] = open_store(self.corpus, split, self.tokenizer, self.unit)
+        return self._stores[split]
+
+    def statistics(self, split: Split) -> TextStatistics:
+        """Documents, tokens and bytes of a split."""
+        return self.store(split).statistics
+
+    def token_counts(self) -> npt.NDArray[np.int64]:
+        """(V,) how often each token occurs in the train split; of a stream, in the valid split."""
+        return self.store("valid" if self._streams() else "train").token_counts(self.tokenizer.vocab_size)
+
+    def prepare_data(self) -> None:
+        """Build every cache that the run will need, before other processes of this machine look for it."""
+        for split in _SPLITS_OF_STAGE[self._stage()]:
+            if split != "train" or not self._streams():
+                self.store(split)
+
+    def train_dataloader(self) -> DataLoader[TokenBatch]:
+        """Batches of the train split, beginning where a resumed run left off."""
+        if self._streams():
+            return self._stream_loader()
+        return self._loader("train", batches_done=self._batches_done())
+
+    def val_dataloader(self) -> DataLoader[TokenBatch]:
+        """Batches of the valid split, the same ones in the same order every time."""
+        return self._loader("valid")
+
+    def test_dataloader(self) -> DataLoader[TokenBatch]:
+        """Batches of the test split, the same ones in the same order every time."""
+        return self._loader("test")
+
+    predict_dataloader = test_dataloader
+
+    def _loader(self, split: Split, batches_done: int = 0) -> DataLoader[TokenBatch]:
+        rows = {"block": Blocks, "sentence": Sentences}[self.unit](self.store(split), self.tokenizer, self.length)
+        training = split == "train"
+        sampler = BatchSampler(
+            len(rows),
+            rows.lengths,
+            self.batch_size,
+            *self._rank_and_ranks(),
+            seed=self._seed() if training else 0,
+            shuffle=training,
+        )
+        sampler.epoch, sampler.position = divmod(batches_done, len(sampler))
+        return DataLoader(
+            rows,  # type: ignore[arg-type]  # indexed by a list of rows: one call makes a batch
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self._pins(),
+        )
+
+    def _stream_loader(self) -> DataLoader[TokenBatch]:
+        assert isinstance(self.corpus, HubDataset)
+        rank, ranks = self._rank_and_ranks()
+        batches = StreamBatches(
+            self.corpus,
+            self.tokenizer,
+            self.unit,
+            self.length,
+            self.batch_size,
+            rank,
+            ranks,
+            self._seed(),
+            dict(self._cursors[rank]) if self._cursors else {},
+            turn=self._batches_done() % max(self.workers, 1),
+        )
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, pin_memory=self._pins())
+
+    def _streams(self) -> bool:
+        return isinstance(self.corpus, HubDataset) and self.corpus.streaming
+
+    def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
+        """Note where the stream stands after a batch that is about to be used; what was only prepared does not count."""
+        if isinstance(batch, TokenBatch) and batch.cursor is not None:
+            rank, ranks = self._rank_and_ranks()
+            self._cursors = self._cursors or [{} for _ in range(ranks)]
+            self._cursors[rank][batch.cursor["worker"]] = batch.cursor
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the streams of all ranks stand. Corpora on disk need nothing but Lightning's count of batches."""
+        if not self._cursors:
+            return {}
+        rank, ranks = self._rank_and_ranks()
+        cursors: list[Any] = [None] * ranks
+        if ranks == 1:
+            cursors = [self._cursors[0]]
+        else:
+            torch.distributed.all_gather_object(cursors, self._cursors[rank])
+        return {"cursors": cursors, "workers": self.workers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken, with as many ranks and workers."""
+        if not state_dict:
+            return
+        if len(state_dict["cursors"]) != self._rank_and_ranks()[1] or state_dict["workers"] != self.workers:
+            raise UserError(
+                f"this stream was begun with {len(state_dict['cursors'])} processes of {state_dict['workers']} workers: "
+                "resume it with as many"
+            )
+        self._cursors = state_dict["cursors"]
+
+    def _rank_and_ranks(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _pins(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _batches_done(self) -> int:
+        """How many batches the training loop has consumed; Lightning keeps the count in its checkpoints."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+    def _seed(self) -> int:
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+
+    def _stage(self) -> str:
+        function = self.trainer.state.fn if self.trainer is not None else None
+        return "fit" if function is None else function.value
+
+
+_SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "valid"),
+    "validate": ("valid",),
+    "test": ("test",),
+    "predict": ("test",),
+}

@@ -1,0 +1,87 @@
+"""Which rows make which batch: shuffled, split over ranks, and resumable by two numbers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DistributedSampler
+
+from ssl_nlp.errors import UserError
+
+WINDOW = (
+    100  # batches whose rows are sorted by length together: wide enough for little padding, narrow enough to shuffle
+)
+
+
+class BatchSampler(DistributedSampler[Any]):
+    """Lists of row numbers, one list a batch, for one rank.
+
+    The batches of an epoch are a function of (seed, epoch) alone. Each global batch of `batch_size * ranks` rows is dealt
+    out to the ranks in turn, so that two ranks with batch size B see together what one rank sees with 2B. Every row
+    occurs exactly once an epoch over all ranks; the last global batch may be smaller or, where a rank would get nothing,
+    its rows join the one before.
+
+    It is a `DistributedSampler` only so that Lightning leaves the sharding to it.
+
+    Args:
+        rows: number of rows of the data set.
+        lengths: (rows,) tokens of each row; batches are then made of rows of similar length. None: any rows.
+        batch_size: rows of a batch on one rank.
+        shuffle: a new order every epoch; otherwise the order of epoch 0 for ever.
+        epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        lengths: npt.NDArray[np.int64] | None,
+        batch_size: int,
+        rank: int,
+        ranks: int,
+        seed: int,
+        shuffle: bool,
+        epoch: int = 0,
+        position: int = 0,
+    ) -> None:
+        if rows < ranks:
+            raise UserError(
+                f"{rows} rows of text cannot be shared by {ranks} processes: use fewer devices or more text"
+            )
+        self.rows, self.lengths, self.global_batch = rows, lengths, batch_size * ranks
+        self.rank, self.ranks = rank, ranks  # type: ignore[assignment]  # Lightning reads neither
+        self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, epoch, position
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.rows, self.global_batch)
+        return max(1, full + (rest >= self.ranks))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin another epoch. Lightning calls it before each."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches()[self.position :]:
+            yield batch[self.rank :: self.ranks].tolist()
+
+    def _batches(self) -> list[npt.NDArray[np.int64]]:
+        random = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
+        order = random.permutation(self.rows)
+        if self.lengths is not None:
+            window = WINDOW * self.global_batch
+            parts = [order[start : start + window] for start in range(0, self.rows, window)]
+            order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
+        edges = [min((i + 1) * self.global_batch, self.rows) for i in range(len(self))]
+        edges[-1] = self.rows
+        batches = np.split(order, edges[:-1])
+        if self.lengths is not None:  # short and long batches in turn; an epoch still ends with the odd one
+            last = batches.pop()
+            batches = [batches[i] for i in random.permutation(len(batches))] + [last]
+        return batches
+
+
+def padding_share(lengths: npt.NDArray[np.int64], batches: list[list[int]]) -> float:
+    """The share of positions that are padding when each batch is padded to its longest row."""
+    filled = sum(int(lengths[batch].sum()) for batch in batches)
+    return 1 - filled / sum(len(batch) * int(lengths[batch].max()) for batch in batches)

@@ -1,0 +1,145 @@
+"""Tokenized text on disk: one long stream of tokens, memory-mapped, that knows where its documents begin."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.corpora.base import Corpus, Split
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.errors import UserError
+
+Unit = Literal["block", "sentence"]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TextStatistics:
+    """What a split holds: its documents (or sentences), their content tokens without special ones, their UTF-8 bytes."""
+
+    documents: int
+    tokens: int
+    bytes: int
+
+
+class TokenStore:
+    """The tokens of one split, read through the operating system's page cache; opening it reads nothing.
+
+    Attributes:
+        starts: (documents + 1,) int64. Where each document begins in the stream; the last entry is the stream's length.
+        statistics: sizes of the split, for bits per byte.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        from datasets import load_from_disk
+
+        table = load_from_disk(str(directory / "tokens")).data
+        self._ids = [chunk.values.to_numpy() for chunk in _chunks(table["input_ids"])]
+        self._starts_word = [chunk.values.to_numpy() for chunk in _chunks(table["starts_word"])]
+        offsets = [chunk.offsets.to_numpy() for chunk in _chunks(table["input_ids"])]
+        # A chunk may be a slice of a larger array: its offsets then do not begin at 0, and its values are the whole.
+        self._shift = np.array([offset[0] for offset in offsets], dtype=np.int64)
+        lengths = np.concatenate([np.diff(offset) for offset in offsets])
+        self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._chunk_starts = np.concatenate([[0], np.cumsum([offset[-1] - offset[0] for offset in offsets])])
+        self.statistics = TextStatistics(**json.loads((directory / "statistics.json").read_text()))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def read(self, start: int, stop: int) -> tuple[Array, Array]:
+        """Tokens [start, stop) of the stream and whether each begins a word: two arrays of stop - start."""
+        first = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
+        ids, words = [], []
+        while start < stop:
+            end = min(stop, int(self._chunk_starts[first + 1]))
+            base = int(self._shift[first] - self._chunk_starts[first])
+            ids.append(self._ids[first][start + base : end + base])
+            words.append(self._starts_word[first][start + base : end + base])
+            start, first = end, first + 1
+        if len(ids) == 1:
+            return ids[0], words[0]
+        return np.concatenate(ids or [np.empty(0, int)]), np.concatenate(words or [np.empty(0, np.uint8)])
+
+    def token_counts(self, vocab_size: int) -> Array:
+        """(vocab_size,) int64: how often each token occurs in the stream."""
+        counts = np.zeros(vocab_size, dtype=np.int64)
+        for i, ids in enumerate(self._ids):
+            length = int(self._chunk_starts[i + 1] - self._chunk_starts[i])
+            counts += np.bincount(ids[self._shift[i] : self._shift[i] + length], minlength=vocab_size)
+        return counts
+
+
+def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -> TokenStore:
+    """The tokens of a split, tokenized now (in parallel, with a progress bar) unless the cache has them.
+
+    The key covers the corpus, the tokenizer and the unit, so that a changed setting never meets a stale cache. Packing
+    and truncation happen when a batch is read: they need no key.
+    """
+    key = fingerprint("tokens", 1, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
+    return TokenStore(
+        build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, unit))
+    )
+
+
+def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -> None:
+    from datasets import Dataset, Features, List, Value
+
+    def texts() -> Any:
+        for document in corpus.documents(split):
+            yield {"text": document.text}
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        texts = batch["text"]
+        if unit == "sentence":
+            texts = [sentence for text in texts for sentence in split_sentences(text)]
+        encoded = tokenizer.encode(texts)
+        return {
+            "input_ids": [np.asarray(ids, dtype=width) for ids, _ in encoded],
+            "starts_word": [np.asarray(starts, dtype=np.uint8) for _, starts in encoded],
+            "bytes": [len(text.encode()) for text in texts],
+        }
+
+    width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+    scratch = directory / "scratch"
+    text = Dataset.from_generator(
+        texts, cache_dir=str(scratch), features=Features({"text": Value("string")}), fingerprint=fingerprint(split)
+    )
+    if not len(text):
+        raise UserError(f"the {split} split of {type(corpus).__name__} is empty: give it more documents")
+    processes = min(os.cpu_count() or 1, max(1, len(text) // 10_000))
+    tokens = text.map(
+        tokenize,
+        batched=True,
+        num_proc=processes if processes > 1 else None,
+        remove_columns=["text"],
+        features=Features(
+            {"input_ids": List(Value(width)), "starts_word": List(Value("uint8")), "bytes": Value("int64")}
+        ),
+        new_fingerprint=fingerprint("tokens", split),
+        desc=f"Tokenizing {split}",
+    )
+    total = sum(
+        int(chunk.offsets[-1].as_py() - chunk.offsets[0].as_py()) for chunk in _chunks(tokens.data["input_ids"])
+    )
+    frame = len(tokenizer.prefix) + len(tokenizer.suffix)
+    statistics = TextStatistics(
+        documents=len(tokens), tokens=total - frame * len(tokens), bytes=sum(tokens.data["bytes"].to_pylist())
+    )
+    if not statistics.tokens:
+        raise UserError(f"the {split} split of {type(corpus).__name__} has no text: give it more documents")
+    tokens.remove_columns("bytes").save_to_disk(str(directory / "tokens"))
+    (directory / "statistics.json").write_text(json.dumps(asdict(statistics)))
+    shutil.rmtree(scratch)
+
+
+def _chunks(column: Any) -> list[Any]:
+    """The non-empty Arrow arrays of a column."""
+    return [chunk for chunk in column.chunks if len(chunk)]

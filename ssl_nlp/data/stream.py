@@ -1,0 +1,135 @@
+"""Batches from a corpus larger than the disk: tokenized on the way, resumable to the token."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ssl_nlp.corpora import HubDataset
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.data.store import Unit
+from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.data.units import Blocks, pad_rows
+
+GROUP = 50  # batches of sentences that are sorted by length together
+
+
+class StreamBatches(IterableDataset[TokenBatch]):
+    """Endless batches of the train split: when the documents are used up they come again in another order.
+
+    Every batch carries a `cursor`, plain data that says where its stream stood after it. Feeding the cursors back resumes
+    each stream exactly there, at the cost of reading one window of documents again.
+
+    Args:
+        corpus: a corpus that streams.
+        rank, ranks: this process and how many there are; DataLoader workers divide its share further.
+        cursors: the last cursor of each worker's stream, by its number.
+        turn: which worker's stream is due first.
+    """
+
+    def __init__(
+        self,
+        corpus: HubDataset,
+        tokenizer: Tokenizer,
+        unit: Unit,
+        length: int,
+        batch_size: int,
+        rank: int,
+        ranks: int,
+        seed: int,
+        cursors: dict[int, dict[str, Any]],
+        turn: int,
+    ) -> None:
+        self.corpus, self.tokenizer, self.unit = corpus, tokenizer, unit
+        self.length, self.batch_size = length, batch_size
+        self.rank, self.ranks, self.seed = rank, ranks, seed
+        self.cursors, self.turn = cursors, turn
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        info = get_worker_info()
+        workers = 1 if info is None else info.num_workers
+        worker = (self.turn + (0 if info is None else info.id)) % workers  # DataLoader asks its first worker first
+        cursor = self.cursors.get(worker, {"epoch": 0, "documents": None, "left": [], "batches": 0})
+        batches = self._blocks if self.unit == "block" else self._sentences
+        for batch, after in batches(cursor, self.rank * workers + worker, self.ranks * workers):
+            yield batch.with_cursor(after | {"worker": worker})
+
+    def _documents(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[tuple[list[list[int]], Any, Any]]:
+        """Framed token rows of each document, with the epoch and the stream's state after it."""
+        epoch, state = cursor["epoch"], cursor["documents"]
+        while True:
+            stream = self.corpus.stream(rank=shard, ranks=shards, seed=self.seed, epoch=epoch)
+            if state is not None:
+                stream.load_state_dict(state)
+            for document in stream:
+                texts = [document.text] if self.unit == "block" else split_sentences(document.text)
+                yield [ids for ids, _ in self.tokenizer.encode(texts)], epoch, stream.state_dict()
+            epoch, state = epoch + 1, None
+
+    def _blocks(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """Packed rows; the tokens that did not fill a batch wait in the cursor."""
+        need = self.batch_size * self.length
+        buffer = TokenBuffer(cursor["left"], cursor.get("starts", []))
+        for rows, epoch, state in self._documents(cursor, shard, shards):
+            for ids in rows:
+                buffer.add(ids)
+            while len(buffer) > need:  # one more than needed: the last position predicts it
+                batch = Blocks(buffer, self.tokenizer, self.length)[range(self.batch_size)]
+                buffer.drop(need)
+                yield (
+                    batch,
+                    {"epoch": epoch, "documents": state, "left": list(buffer.ids), "starts": list(buffer.begin)},
+                )
+
+    def _sentences(
+        self, cursor: dict[str, Any], shard: int, shards: int
+    ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """Batches of similar length out of a group of sentences; a resumed stream reads its group again."""
+        group: list[list[int]] = cursor["left"]
+        start, done = dict(cursor), cursor["batches"]
+        for rows, epoch, state in self._documents(cursor, shard, shards):
+            group = group + [ids[: self.length + 1] for ids in rows]
+            if len(group) < GROUP * self.batch_size:
+                continue
+            size = GROUP * self.batch_size
+            group, rest = group[:size], group[size:]
+            order = np.argsort([len(ids) for ids in group], kind="stable").reshape(GROUP, self.batch_size)
+            order = order[np.random.default_rng([self.seed, shard, epoch]).permutation(GROUP)]
+            for i in range(done, GROUP):
+                batch = pad_rows([group[row] for row in order[i]], None, self.tokenizer, self.length)
+                yield batch, start | {"batches": i + 1}
+            group, done = rest, 0
+            start = {"epoch": epoch, "documents": state, "left": rest, "batches": 0}
+
+
+class TokenBuffer:
+    """A `TokenStore` in memory, to which documents are added at the end and from which tokens are taken at the front."""
+
+    def __init__(self, ids: list[int], begin: list[int]) -> None:
+        self.ids, self.begin = list(ids), list(begin)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Where documents begin; the first may have begun before the buffer does, the last entry is the end."""
+        inner = [start for start in self.begin if start > 0]
+        return np.array([0, *inner, len(self.ids)], dtype=np.int64)
+
+    def read(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """As `TokenStore.read`. Streams keep no word boundaries."""
+        return np.array(self.ids[start:stop], dtype=np.int64), np.ones(stop - start, dtype=bool)
+
+    def add(self, ids: list[int]) -> None:
+        """Append a document."""
+        self.begin.append(len(self.ids))
+        self.ids += ids
+
+    def drop(self, count: int) -> None:
+        """Forget the first `count` tokens."""
+        self.ids = self.ids[count:]
+        self.begin = [start - count for start in self.begin if start >= count]

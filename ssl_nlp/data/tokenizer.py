@@ -1,0 +1,223 @@
+"""Text to token ids and back: trained on the corpus, or anybody's pretrained tokenizer."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Literal
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.corpora.base import Corpus
+from ssl_nlp.errors import UserError
+
+PAD, UNK, MASK, BOUNDARY = "<pad>", "<unk>", "<mask>", "<s>"
+
+
+@dataclass
+class TokenizerSettings:
+    """Which tokenizer to train on the corpus, or which pretrained one to take."""
+
+    kind: Literal["bpe", "wordpiece", "unigram", "char"] = "bpe"
+    """Byte-level BPE, WordPiece, Unigram (SentencePiece's model), or one token a character."""
+    vocab_size: int = 8192
+    """Entries of the vocabulary, special tokens included. A character vocabulary takes what the text has."""
+    lowercase: bool = False
+    """Fold case (and, for WordPiece, strip accents) before anything else."""
+    documents: int = 200_000
+    """Train on at most this many documents of the train split."""
+    name: str | None = None
+    """A pretrained tokenizer by its name on the Hugging Face hub or a local path; nothing is trained then."""
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 300:
+            raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: take 300 (all bytes) or more")
+        if self.documents < 1:
+            raise UserError(f"tokenizer.documents {self.documents} leaves nothing to train on: take 1 or more")
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` that knows its special tokens and how it frames a document.
+
+    Every document becomes `prefix + content + suffix`. Ours have the prefix `<s>` and no suffix: the next `<s>` also
+    ends a document, as in GPT-2. A pretrained tokenizer keeps its own frame ([CLS] ... [SEP]).
+
+    Args:
+        serialized: the JSON of a `tokenizers.Tokenizer`, as `serialize` gives it. It is all that a checkpoint needs.
+    """
+
+    def __init__(self, serialized: str) -> None:
+        roles = json.loads(serialized)
+        self._backend = tokenizers.Tokenizer.from_str(roles["tokenizer"])
+        self._backend.encode_special_tokens = True  # "<mask>" in a text is text
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._roles = roles
+        self.pad_id: int = roles["pad"]
+        self.mask_id: int | None = roles["mask"]
+        self.prefix: list[int] = roles["prefix"]
+        self.suffix: list[int] = roles["suffix"]
+        self.special_ids: list[int] = sorted(roles["special"])
+        self._reserved = set(self.special_ids) - {roles["unk"]}
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of rows that an embedding needs: the largest id plus one."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def end_id(self) -> int:
+        """What a causal model predicts where a document ends."""
+        return self.suffix[0] if self.suffix else self.prefix[0]
+
+    @property
+    def mask_token(self) -> str | None:
+        """How the mask is written in a text that `encode_with_masks` reads."""
+        return None if self.mask_id is None else self._backend.id_to_token(self.mask_id)
+
+    def serialize(self) -> str:
+        """Everything about this tokenizer in one string, for `Tokenizer(...)`."""
+        return json.dumps(self._roles)
+
+    def fingerprint(self) -> str:
+        """A key that differs between tokenizers that encode differently."""
+        return fingerprint(self._roles)
+
+    def encode(self, texts: list[str]) -> list[tuple[list[int], list[bool]]]:
+        """Frame and encode each text: token ids, and for each token whether a word begins there."""
+        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        before, after = [True] * len(self.prefix), [True] * len(self.suffix)
+        framed = []
+        for encoding in encodings:
+            words, ids = encoding.word_ids, encoding.ids
+            if not self._reserved.isdisjoint(ids):  # a Unigram model knows the spelling of its special tokens
+                ids = [self._roles["unk"] if token in self._reserved else token for token in ids]
+            starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
+            framed.append((self.prefix + ids + self.suffix, before + starts + after))
+        return framed
+
+    def encode_with_masks(self, text: str) -> list[int]:
+        """Frame and encode a text in which the mask token (or `[MASK]`) stands for a masked position."""
+        if self.mask_id is None:
+            raise UserError("this tokenizer has no mask token")
+        ids: list[int] = []
+        pieces = text.replace("[MASK]", str(self.mask_token)).split(str(self.mask_token))
+        if not self._roles["characters"]:  # the space before a word belongs to the word that the mask stands for
+            pieces = [piece.rstrip(" ") for piece in pieces[:-1]] + pieces[-1:]
+        for i, piece in enumerate(pieces):
+            ids += [self.mask_id] * (i > 0) + self._backend.encode(piece, add_special_tokens=False).ids
+        return self.prefix + ids + self.suffix
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._backend.decode(list(ids), skip_special_tokens=True)
+
+    def token(self, token_id: int) -> str:
+        """The text of a single token, as a person would write it."""
+        return self._backend.decode([token_id], skip_special_tokens=False)
+
+
+def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
+    """The tokenizer that `settings` ask for; a trained one comes from the cache or is trained now."""
+    if settings.name is not None:
+        return load_pretrained(settings.name)
+    key = fingerprint("tokenizer", 1, corpus.fingerprint(), asdict(settings), tokenizers.__version__)
+
+    def build(directory) -> None:
+        documents = islice(corpus.documents("train"), settings.documents)
+        serialized = train(settings, (document.text for document in documents))
+        (directory / "tokenizer.json").write_text(serialized, encoding="utf-8")
+
+    directory = build_once(cache_dir() / "tokenizers" / key, build)
+    return Tokenizer((directory / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def train(settings: TokenizerSettings, texts: Iterator[str]) -> str:
+    """Train a tokenizer on `texts`; the result is for `Tokenizer(...)`."""
+    special = [PAD, MASK, BOUNDARY] + [UNK] * (settings.kind != "bpe")
+    common = {"vocab_size": settings.vocab_size, "special_tokens": special, "show_progress": False}
+    normalize = [normalizers.Lowercase()] if settings.lowercase else []
+    if settings.kind == "bpe":
+        backend = tokenizers.Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
+    elif settings.kind == "wordpiece":
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
+        normalize = [normalizers.BertNormalizer(lowercase=settings.lowercase)]
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(**common)
+    elif settings.kind == "unigram":
+        backend = tokenizers.Tokenizer(models.Unigram())
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(unk_token=UNK, **common)
+    else:
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        backend.decoder = decoders.Fuse()
+        trainer = trainers.WordLevelTrainer(**{**common, "vocab_size": 1_000_000})
+    if normalize:
+        backend.normalizer = normalizers.Sequence(normalize)
+    backend.train_from_iterator(texts, trainer)
+    boundary = backend.token_to_id(BOUNDARY)
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{BOUNDARY} $A", pair=f"{BOUNDARY} $A {BOUNDARY} $B", special_tokens=[(BOUNDARY, boundary)]
+    )
+    ids = {token: backend.token_to_id(token) for token in special}
+    characters = settings.kind == "char"
+    return _describe(backend, list(ids.values()), ids[MASK], boundary, ids[PAD], ids.get(UNK), characters)
+
+
+def load_pretrained(name: str) -> Tokenizer:
+    """A pretrained tokenizer by hub name or local path.
+
+    Raises:
+        UserError: it cannot be found, or has no fast (Rust) implementation.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        pretrained = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no tokenizer at {name!r}: name a local folder or a model on the hub ({reason})") from error
+    backend = getattr(pretrained, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(f"the tokenizer of {name!r} has no fast implementation: convert it to a tokenizer.json first")
+    candidates = (pretrained.bos_token_id, pretrained.eos_token_id, pretrained.sep_token_id, pretrained.cls_token_id)
+    boundary = next((token_id for token_id in candidates if token_id is not None), None)
+    if boundary is None:
+        raise UserError(f"the tokenizer of {name!r} has no bos, eos, sep or cls token to separate documents with")
+    special, mask = pretrained.all_special_ids, pretrained.mask_token_id
+    return Tokenizer(_describe(backend, special, mask, boundary, pretrained.pad_token_id, pretrained.unk_token_id))
+
+
+def _describe(
+    backend: tokenizers.Tokenizer,
+    special: list[int],
+    mask: int | None,
+    boundary: int,
+    pad: int | None,
+    unk: int | None,
+    characters: bool = False,
+) -> str:
+    """The JSON that `Tokenizer` reads: the backend and the parts that its tokens play."""
+    content = backend.encode("a", add_special_tokens=False).ids
+    framed = backend.encode("a", add_special_tokens=True).ids
+    start = next(i for i in range(len(framed)) if framed[i : i + len(content)] == content)
+    prefix, suffix = framed[:start], framed[start + len(content) :]
+    roles = {
+        "tokenizer": backend.to_str(),
+        "special": special,
+        "mask": mask,
+        "unk": unk,
+        "pad": boundary if pad is None else pad,
+        "prefix": prefix or ([] if suffix else [boundary]),
+        "suffix": suffix,
+        "characters": characters,
+    }
+    return json.dumps(roles)
