@@ -1,0 +1,7 @@
+"""From token batches to hidden states."""
+
+from ssl_nlp.encoders.base import Encoder
+from ssl_nlp.encoders.pretrained import PretrainedEncoder
+from ssl_nlp.encoders.transformer import Transformer
+
+__all__ = ["Encoder", "PretrainedEncoder", "Transformer"]

@@ -1,0 +1,88 @@
+"""What every encoder offers to every method."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.errors import UserError
+
+
+class Encoder(nn.Module, ABC):
+    """Hidden states for token batches.
+
+    An encoder is configured by its constructor and gets its parameters from `build`, once the vocabulary is known: the
+    size of the vocabulary flows from the data and is never typed. A subclass writes `_create`, `forward`, `embedding`
+    and `hparams`.
+
+    Attributes:
+        dim: width D of the hidden states. Known after `build`.
+        max_length: the longest row that `forward` takes. Known after `build`.
+        vocab_size, pad_id, causal: what `build` was given. Causal means that a position sees only itself and what
+            precedes it.
+        tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
+    """
+
+    dim: int
+    max_length: int
+    vocab_size: int
+    pad_id: int
+    causal: bool
+    tokenizer_name: str | None = None
+    _built: dict[str, int | bool] | None = None
+
+    def build(self, vocab_size: int, pad_id: int, causal: bool) -> None:
+        """Create the parameters. Called by the method's `connect`; once more with the same arguments does nothing.
+
+        Raises:
+            UserError: the encoder cannot be causal (or bidirectional) as the method needs it, it does not know that
+                many tokens, or it has been built for something else.
+        """
+        asked: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": causal}
+        if self._built is None:
+            self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
+            self._create()
+            self._built = asked
+        elif self._built != asked:
+            was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, asked))
+            raise UserError(f"this encoder was built for {was} and cannot serve {now}: make a new one")
+
+    @abstractmethod
+    def _create(self) -> None:
+        """Create the parameters for what `build` was given, and set `dim` and `max_length` where that is still to do.
+
+        Raises:
+            UserError: as `build`.
+        """
+
+    @abstractmethod
+    def forward(self, batch: TokenBatch, cache: Any = None) -> Tensor:
+        """(B, T, D) hidden states. Attention stays within a segment, positions restart with it.
+
+        With a `cache` of `new_cache`, `batch` continues the rows that the cache has seen, and the cache grows. Rows of
+        unequal length are then padded on the left (segment 0), because what follows has to meet their ends.
+
+        Raises:
+            UserError: a row longer than `max_length`.
+        """
+
+    @property
+    @abstractmethod
+    def embedding(self) -> nn.Embedding:
+        """The token embedding (V, E), to which a language modelling head ties its weights."""
+
+    @abstractmethod
+    def hparams(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data: with them, `build` and the weights, nothing else is needed."""
+
+    def new_cache(self, rows: int, length: int) -> Any:
+        """An empty key-value cache for `length` positions of `rows` rows. Only causal encoders have one."""
+        raise NotImplementedError
+
+    def _check_length(self, length: int) -> None:
+        if length > self.max_length:
+            raise UserError(
+                f"a row of {length} tokens is longer than the encoder's max_length of {self.max_length}: "
+                "shorten the rows or make max_length larger"
+            )

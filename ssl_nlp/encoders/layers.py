@@ -1,0 +1,141 @@
+"""The parts of `Transformer`: rotary positions, attention, the gated feed-forward layer, the key-value cache.
+
+Modules and weights are named as ModernBERT's are in `transformers`, but for its two fused matrices, which are split.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_nlp.data.batch import TokenBatch
+
+
+class View(NamedTuple):
+    """What positions see: `mask` (B, 1, T or 1, S) or (T, S) is added to the scores, `is_causal` is the triangle."""
+
+    mask: Tensor | None
+    is_causal: bool
+
+
+class KeyValueCache:
+    """Keys and values of the positions that a causal encoder has seen, for generation (without gradients).
+
+    Attributes:
+        states: (layers, 2, B, heads, length, D / heads).
+        segment_ids: (B, length).
+        seen: how many of the positions are filled.
+        packed: whether any batch so far was packed, or padded on the left.
+    """
+
+    def __init__(self, states: Tensor) -> None:
+        self.states = states
+        self.segment_ids = torch.zeros(states.shape[2], states.shape[4], dtype=torch.long, device=states.device)
+        self.seen = 0
+        self.packed = False
+
+    def begin(self, batch: TokenBatch) -> None:
+        """Note the segments of the next positions.
+
+        Raises:
+            ValueError: more rows or positions than there is room for, or rows padded on the right.
+        """
+        rows, length = batch.input_ids.shape
+        if rows != self.segment_ids.shape[0] or self.seen + length > self.segment_ids.shape[1]:
+            room = (
+                f"{self.segment_ids.shape[0]} rows of {self.segment_ids.shape[1]} positions, {self.seen} of them taken"
+            )
+            raise ValueError(f"{rows} x {length} tokens do not fit into a cache for {room}")
+        if batch.padded and not batch.packed:
+            raise ValueError("rows that are to be continued are padded on the left, and marked as packed")
+        self.packed |= batch.packed
+        self.segment_ids[:, self.seen : self.seen + length] = batch.segment_ids
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the newest keys and values (B, heads, T, D / heads) of a layer, and return all of them."""
+        keys, values = self.states[layer, :, :, :, : self.seen + key.shape[2]].unbind(0)
+        keys[:, :, self.seen :] = key
+        values[:, :, self.seen :] = value
+        return keys, values
+
+
+class Embeddings(nn.Module):
+    def __init__(self, vocab_size: int, dim: int, pad_id: int, dropout: float) -> None:
+        super().__init__()
+        self.tok_embeddings = nn.Embedding(vocab_size, dim, padding_idx=pad_id)
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.drop(self.norm(self.tok_embeddings(input_ids)))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each on normed states and added to them. Embeddings reach the first one normed."""
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, index: int) -> None:
+        super().__init__()
+        self.attn_norm = nn.LayerNorm(dim, bias=False) if index > 0 else nn.Identity()
+        self.attn = Attention(dim, heads, dropout, index)
+        self.mlp_norm = nn.LayerNorm(dim, bias=False)
+        self.mlp = GatedMLP(dim, hidden, dropout)
+
+    def forward(self, states: Tensor, rotary: tuple[Tensor, Tensor], view: View, cache: KeyValueCache | None) -> Tensor:
+        states = states + self.attn(self.attn_norm(states), rotary, view, cache)
+        return states + self.mlp(self.mlp_norm(states))
+
+
+class Attention(nn.Module):
+    def __init__(self, dim: int, heads: int, dropout: float, index: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.index = index
+        # Three matrices cost what one costs, and Muon orthogonalises each of them.
+        self.q_proj = nn.Linear(dim, dim, bias=False)
+        self.k_proj = nn.Linear(dim, dim, bias=False)
+        self.v_proj = nn.Linear(dim, dim, bias=False)
+        self.Wo = nn.Linear(dim, dim, bias=False)
+        self.out_drop = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, rotary: tuple[Tensor, Tensor], view: View, cache: KeyValueCache | None) -> Tensor:
+        shape = (*states.shape[:-1], self.heads, -1)
+        query = rotate(self.q_proj(states).view(shape), *rotary).transpose(1, 2)
+        key = rotate(self.k_proj(states).view(shape), *rotary).transpose(1, 2)
+        value = self.v_proj(states).view(shape).transpose(1, 2)
+        if cache is not None:
+            key, value = cache.extend(self.index, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=view.mask, is_causal=view.is_causal)
+        return self.out_drop(self.Wo(mixed.transpose(1, 2).flatten(-2)))
+
+
+class GatedMLP(nn.Module):
+    """GeGLU (Shazeer 2020, "GLU Variants Improve Transformer", equation 6)."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        # Two matrices, because GELU on half the columns of one takes three times as long on a CPU.
+        self.input_proj = nn.Linear(dim, hidden, bias=False)
+        self.gate_proj = nn.Linear(dim, hidden, bias=False)
+        self.Wo = nn.Linear(hidden, dim, bias=False)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.Wo(self.drop(F.gelu(self.input_proj(states)) * self.gate_proj(states)))
+
+
+def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
+    """(length, 2, head_dim) float32: the cosines and signed sines of all positions (Su et al. 2021, equation 34).
+
+    Coordinate i is paired with i + head_dim / 2; both turn by position * theta^(-2i / head_dim).
+    """
+    speed = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), speed)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack((torch.cat((cos, cos), dim=1), torch.cat((-sin, sin), dim=1)), dim=1)
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Queries or keys (B, T, heads, D / heads) turned by their positions, in the precision of `cos` and `sin`."""
+    partners = states.roll(states.shape[-1] // 2, dims=-1)
+    return torch.addcmul(states * cos, partners, sin).to(states.dtype)

@@ -1,0 +1,223 @@
+"""Any text encoder of `transformers`, by its name on the Hugging Face hub or by a local path."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.base import Encoder
+from ssl_nlp.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
+
+
+# The longest row of a model that knows no longest row.
+NO_LIMIT = 1_000_000
+
+
+@dataclass
+class PretrainedCache:
+    """What a causal model has seen: its own cache, and the segments (B, seen) of the positions in it."""
+
+    states: "DynamicCache"
+    segment_ids: Tensor
+
+
+class PretrainedEncoder(Encoder):
+    """A model of `transformers` (`AutoModel`) with its published weights, in float32 and without a pooler.
+
+    Whether it is causal, and whether it keeps packed documents apart, is tried out on six tokens when it is built.
+
+    Args:
+        name: a model on the Hugging Face hub, or the path of a directory with `config.json` and weights. Its tokenizer
+            is taken from the same place.
+        dropout: the rate of every dropout layer but those of heads; None leaves them as they were published.
+        config: the model's configuration as plain data. With it no file is read and the weights are random, to be
+            loaded from a checkpoint.
+    """
+
+    model: "PreTrainedModel"
+
+    def __init__(self, name: str, dropout: float | None = None, config: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        if dropout is not None and not 0 <= dropout < 1:
+            raise UserError(f"encoder: dropout must be at least 0 and less than 1, not {dropout}")
+        self.name = self.tokenizer_name = name
+        self.dropout = dropout
+        self._config = config
+
+    def _create(self) -> None:
+        config = self._configure()
+        model = self._load(config)
+        embedding = model.get_input_embeddings()
+        if not isinstance(embedding, nn.Embedding):
+            raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
+        known = embedding.num_embeddings
+        if self.vocab_size > known:
+            raise UserError(
+                f"the tokenizer has {self.vocab_size} tokens, but the encoder {self.name} knows {known}: "
+                "use the tokenizer that belongs to it"
+            )
+        accepted = inspect.signature(model.forward).parameters
+        if "attention_mask" not in accepted:
+            raise UserError(f"the encoder {self.name} cannot tell padding from text: choose another one")
+        self._takes_positions = "position_ids" in accepted
+        # RoBERTa and its kin count positions from the padding's id on.
+        places = [m for name, m in model.named_modules() if name.endswith("position_embeddings")]
+        padding = next((m.padding_idx for m in places if isinstance(m, nn.Embedding)), None)
+        self._first_position = 0 if padding is None else padding + 1
+        limit = getattr(config, "max_position_embeddings", None) or 0
+        self.max_length = limit - self._first_position if limit > 0 else NO_LIMIT
+        self._try(model.eval())
+        self.model = model.train(self.training)
+
+    def _configure(self) -> "PretrainedConfig":
+        from transformers import AutoConfig
+
+        with self._loading():
+            if self._config is not None:
+                config = AutoConfig.for_model(**self._config)
+            else:
+                config = AutoConfig.from_pretrained(self.name)
+        if config.is_encoder_decoder:
+            raise UserError(f"the encoder {self.name} is an encoder-decoder: use a model with one stack of layers")
+        config.use_cache = False
+        if self.dropout is not None:
+            foreign = ("classif", "summary", "layerdrop")
+            rates = [k for k in config.to_dict() if "drop" in k and not any(word in k for word in foreign)]
+            if not rates:
+                raise UserError(f"the encoder {self.name} has no dropout to set: leave dropout out")
+            for rate in rates:
+                setattr(config, rate, self.dropout)
+        return config
+
+    def _load(self, config: "PretrainedConfig") -> "PreTrainedModel":
+        from transformers import MODEL_MAPPING, AutoModel
+
+        kind = MODEL_MAPPING.get(type(config), None)
+        options: dict[str, Any] = {"dtype": torch.float32}
+        if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
+            options["add_pooling_layer"] = False  # It would get no gradient, which distributed training refuses.
+        with self._loading():
+            if self._config is not None:
+                return AutoModel.from_config(config, **options)
+            model, info = AutoModel.from_pretrained(self.name, config=config, output_loading_info=True, **options)
+        if missing := sorted(info["missing_keys"]):
+            raise UserError(f"the encoder {self.name} is incomplete: its files lack {missing[0]} and others")
+        return model
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """One line for what fails, and none for what does not: a model's unused heads are no news."""
+        from transformers.utils import logging
+
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            yield
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0].rstrip(". ")
+            raise UserError(
+                f"cannot load the encoder {self.name!r} ({reason}): give the name of a text model on the Hugging Face "
+                "hub, or without a network the path of a directory that holds one"
+            ) from error
+        finally:
+            logging.set_verbosity(verbosity)
+
+    @torch.no_grad()
+    def _try(self, model: "PreTrainedModel") -> None:
+        """Learn the width, whether the future is seen, and whether packed documents stay apart."""
+        ids = [i for i in range(8) if i != model.config.pad_token_id][:6]
+        rows = torch.tensor(ids, device=model.device).view(2, 3)
+        ones = torch.ones_like(rows)
+        states = self._run(model, TokenBatch(rows, ones, packed=False, padded=False))
+        self.dim = states.shape[-1]
+
+        other_end = torch.cat((rows[:, :2], rows[:, :1]), dim=1)
+        changed = self._run(model, TokenBatch(other_end, ones, packed=False, padded=False))
+        if torch.equal(states[:, :2], changed[:, :2]) != self.causal:
+            needed, found = ("causal", "bidirectional") if self.causal else ("bidirectional", "causal")
+            raise UserError(f"this method needs a {needed} encoder, and {self.name} is {found}: choose another one")
+
+        self._packs = False
+        kinds = set(getattr(model.config, "layer_types", None) or [])
+        masked = model.config._attn_implementation == "sdpa" and kinds <= {"full_attention", "sliding_attention"}
+        if masked and self._takes_positions:
+            segment_ids = torch.tensor([[1, 1, 1, 2, 2, 2]], device=model.device)
+            try:
+                packed = self._run(model, TokenBatch(rows.view(1, 6), segment_ids))
+            except (TypeError, ValueError, RuntimeError):
+                return
+            error = (packed.view_as(states) - states).abs().max()
+            self._packs = bool(error < 1e-3 * states.abs().max())
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        embedding = self.model.get_input_embeddings()
+        assert isinstance(embedding, nn.Embedding)  # `build` has seen to it.
+        return embedding
+
+    def hparams(self) -> dict[str, Any]:
+        config = self._config
+        if self._built:
+            config = json.loads(self.model.config.to_json_string(use_diff=False))
+        return {"name": self.name, "dropout": self.dropout, "config": config}
+
+    def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None) -> Tensor:
+        if cache is not None:
+            return self._continue(batch, cache)
+        self._check_length(batch.input_ids.shape[1])
+        if batch.packed and not self._packs:
+            raise UserError(f"the encoder {self.name} cannot keep apart documents that share a row: use unit: sentence")
+        return self._run(self.model, batch)
+
+    def _run(self, model: "PreTrainedModel", batch: TokenBatch) -> Tensor:
+        if batch.packed:
+            masks = self._packed_masks(model.config, batch)
+            positions = batch.positions() + self._first_position
+            return model(batch.input_ids, attention_mask=masks, position_ids=positions).last_hidden_state
+        mask = batch.is_text.long() if batch.padded else None
+        return model(batch.input_ids, attention_mask=mask).last_hidden_state
+
+    def _packed_masks(self, config: "PretrainedConfig", batch: TokenBatch) -> Tensor | dict[str, Tensor]:
+        """(B, 1, T, T) bool, True where attention may look; one for each kind of layer if there are several."""
+        index = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
+        distance = index[:, None] - index
+        full = batch.segment_ids[:, None, :, None] == batch.segment_ids[:, None, None, :]
+        if self.causal:
+            full = full & (distance >= 0)
+        window, kinds = getattr(config, "sliding_window", None), set(getattr(config, "layer_types", None) or [])
+        if window is None or (kinds and "sliding_attention" not in kinds):
+            return full
+        local = full & (distance < window if self.causal else distance.abs() <= window)
+        return {"full_attention": full, "sliding_attention": local} if kinds else local
+
+    def new_cache(self, rows: int, length: int) -> PretrainedCache:
+        from transformers import DynamicCache
+
+        if not self.causal:
+            raise UserError(f"{self.name} is bidirectional and cannot continue a text: choose a causal encoder")
+        self._check_length(length)
+        seen = torch.zeros(rows, 0, dtype=torch.long, device=self.model.device)
+        return PretrainedCache(DynamicCache(config=self.model.config), seen)
+
+    def _continue(self, batch: TokenBatch, cache: PretrainedCache) -> Tensor:
+        if batch.padded and not batch.packed:
+            raise ValueError("rows that are to be continued are padded on the left, and marked as packed")
+        cache.segment_ids = torch.cat((cache.segment_ids, batch.segment_ids), dim=1)
+        self._check_length(cache.segment_ids.shape[1])
+        if batch.packed and int(cache.segment_ids.max()) > 1:
+            raise ValueError("a key-value cache continues one document in each row")
+        row = TokenBatch(cache.segment_ids, cache.segment_ids)
+        options: dict[str, Any] = {"attention_mask": row.is_text.long(), "past_key_values": cache.states}
+        if self._takes_positions:
+            options["position_ids"] = row.positions()[:, -batch.input_ids.shape[1] :] + self._first_position
+        return self.model(batch.input_ids, use_cache=True, **options).last_hidden_state

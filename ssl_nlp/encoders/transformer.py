@@ -1,0 +1,245 @@
+"""One Transformer, causal or bidirectional, with the architecture of ModernBERT.
+
+Pre-norm, rotary positions, gated GELU, no biases: Warner et al. 2024, "Smarter, Better, Faster, Longer: A Modern
+Bidirectional Encoder", section 2.1; its causal twin is Weller et al. 2025, "Seq vs Seq". `to_transformers` gives the
+model of the `transformers` package with the same weights.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.base import Encoder
+from ssl_nlp.encoders.layers import Embeddings, KeyValueCache, Layer, View, rotary_table
+from ssl_nlp.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import ModernBertDecoderModel, ModernBertModel
+
+Size = Literal["tiny", "small", "medium", "base", "large"]
+
+PRESETS: dict[Size, dict[str, int]] = {
+    "tiny": {"layers": 4, "dim": 128, "heads": 4},
+    "small": {"layers": 6, "dim": 256, "heads": 4},
+    "medium": {"layers": 8, "dim": 512, "heads": 8},
+    "base": {"layers": 12, "dim": 768, "heads": 12},
+    "large": {"layers": 24, "dim": 1024, "heads": 16},
+}
+
+
+class Transformer(Encoder):
+    """A stack of attention and gated feed-forward layers.
+
+    Args:
+        size: a preset of layers, dim and heads: tiny 4 x 128, small 6 x 256, medium 8 x 512, base 12 x 768 (like
+            BERT-base), large 24 x 1024. What is given beside it overrides it. None: layers, dim and heads are given.
+        dim: width D of the hidden states.
+        layers: number of layers.
+        heads: attention heads per layer; dim / heads has to be even.
+        hidden: width of the gated feed-forward layer, by default 8/3 dim rounded up to a multiple of 8, which gives it
+            as many weights as a plain one of width 4 dim.
+        max_length: the longest row.
+        window: reach of the sliding-window layers. A bidirectional layer sees `window` tokens to either side, a causal
+            one `window` tokens, its own among them (in `transformers`: `local_attention` = 2 window). None: no layer
+            has a window.
+        global_every: with a window, the layers 0, global_every, 2 global_every, ... see everything all the same.
+        dropout: of embeddings, attention outputs and feed-forward activations. Attention weights have none, so that
+            fused attention kernels can serve.
+        rope_theta: base of the rotary wavelengths.
+
+    Raises:
+        UserError: arguments that cannot be, all of them in one line.
+    """
+
+    def __init__(
+        self,
+        size: Size | None = "small",
+        dim: int | None = None,
+        layers: int | None = None,
+        heads: int | None = None,
+        hidden: int | None = None,
+        max_length: int = 1024,
+        window: int | None = None,
+        global_every: int = 3,
+        dropout: float = 0.0,
+        rope_theta: float = 10000.0,
+    ) -> None:
+        super().__init__()
+        self._hparams = {
+            "size": size, "dim": dim, "layers": layers, "heads": heads, "hidden": hidden, "max_length": max_length,
+            "window": window, "global_every": global_every, "dropout": dropout, "rope_theta": rope_theta,
+        }  # fmt: skip
+        if size is not None and size not in PRESETS:
+            raise UserError(f"encoder size {size!r} is unknown: use one of {', '.join(get_args(Size))}")
+        preset = PRESETS[size] if size is not None else {}
+        shape = preset | {k: v for k, v in {"layers": layers, "dim": dim, "heads": heads}.items() if v is not None}
+        if missing := {"layers", "dim", "heads"} - shape.keys():
+            raise UserError(f"an encoder without a size needs {', '.join(sorted(missing))}: give them, or a size")
+        self.depth, self.dim, self.heads = shape["layers"], shape["dim"], shape["heads"]
+        self.hidden = hidden if hidden is not None else -(-8 * self.dim // 3 // 8) * 8
+        self.max_length = max_length
+        self.window = window
+        self.global_every = global_every
+        self.dropout = dropout
+        self.rope_theta = rope_theta
+        self._check()
+
+    def _check(self) -> None:
+        counts = {"layers": self.depth, "dim": self.dim, "heads": self.heads, "hidden": self.hidden}
+        counts |= {"max_length": self.max_length, "global_every": self.global_every}
+        if self.window is not None:
+            counts["window"] = self.window
+        problems = [f"{name} must be at least 1, not {value}" for name, value in counts.items() if value < 1]
+        if self.dim >= 1 and self.heads >= 1:
+            if self.dim % self.heads:
+                problems.append(f"dim {self.dim} is not divisible by {self.heads} heads")
+            elif self.dim // self.heads % 2:
+                problems.append(f"dim {self.dim} / heads {self.heads} is odd, but rotary positions turn pairs")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout must be at least 0 and less than 1, not {self.dropout}")
+        if self.rope_theta <= 0:
+            problems.append(f"rope_theta must be positive, not {self.rope_theta}")
+        if problems:
+            raise UserError("encoder: " + "; ".join(problems))
+
+    def _create(self) -> None:
+        self.embeddings = Embeddings(self.vocab_size, self.dim, self.pad_id, self.dropout)
+        layers = (Layer(self.dim, self.heads, self.hidden, self.dropout, index) for index in range(self.depth))
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = nn.LayerNorm(self.dim, bias=False)
+        self.rotary: Tensor
+        table = rotary_table(self.max_length, self.dim // self.heads, self.rope_theta)
+        self.register_buffer("rotary", table, persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.dim() == 2:
+                # The residual stream is the sum of 2 x depth outputs of a `Wo`.
+                std = 0.02 / math.sqrt(2 * self.depth) if name.endswith("Wo.weight") else 0.02
+                nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.embeddings.tok_embeddings
+
+    def hparams(self) -> dict[str, Any]:
+        return dict(self._hparams)
+
+    def forward(self, batch: TokenBatch, cache: KeyValueCache | None = None) -> Tensor:
+        start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
+        self._check_length(start + length)
+        if cache is not None:
+            cache.begin(batch)
+        rotary = self._rotation(start, length)
+        full, local = self._views(batch, cache)
+        states = self.embeddings(batch.input_ids)
+        for index, layer in enumerate(self.layers):
+            states = layer(states, rotary, local if self._is_local(index) else full, cache)
+        if cache is not None:
+            cache.seen += length
+        return self.final_norm(states)
+
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        if not self.causal:
+            raise UserError("a bidirectional encoder cannot continue a text: a key-value cache needs a causal one")
+        self._check_length(length)
+        size = (self.depth, 2, rows, self.heads, length, self.dim // self.heads)
+        return KeyValueCache(torch.empty(size, dtype=self._attention_dtype(), device=self.embedding.weight.device))
+
+    def _is_local(self, index: int) -> bool:
+        return self.window is not None and index % self.global_every > 0
+
+    def _attention_dtype(self) -> torch.dtype:
+        weight = self.embedding.weight
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+    def _rotation(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines (T, heads, D / heads) of the columns from `start` on.
+
+        Columns serve as positions, also where several documents share a row: scores depend on the distance of two
+        positions alone (Su et al. 2021, equation 16), which is the same as if each document began at 0.
+        """
+        # Repeated for every head, because products of whole rows are three times as fast on a CPU.
+        table = self.rotary[start : start + length].unsqueeze(2).expand(-1, -1, self.heads, -1)
+        cos, sin = table.transpose(0, 1).contiguous().unbind(0)
+        return cos, sin
+
+    def _views(self, batch: TokenBatch, cache: KeyValueCache | None) -> tuple[View, View]:
+        """What is seen in layers without and with a window. What an attention kernel knows by itself needs no mask."""
+        start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
+        total = start + length
+        packed = cache.packed if cache is not None else batch.packed
+        # Rows that are not packed are padded on the right, where causal attention does not look.
+        padded = batch.padded and not self.causal
+        # A window that reaches over all of the row is none.
+        window = self.window if self.window is not None and self.window < total - (not self.causal) else None
+        index = torch.arange(total, device=batch.input_ids.device)
+
+        seen: Tensor | None = None
+        if packed or (padded and window is not None):
+            # Padding sees padding: no position is without any other, whose softmax would be undefined.
+            keys = cache.segment_ids[:, :total] if cache is not None else batch.segment_ids
+            seen = batch.segment_ids[:, :, None] == keys[:, None, :]
+        elif padded:
+            seen = (batch.is_text | (index == 0))[:, None, :]
+
+        full = seen
+        if self.causal and (packed or (start > 0 and length > 1)):
+            full = _and(seen, index[start:, None] >= index)
+        local = full
+        if window is not None:
+            distance = index[start:, None] - index
+            near = (distance >= 0) & (distance < window) if self.causal else distance.abs() <= window
+            local = _and(seen, near)
+        view = self._view(full, start)
+        return view, view if local is full else self._view(local, start)
+
+    def _view(self, seen: Tensor | None, start: int) -> View:
+        if seen is None:
+            return View(None, is_causal=self.causal and start == 0)
+        # Attention would turn a boolean mask into an additive one in every layer.
+        mask = torch.zeros(seen.shape, dtype=self._attention_dtype(), device=seen.device)
+        mask.masked_fill_(~seen, -math.inf)
+        return View(mask.unsqueeze(1) if mask.dim() == 3 else mask, is_causal=False)
+
+    def to_transformers(self) -> "ModernBertModel | ModernBertDecoderModel":
+        """The model of `transformers` with these weights, on the CPU; `ModernBertDecoderModel` if causal.
+
+        It is in evaluation mode. An encoder knows no special token but the padding, whose id stands for those that
+        must not be None.
+        """
+        from transformers import ModernBertConfig, ModernBertDecoderConfig, ModernBertDecoderModel, ModernBertModel
+
+        rope = {"rope_type": "default", "rope_theta": self.rope_theta}
+        values: dict[str, Any] = {
+            "vocab_size": self.vocab_size, "hidden_size": self.dim, "intermediate_size": self.hidden,
+            "num_hidden_layers": self.depth, "num_attention_heads": self.heads,
+            "max_position_embeddings": self.max_length,
+            "layer_types": ["sliding_attention" if self._is_local(i) else "full_attention" for i in range(self.depth)],
+            "rope_parameters": {"full_attention": dict(rope), "sliding_attention": dict(rope)},
+            "embedding_dropout": self.dropout, "attention_dropout": self.dropout, "mlp_dropout": self.dropout,
+            "pad_token_id": self.pad_id, "bos_token_id": self.pad_id, "cls_token_id": self.pad_id,
+            "sep_token_id": self.pad_id, "eos_token_id": None,
+        }  # fmt: skip
+        if self.window is not None:
+            values["local_attention"] = 2 * self.window
+        fused = {"mlp.Wi": ["mlp.input_proj", "mlp.gate_proj"]}
+        model: ModernBertModel | ModernBertDecoderModel
+        if self.causal:
+            model = ModernBertDecoderModel(ModernBertDecoderConfig(**values))
+        else:
+            model = ModernBertModel(ModernBertConfig(**values))
+            fused["attn.Wqkv"] = ["attn.q_proj", "attn.k_proj", "attn.v_proj"]
+        weights = self.state_dict()
+        for index in range(self.depth):
+            for whole, parts in fused.items():
+                split = [weights.pop(f"layers.{index}.{part}.weight") for part in parts]
+                weights[f"layers.{index}.{whole}.weight"] = torch.cat(split)
+        model.load_state_dict(weights)
+        return model.eval()
+
+
+def _and(seen: Tensor | None, other: Tensor) -> Tensor:
+    return other if seen is None else seen & other
