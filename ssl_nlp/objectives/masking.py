@@ -1,0 +1,107 @@
+"""Which tokens a masked language model has to predict, and what it sees in their place.
+
+Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
+the device.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.errors import UserError
+from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
+
+SPAN_END = 0.2
+"""Probability that a span ends after a word: lengths are geometric with mean 5 (SpanBERT, arXiv:1907.10529, §3.1)."""
+
+
+def choose_positions(
+    batch: TokenBatch,
+    maskable: Tensor,
+    count: int,
+    unit: Literal["token", "word", "span"],
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draw `count` positions of a batch at random, whole units at a time.
+
+    A unit is a token, a word, or a span of words whose number is geometric with mean 5. Units end where a document ends
+    or a token is not maskable. All units of a batch are equally likely, however long they are. The last one is dropped
+    whole if it does not fit into `count`, so slightly fewer tokens are chosen.
+
+    SpanBERT cuts lengths at 10 words, which gives a mean of 3.8, and draws spans one by one; here they are not cut, and the
+    batch is divided into spans of which some are drawn, so that no loop is needed.
+
+    Args:
+        batch: B rows of T tokens.
+        maskable: (V,) bool, False for tokens that are never chosen.
+        count: number K of positions, at most B * T.
+        unit: what is chosen as a whole. Words and spans need `batch.starts_word`.
+        generator: on the device of the batch.
+
+    Returns:
+        positions: (K,) int64, distinct, into the flattened (B * T) batch.
+        chosen: (K,) bool. Where it is False the position stands for nothing: fewer than K tokens could be chosen.
+
+    Raises:
+        UserError: the tokenizer does not say where words begin.
+    """
+    size, device = batch.input_ids.numel(), batch.input_ids.device
+    if not 0 <= count <= size:
+        raise ValueError(f"cannot choose {count} of {size} positions")
+    eligible = batch.is_text & maskable[batch.input_ids]
+    unit_starts = torch.ones_like(eligible)
+    if unit != "token":
+        if batch.starts_word is None:
+            raise UserError(f"masking by {unit} needs a tokenizer that knows where words begin: mask by token instead")
+        unit_starts = batch.starts_word
+        if unit == "span":
+            unit_starts = unit_starts & (torch.rand(unit_starts.shape, generator=generator, device=device) < SPAN_END)
+        same = (batch.segment_ids[:, 1:] == batch.segment_ids[:, :-1]) & eligible[:, 1:] & eligible[:, :-1]
+        unit_starts = unit_starts | torch.nn.functional.pad(~same, (1, 0), value=True)
+    unit_of = unit_starts.flatten().cumsum(0) - 1
+
+    # Every unit draws a score, and the best tokens win. The sort is stable: units of equal score do not mix.
+    scores = torch.rand(size, generator=generator, device=device)[unit_of]
+    order = torch.where(eligible.flatten(), scores, torch.inf).sort(stable=True).indices
+    positions = order[:count]
+    chosen = eligible.flatten()[positions]
+    if count < size:
+        first_out = order[count : count + 1]  # a slice, because a scalar index would wait for the device
+        chosen &= unit_of[positions] != unit_of[first_out]
+    return positions, chosen
+
+
+def mask_tokens(
+    input_ids: Tensor,
+    positions: Tensor,
+    chosen: Tensor,
+    mask_id: int,
+    replacements: Tensor,
+    probabilities: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Hide the chosen tokens as BERT does (arXiv:1810.04805, §3.1, Task 1).
+
+    Args:
+        input_ids: (B, T) int64.
+        positions: (K,) int64, distinct, as `choose_positions` gives them.
+        chosen: (K,) bool.
+        mask_id: the id of the mask token.
+        replacements: (R,) int64, the ids that a random replacement is drawn from.
+        probabilities: of the mask token, of a random token, and of the token itself.
+        generator: on the device of the batch.
+
+    Returns:
+        corrupted ids: (B, T) int64.
+        targets: (K,) int64, the original ids, `IGNORE_INDEX` where not chosen.
+    """
+    device = input_ids.device
+    original = input_ids.flatten()[positions]
+    draw = torch.rand(positions.shape, generator=generator, device=device)
+    random = replacements[torch.randint(len(replacements), positions.shape, generator=generator, device=device)]
+    masked, replaced, _ = probabilities
+    seen = torch.where(draw < masked, mask_id, torch.where(draw < masked + replaced, random, original))
+    corrupted = input_ids.flatten().scatter(0, positions, torch.where(chosen, seen, original))
+    return corrupted.view_as(input_ids), torch.where(chosen, original, IGNORE_INDEX)
