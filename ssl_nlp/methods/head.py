@@ -1,0 +1,50 @@
+"""The output layer of a language model."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_nlp.objectives.cross_entropy import linear_cross_entropy
+
+
+class LanguageModelHead(nn.Module):
+    """Hidden states to token probabilities: dense, GELU, norm, then the transposed token embedding and a bias.
+
+    BERT's head (arXiv:1810.04805, released code) without a bias in the dense layer, as in ModernBERT: the weights load one
+    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`.
+
+    Args:
+        dim: width D of the hidden states.
+        embedding: the token embedding (V, E) whose weights the output layer shares (arXiv:1608.05859).
+    """
+
+    def __init__(self, dim: int, embedding: nn.Embedding) -> None:
+        super().__init__()
+        width = embedding.embedding_dim
+        self.dense = nn.Linear(dim, width, bias=False)
+        nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        self._embedding = [embedding]  # in a list: the encoder owns it, and it must not appear twice in a checkpoint
+
+    @property
+    def weight(self) -> Tensor:
+        """(V, E): the shared embedding."""
+        return self._embedding[0].weight
+
+    def _transform(self, hidden: Tensor) -> Tensor:
+        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return transformed
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., D) to logits (..., V)."""
+        return F.linear(self._transform(hidden), self.weight, self.bias)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100."""
+        return linear_cross_entropy(self._transform(hidden), self.weight, self.bias, targets)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "LanguageModelHead":
+        raise TypeError("copy the whole method: a head alone would still share the weights of the original's embedding")

@@ -1,0 +1,241 @@
+"""Optimizer and learning rate schedule, the same for all methods."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from ssl_nlp.errors import UserError
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+MOMENTUM = 0.95
+
+
+@dataclass
+class Optimization:
+    """Optimizer and learning rate schedule. Steps are optimizer steps, whatever is accumulated into one."""
+
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` is Muon for the matrices of hidden layers and AdamW for everything else."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    muon_learning_rate: float | None = 0.02
+    """Peak learning rate of Muon. With null, `learning_rate` serves Muon too: its updates are then scaled to the size of
+    AdamW's (arXiv:2502.16982, section 2.2)."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of matrices; norms, biases and embeddings have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the two moments."""
+    eps: float = 1e-8
+    """AdamW's term in the denominator."""
+    warmup: int | float = 0.05
+    """Linear warm-up from 0: a number of steps if whole (200), a share of all steps if not (0.05)."""
+    schedule: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = "cosine"
+    """What follows the warm-up. All but `constant` need to know the number of steps."""
+    decay: float = 0.2
+    """Share of all steps in which `warmup_stable_decay` falls."""
+    final: float = 0.1
+    """Share of the peak learning rate that is left at the end; `constant` ignores it."""
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"learning_rate {self.learning_rate} is not positive": self.learning_rate <= 0,
+            f"muon_learning_rate {self.muon_learning_rate} is not positive (nor null)": (
+                self.muon_learning_rate is not None and self.muon_learning_rate <= 0
+            ),
+            f"weight_decay {self.weight_decay} is negative": self.weight_decay < 0,
+            f"betas {list(self.betas)} are not both in [0, 1)": not all(0 <= beta < 1 for beta in self.betas),
+            f"eps {self.eps} is not positive": self.eps <= 0,
+            f"warmup {self.warmup} is negative": self.warmup < 0,
+            f"warmup {self.warmup} is a share above 1 (a number of steps must be whole)": (
+                isinstance(self.warmup, float) and self.warmup > 1
+            ),
+            f"decay {self.decay} is not in (0, 1]": not 0 < self.decay <= 1,
+            f"final {self.final} is not in [0, 1]": not 0 <= self.final <= 1,
+            f"warmup {self.warmup} and decay {self.decay} together exceed all steps": (
+                self.schedule == "warmup_stable_decay"
+                and isinstance(self.warmup, float)
+                and self.warmup <= 1
+                and 0 < self.decay <= 1 < self.warmup + self.decay
+            ),
+        }
+        if found := [text for text, holds in problems.items() if holds]:
+            raise UserError(f"optimization: {'; '.join(found)}")
+
+
+def learning_rate_factor(step: int, total_steps: float, optimization: Optimization) -> float:
+    """The share of the peak learning rate in optimizer step `step`, counted from 0.
+
+    The warm-up rises to 1 in its last step. Then `cosine` and `linear` fall to `final`, which is reached just after the
+    last step; `warmup_stable_decay` stays at 1 and falls at the end as 1 - sqrt (arXiv:2405.18392, section 3.2).
+
+    Args:
+        step: 0 is the first one.
+        total_steps: of the whole run; infinite or not positive if unknown.
+        optimization: schedule, warm-up, decay and final.
+
+    Raises:
+        UserError: the schedule needs the number of steps, and it is unknown.
+    """
+    schedule, warmup = optimization.schedule, optimization.warmup
+    known = 0 < total_steps < math.inf
+    if not known and (schedule != "constant" or isinstance(warmup, float)):
+        share = f"warmup {warmup} as a share of all steps" if schedule == "constant" else f"schedule {schedule}"
+        raise UserError(f"optimization: {share} needs the number of steps: set trainer.max_steps")
+    warmup_steps = round(warmup * total_steps) if isinstance(warmup, float) else warmup
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if schedule == "constant":
+        return 1.0
+    start = float(warmup_steps)
+    if schedule == "warmup_stable_decay":
+        start = max(start, total_steps - round(optimization.decay * total_steps))
+    progress = min(max((step - start) / max(total_steps - start, 1), 0.0), 1.0)
+    fallen = {
+        "cosine": (1 - math.cos(math.pi * progress)) / 2,
+        "linear": progress,
+        "warmup_stable_decay": math.sqrt(progress),
+    }[schedule]
+    return 1 - (1 - optimization.final) * fallen
+
+
+def build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
+    """AdamW, or Muon with AdamW, over all parameters that require a gradient, each once.
+
+    The parameter groups have names. `no_decay`: norms, biases, embeddings and other vectors. `muon`, with Muon: the other
+    matrices, save those with the shape of an embedding, which are output layers over its vocabulary. `decay`: the rest.
+
+    Raises:
+        UserError: nothing can be trained, or Muon finds no whole matrix.
+    """
+    groups: dict[str, list[Tensor]] = {"muon": [], "decay": [], "no_decay": []}
+    embeddings = {p for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    vocabularies = {p.shape for p in embeddings if p.shape[0] != p.shape[-1]}
+    seen: set[Tensor] = set()
+    for owner in module.modules():
+        norm = "norm" in type(owner).__name__.lower()
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            if norm or "bias" in name or parameter in embeddings or (parameter.ndim < 2 and "weight" not in name):
+                groups["no_decay"].append(parameter)
+            elif optimization.optimizer == "muon" and parameter.ndim == 2 and parameter.shape not in vocabularies:
+                groups["muon"].append(parameter)
+            else:
+                groups["decay"].append(parameter)
+    if not seen:
+        raise UserError("nothing to optimize: no parameter requires a gradient")
+    if optimization.optimizer == "adamw":
+        optimizer: Optimizer = AdamW(_adamw_groups(groups, optimization), fused=True)
+        # Lightning refuses to clip gradients for an optimizer that could unscale them itself. Let it unscale them first.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
+    if not groups["muon"]:
+        raise UserError("optimization: muon finds no whole matrix (there is none, or FSDP has cut them): set adamw")
+    matched = optimization.muon_learning_rate is None
+    muon = {
+        "name": "muon",
+        "params": groups["muon"],
+        "lr": optimization.learning_rate if matched else optimization.muon_learning_rate,
+        "weight_decay": optimization.weight_decay,
+        "match_adamw": matched,
+    }
+    return MuonWithAdamW([muon, *_adamw_groups(groups, optimization)])
+
+
+def _adamw_groups(parameters: dict[str, list[Tensor]], optimization: Optimization) -> list[dict[str, Any]]:
+    decay = {"decay": optimization.weight_decay, "no_decay": 0.0}
+    shared = {"lr": optimization.learning_rate, "betas": optimization.betas, "eps": optimization.eps}
+    return [
+        {"name": name, "params": parameters[name], "weight_decay": decay[name], **shared}
+        for name in decay
+        if parameters[name]
+    ]
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon for the parameter groups named `muon`, fused AdamW for the others, as one optimizer.
+
+    Muon (Keller Jordan, https://kellerjordan.github.io/posts/muon) steps along the orthogonalized Nesterov momentum of a
+    matrix. Unlike `torch.optim.Muon` this takes all matrices of a shape at once, which is quicker on CPUs and GPUs alike.
+
+    Args:
+        groups: parameter groups. Those of Muon have `lr`, `weight_decay` and `match_adamw`: whether updates are scaled to
+            the size of AdamW's (arXiv:2502.16982, section 2.2) instead of by sqrt(max(1, rows / columns)).
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, defaults={})
+        self._attach_adamw()
+
+    def _attach_adamw(self) -> None:
+        """An AdamW over the same group and state objects, so that schedules and checkpoints see one optimizer."""
+        groups = [group for group in self.param_groups if group["name"] != "muon"]
+        self._adamw = AdamW(groups or [{"params": []}], fused=True)
+        self._adamw.state = self.state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._attach_adamw()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient; returns what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["name"] == "muon":
+                by_shape = defaultdict(list)
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        by_shape[parameter.shape, parameter.device, parameter.dtype].append(parameter)
+                for parameters in by_shape.values():
+                    self._muon_step(parameters, group)
+        self._adamw.step()
+        return loss
+
+    def _muon_step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = orthogonalize(torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM)))
+        rows, columns = updates.shape[1:]
+        scale = 0.2 * math.sqrt(max(rows, columns)) if group["match_adamw"] else math.sqrt(max(1, rows / columns))
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates.to(parameters[0].dtype).unbind(), alpha=-group["lr"] * scale)
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices (N, rows, columns) near 1 (about 0.7 to 1.2), but keep their singular vectors.
+
+    Five steps of the quintic Newton-Schulz iteration X <- a X + (b A + c A^2) X with A = X X^T, in bfloat16 where it is
+    quick. The smallest singular values, below some thousandths of the largest, come closer to 1 but do not reach it.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.to(_quick_dtype(matrices.device))
+    x = x / x.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
+    tall = x.shape[1] > x.shape[2]
+    for _ in range(5):
+        gram = x.mT @ x if tall else x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, x, polynomial, beta=a) if tall else torch.baddbmm(x, polynomial, x, beta=a)
+    return x
+
+
+def _quick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16, except on CPUs that have no instructions for its matrix products."""
+    if device.type != "cpu":
+        return torch.bfloat16
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32

@@ -1,0 +1,134 @@
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from ssl_nlp import checkpoint
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization
+from ssl_nlp.methods.base import Sums
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
+
+
+def data(batch_size=4):
+    settings = TokenizerSettings(vocab_size=320)
+    return TextDataModule(CORPUS, settings, unit="sentence", length=64, batch_size=batch_size, seed=0)
+
+
+def encoder(**arguments):
+    return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, **arguments)
+
+
+def trainer(path, **arguments):
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "logger": False,
+        "enable_checkpointing": False,
+    }
+    return Trainer(default_root_dir=path, accelerator="cpu", **({"max_steps": 4} | quiet | arguments))
+
+
+def test_gradients_of_unequal_batches_are_those_of_the_mean_over_all_targets(tmp_path):
+    """Sentences differ in length. Catches the gradients before the step and compares them with one backward pass over both batches."""
+    module = data(batch_size=3)
+    caught = {}
+
+    class Catch(CausalLM):
+        def on_before_optimizer_step(self, optimizer):
+            super().on_before_optimizer_step(optimizer)
+            caught.update({name: p.grad.clone() for name, p in self.named_parameters()})
+
+        def loss(self, batch):
+            caught.setdefault("batches", []).append(batch)
+            return super().loss(batch)
+
+    method = Catch(encoder(), Optimization(learning_rate=1e-9, schedule="constant", warmup=0))
+    trainer(tmp_path, accumulate_grad_batches=2, max_steps=1, limit_val_batches=0).fit(method, module)
+    batches = caught.pop("batches")
+    assert batches[0].n_tokens != batches[1].n_tokens
+    method.zero_grad()
+    losses = [CausalLM.loss(method, batch) for batch in batches]
+    (sum(loss.total for loss in losses) / sum(loss.targets for loss in losses)).backward()
+    for name, parameter in method.named_parameters():
+        assert torch.allclose(parameter.grad, caught[name], atol=1e-6), name
+
+
+def test_validation_loss_is_the_sum_over_all_targets_divided_by_their_number(tmp_path):
+    module = data()
+    method = CausalLM(encoder())
+    runner = trainer(tmp_path)
+    [metrics] = runner.validate(method, module, verbose=False)
+    total = targets = 0
+    with torch.no_grad():
+        for batch in module.val_dataloader():
+            loss = method.loss(batch)
+            total, targets = total + loss.total.double(), targets + loss.targets
+    assert metrics["val/loss"] == pytest.approx(float(total / targets), rel=1e-6)
+    assert metrics["val/perplexity"] == pytest.approx(float((total / targets).exp()), rel=1e-6)
+    texts = [document.text for document in CORPUS.documents("valid")]
+    size = sum(len(sentence.strip().encode()) for text in texts for sentence in _sentences(text))
+    assert metrics["val/bits_per_byte"] == pytest.approx(float(total) / math.log(2) / size, rel=1e-5)
+
+
+def _sentences(text):
+    from ssl_nlp.data.sentences import split_sentences
+
+    return split_sentences(text)
+
+
+def test_two_validations_face_the_same_questions(tmp_path):
+    method = MaskedLM(encoder(dropout=0.5))
+    runner = trainer(tmp_path)
+    torch.manual_seed(1)
+    first = runner.validate(method, data(), verbose=False)
+    torch.manual_seed(2)
+    assert runner.validate(method, data(), verbose=False) == first
+
+
+def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
+    method = MaskedLM(encoder(), masking_rate=0.4, optimization=Optimization(learning_rate=2e-3))
+    runner = trainer(tmp_path)
+    runner.fit(method, data())
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    torch.load(tmp_path / "a.ckpt", weights_only=True)
+    for kind in (Method, MaskedLM):
+        loaded = kind.load_from_checkpoint(tmp_path / "a.ckpt")
+        assert type(loaded) is MaskedLM
+        assert (loaded.masking_rate, loaded.optimization.learning_rate) == (0.4, 2e-3)
+        assert not loaded.training
+        assert torch.equal(loaded.embed(["some text", "more"]), method.embed(["some text", "more"]))
+    with pytest.raises(UserError, match="holds a ssl_nlp.methods.masked_lm.MaskedLM, not a CausalLM"):
+        CausalLM.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_broken_checkpoints_are_named(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint at"):
+        Method.load_from_checkpoint(tmp_path / "none.ckpt")
+    (tmp_path / "half.ckpt").write_bytes(b"PK\x03\x04half")
+    with pytest.raises(UserError, match="half.ckpt is not a complete checkpoint"):
+        Method.load_from_checkpoint(tmp_path / "half.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="not a checkpoint of ssl_nlp"):
+        Method.load_from_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="import or define it first"):
+        checkpoint.instantiate({"class_path": "nowhere.Nothing", "init_args": {}}, Method)
+
+
+def test_rows_longer_than_the_encoder_are_refused_before_training(tmp_path):
+    module = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), length=65)
+    with pytest.raises(UserError, match=r"data.length 65 is longer than the encoder's max_length 64"):
+        trainer(tmp_path).fit(CausalLM(encoder()), module)
+
+
+def test_sums_add_up_and_begin_again():
+    sums = Sums()
+    sums.add("a", torch.tensor(3.0), torch.tensor(2))
+    sums.update({"a": (torch.tensor(1.0), torch.tensor(2)), "b": (torch.tensor(5.0), torch.tensor(1))})
+    assert {name: float(mean) for name, mean in sums.means_over_ranks().items()} == {"a": 1.0, "b": 5.0}
+    assert sums.means_over_ranks() == {}
