@@ -1,0 +1,63 @@
+"""`ssl-nlp` and `python -m ssl_nlp`."""
+
+import sys
+
+from ssl_nlp import __version__
+from ssl_nlp.cache import cache_dir
+from ssl_nlp.errors import UserError
+
+TRAINER = {
+    "fit": "pretrain: ssl-nlp fit --config configs/masked_lm.yaml [--config OVERLAY]... [--key value]...",
+    "validate": "loss on the validation split: ssl-nlp validate --run NAME",
+    "test": "loss on the test split: ssl-nlp test --run NAME",
+    "predict": "embeddings of the test split: ssl-nlp predict --run NAME",
+}
+USE = {
+    "embed": "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy",
+    "generate": "continue prompts with a CausalLM: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
+    "fill-mask": "fill [MASK] with a MaskedLM: ssl-nlp fill-mask --checkpoint FILE [--text TEXT]",
+}
+
+
+def help_text() -> str:
+    """The overview of all commands."""
+    lines = ["usage: ssl-nlp COMMAND [options]; ssl-nlp COMMAND --help says more", "", "train (LightningCLI):"]
+    lines += [f"  {name:<10} {text}" for name, text in TRAINER.items()]
+    lines += ["", "use a checkpoint:"]
+    lines += [f"  {name:<10} {text}" for name, text in USE.items()]
+    lines += ["", f"Caches lie under {cache_dir()}; set SSL_NLP_CACHE to move them."]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. A mistake of the user's ends with one line on standard error and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else "--help"
+    try:
+        if command in ("-h", "--help"):
+            print(help_text())
+        elif command == "--version":
+            print(__version__)
+        elif command in TRAINER:
+            from ssl_nlp.cli import run_trainer
+
+            run_trainer(arguments)
+        elif command in USE:
+            from ssl_nlp.commands import run_command
+
+            run_command(command, arguments[1:])
+        else:
+            raise UserError(f"no command {command!r}: use one of {', '.join([*TRAINER, *USE])}")
+    except UserError as error:
+        sys.exit(_one_line(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _one_line(error: UserError) -> int:
+    print(f"ssl-nlp: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

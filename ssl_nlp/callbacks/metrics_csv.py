@@ -1,0 +1,85 @@
+"""Every metric in one CSV file."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class MetricsCSV(Logger):
+    """Writes `metrics.csv`: optimizer steps done, then one column a metric, empty where a metric was not logged.
+
+    What is logged is on disk at once, also for a process that is killed. A resumed run drops the rows after its
+    checkpoint and goes on, so that the file is that of a run that never stopped.
+
+    Args:
+        directory: where `metrics.csv` is.
+        resume_step: rows after this step are dropped; None begins a new file.
+    """
+
+    trainer: Trainer | None = None  # knows how many steps are done; Lightning's own count depends on the hook
+
+    def __init__(self, directory: Path, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = directory / "metrics.csv"
+        self._resume_step = resume_step
+        self._columns: list[str] = []
+        self._row: dict[str, Any] = {}
+        self._row_offset: int | None = None  # where the row of the present step begins in the file
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration is in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        step = step if self.trainer is None else self.trainer.global_step
+        if self._row_offset is None:
+            self._start()
+        if self._row.get("step") != step:
+            self._row, self._row_offset = {"step": step}, self.path.stat().st_size
+        self._row |= {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        if new := [name for name in self._row if name not in self._columns]:
+            rows = [row for row in read_metrics(self.path) if row["step"] != str(step)]
+            self._columns += new
+            self._rewrite(rows)
+            self._row_offset = self.path.stat().st_size
+        line = io.StringIO()
+        csv.DictWriter(line, self._columns).writerow(self._row)
+        with self.path.open("r+b") as file:
+            file.seek(self._row_offset or 0)
+            file.write(line.getvalue().encode())
+            file.truncate()
+
+    def _start(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [] if self._resume_step is None else read_metrics(self.path)
+        self._columns = list(rows[0]) if rows else ["step"]
+        self._rewrite([row for row in rows if int(row["step"]) <= (self._resume_step or 0)])
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a `metrics.csv`; a row that a killed process left unfinished is not among them."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and (row.get("step") or "").isdigit()]

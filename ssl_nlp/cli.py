@@ -1,0 +1,197 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from filelock import FileLock
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from ssl_nlp import checkpoint as checkpoints
+from ssl_nlp.callbacks import MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp.data import TextDataModule
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import Method
+from ssl_nlp.run import RUNS, Run
+from ssl_nlp.tracking import WandbSettings, wandb_logger
+
+
+class Parser(LightningArgumentParser):
+    """Argument parser whose complaints are single lines."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise UserError(_shorten(message)) from ex
+
+
+class Cli(LightningCLI):
+    """LightningCLI whose `fit` keeps everything about a run in `runs/NAME/`."""
+
+    run_directory: Run | None = None
+    resume: Path | None = None
+    config_text: str = ""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command that is asked for: a parser takes a second to build, and the others would not be used."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=str | None, default=None, help="Name of the run; default: method and seed.")
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=500, help="Steps between two savings of checkpoints/last.ckpt."
+        )
+        parser.add_class_arguments(WandbSettings, "wandb")
+
+    def _parse_ckpt_path(self) -> None:
+        """The command line says what the model is; a checkpoint's own hyperparameters never override it."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.trainer.precision is None:
+            config.trainer.precision = default_precision(config.trainer.accelerator)
+        _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
+        if self.subcommand != "fit":
+            return
+        if config.run is None:
+            config.run = default_run_name(config.model.class_path, config.seed_everything)
+        self.run_directory = Run(config.run)
+        self.config_text = self._parser("fit").dump(config, skip_none=False)
+        if config.ckpt_path is None:
+            self.resume = self.run_directory.resume_from(self.config_text)
+            if self.resume is not None:
+                config.ckpt_path = str(self.resume)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        run = self.run_directory
+        if run is None:
+            return super().instantiate_trainer(logger=False, **kwargs)
+        config = self.config_init[self.subcommand]
+        step = None if self.resume is None else _step_of(self.resume)
+        _say(f"runs/{run.name}" + ("" if step is None else f" goes on at step {step:,}"))
+        keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
+        one = {"save_top_k": 1, "enable_version_counter": False}
+        self.trainer_defaults["callbacks"] = [
+            keeper,
+            Throughput(),
+            Samples(run.directory),
+            Progress(),
+            ModelCheckpoint(run.checkpoints, "last", every_n_train_steps=config.checkpoint_every, **one),
+            ModelCheckpoint(run.checkpoints, "best", monitor="val/loss", **one),
+        ]
+        configured = config.trainer.logger
+        extra = [] if configured in (None, True, False) else configured
+        metrics = MetricsCSV(run.directory, step)
+        loggers = [metrics, *(extra if isinstance(extra, Sequence) else [extra])]
+        metrics.trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(run.directory), **kwargs)
+        return metrics.trainer
+
+
+class RunKeeper(Callback):
+    """Begins the run directory when everything that could be wrong with the command has been checked, and ends it."""
+
+    def __init__(self, run: Run, config: str, wandb: WandbSettings | None) -> None:
+        self.run, self.config, self.wandb = run, config, wandb
+        self._lock: FileLock | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.is_global_zero:
+            self._lock = self.run.begin(self.config)
+            if self.wandb is not None:
+                trainer.loggers += wandb_logger(self.wandb, self.run, yaml.safe_load(self.config))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        parameters = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
+        _say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # Lightning validates before it stops early, but not before it stops in time
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.save_checkpoint(self.run.last_checkpoint)
+        if trainer.is_global_zero:
+            self.run.finish()
+            _say(f"finished: {self.run.directory}")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+
+def run_trainer(arguments: list[str]) -> None:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Raises:
+        UserError: a mistake of the user's.
+    """
+    for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*Checkpoint directory.*"):
+        warnings.filterwarnings("ignore", message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if arguments[0] != "fit":
+        arguments = _of_run(arguments)
+    sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
+    Cli(
+        Method,
+        TextDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_callback=None,
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        parser_class=Parser,
+        trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0, "enable_model_summary": False},
+    )
+
+
+def _of_run(arguments: list[str]) -> list[str]:
+    """For commands on a trained run, `--run NAME` stands for its configuration and its best checkpoint."""
+    if "--run" not in arguments[:-1]:
+        return arguments
+    run = Run(arguments[arguments.index("--run") + 1])
+    if not run.config.exists():
+        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    command, *rest = arguments
+    best = [] if "--ckpt_path" in rest else ["--ckpt_path", str(run.best_checkpoint())]
+    return [command, "--config", str(run.config), *rest, *best]
+
+
+def default_run_name(class_path: str, seed: int) -> str:
+    """The method in snake case and the seed: `masked_lm-seed0`."""
+    name = class_path.rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower() + f"-seed{seed}"
+
+
+def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """What the hardware does well: bfloat16 on GPUs and on CPUs that have instructions for it."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if accelerator in ("auto", "cpu") and capabilities.get("amx_bf16") and not torch.backends.mps.is_available():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoints.read(checkpoint)["global_step"])
+
+
+def _shorten(message: str) -> str:
+    """One line of a parser's complaint."""
+    line = " ".join(message.split())
+    return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)

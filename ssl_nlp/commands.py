@@ -1,0 +1,120 @@
+"""`embed`, `generate` and `fill-mask`: a checkpoint at work on text."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import ArgumentParser
+
+from ssl_nlp.errors import UserError
+
+
+def run_command(command: str, arguments: list[str]) -> None:
+    """Run one of the commands on its arguments.
+
+    Raises:
+        UserError: a mistake of the user's.
+    """
+    function = {"embed": embed, "generate": generate, "fill-mask": fill_mask}[command]
+    parser = _Parser(prog=f"ssl-nlp {command}", description=(function.__doc__ or "").split("\n")[0])
+    parser.add_function_arguments(function)
+    function(**parser.parse_args(arguments).as_dict())
+
+
+def embed(checkpoint: str, output: str, input: str | None = None, batch_size: int = 64) -> None:
+    """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        output: the .npy file to write; one that exists is not overwritten.
+        input: a text file; default: standard input.
+        batch_size: texts at a time.
+    """
+    from ssl_nlp.methods import Method
+
+    target = Path(output)
+    if target.suffix != ".npy":
+        raise UserError(f"--output {output} is not a .npy file: name one")
+    if target.exists():
+        raise UserError(f"--output {output} exists: name another file or move it away")
+    lines = _lines(input)
+    embeddings = Method.load_from_checkpoint(checkpoint).embed(lines, batch_size)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.save(target, embeddings.numpy())
+    print(f"{output}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")
+
+
+def generate(
+    checkpoint: str,
+    prompt: str | None = None,
+    input: str | None = None,
+    max_new_tokens: int = 64,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = 0.95,
+    seed: int | None = None,
+) -> None:
+    """Continue prompts with a CausalLM and print prompt and continuation.
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        prompt: the text to continue; may be empty.
+        input: a text file with a prompt a line; default, without a prompt: standard input.
+        max_new_tokens: the longest continuation.
+        temperature: divides the logits; 0 takes the most probable token every time.
+        top_k: sample from the k most probable tokens only.
+        top_p: sample from the smallest set of tokens with at least this probability.
+        seed: makes the samples reproducible.
+    """
+    from ssl_nlp.methods import CausalLM
+
+    prompts = _lines(input) if prompt is None else [prompt]
+    method = CausalLM.load_from_checkpoint(checkpoint)
+    for prompt, text in zip(
+        prompts, method.generate(prompts, max_new_tokens, temperature, top_k, top_p, seed), strict=True
+    ):
+        print(prompt + text)
+
+
+def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None, top_k: int = 5) -> None:
+    """Print the most probable tokens for each [MASK].
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        text: a text with [MASK] in it.
+        input: a text file, a text a line; default, without a text: standard input.
+        top_k: how many tokens to print.
+    """
+    from ssl_nlp.methods import MaskedLM
+
+    texts = _lines(input) if text is None else [text]
+    method = MaskedLM.load_from_checkpoint(checkpoint)
+    for text in texts:
+        print(text)
+        for best in method.fill_mask(text, top_k):
+            print("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise UserError(" ".join(message.split())) from ex
+
+
+def _lines(path: str | None) -> list[str]:
+    """The lines of a file, or of standard input."""
+    if path is None:
+        if sys.stdin.isatty():
+            print("one text a line, end with Ctrl-D:", file=sys.stderr)
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read --input {path}: {error.strerror}") from error
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path or 'standard input'} is not UTF-8 at byte {error.start}: convert it") from error
+    if not lines:
+        raise UserError(f"{path or 'standard input'} is empty: give a text a line")
+    return lines

@@ -1,0 +1,60 @@
+"""Weights & Biases: online when somebody is logged in, otherwise offline; never a prompt, never a failure."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from ssl_nlp.run import Run
+
+
+@dataclass
+class WandbSettings:
+    """Where a run appears in Weights & Biases."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online when logged in (or as WANDB_MODE says), otherwise offline, to be sent later with wandb sync."""
+    project: str = "ssl_nlp"
+    """The project."""
+    entity: str | None = None
+    """The team or user; default: that of the login."""
+    group: str | None = None
+    """Runs of one group are shown together, such as the seeds of a comparison."""
+    tags: list[str] = field(default_factory=list)
+    """Tags of the run."""
+
+
+def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> list[Logger]:
+    """The W&B logger of a run that has begun, with its whole configuration; none where W&B is disabled.
+
+    Call it on rank zero only. A resumed run goes on in the same W&B run.
+    """
+    import wandb
+
+    mode = settings.mode
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+    if mode in ("disabled", "dryrun"):
+        return []
+    arguments: dict[str, Any] = {
+        "name": run.name,
+        "id": run.read_state()["wandb_id"],
+        "project": settings.project,
+        "entity": settings.entity,
+        "group": settings.group,
+        "tags": settings.tags,
+        "dir": str(run.directory),
+        "config": config,
+    }
+    quiet = {"silent": True, "console": "off", "init_timeout": 30.0}
+    try:
+        resume = {"resume": "allow"} if mode == "online" else {}
+        experiment = wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
+    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+        print(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", file=sys.stderr)
+        experiment = wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
+    experiment.define_metric("trainer/global_step")
+    experiment.define_metric("*", step_metric="trainer/global_step")
+    return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]

@@ -1,0 +1,79 @@
+"""The command line, as tests use it: in this process, or in one of its own that may be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ssl_nlp.__main__ import main
+from tests.corpus import random_texts
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+
+
+class KillAt(Callback):
+    """Kills the process, as a power cut would, after the step that the environment variable KILL_AT names."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == int(os.environ.get("KILL_AT", -1)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_texts(folder: Path, documents: int = 200) -> str:
+    """A small corpus as a text file, one document a line; its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "texts.txt"
+    path.write_text("\n".join(random_texts(documents, longest=20)) + "\n")
+    return str(path)
+
+
+def small(path: str, *more: str) -> list[str]:
+    """Arguments that make any configuration tiny: a small corpus, encoder, vocabulary and few steps."""
+    return [
+        "--data.corpus",
+        "ssl_nlp.corpora.TextFiles",
+        f"--data.corpus.init_args.train={path}",
+        "--data.corpus.init_args.unit=line",
+        "--data.tokenizer.vocab_size=320",
+        "--data.batch_size=4",
+        "--data.length=32",
+        "--config",
+        str(CONFIGS / "trainer" / "debug.yaml"),
+        *more,
+    ]
+
+
+def tiny_encoder() -> list[str]:
+    """Arguments for an encoder of a few thousand parameters."""
+    return [
+        "--model.encoder=ssl_nlp.encoders.Transformer",
+        "--model.encoder.dim=16",
+        "--model.encoder.layers=2",
+        "--model.encoder.heads=2",
+    ]
+
+
+def run(*arguments: str) -> int:
+    """Run a command in this process; its exit status."""
+    try:
+        main(list(arguments))
+    except SystemExit as exit:
+        return int(exit.code or 0)
+    return 0
+
+
+def run_process(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "ssl_nlp", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )

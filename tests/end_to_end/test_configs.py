@@ -1,0 +1,140 @@
+"""Every file in configs/ is run, at a small size."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.methods import Method
+from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+
+METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp_path, capfd):
+    texts = write_texts(tmp_path)
+    assert run("fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder()) == 0
+    [directory] = tmp_path.glob("runs/*")
+    rows = read_metrics(directory / "metrics.csv")
+    losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    assert {"train/tokens_per_second", "train/mfu", "train/tokens", "train/flops"} <= set(rows[0])
+    assert (directory / "samples.jsonl").read_text().count("\n") == 8
+    for name in ("last", "best"):
+        loaded = Method.load_from_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
+        assert loaded.embed(["some text", "more"]).shape == (2, 16)
+    # The saved configuration is complete: it is the same run.
+    assert run("fit", "--config", str(directory / "config.yaml")) == 2
+    assert "is finished" in capfd.readouterr().err
+    assert run("validate", "--run", directory.name) == 0
+    assert f"{losses[-1]:.3f}"[:4] in capfd.readouterr().out
+    assert run("test", "--run", directory.name) == 0
+    assert run("predict", "--run", directory.name) == 0
+
+
+def overlays(folder: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / folder).glob("*.yaml"))
+
+
+def fit_with(overlay: Path, *more: str) -> int:
+    """Run an overlay with everything else small; what the overlay itself sets comes last but for `more`."""
+    config = ["fit", "--config", str(CONFIGS / "masked_lm.yaml"), *small("texts.txt"), "--config", str(overlay)]
+    short = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--trainer.limit_val_batches=1"]
+    return run(*config, *short, "--data.batch_size=2", "--data.length=16", "--run", overlay.stem, *more)
+
+
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_encoder_overlays(name, tmp_path):
+    write_texts(tmp_path)
+    assert fit_with(CONFIGS / "encoder" / f"{name}.yaml") == 0
+
+
+def test_base_encoder_overlay(tmp_path):
+    write_texts(tmp_path, documents=40)
+    assert fit_with(CONFIGS / "encoder" / "base.yaml", "--trainer.max_steps=1") == 0
+
+
+def test_pretrained_encoder_overlay_with_a_model_of_its_kind(tmp_path):
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    write_texts(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "a", "dog", "cat", "sees", "##s", ".", ","]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path / "bert")
+    overlay = CONFIGS / "encoder" / "bert-base-uncased.yaml"
+    assert yaml.safe_load(overlay.read_text())["model"]["init_args"]["encoder"]["init_args"]["name"] == overlay.stem
+    assert fit_with(overlay, f"--model.encoder.name={tmp_path / 'bert'}") == 0
+    checkpoint = tmp_path / "runs" / overlay.stem / "checkpoints" / "last.ckpt"
+    (tmp_path / "bert").rename(tmp_path / "gone")  # the checkpoint needs nothing but itself
+    assert Method.load_from_checkpoint(checkpoint).embed(["the dog sees"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("name", ["cpu", "debug", "demo"])
+def test_trainer_overlays(name, tmp_path):
+    write_texts(tmp_path)
+    assert fit_with(CONFIGS / "trainer" / f"{name}.yaml", *tiny_encoder()) == 0
+
+
+def test_gpu_overlay_compiles_the_encoder(tmp_path):
+    write_texts(tmp_path)
+    cpu = ["--trainer.accelerator=cpu", "--data.workers=0", "--model.encoder.layers=1"]
+    assert fit_with(CONFIGS / "trainer" / "gpu.yaml", *tiny_encoder(), *cpu) == 0
+
+
+def test_data_files_overlay(tmp_path, shared_data):
+    english = shared_data / "english"
+    files = [f"--data.corpus.{split}={english / split}.jsonl" for split in ("train", "valid", "test")]
+    overlay = CONFIGS / "data" / "files.yaml"
+    config = ["fit", "--config", str(CONFIGS / "causal_lm.yaml"), "--config", str(overlay), *files, *tiny_encoder()]
+    assert run(*config, "--config", str(CONFIGS / "trainer" / "debug.yaml")) == 0
+
+
+def test_wikitext_overlay_with_a_local_copy_of_its_shape(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    from tests.corpus import random_texts
+
+    splits = {"train": 200, "validation": 20, "test": 20}
+    texts = {name: random_texts(size, seed=i) for i, (name, size) in enumerate(splits.items())}
+    local = DatasetDict({name: Dataset.from_dict({"text": lines}) for name, lines in texts.items()})
+    local.save_to_disk(tmp_path / "wikitext")
+    config = [
+        "fit",
+        "--config",
+        str(CONFIGS / "causal_lm.yaml"),
+        "--config",
+        str(CONFIGS / "data" / "wikitext103.yaml"),
+    ]
+    settings = [
+        f"--data.corpus.path={tmp_path / 'wikitext'}",
+        "--data.corpus.name=null",
+        "--data.tokenizer.vocab_size=320",
+    ]
+    small_run = ["--data.length=32", "--data.batch_size=4", "--config", str(CONFIGS / "trainer" / "debug.yaml")]
+    assert run(*config, *settings, *small_run, *tiny_encoder()) == 0
+
+
+def test_benchmark_config(tmp_path):
+    texts = write_texts(tmp_path)
+    config = ["fit", "--config", str(CONFIGS / "benchmarks" / "shakespeare_char.yaml")]
+    files = [f"--data.corpus.train={texts}", f"--data.corpus.valid={texts}", "--data.corpus.unit=line"]
+    (tmp_path / "valid.txt").write_text("the dog sees the red house\nthe bird\n")
+    files[1] = f"--data.corpus.valid={tmp_path / 'valid.txt'}"
+    assert run(*config, *files, "--config", str(CONFIGS / "trainer" / "debug.yaml")) == 0
+
+
+def test_every_file_is_named_in_a_test():
+    source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
+    named = set(METHODS) | {"docs"}
+    for path in CONFIGS.rglob("*.yaml"):
+        assert path.stem in named or f'"{path.stem}"' in source or f"{path.stem}.yaml" in source, path

@@ -1,0 +1,89 @@
+"""Every mistake ends with exit status 2 and one line that names the culprit; nothing is written."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def fit(method: str, *more: str, texts: str = "texts.txt") -> list[str]:
+    return ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(), *more]
+
+
+def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The line that a command prints when it refuses."""
+    assert run(*arguments) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ssl-nlp: ")]
+    assert len(lines) == 1
+    assert not list(Path().glob("runs/*"))
+    return lines[0]
+
+
+FIT_MISTAKES = {
+    "unknown key": (["--model.encodr=3"], "encodr"),
+    "unknown class": (["--model.encoder=Transformr"], "Transformr"),
+    "wrong type": (["--data.batch_size=many"], "batch_size"),
+    "no such config": (["--config=nowhere.yaml"], "nowhere.yaml"),
+    "no such file": (["--data.corpus.init_args.train=nowhere/*.txt"], "nowhere/*.txt"),
+    "row longer than the model": (["--data.length=2000"], "data.length 2000"),
+    "heads": (["--model.encoder.heads=3"], "not divisible by 3 heads"),
+    "dropout": (["--model.encoder.dropout=1.5"], "dropout"),
+    "learning rate": (["--model.optimization.learning_rate=-1"], "learning_rate -1"),
+    "schedule without an end": (["--trainer.max_steps=-1"], "max_steps"),
+    "vocabulary": (["--data.tokenizer.vocab_size=10"], "vocab_size 10"),
+    "tokenizer": (["--data.tokenizer.name=nowhere/at/all"], "nowhere/at/all"),
+    "pretrained encoder": (
+        ["--model.encoder=ssl_nlp.encoders.PretrainedEncoder", "--model.encoder.name=nowhere/at/all"],
+        "nowhere/at/all",
+    ),
+    "unit": (["--data.unit=chapter"], "chapter"),
+    "run name": (["--run=a/b"], "a/b"),
+    "checkpoint": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+}
+
+
+@pytest.mark.parametrize("mistake", FIT_MISTAKES)
+def test_mistakes_of_fit(mistake, tmp_path, capfd):
+    write_texts(tmp_path)
+    arguments, culprit = FIT_MISTAKES[mistake]
+    assert culprit in refused(capfd, *fit("masked_lm", *arguments))
+
+
+def test_texts_that_cannot_be_read(tmp_path, capfd):
+    Path("empty.txt").touch()
+    assert "empty.txt" in refused(capfd, *fit("causal_lm", texts="empty.txt"))
+    Path("latin.txt").write_bytes("caf\xe9\n".encode("latin-1") * 50)
+    assert "byte 3" in refused(capfd, *fit("causal_lm", texts="latin.txt"))
+    Path("a.jsonl").write_text('{"body": "some text"}\n' * 50)
+    assert "body" in refused(capfd, *fit("causal_lm", texts="a.jsonl"))
+    Path("one.txt").write_text("one document\n")
+    assert "empty" in refused(capfd, *fit("causal_lm", texts="one.txt"))
+
+
+def test_checkpoints_that_cannot_be_used(tmp_path, capfd):
+    Path("half.ckpt").write_bytes(b"PK\x03\x04half")
+    torch.save({}, "other.ckpt")
+    Path("in.txt").write_text("a text\n")
+    assert "nowhere.ckpt" in refused(capfd, "generate", "--checkpoint=nowhere.ckpt", "--prompt=a")
+    assert "half.ckpt" in refused(capfd, "fill-mask", "--checkpoint=half.ckpt", "--text=[MASK]")
+    assert "other.ckpt" in refused(capfd, "embed", "--checkpoint=other.ckpt", "--input=in.txt", "--output=a.npy")
+    assert "half.ckpt" in refused(capfd, *fit("causal_lm", "--ckpt_path=half.ckpt"))
+
+
+def test_commands_and_their_arguments(tmp_path, capfd):
+    Path("latin.txt").write_bytes(b"caf\xe9")
+    Path("there.npy").write_bytes(b"mine")
+    assert "'fti'" in refused(capfd, "fti")
+    assert "checkpoint" in refused(capfd, "generate")
+    assert "byte 3" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=a.npy")
+    assert "there.npy exists" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=there.npy")
+    assert "nowhere.txt" in refused(capfd, "embed", "--checkpoint=a", "--input=nowhere.txt", "--output=a.npy")
+    assert "no run gone" in refused(capfd, "validate", "--run", "gone")
+    assert Path("there.npy").read_bytes() == b"mine"

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.run import Run, differences
+
+CONFIG = "seed_everything: 0\ntrainer: {max_steps: 5}\n"
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_new_run_begins_and_an_unfinished_one_resumes():
+    run = Run("a")
+    assert run.resume_from(CONFIG) is None
+    run.begin(CONFIG).release()
+    assert run.resume_from(CONFIG) is None  # killed before its first checkpoint
+    run.checkpoints.mkdir()
+    run.last_checkpoint.touch()
+    assert run.resume_from(CONFIG) == run.last_checkpoint
+
+
+def test_a_finished_run_is_refused():
+    run = Run("a")
+    run.begin(CONFIG).release()
+    run.finish()
+    with pytest.raises(UserError, match="runs/a is finished"):
+        run.resume_from(CONFIG)
+
+
+def test_another_configuration_is_refused_by_its_difference():
+    run = Run("a")
+    run.begin(CONFIG).release()
+    with pytest.raises(UserError, match=r"trainer.max_steps: 5 -> 6"):
+        run.resume_from(CONFIG.replace("5", "6"))
+
+
+def test_two_processes_cannot_train_one_run():
+    lock = Run("a").begin(CONFIG)
+    with pytest.raises(UserError, match="being trained by another process"):
+        Run("a").begin(CONFIG)
+    lock.release()
+    Run("a").begin(CONFIG).release()
+
+
+def test_a_folder_of_somebody_else_is_left_alone():
+    Path("runs/a").mkdir(parents=True)
+    Path("runs/a/thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no run"):
+        Run("a").resume_from(CONFIG)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_names_that_are_paths_are_refused(name):
+    with pytest.raises(UserError, match="is not a name"):
+        Run(name)
+
+
+def test_the_wandb_id_stays():
+    run = Run("a")
+    run.begin(CONFIG).release()
+    first = run.read_state()["wandb_id"]
+    run.begin(CONFIG).release()
+    assert run.read_state()["wandb_id"] == first
+
+
+def test_differences_name_nested_keys():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c: 2 -> 3", "d: None -> 4"]
