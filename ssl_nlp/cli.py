@@ -14,6 +14,7 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
@@ -23,6 +24,15 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.tracking import WandbSettings, wandb_logger
+
+# Warnings of Lightning and jsonargparse about each other and about what is meant to be so.
+QUIET = (
+    ".*does not have many workers.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*Checkpoint directory.*",
+    ".*was deprecated in v4.49.0.*",
+    "(?s).*JSONARGPARSE_DEPRECATION_WARNINGS.*",
+)
 
 
 class Parser(LightningArgumentParser):
@@ -65,7 +75,11 @@ class Cli(LightningCLI):
             config.run = default_run_name(config.model.class_path, config.seed_everything)
         self.run_directory = Run(config.run)
         self.config_text = self._parser("fit").dump(config, skip_none=False)
-        if config.ckpt_path is None:
+        if config.ckpt_path is not None:
+            if config.ckpt_path in ("last", "best", "hpc", "registry"):
+                raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
+            checkpoints.read(config.ckpt_path)  # says what is wrong with it
+        else:
             self.resume = self.run_directory.resume_from(self.config_text)
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
@@ -102,13 +116,11 @@ class RunKeeper(Callback):
         self.run, self.config, self.wandb = run, config, wandb
         self._lock: FileLock | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.is_global_zero:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
             self._lock = self.run.begin(self.config)
             if self.wandb is not None:
                 trainer.loggers += wandb_logger(self.wandb, self.run, yaml.safe_load(self.config))
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         parameters = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
         _say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
 
@@ -123,6 +135,9 @@ class RunKeeper(Callback):
             _say(f"finished: {self.run.directory}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
         if self._lock is not None:
             self._lock.release()
 
@@ -133,13 +148,23 @@ def run_trainer(arguments: list[str]) -> None:
     Raises:
         UserError: a mistake of the user's.
     """
-    for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*Checkpoint directory.*"):
+    for message in QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if arguments[0] != "fit":
         arguments = _of_run(arguments)
     sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
+    try:
+        _cli()
+    except (ValueError, TypeError) as error:  # jsonargparse wraps what a constructor raises
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from None
+
+
+def _cli() -> None:
     Cli(
         Method,
         TextDataModule,

@@ -3,13 +3,14 @@
 import math
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from ssl_nlp.__main__ import main
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.corpora import InstalledDocs
-from ssl_nlp.data import TextDataModule
+from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.unigram import unigram_loss
 from ssl_nlp.methods import CausalLM, MaskedLM
 from ssl_nlp.run import Run
@@ -39,7 +40,9 @@ def train() -> None:
 def show() -> None:
     """Print losses beside the unigram baseline, fillings and continuations."""
     console = Console()
-    data = TextDataModule(InstalledDocs())
+    config = yaml.safe_load(RUNS["masked_lm"].config.read_text())
+    settings = TokenizerSettings(**config["data"]["init_args"]["tokenizer"])
+    data = TextDataModule(InstalledDocs(), settings)
     statistics = data.statistics("valid")
     table = Table(title="validation split: bits per byte of text, lower is better")
     for column in ("method", "loss (nats/token)", "bits per byte", "unigram loss", "unigram bits per byte"):

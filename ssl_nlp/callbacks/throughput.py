@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.methods.base import Method
@@ -84,10 +84,19 @@ class Throughput(Callback):
 def forward_flops(method: Method, batch: TokenBatch) -> int:
     """Floating-point operations of one forward pass of the loss, without touching the random state or the metrics."""
     devices = [method.device] if method.device.type == "cuda" else []
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     with torch.random.fork_rng(devices), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
         method.loss(batch)
     return counter.get_total_flops()
+
+
+def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
+    """Those of the two products in attention, from the shapes (B, heads, T, D)."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+# The attention kernel for CPUs is not in torch's own list.
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -131,11 +131,11 @@ class Transformer(Encoder):
         self._check_length(start + length)
         if cache is not None:
             cache.begin(batch)
-        rotary = self._rotation(start, length)
+        turn = self._turn(start, length)
         full, local = self._views(batch, cache)
         states = self.embeddings(batch.input_ids)
         for index, layer in enumerate(self.layers):
-            states = layer(states, rotary, local if self._is_local(index) else full, cache)
+            states = layer(states, turn, local if self._is_local(index) else full, cache)
         if cache is not None:
             cache.seen += length
         return self.final_norm(states)
@@ -155,16 +155,15 @@ class Transformer(Encoder):
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
-    def _rotation(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines (T, heads, D / heads) of the columns from `start` on.
+    def _turn(self, start: int, length: int) -> Tensor:
+        """(T, heads, D / heads / 2, 2) float32: how far the columns from `start` on turn queries and keys.
 
         Columns serve as positions, also where several documents share a row: scores depend on the distance of two
         positions alone (Su et al. 2021, equation 16), which is the same as if each document began at 0.
         """
         # Repeated for every head, because products of whole rows are three times as fast on a CPU.
-        table = self.rotary[start : start + length].unsqueeze(2).expand(-1, -1, self.heads, -1)
-        cos, sin = table.transpose(0, 1).contiguous().unbind(0)
-        return cos, sin
+        turn = self.rotary[start : start + length].float().unsqueeze(1)
+        return turn.expand(-1, self.heads, -1, -1).contiguous()
 
     def _views(self, batch: TokenBatch, cache: KeyValueCache | None) -> tuple[View, View]:
         """What is seen in layers without and with a window. What an attention kernel knows by itself needs no mask."""
@@ -234,6 +233,11 @@ class Transformer(Encoder):
             fused["attn.Wqkv"] = ["attn.q_proj", "attn.k_proj", "attn.v_proj"]
         weights = self.state_dict()
         for index in range(self.depth):
+            for projection in ("q_proj", "k_proj"):
+                name = f"layers.{index}.attn.{projection}.weight"
+                # Pairs are neighbours here, and half a head apart there.
+                pairs = weights[name].unflatten(0, (self.heads, -1, 2))
+                weights[name] = pairs.transpose(1, 2).flatten(0, 2)
             for whole, parts in fused.items():
                 split = [weights.pop(f"layers.{index}.{part}.weight") for part in parts]
                 weights[f"layers.{index}.{whole}.weight"] = torch.cat(split)

@@ -57,7 +57,7 @@ def test_flops_are_those_of_the_matrix_products_and_counting_leaves_no_trace():
     data = module(unit="block")
     method = CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, hidden=32, max_length=64))
     method.connect(data.tokenizer)
-    batch = data._loader("valid").dataset[range(4)]
+    batch = data._loader("train").dataset[range(4)]
     state = torch.get_rng_state()
     counted = forward_flops(method, batch)
     assert torch.equal(state, torch.get_rng_state())

@@ -43,7 +43,7 @@ def oracle(encoder: Transformer, ids: Tensor) -> Tensor:
 
     def turn(vector: Tensor, position: int) -> Tensor:
         angle = position * 10000.0 ** (-torch.arange(half) / half)
-        a, b = vector[:half], vector[half:]
+        a, b = vector[0::2], vector[1::2]
         return torch.cat((a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()))
 
     size = (encoder.dim,)

@@ -21,7 +21,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp_path, capfd):
     texts = write_texts(tmp_path)
     assert run("fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder()) == 0
-    [directory] = tmp_path.glob("runs/*")
+    [directory] = tmp_path.glob("runs/[!.]*")
     rows = read_metrics(directory / "metrics.csv")
     losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
     assert len(losses) == 2

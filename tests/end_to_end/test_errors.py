@@ -36,7 +36,6 @@ FIT_MISTAKES = {
     "heads": (["--model.encoder.heads=3"], "not divisible by 3 heads"),
     "dropout": (["--model.encoder.dropout=1.5"], "dropout"),
     "learning rate": (["--model.optimization.learning_rate=-1"], "learning_rate -1"),
-    "schedule without an end": (["--trainer.max_steps=-1"], "max_steps"),
     "vocabulary": (["--data.tokenizer.vocab_size=10"], "vocab_size 10"),
     "tokenizer": (["--data.tokenizer.name=nowhere/at/all"], "nowhere/at/all"),
     "pretrained encoder": (
@@ -60,7 +59,7 @@ def test_texts_that_cannot_be_read(tmp_path, capfd):
     Path("empty.txt").touch()
     assert "empty.txt" in refused(capfd, *fit("causal_lm", texts="empty.txt"))
     Path("latin.txt").write_bytes("caf\xe9\n".encode("latin-1") * 50)
-    assert "byte 3" in refused(capfd, *fit("causal_lm", texts="latin.txt"))
+    assert "latin.txt is not UTF-8" in refused(capfd, *fit("causal_lm", texts="latin.txt"))
     Path("a.jsonl").write_text('{"body": "some text"}\n' * 50)
     assert "body" in refused(capfd, *fit("causal_lm", texts="a.jsonl"))
     Path("one.txt").write_text("one document\n")

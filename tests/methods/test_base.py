@@ -35,7 +35,7 @@ def trainer(path, **arguments):
 
 
 def test_gradients_of_unequal_batches_are_those_of_the_mean_over_all_targets(tmp_path):
-    """Sentences differ in length. Catches the gradients before the step and compares them with one backward pass over both batches."""
+    """Sentences differ in length. Compares the gradients before the step with those of one pass over both batches."""
     module = data(batch_size=3)
     caught = {}
 

@@ -29,7 +29,7 @@ def maskable() -> Tensor:
 
 
 def packed_batch(rows: int = 8, columns: int = 64, seed: int = 0) -> TokenBatch:
-    """Rows of packed documents with separators inside, padding (of any id) at the end, and words of two tokens on average."""
+    """Rows of packed documents with separators inside, padding (of any id) at the end, and words of about two tokens."""
     generator = seeded(seed)
     ids = torch.randint(FIRST, VOCAB, (rows, columns), generator=generator)
     ids[torch.rand(ids.shape, generator=generator) < 0.05] = SEPARATOR
