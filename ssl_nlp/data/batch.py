@@ -1,5 +1,6 @@
 """The one thing that passes from data to encoders, objectives and methods."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -66,6 +67,6 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def _map(self, function) -> Self:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         changed = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: function(v) for name, v in changed.items() if isinstance(v, Tensor)})

@@ -91,6 +91,7 @@ def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -
 
 def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -> None:
     from datasets import Dataset, Features, List, Value
+    from datasets.exceptions import DatasetGenerationError
 
     def texts() -> Any:
         for document in corpus.documents(split):
@@ -109,9 +110,11 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
 
     width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
     scratch = directory / "scratch"
-    text = Dataset.from_generator(
-        texts, cache_dir=str(scratch), features=Features({"text": Value("string")}), fingerprint=fingerprint(split)
-    )
+    columns = Features({"text": Value("string")})
+    try:
+        text = Dataset.from_generator(texts, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
+    except DatasetGenerationError as error:
+        raise error.__cause__ or error from None  # what the corpus had to say
     if not len(text):
         raise UserError(f"the {split} split of {type(corpus).__name__} is empty: give it more documents")
     processes = min(os.cpu_count() or 1, max(1, len(text) // 10_000))

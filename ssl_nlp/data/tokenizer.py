@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import tokenizers
@@ -125,7 +126,7 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
         return load_pretrained(settings.name)
     key = fingerprint("tokenizer", 1, corpus.fingerprint(), asdict(settings), tokenizers.__version__)
 
-    def build(directory) -> None:
+    def build(directory: Path) -> None:
         documents = islice(corpus.documents("train"), settings.documents)
         serialized = train(settings, (document.text for document in documents))
         (directory / "tokenizer.json").write_text(serialized, encoding="utf-8")
