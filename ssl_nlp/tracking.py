@@ -54,6 +54,7 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
         experiment = wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         print(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", file=sys.stderr)
+        wandb.teardown()  # its service still holds the id of the run
         experiment = wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step")
