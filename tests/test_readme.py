@@ -1,5 +1,6 @@
 """What the README tells people to type exists."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -23,7 +24,7 @@ def test_commands_name_things_that_exist(command):
         return
     assert program == "ssl-nlp"
     assert arguments[0] in TRAINER | USE
-    for flag, value in zip(arguments, arguments[1:], strict=False):
+    for flag, value in itertools.pairwise(arguments):
         if flag == "--config":
             assert (ROOT / value).is_file()
 
