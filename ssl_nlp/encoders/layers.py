@@ -137,7 +137,7 @@ def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
 def rotate(states: Tensor, turn: Tensor) -> Tensor:
     """Queries or keys (B, T, heads, D / heads) turned by `turn` (T, heads, D / heads / 2, 2), in float32.
 
-    A pair of coordinates is a complex number: one product of those takes half the time of the real ones on a CPU.
+    A pair of coordinates is a complex number: one product of those is faster than four real ones.
     """
     pairs = states.float().unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # A compiler fuses real numbers only.

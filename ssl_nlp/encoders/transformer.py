@@ -161,7 +161,7 @@ class Transformer(Encoder):
         Columns serve as positions, also where several documents share a row: scores depend on the distance of two
         positions alone (Su et al. 2021, equation 16), which is the same as if each document began at 0.
         """
-        # Repeated for every head, because products of whole rows are three times as fast on a CPU.
+        # Repeated for every head, because products of whole rows are twice as fast on a CPU.
         turn = self.rotary[start : start + length].float().unsqueeze(1)
         return turn.expand(-1, self.heads, -1, -1).contiguous()
 

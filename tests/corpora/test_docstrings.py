@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -197,13 +198,13 @@ def test_docstrings_of_all_definitions_from_top_to_bottom() -> None:
         b"# no docstring",
     ],
 )
-def test_files_that_cannot_be_read_have_no_documents(tmp_path, source: bytes) -> None:
+def test_files_that_cannot_be_read_have_no_documents(tmp_path: Path, source: bytes) -> None:
     path = tmp_path / "a.py"
     path.write_bytes(source)
     assert documents(str(path)) == []
 
 
-def test_half_a_surrogate_pair_is_left_out(tmp_path) -> None:
+def test_half_a_surrogate_pair_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_text(
         '"""The sign \\ud800 is half of a surrogate pair."""\n'

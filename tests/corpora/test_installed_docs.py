@@ -4,6 +4,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from ssl_nlp.corpora import SPLITS, Document, InstalledDocs, installed_docs
 from ssl_nlp.corpora.installed_docs import extract, source_files, source_roots
@@ -71,15 +72,14 @@ def test_bad_files_and_their_warnings_stay_unseen(
     (installed / "latin1.py").write_bytes('"""A sentence that is long enough: ä."""\n'.encode("latin-1"))
     (installed / "warns.py").write_text(f'"""{SENTENCE.format("warning")}"""\nassert (1, "always true")\nx = "\\d"\n')
     extract(tmp_path)
-    installed_texts = {text.as_py() for text in read_parquet(tmp_path)}
+    installed_texts = set(read_texts(tmp_path))
     assert installed_texts == {SENTENCE.format("good"), SENTENCE.format("warning")}
     assert capfd.readouterr() == ("", "")
 
 
-def read_parquet(directory: Path):
-    from pyarrow import parquet
-
-    return parquet.read_table(directory / "documents.parquet")["text"]
+def read_texts(directory: Path) -> list[str]:
+    texts: list[str] = parquet.read_table(directory / "documents.parquet")["text"].to_pylist()
+    return texts
 
 
 def test_modules_are_not_imported(installed: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_modules_are_not_imported(installed: Path, tmp_path: Path) -> None:
         f'"""{SENTENCE.format("first")}"""\nfrom pathlib import Path\nPath({str(tmp_path / "trace")!r}).touch()\n'
     )
     extract(tmp_path)
-    assert len(read_parquet(tmp_path)) == 1
+    assert len(read_texts(tmp_path)) == 1
     assert not (tmp_path / "trace").exists()
 
 
@@ -103,7 +103,7 @@ def test_real_packages_give_the_same_prose_every_time(
         extract(tmp_path / name)
     one, two = ((tmp_path / name / "documents.parquet").read_bytes() for name in ("one", "two"))
     assert one == two
-    texts = [text.as_py() for text in read_parquet(tmp_path / "one")]
+    texts = read_texts(tmp_path / "one")
     assert len(texts) > 200
     assert len(set(texts)) == len(texts)
     assert not [text for text in texts if re.search(r">>>|:class:|``|^-{3,}$|\n\n", text)]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -175,7 +176,7 @@ def test_whole_logits_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     class Record(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             sizes.extend(x.numel() for x in torch.utils._pytree.tree_leaves(result) if isinstance(x, Tensor))
             return result
@@ -202,6 +203,8 @@ def test_ties_are_not_all_correct(path: None) -> None:
 def test_a_target_outside_the_vocabulary_is_an_error(path: None) -> None:
     with pytest.raises((IndexError, RuntimeError)):
         linear_cross_entropy(torch.zeros(2, 1), torch.zeros(3, 1, requires_grad=True), None, torch.tensor([0, -1]))
+    with pytest.raises((IndexError, RuntimeError)):
+        token_losses(torch.zeros(2, 1), torch.zeros(3, 1), None, torch.tensor([0, -1]))
 
 
 @pytest.mark.parametrize("small", [-1, 10_000])

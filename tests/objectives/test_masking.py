@@ -35,6 +35,7 @@ def packed_batch(rows: int = 8, columns: int = 64, seed: int = 0) -> TokenBatch:
     ids[torch.rand(ids.shape, generator=generator) < 0.05] = SEPARATOR
     segments = 1 + (torch.rand(ids.shape, generator=generator) < 0.05).cumsum(1)
     lengths = torch.randint(columns // 2, columns + 1, (rows, 1), generator=generator)
+    lengths[::2] = columns
     padding = torch.arange(columns) >= lengths
     starts = torch.rand(ids.shape, generator=generator) < 0.5
     return TokenBatch(ids, segments.masked_fill(padding, 0), starts_word=starts)
