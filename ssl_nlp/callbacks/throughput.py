@@ -48,7 +48,7 @@ class Throughput(Callback):
     ) -> None:
         if not self.flops_per_token:
             assert isinstance(pl_module, Method)
-            self.flops_per_token = 3 * forward_flops(pl_module, batch) / max(batch.n_tokens, 1)
+            self.flops_per_token = 3 * forward_flops(pl_module, batch) / max(batch.all_tokens, 1)
             self._last = time.perf_counter()
         elif self._last is None:
             self._last = time.perf_counter()
@@ -56,7 +56,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
     ) -> None:
-        self._window_tokens += batch.n_tokens
+        self._window_tokens += batch.all_tokens
         logs = trainer.global_step % trainer.log_every_n_steps == 0
         if logs and pl_module.device.type == "cuda":
             torch.cuda.synchronize()  # otherwise the time is that of launching, not of computing

@@ -1,11 +1,12 @@
 """The one thing that passes from data to encoders, objectives and methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class TokenBatch:
         padded: False promises that no position is padding.
             The two flags are known when a batch is made, and spare the encoder a mask (and a look at the device).
         n_tokens: how many positions are not padding, as a plain number, so that counting needs no look at the device.
+        documents: (B,) int64 or None. The number of the document that each row was cut from; packed rows have none.
+        pair: B rows that belong to these, one to each (the next sentence, a translation, another caption), or None.
+        causal: whether positions see what follows them, where that is not for the encoder to say: several objectives
+            over one encoder differ in it. None: as the encoder was built.
         cursor: where a stream of documents stood after this batch (plain data); None for corpora on disk.
     """
 
@@ -32,12 +37,20 @@ class TokenBatch:
     packed: bool = True
     padded: bool = True
     n_tokens: int = 0
+    documents: Tensor | None = None
+    pair: "TokenBatch | None" = None
+    causal: bool | None = None
     cursor: dict[str, Any] | None = None
 
     @property
     def is_text(self) -> Tensor:
         """(B, T) bool: True where a position is not padding."""
         return self.segment_ids > 0
+
+    @property
+    def all_tokens(self) -> int:
+        """`n_tokens`, those of the pair included."""
+        return self.n_tokens + (0 if self.pair is None else self.pair.n_tokens)
 
     def positions(self) -> Tensor:
         """(B, T) int64: the place of each token in its own document, counted from 0."""
@@ -68,5 +81,38 @@ class TokenBatch:
         return len(self.input_ids)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        changed = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: function(v) for name, v in changed.items() if isinstance(v, Tensor)})
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = function(value)
+            elif isinstance(value, TokenBatch):
+                changed[field.name] = value._map(function)
+        return replace(self, **changed)
+
+
+def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
+    """The rows of several batches, one batch below the other, padded on the right to the longest row.
+
+    What not all of them have (next ids, word starts, documents) the result has not; pairs are left out.
+
+    Args:
+        batches: of any numbers of rows and columns, on one device.
+        pad_id: what fills the columns that a batch has not.
+    """
+    width = max(batch.input_ids.shape[1] for batch in batches)
+    fill: dict[str, Any] = {"input_ids": pad_id, "segment_ids": 0, "next_ids": -100, "starts_word": True}
+    rows: dict[str, Any] = {}
+    for name, value in fill.items():
+        parts = [getattr(batch, name) for batch in batches]
+        if all(part is not None for part in parts):
+            rows[name] = torch.cat([F.pad(part, (0, width - part.shape[1]), value=value) for part in parts])
+    documents = [batch.documents for batch in batches if batch.documents is not None]
+    return TokenBatch(
+        **rows,
+        packed=any(batch.packed for batch in batches),
+        padded=any(batch.padded or batch.input_ids.shape[1] < width for batch in batches),
+        n_tokens=sum(batch.n_tokens for batch in batches),
+        documents=torch.cat(documents) if len(documents) == len(batches) else None,
+        causal=batches[0].causal,
+    )

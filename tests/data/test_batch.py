@@ -1,0 +1,30 @@
+import torch
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import concatenate
+
+
+def rows(number, width, first, **more):
+    ids = torch.arange(first, first + number * width).view(number, width)
+    return TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False, n_tokens=ids.numel(), **more)
+
+
+def test_rows_below_rows_are_padded_to_the_widest():
+    both = concatenate([rows(1, 2, 10), rows(2, 3, 20)], pad_id=7)
+    assert both.input_ids.tolist() == [[10, 11, 7], [20, 21, 22], [23, 24, 25]]
+    assert both.segment_ids.tolist() == [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    assert (both.padded, both.packed, both.n_tokens) == (True, False, 8)
+    assert both.next_ids is None
+
+
+def test_what_only_one_batch_has_is_left_out():
+    known = rows(1, 2, 0, documents=torch.tensor([4]))
+    assert concatenate([known, known], 0).documents.tolist() == [4, 4]
+    assert concatenate([known, rows(1, 2, 0)], 0).documents is None
+
+
+def test_a_pair_moves_and_counts_with_its_rows():
+    batch = rows(2, 3, 0, pair=rows(2, 2, 9))
+    assert batch.all_tokens == 10
+    moved = batch.to("meta")
+    assert moved.input_ids.device.type == moved.pair.input_ids.device.type == "meta"
