@@ -4,7 +4,7 @@ import importlib
 import os
 import pickle
 import zipfile
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,11 +17,16 @@ T = TypeVar("T")
 
 def describe(kind: type, init_args: dict[str, Any]) -> dict[str, Any]:
     """An object as the path of its class and the plain arguments of its constructor; dataclasses among them likewise."""
-    plain = {
-        name: describe(type(value), asdict(value)) if is_dataclass(value) and not isinstance(value, type) else value
-        for name, value in init_args.items()
-    }
+    plain = {name: _plain(value) for name, value in init_args.items()}
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": plain}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return describe(type(value), {field.name: getattr(value, field.name) for field in fields(value)})
+    return value
 
 
 def instantiate(description: dict[str, Any], base: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -33,11 +38,14 @@ def instantiate(description: dict[str, Any], base: type[T], overrides: dict[str,
     kind = _resolve(description["class_path"])
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise UserError(f"the checkpoint holds a {description['class_path']}, not a {base.__name__}")
-    arguments = {
-        name: instantiate(value, object) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in description["init_args"].items()
-    }
+    arguments = {name: _object(value) for name, value in description["init_args"].items()}
     return kind(**arguments | (overrides or {}))
+
+
+def _object(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_object, value))
+    return instantiate(value, object) if isinstance(value, dict) and "class_path" in value else value
 
 
 def _resolve(class_path: str) -> Any:

@@ -57,14 +57,18 @@ class Encoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, batch: TokenBatch, cache: Any = None) -> Tensor:
+    def forward(self, batch: TokenBatch, cache: Any = None, added: Tensor | None = None) -> Tensor:
         """(B, T, D) hidden states. Attention stays within a segment, positions restart with it.
+
+        `batch.causal`, where it is not None, overrides `causal`: one encoder may serve objectives of both kinds.
+        `added`, (B, T, E) or (B, 1, E), is added to the token embeddings of width E: segment embeddings, or a vector
+        that a decoder is to write down.
 
         With a `cache` of `new_cache`, `batch` continues the rows that the cache has seen, and the cache grows. Rows of
         unequal length are then padded on the left (segment 0), because what follows has to meet their ends.
 
         Raises:
-            UserError: a row longer than `max_length`.
+            UserError: a row longer than `max_length`, or a direction of sight that the encoder does not have.
         """
 
     @property

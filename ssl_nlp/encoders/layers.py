@@ -67,8 +67,9 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(dim, bias=False)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        return self.drop(self.norm(self.tok_embeddings(input_ids)))
+    def forward(self, input_ids: Tensor, added: Tensor | None) -> Tensor:
+        states = self.tok_embeddings(input_ids)
+        return self.drop(self.norm(states if added is None else states + added))
 
 
 class Layer(nn.Module):

@@ -171,21 +171,33 @@ class PretrainedEncoder(Encoder):
             config = json.loads(self.model.config.to_json_string(use_diff=False))
         return {"name": self.name, "dropout": self.dropout, "config": config}
 
-    def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None, added: Tensor | None = None) -> Tensor:
+        if batch.causal not in (None, self.causal):
+            kinds = ("causal", "bidirectional") if self.causal else ("bidirectional", "causal")
+            raise UserError(
+                f"the encoder {self.name} is {kinds[0]} and cannot be {kinds[1]}: take a Transformer instead"
+            )
         if cache is not None:
-            return self._continue(batch, cache)
+            return self._continue(batch, cache, added)
         self._check_length(batch.input_ids.shape[1])
         if batch.packed and not self._packs:
             raise UserError(f"the encoder {self.name} cannot keep apart documents that share a row: use unit: sentence")
-        return self._run(self.model, batch)
+        return self._run(self.model, batch, added)
 
-    def _run(self, model: "PreTrainedModel", batch: TokenBatch) -> Tensor:
+    def _run(self, model: "PreTrainedModel", batch: TokenBatch, added: Tensor | None = None) -> Tensor:
+        options = self._inputs(batch, added)
         if batch.packed:
-            masks = self._packed_masks(model.config, batch)
-            positions = batch.positions() + self._first_position
-            return model(batch.input_ids, attention_mask=masks, position_ids=positions).last_hidden_state
-        mask = batch.is_text.long() if batch.padded else None
-        return model(batch.input_ids, attention_mask=mask).last_hidden_state
+            options["attention_mask"] = self._packed_masks(model.config, batch)
+        elif batch.padded:
+            options["attention_mask"] = batch.is_text.long()
+        if batch.packed or (added is not None and self._takes_positions):
+            options["position_ids"] = batch.positions() + self._first_position
+        return model(**options).last_hidden_state
+
+    def _inputs(self, batch: TokenBatch, added: Tensor | None) -> dict[str, Any]:
+        if added is None:
+            return {"input_ids": batch.input_ids}
+        return {"inputs_embeds": self.embedding(batch.input_ids) + added}
 
     def _packed_masks(self, config: "PretrainedConfig", batch: TokenBatch) -> Tensor | dict[str, Tensor]:
         """(B, 1, T, T) bool, True where attention may look; one for each kind of layer if there are several."""
@@ -209,7 +221,7 @@ class PretrainedEncoder(Encoder):
         seen = torch.zeros(rows, 0, dtype=torch.long, device=self.model.device)
         return PretrainedCache(DynamicCache(config=self.model.config), seen)
 
-    def _continue(self, batch: TokenBatch, cache: PretrainedCache) -> Tensor:
+    def _continue(self, batch: TokenBatch, cache: PretrainedCache, added: Tensor | None) -> Tensor:
         if batch.padded and not batch.packed:
             raise ValueError("rows that are to be continued are padded on the left, and marked as packed")
         cache.segment_ids = torch.cat((cache.segment_ids, batch.segment_ids), dim=1)
@@ -217,7 +229,8 @@ class PretrainedEncoder(Encoder):
         if batch.packed and int(cache.segment_ids.max()) > 1:
             raise ValueError("a key-value cache continues one document in each row")
         row = TokenBatch(cache.segment_ids, cache.segment_ids)
-        options: dict[str, Any] = {"attention_mask": row.is_text.long(), "past_key_values": cache.states}
+        options = self._inputs(batch, added)
+        options |= {"attention_mask": row.is_text.long(), "past_key_values": cache.states}
         if self._takes_positions:
             options["position_ids"] = row.positions()[:, -batch.input_ids.shape[1] :] + self._first_position
-        return self.model(batch.input_ids, use_cache=True, **options).last_hidden_state
+        return self.model(use_cache=True, **options).last_hidden_state

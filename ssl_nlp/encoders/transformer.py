@@ -126,14 +126,14 @@ class Transformer(Encoder):
     def hparams(self) -> dict[str, Any]:
         return dict(self._hparams)
 
-    def forward(self, batch: TokenBatch, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, cache: KeyValueCache | None = None, added: Tensor | None = None) -> Tensor:
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         self._check_length(start + length)
         if cache is not None:
             cache.begin(batch)
         turn = self._turn(start, length)
         full, local = self._views(batch, cache)
-        states = self.embeddings(batch.input_ids)
+        states = self.embeddings(batch.input_ids, added)
         for index, layer in enumerate(self.layers):
             states = layer(states, turn, local if self._is_local(index) else full, cache)
         if cache is not None:
@@ -169,11 +169,12 @@ class Transformer(Encoder):
         """What is seen in layers without and with a window. What an attention kernel knows by itself needs no mask."""
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         total = start + length
+        causal = self.causal if batch.causal is None else batch.causal
         packed = cache.packed if cache is not None else batch.packed
         # Rows that are not packed are padded on the right, where causal attention does not look.
-        padded = batch.padded and not self.causal
+        padded = batch.padded and not causal
         # A window that reaches over all of the row is none.
-        window = self.window if self.window is not None and self.window < total - (not self.causal) else None
+        window = self.window if self.window is not None and self.window < total - (not causal) else None
         index = torch.arange(total, device=batch.input_ids.device)
 
         seen: Tensor | None = None
@@ -185,19 +186,19 @@ class Transformer(Encoder):
             seen = (batch.is_text | (index == 0))[:, None, :]
 
         full = seen
-        if self.causal and (packed or (start > 0 and length > 1)):
+        if causal and (packed or (start > 0 and length > 1)):
             full = _and(seen, index[start:, None] >= index)
         local = full
         if window is not None:
             distance = index[start:, None] - index
-            near = (distance >= 0) & (distance < window) if self.causal else distance.abs() <= window
+            near = (distance >= 0) & (distance < window) if causal else distance.abs() <= window
             local = _and(seen, near)
-        view = self._view(full, start)
-        return view, view if local is full else self._view(local, start)
+        view = self._view(full, causal and start == 0)
+        return view, view if local is full else self._view(local, causal and start == 0)
 
-    def _view(self, seen: Tensor | None, start: int) -> View:
+    def _view(self, seen: Tensor | None, is_causal: bool) -> View:
         if seen is None:
-            return View(None, is_causal=self.causal and start == 0)
+            return View(None, is_causal)
         # Attention would turn a boolean mask into an additive one in every layer.
         mask = torch.zeros(seen.shape, dtype=self._attention_dtype(), device=seen.device)
         mask.masked_fill_(~seen, -math.inf)

@@ -1,8 +1,8 @@
 """What all methods share: one batch in, a sum of losses out; everything around it is done here."""
 
+import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -13,63 +13,54 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
-from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.data.store import TextStatistics, Unit
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.distributed import sum_over_ranks
+from ssl_nlp.methods.loss import Loss, Sums
 from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
 
 VALIDATION_SEED = 1_000_003
 
 
-@dataclass
-class Loss:
-    """What a method says about one batch.
-
-    Attributes:
-        total: scalar, the loss summed over the targets of the batch, in nats where it is a likelihood.
-        targets: scalar, how many targets that was.
-        metrics: further sums and their counts by name; each is reported as sum / count over all batches and ranks.
-    """
-
-    total: Tensor
-    targets: Tensor
-    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-
 class Method(LightningModule):
     """A self-supervised objective over an encoder.
 
-    A subclass says whether its encoder must be causal, how its embedding is pooled, creates its heads in `build`, and
-    computes a `Loss` from a `TokenBatch` in `loss`. It reads `self.training` to tell training from validation, and
-    draws from torch's default generator: the base class seeds that before every batch from (seed, batch, rank).
-
-    Losses are summed over targets and divided by the number of targets over all ranks and accumulated batches.
+    A subclass says whether its encoder must be causal, which units of text it reads and how its embedding is pooled,
+    creates its heads in `build`, and computes a `Loss` from a `TokenBatch` in `loss`. It reads `self.training` to tell
+    training from validation, and draws from torch's default generator: the base class seeds that before every batch from
+    (seed, batch, rank).
 
     Args:
-        encoder: what turns tokens into hidden states.
+        encoder: what turns tokens into hidden states. Left out where the method is one of several in a `MultiObjective`.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
 
     causal: ClassVar[bool] = False
     pooling: ClassVar[Literal["mean", "last"]] = "mean"
-    language_model: ClassVar[bool] = False  # whether exp(loss) is a perplexity
+    units: ClassVar[tuple[Unit, ...]] = ("block", "sentence")
+    language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
 
+    encoder: Encoder
+    maskable: Tensor
     token_counts: Tensor
     _tokenizer: Tokenizer | None = None
 
-    def __init__(self, encoder: Encoder, optimization: Optimization | None = None, compile: bool = False) -> None:
+    def __init__(
+        self, encoder: Encoder | None = None, optimization: Optimization | None = None, compile: bool = False
+    ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder"], logger=False)
-        self.encoder = encoder
+        if encoder is not None:
+            self.encoder = encoder
         self.optimization = optimization or Optimization()
         self.compile_encoder = compile
         self._kind = type(self)  # sharding changes the class of an instance
         self._train_sums = Sums()
         self._valid_sums = Sums()
-        self._gradient_targets: list[float] = []
+        self._gradient_targets: list[list[Tensor]] = []
 
     # ------------------------------------------------------------------------------------------ what a method writes
 
@@ -77,12 +68,39 @@ class Method(LightningModule):
         """Create the heads. The encoder, `self.tokenizer` and `self.vocab_size` are known here."""
 
     def loss(self, batch: TokenBatch) -> Loss:
-        """The loss of one batch."""
+        """The loss of one batch. It changes nothing: what is to be kept for later steps is kept by `after_step`."""
         raise NotImplementedError
 
-    def targets_per_byte(self, statistics: TextStatistics) -> float | None:
-        """Targets of the loss per UTF-8 byte of text, for bits per byte; None for objectives that predict no tokens."""
-        return None
+    def after_step(self) -> None:
+        """Called after each step of the optimizer, for what follows the weights, such as a moving average of them."""
+
+    def embed_batch(self, batch: TokenBatch) -> Tensor:
+        """(B, E): the embeddings of B texts, one a row."""
+        return pool(self.encoder(batch), batch, self.pooling)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width E of the embeddings."""
+        return self.encoder.dim
+
+    def targets_per_byte(self, statistics: TextStatistics) -> float:
+        """Targets of `language_term` per UTF-8 byte of text, for bits per byte."""
+        raise NotImplementedError
+
+    def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
+        """What an evaluation reports, from the means of all terms (`loss/NAME`) and metrics over a split.
+
+        Args:
+            means: scalars, which are reported, and vectors, which are not.
+            statistics: sizes of the split; None where they are not known.
+        """
+        if self.language_term is None:
+            return means
+        nats = means[f"loss/{self.language_term}"]
+        means = means | {"perplexity": nats.exp()}
+        if statistics is not None:
+            means["bits_per_byte"] = nats * (self.targets_per_byte(statistics) / math.log(2))
+        return means
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         """What the method makes of a few texts, for people to read: a row each, as text by column name."""
@@ -113,9 +131,17 @@ class Method(LightningModule):
             if self._tokenizer.fingerprint() != tokenizer.fingerprint():
                 raise UserError("this method was trained with another tokenizer than the data's: use the same for both")
             return
-        self._tokenizer = tokenizer
+        if not hasattr(self, "encoder"):
+            raise UserError(f"{type(self).__name__} has no encoder: give it one, such as Transformer('small')")
         self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal)
+        self._build(tokenizer)
+
+    def _build(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self.register_buffer("token_counts", torch.zeros(tokenizer.vocab_size, dtype=torch.int64))
+        maskable = torch.ones(tokenizer.vocab_size, dtype=torch.bool)
+        maskable[tokenizer.special_ids] = False
+        self.register_buffer("maskable", maskable, persistent=False)
         self.build()
 
     def setup(self, stage: str) -> None:
@@ -134,7 +160,20 @@ class Method(LightningModule):
                     f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
                     "shorten the one or raise the other"
                 )
-            self.token_counts.copy_(torch.from_numpy(data.token_counts()))
+            if data.unit not in self.units:
+                raise UserError(
+                    f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
+                    f"set data.unit to {self.units[0]}"
+                )
+            counts = torch.from_numpy(data.token_counts())
+            for module in self.modules():
+                if isinstance(module, Method):
+                    module.token_counts.copy_(counts)
+
+    @property
+    def step(self) -> int:
+        """Steps that the optimizer has done; 0 outside of a trainer."""
+        return 0 if self._trainer is None else self.trainer.global_step
 
     @property
     def sharded(self) -> bool:
@@ -162,29 +201,33 @@ class Method(LightningModule):
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(_mix(_seed(), batches, self.global_rank))
         loss = self.loss(batch)
-        self._train_sums.add("loss", loss.total, loss.targets)
-        self._train_sums.update(loss.metrics)
+        self._train_sums.add(loss)
         return self._over_all_targets(loss)
 
     def _over_all_targets(self, loss: Loss) -> Tensor:
         """The loss whose gradient, once averaged over ranks and accumulated batches, is that of the mean over targets.
 
         Every batch is divided by the targets of the first batch of its accumulation window (over all ranks), so that
-        magnitudes stay sane in half precision; `on_before_optimizer_step` corrects for what the others had.
+        magnitudes stay sane in half precision; `on_before_optimizer_step` corrects for what the others had. One factor
+        corrects all terms: where their targets are not in proportion, it is exact for the first one.
         """
-        targets = sum_over_ranks(loss.targets)
+        targets = [*sum_over_ranks(torch.stack([term.targets.long() for term in loss.terms.values()]))]
         if self.trainer.accumulate_grad_batches > 1:
-            self._gradient_targets.append(float(targets))
-            targets = targets.new_tensor(self._gradient_targets[0])
-        return loss.total * (self.trainer.world_size / targets.clamp(min=1))
+            self._gradient_targets.append(targets)
+            targets = self._gradient_targets[0]
+        return loss.over(targets) * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._gradient_targets:
             return
-        window, self._gradient_targets = self._gradient_targets, []
+        window, self._gradient_targets = [float(targets[0]) for targets in self._gradient_targets], []
         factor = self.trainer.accumulate_grad_batches * max(window[0], 1) / max(sum(window), 1)
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, factor)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
         if not self.trainer._logger_connector.should_update_logs and not self.trainer.is_last_batch:
@@ -192,8 +235,7 @@ class Method(LightningModule):
         means = self._train_sums.means_over_ranks()
         if not means:
             return
-        for name, mean in means.items():
-            self.log(f"train/{name}", mean, prog_bar=name == "loss")
+        self._log_means("train", means)
         for group in self.trainer.optimizers[0].param_groups:
             self.log(f"train/learning_rate/{group['name']}", group["lr"])
 
@@ -206,8 +248,7 @@ class Method(LightningModule):
     def _evaluation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         torch.manual_seed(_mix(VALIDATION_SEED, batch_idx, self.global_rank))
         loss = self.loss(batch)
-        self._valid_sums.add("loss", loss.total, loss.targets)
-        self._valid_sums.update(loss.metrics)
+        self._valid_sums.add(loss)
 
     def on_validation_epoch_start(self) -> None:
         self._valid_sums = Sums()
@@ -222,17 +263,19 @@ class Method(LightningModule):
         self._log_evaluation("test", "test")
 
     def _log_evaluation(self, prefix: str, split: Literal["valid", "test"]) -> None:
-        means = self._valid_sums.means_over_ranks()
-        if self.language_model:
-            means["perplexity"] = means["loss"].exp()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, TextDataModule) and (ratio := self.targets_per_byte(data.statistics(split))) is not None:
-            means["bits_per_byte"] = means["loss"] * (ratio / torch.log(torch.tensor(2.0)))
+        statistics = data.statistics(split) if isinstance(data, TextDataModule) else None
+        self._log_means(prefix, self.summarize(self._valid_sums.means_over_ranks(), statistics))
+
+    def _log_means(self, prefix: str, means: dict[str, Tensor]) -> None:
+        """Log scalars; a single term is the loss itself and not logged twice."""
+        terms = [name for name in means if name.startswith("loss/")]
         for name, mean in means.items():
-            self.log(f"{prefix}/{name}", mean.float(), prog_bar=name == "loss")
+            if mean.ndim == 0 and [name] != terms:
+                self.log(f"{prefix}/{name}", mean.float(), prog_bar=name == "loss")
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        return self._pool(batch)
+        return self.embed_batch(batch)
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
@@ -250,23 +293,13 @@ class Method(LightningModule):
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         training = self.training
         self.eval()
-        embeddings = torch.empty(len(ids), self.encoder.dim)
+        embeddings = torch.empty(len(ids), self.embedding_dim)
         for start in range(0, len(ids), batch_size):
             rows = order[start : start + batch_size]
             batch = pad_rows([ids[i] for i in rows], None, self.tokenizer, self.encoder.max_length)
-            embeddings[rows] = self._pool(batch.to(self.device)).float().cpu()
+            embeddings[rows] = self.embed_batch(batch.to(self.device)).float().cpu()
         self.train(training)
         return embeddings
-
-    def _pool(self, batch: TokenBatch) -> Tensor:
-        """(B, D): the mean over real tokens, or the last real token."""
-        hidden = self.encoder(batch)
-        real = batch.is_text
-        if self.pooling == "last":
-            last = real.sum(dim=1).clamp(min=1) - 1
-            return hidden[torch.arange(len(hidden), device=hidden.device), last]
-        weights = real.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -297,30 +330,16 @@ class Method(LightningModule):
         return method.to(map_location).eval()
 
 
-class Sums:
-    """Sums and counts by name, in float64, over batches and at the end over ranks."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, name: str, total: Tensor, count: Tensor) -> None:
-        """Add a total and the count that it is to be divided by."""
-        pair = torch.stack([total.detach().double(), count.detach().double()])
-        self._sums[name] = self._sums[name] + pair if name in self._sums else pair
-
-    def update(self, pairs: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Add several by name."""
-        for name, (total, count) in pairs.items():
-            self.add(name, total, count)
-
-    def means_over_ranks(self) -> dict[str, Tensor]:
-        """Total / count of each name over all ranks, and start again. Every rank must call it."""
-        if not self._sums:
-            return {}
-        table = sum_over_ranks(torch.stack([self._sums[name] for name in sorted(self._sums)]))
-        means = dict(zip(sorted(self._sums), table[:, 0] / table[:, 1], strict=True))
-        self._sums = {}
-        return means
+def pool(hidden: Tensor, batch: TokenBatch, how: Literal["mean", "first", "last"]) -> Tensor:
+    """(B, D): the mean of the hidden states (B, T, D) over real tokens, or the first or the last of them."""
+    if how == "first":
+        return hidden[:, 0]
+    real = batch.is_text
+    if how == "last":
+        last = real.sum(dim=1).clamp(min=1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = real.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def _seed() -> int:

@@ -13,8 +13,9 @@ from torch import Tensor
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Loss, Method
+from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.head import LanguageModelHead
+from ssl_nlp.methods.loss import Loss, Term
 
 
 class CausalLM(Method):
@@ -22,7 +23,7 @@ class CausalLM(Method):
 
     causal = True
     pooling = "last"
-    language_model = True
+    language_term = "next_token"
 
     def build(self) -> None:
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
@@ -31,7 +32,7 @@ class CausalLM(Method):
         if batch.next_ids is None:
             raise UserError("CausalLM needs the next tokens of a batch: views that change the text have none")
         hidden = self.encoder(batch)
-        return Loss(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))
+        return Loss({"next_token": Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))})
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

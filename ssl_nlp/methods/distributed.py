@@ -1,12 +1,57 @@
-"""Sums over ranks."""
+"""What ranks tell each other."""
 
-import torch.distributed
+from typing import Any
+
+import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of `tensor` over all ranks, on every rank; the tensor itself where there is one rank. No gradient."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _several_ranks():
         tensor = tensor.detach().clone()
-        torch.distributed.all_reduce(tensor)
+        dist.all_reduce(tensor)
     return tensor
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """The rows of all ranks, in the order of the ranks, and where this rank's own begin. Gradients flow to every rank.
+
+    Args:
+        rows: (n, ...), of the same shape but for n on every rank.
+
+    Returns:
+        (N, ...) with N the sum of all n, the same on every rank; `rows` itself where there is one rank.
+    """
+    if not _several_ranks():
+        return rows, 0
+    sizes = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor(len(rows), device=rows.device))
+    counts = [int(size) for size in sizes]
+    return _Gather.apply(rows, counts), sum(counts[: dist.get_rank()])
+
+
+class _Gather(torch.autograd.Function):
+    """Every rank's loss depends on every rank's rows: the gradients that the ranks have for a row are summed."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:
+        ctx.counts = counts
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.split(ctx.counts)[dist.get_rank()], None
+
+
+def _several_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -16,8 +16,9 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Loss, Method
+from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.head import LanguageModelHead
+from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.optimization import Optimization
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 
@@ -35,11 +36,11 @@ class MaskedLM(Method):
         compile: compile the encoder with `torch.compile`.
     """
 
-    language_model = True
+    language_term = "masked_token"
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | None = None,
         masking_rate: float = 0.3,
         masking_unit: Literal["token", "word", "span"] = "token",
         optimization: Optimization | None = None,
@@ -55,9 +56,6 @@ class MaskedLM(Method):
         if self.tokenizer.mask_id is None:
             raise UserError("this tokenizer has no mask token: MaskedLM needs one, CausalLM does not")
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
-        maskable = torch.ones(self.vocab_size, dtype=torch.bool)
-        maskable[self.tokenizer.special_ids] = False
-        self.register_buffer("maskable", maskable, persistent=False)
 
     def loss(self, batch: TokenBatch) -> Loss:
         rate, unit = (self.masking_rate, self.masking_unit) if self.training else (VALIDATION_RATE, "token")
@@ -65,7 +63,7 @@ class MaskedLM(Method):
         positions, chosen = choose_positions(batch, self.maskable, count, unit)
         corrupted, targets = mask_tokens(batch.input_ids, positions, chosen, self.tokenizer.mask_id, self.replacements)
         hidden = self.encoder(batch.with_input_ids(corrupted))
-        return Loss(*self.head.loss(hidden.flatten(0, 1)[positions], targets))
+        return Loss({"masked_token": Term(*self.head.loss(hidden.flatten(0, 1)[positions], targets))})
 
     @property
     def replacements(self) -> Tensor:

@@ -9,7 +9,6 @@ from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization
-from ssl_nlp.methods.base import Sums
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
@@ -53,7 +52,7 @@ def test_gradients_of_unequal_batches_are_those_of_the_mean_over_all_targets(tmp
     batches = caught.pop("batches")
     assert batches[0].n_tokens != batches[1].n_tokens
     method.zero_grad()
-    losses = [CausalLM.loss(method, batch) for batch in batches]
+    losses = [CausalLM.loss(method, batch).terms["next_token"] for batch in batches]
     (sum(loss.total for loss in losses) / sum(loss.targets for loss in losses)).backward()
     for name, parameter in method.named_parameters():
         assert torch.allclose(parameter.grad, caught[name], atol=1e-6), name
@@ -67,7 +66,7 @@ def test_validation_loss_is_the_sum_over_all_targets_divided_by_their_number(tmp
     total = targets = 0
     with torch.no_grad():
         for batch in module.val_dataloader():
-            loss = method.loss(batch)
+            loss = method.loss(batch).terms["next_token"]
             total, targets = total + loss.total.double(), targets + loss.targets
     assert metrics["val/loss"] == pytest.approx(float(total / targets), rel=1e-6)
     assert metrics["val/perplexity"] == pytest.approx(float((total / targets).exp()), rel=1e-6)
@@ -124,11 +123,3 @@ def test_rows_longer_than_the_encoder_are_refused_before_training(tmp_path):
     module = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), length=65)
     with pytest.raises(UserError, match=r"data.length 65 is longer than the encoder's max_length 64"):
         trainer(tmp_path).fit(CausalLM(encoder()), module)
-
-
-def test_sums_add_up_and_begin_again():
-    sums = Sums()
-    sums.add("a", torch.tensor(3.0), torch.tensor(2))
-    sums.update({"a": (torch.tensor(1.0), torch.tensor(2)), "b": (torch.tensor(5.0), torch.tensor(1))})
-    assert {name: float(mean) for name, mean in sums.means_over_ranks().items()} == {"a": 1.0, "b": 5.0}
-    assert sums.means_over_ranks() == {}

@@ -38,7 +38,7 @@ def connected(kind, tokenizer, **arguments):
 def test_the_loss_at_initialisation_is_that_of_guessing(kind, tokenizer, batch):
     method = connected(kind, tokenizer)
     loss = method.loss(batch)
-    assert float(loss.total / loss.targets) == pytest.approx(math.log(tokenizer.vocab_size), rel=0.01)
+    assert float(loss.mean()) == pytest.approx(math.log(tokenizer.vocab_size), rel=0.01)
 
 
 def test_causal_loss_equals_a_walk_over_every_document(tokenizer, batch):
@@ -54,7 +54,7 @@ def test_causal_loss_equals_a_walk_over_every_document(tokenizer, batch):
             for t, following in enumerate(batch.next_ids[row, here].tolist()):
                 total -= float(log_p[t, following])
                 targets += 1
-    loss = method.loss(batch)
+    loss = method.loss(batch).terms["next_token"]
     assert int(loss.targets) == targets == batch.input_ids.numel()
     assert float(loss.total) == pytest.approx(total, rel=1e-5)
 
@@ -67,7 +67,7 @@ def test_masked_loss_equals_the_dense_one_at_the_masked_positions(tokenizer, bat
     asked = []
     head_loss = method.head.loss
     method.head.loss = lambda hidden, targets: (asked.append((hidden, targets)), head_loss(hidden, targets))[1]
-    loss = method.loss(batch)
+    loss = method.loss(batch).terms["masked_token"]
     [(hidden, targets)] = asked
     assert len(hidden) == round(0.15 * batch.n_tokens)  # the head runs at the predicted positions only
     log_p = method.head(method.encoder(seen["batch"])).log_softmax(-1).flatten(0, 1)
@@ -100,8 +100,8 @@ def test_masking_never_touches_special_tokens_and_replaces_by_used_ones(tokenize
 
 def test_validation_asks_at_its_own_rate(tokenizer, batch):
     method = connected(MaskedLM, tokenizer, masking_rate=0.5)
-    assert float(method.train().loss(batch).targets) == pytest.approx(0.5 * batch.n_tokens, abs=1)
-    assert float(method.eval().loss(batch).targets) == pytest.approx(0.15 * batch.n_tokens, abs=1)
+    assert float(method.train().loss(batch).terms["masked_token"].targets) == pytest.approx(0.5 * batch.n_tokens, abs=1)
+    assert float(method.eval().loss(batch).terms["masked_token"].targets) == pytest.approx(0.15 * batch.n_tokens, abs=1)
 
 
 def test_generating_with_a_cache_equals_the_most_probable_continuation_without(tokenizer):
@@ -161,7 +161,7 @@ def test_masked_lm_learns_to_fill_a_pattern_and_says_so(tokenizer, batch):
         torch.manual_seed(step)
         loss = method.loss(rows)
         optimizer.zero_grad()
-        (loss.total / loss.targets).backward()
+        loss.mean().backward()
         optimizer.step()
     [best] = method.fill_mask("the bird [MASK] the tree", top_k=3)
     assert best[0][0].strip() == "hears"
