@@ -5,9 +5,13 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import requests
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssl_nlp.run import Run
+
+
+PATIENCE = 10.0  # seconds to wait for an answer of the server
 
 
 @dataclass
@@ -38,6 +42,9 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
     if mode in ("disabled", "dryrun"):
         return []
+    if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
+        print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
+        mode = "offline"
     arguments: dict[str, Any] = {
         "name": run.name,
         "id": run.read_state()["wandb_id"],
@@ -59,3 +66,12 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step")
     return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
+
+
+def _unreachable(url: str) -> str | None:
+    """Why nothing answers at `url`; None if something does. W&B itself would try again and again for a minute."""
+    try:
+        requests.head(url, timeout=PATIENCE)
+    except requests.RequestException as error:
+        return f"{url}: {type(error).__name__}"
+    return None
