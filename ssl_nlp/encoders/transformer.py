@@ -129,10 +129,13 @@ class Transformer(Encoder):
     def forward(self, batch: TokenBatch, cache: KeyValueCache | None = None, added: Tensor | None = None) -> Tensor:
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         self._check_length(start + length)
+        causal = self.causal if batch.causal is None else batch.causal
         if cache is not None:
+            if not causal:
+                raise UserError("a bidirectional encoder cannot continue a text: a key-value cache needs a causal one")
             cache.begin(batch)
         turn = self._turn(start, length)
-        full, local = self._views(batch, cache)
+        full, local = self._views(batch, cache, causal)
         states = self.embeddings(batch.input_ids, added)
         for index, layer in enumerate(self.layers):
             states = layer(states, turn, local if self._is_local(index) else full, cache)
@@ -141,8 +144,6 @@ class Transformer(Encoder):
         return self.final_norm(states)
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
-        if not self.causal:
-            raise UserError("a bidirectional encoder cannot continue a text: a key-value cache needs a causal one")
         self._check_length(length)
         size = (self.depth, 2, rows, self.heads, length, self.dim // self.heads)
         return KeyValueCache(torch.empty(size, dtype=self._attention_dtype(), device=self.embedding.weight.device))
@@ -165,11 +166,10 @@ class Transformer(Encoder):
         turn = self.rotary[start : start + length].float().unsqueeze(1)
         return turn.expand(-1, self.heads, -1, -1).contiguous()
 
-    def _views(self, batch: TokenBatch, cache: KeyValueCache | None) -> tuple[View, View]:
+    def _views(self, batch: TokenBatch, cache: KeyValueCache | None, causal: bool) -> tuple[View, View]:
         """What is seen in layers without and with a window. What an attention kernel knows by itself needs no mask."""
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         total = start + length
-        causal = self.causal if batch.causal is None else batch.causal
         packed = cache.packed if cache is not None else batch.packed
         # Rows that are not packed are padded on the right, where causal attention does not look.
         padded = batch.padded and not causal

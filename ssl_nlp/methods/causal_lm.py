@@ -114,7 +114,7 @@ class CausalLM(Method):
         finished = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
         new: list[Tensor] = []
         for _ in range(steps):
-            hidden = self.encoder(TokenBatch(ids, segments), cache)
+            hidden = self.encoder(TokenBatch(ids, segments, causal=True), cache)
             logits = self.head(hidden[:, -1]).float()
             logits[:, never.long()] = -torch.inf
             ids = sample(logits, temperature, top_k, top_p, generator).unsqueeze(1)

@@ -1,6 +1,7 @@
 """What positions of the Transformer see: documents, past, window, padding, cache. Compared with an explicit oracle."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_no_position_sees_nothing(causal, window, packed):
     """A softmax over nothing is undefined; what kernels make of it differs."""
     encoder = build(causal, window=window)
     segment_ids = SEGMENTS if packed else (SEGMENTS == 1).long()
-    for view in encoder._views(TokenBatch(draw(segment_ids), segment_ids, packed=packed), None):
+    for view in encoder._views(TokenBatch(draw(segment_ids), segment_ids, packed=packed), None, causal):
         assert view.mask is None or (view.mask == 0).any(dim=-1).all()
 
 
@@ -210,9 +211,44 @@ def test_cached_rows_of_unequal_length(window):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_batch_may_override_the_direction_of_sight(built, window):
+    """One set of weights is causal or not, as each batch says, also in packed and padded rows and with a cache."""
+    as_built, other = build(causal=built, window=window), build(causal=not built, window=window)
+    other.load_state_dict(as_built.state_dict())
+    segment_ids = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
+    batch = TokenBatch(draw(segment_ids), segment_ids)
+    assert torch.equal(as_built(replace(batch, causal=not built)), other(batch))
+    assert torch.equal(as_built(replace(batch, causal=built)), as_built(batch))
+    ids = draw(torch.ones(1, 6, dtype=torch.long))
+    row = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False, causal=True)
+    cached = as_built(row, as_built.new_cache(1, 6))
+    torch.testing.assert_close(cached, as_built(row), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["row", "column"])
+def test_added_states_join_the_embeddings(kind):
+    encoder = build(causal=False)
+    segment_ids = torch.tensor([[1, 1, 1, 1], [1, 1, 2, 0]])
+    batch = TokenBatch(draw(segment_ids), segment_ids)
+    added = torch.randn(2, 4 if kind == "row" else 1, encoder.dim)
+    plain = encoder(batch, added=added)
+    # The oracle gives every position a token of its own, whose embedding is the sum.
+    summed = encoder.embedding(batch.input_ids) + added
+    encoder.embedding.weight = torch.nn.Parameter(torch.cat([encoder.embedding.weight, summed.flatten(0, 1)]))
+    ids = VOCAB + torch.arange(8).view(2, 4)
+    torch.testing.assert_close(plain, encoder(TokenBatch(ids, segment_ids)), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_cache_errors():
+    encoder = build(causal=False)
+    ids = draw(torch.ones(1, 4, dtype=torch.long))
+    row = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)
     with pytest.raises(UserError, match="bidirectional encoder cannot continue"):
-        build(causal=False).new_cache(1, 4)
+        encoder(row, encoder.new_cache(1, 4))
     encoder = build(causal=True, max_length=8)
     with pytest.raises(UserError, match="9 tokens .* max_length of 8"):
         encoder.new_cache(1, 9)
