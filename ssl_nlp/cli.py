@@ -1,7 +1,6 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
 
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from ssl_nlp.callbacks import MetricsCSV, Progress, Samples, Throughput
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
+from ssl_nlp.methods.base import snake_case
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 
@@ -193,8 +193,7 @@ def _of_run(arguments: list[str]) -> list[str]:
 
 def default_run_name(class_path: str, seed: int) -> str:
     """The method in snake case and the seed: `masked_lm-seed0`."""
-    name = class_path.rpartition(".")[2]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower() + f"-seed{seed}"
+    return f"{snake_case(class_path.rpartition('.')[2])}-seed{seed}"
 
 
 def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:

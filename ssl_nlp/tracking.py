@@ -10,7 +10,6 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssl_nlp.run import Run
 
-
 PATIENCE = 10.0  # seconds to wait for an answer of the server
 
 

@@ -2,8 +2,9 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -40,7 +41,9 @@ class Method(LightningModule):
 
     causal: ClassVar[bool] = False
     pooling: ClassVar[Literal["mean", "last"]] = "mean"
+    all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
     units: ClassVar[tuple[Unit, ...]] = ("block", "sentence")
+    unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
 
     encoder: Encoder
@@ -52,7 +55,7 @@ class Method(LightningModule):
         self, encoder: Encoder | None = None, optimization: Optimization | None = None, compile: bool = False
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["encoder"], logger=False)
+        self.save_hyperparameters(ignore=self.unsaved, logger=False)
         if encoder is not None:
             self.encoder = encoder
         self.optimization = optimization or Optimization()
@@ -134,9 +137,14 @@ class Method(LightningModule):
         if not hasattr(self, "encoder"):
             raise UserError(f"{type(self).__name__} has no encoder: give it one, such as Transformer('small')")
         self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal)
-        self._build(tokenizer)
+        self.prepare(tokenizer)
 
-    def _build(self, tokenizer: Tokenizer) -> None:
+    def share(self, encoder: Encoder) -> None:
+        """Use the encoder of another method, to which its parameters and their checkpoints then belong."""
+        object.__setattr__(self, "encoder", encoder)  # past torch, which would register it as a part of this module
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        """The part of `connect` that comes after the encoder has been built."""
         self._tokenizer = tokenizer
         self.register_buffer("token_counts", torch.zeros(tokenizer.vocab_size, dtype=torch.int64))
         maskable = torch.ones(tokenizer.vocab_size, dtype=torch.bool)
@@ -307,11 +315,12 @@ class Method(LightningModule):
         """Make the checkpoint self-contained: class, hyperparameters and tokenizer, as plain data."""
         checkpoint["hyper_parameters"] = {}
         checkpoint["ssl_nlp"] = {
-            "method": checkpoints.describe(self._kind, self._init_args()),
+            "method": checkpoints.describe(self._kind, self.init_args()),
             "tokenizer": self.tokenizer.serialize(),
         }
 
-    def _init_args(self) -> dict[str, Any]:
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
         return dict(self.hparams) | {"encoder": checkpoints.describe(type(self.encoder), self.encoder.hparams())}
 
     @classmethod
@@ -328,6 +337,11 @@ class Method(LightningModule):
         method.connect(Tokenizer(saved["ssl_nlp"]["tokenizer"]))
         method.load_state_dict(saved["state_dict"])
         return method.to(map_location).eval()
+
+
+def snake_case(name: str) -> str:
+    """`MaskedLM` to `masked_lm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def pool(hidden: Tensor, batch: TokenBatch, how: Literal["mean", "first", "last"]) -> Tensor:

@@ -1,0 +1,143 @@
+"""Several objectives over one encoder, such as BERT's two (arXiv:1810.04805, section 3.1), minimised together.
+
+    loss = sum over objectives of weight * loss of the objective
+
+Each objective sees the same batch in its own way: masked, as two views, or causally, where the encoder can be both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_nlp import checkpoint as checkpoints
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method, snake_case
+from ssl_nlp.methods.loss import Loss
+from ssl_nlp.methods.optimization import Optimization
+
+
+class MultiObjective(Method):
+    """A weighted sum of the losses of several methods. Its embedding is the mean of the states (last, if all are causal).
+
+    Terms and metrics of an objective are logged under its name in snake case, with a number where a class occurs twice.
+
+    Args:
+        encoder: what all objectives share.
+        objectives: methods without an encoder; their own `optimization` and `compile` mean nothing.
+        weights: one to each objective; None: 1 each.
+        gradient_cosine_every: steps between two measurements of the cosine between the gradients that the objectives have
+            for the encoder (arXiv:2001.06782, section 2); each costs a backward pass. None: never.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    unsaved: ClassVar[tuple[str, ...]] = ("encoder", "objectives")
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        objectives: Sequence[Method] = (),
+        weights: list[float] | None = None,
+        gradient_cosine_every: int | None = None,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        self.weights = [1.0] * len(objectives) if weights is None else weights
+        self.gradient_cosine_every = gradient_cosine_every
+        self.causal = all(objective.causal for objective in objectives)  # type: ignore[misc]  # here it is an instance's
+        self.pooling = "last" if self.causal else "mean"  # type: ignore[misc]
+        shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
+        self.units = tuple(shared)  # type: ignore[misc]
+        problems = {
+            "it needs at least one of `objectives`": not objectives,
+            f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),
+            f"weights {self.weights} are not all positive": any(weight <= 0 for weight in self.weights),
+            f"gradient_cosine_every {gradient_cosine_every} is not positive": (gradient_cosine_every or 1) < 1,
+            "an objective has an encoder of its own: leave it out": any(hasattr(o, "encoder") for o in objectives),
+            f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,
+        }
+        if found := [text for text, holds in problems.items() if holds]:
+            raise UserError(f"MultiObjective: {'; '.join(found)}")
+        self._names: list[str] = []
+        for objective in objectives:
+            name = snake_case(type(objective).__name__)
+            name += f"_{number + 1}" if (number := sum(n.rstrip("_0123456789") == name for n in self._names)) else ""
+            self._names.append(name)
+            self.add_module(name, objective)
+
+    @property
+    def objectives(self) -> dict[str, Method]:
+        """The methods by the names under which they log."""
+        return {name: self.get_submodule(name) for name in self._names}  # type: ignore[misc]  # they are methods
+
+    def build(self) -> None:
+        for objective in self.objectives.values():
+            objective.share(self.encoder)
+            objective.prepare(self.tokenizer)
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        losses = {name: o.loss(replace(batch, causal=o.causal)) for name, o in self.objectives.items()}
+        together = Loss({})
+        for (name, loss), weight in zip(losses.items(), self.weights, strict=True):
+            together.terms |= {
+                f"{name}/{k}": term._replace(weight=weight * term.weight) for k, term in loss.terms.items()
+            }
+            together.metrics |= {f"{name}/{k}": pair for k, pair in loss.metrics.items()}
+        if self.training and torch.is_grad_enabled() and self._measures_gradients():
+            together.metrics |= self._gradient_cosines(losses)
+        return together
+
+    def _measures_gradients(self) -> bool:
+        return self.gradient_cosine_every is not None and self.step % self.gradient_cosine_every == 0
+
+    def _gradient_cosines(self, losses: dict[str, Loss]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of each pair of objectives, on the batch of this rank."""
+        shared = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        gradients = {}
+        for name, loss in losses.items():
+            found = torch.autograd.grad(loss.mean(), shared, retain_graph=True, materialize_grads=True)
+            gradients[name] = torch.cat([gradient.flatten().float() for gradient in found])
+        one = torch.ones((), dtype=torch.int64, device=self.device)
+        return {
+            f"gradient_cosine/{a}/{b}": (F.cosine_similarity(gradients[a], gradients[b], dim=0), one)
+            for a, b in combinations(gradients, 2)
+        }
+
+    def after_step(self) -> None:
+        for objective in self.objectives.values():
+            objective.after_step()
+
+    def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
+        summary = dict(means)
+        for name, objective in self.objectives.items():
+            prefixes = {f"loss/{name}/": "loss/", f"{name}/": ""}
+            own = {
+                short + k.removeprefix(p): v
+                for k, v in means.items()
+                for p, short in prefixes.items()
+                if k.startswith(p)
+            }
+            for key, value in objective.summarize(own, statistics).items():
+                prefix = f"loss/{name}/" if key.startswith("loss/") else f"{name}/"
+                summary[prefix + key.removeprefix("loss/")] = value
+        return summary
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        return [
+            {"objective": name, "sample": "  |  ".join(f"{column}: {text}" for column, text in row.items())}
+            for name, objective in self.objectives.items()
+            for row in objective.samples(texts)
+        ]
+
+    def init_args(self) -> dict[str, Any]:
+        described = [checkpoints.describe(type(o), dict(o.hparams)) for o in self.objectives.values()]
+        return super().init_args() | {"objectives": described}
