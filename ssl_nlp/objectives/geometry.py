@@ -1,0 +1,91 @@
+"""How embeddings lie in their space: spread, effective rank, alignment and uniformity.
+
+Everything is computed in float32 or wider, under autocast too.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def unit_vectors(embeddings: Tensor) -> Tensor:
+    """The rows of (N, D), each divided by its Euclidean length, in float32 or wider; rows of zeros stay zeros."""
+    return F.normalize(_widened(embeddings), dim=1)
+
+
+def embedding_spread(embeddings: Tensor) -> Tensor:
+    """How far embeddings are from having collapsed into one point: 0 if they have, about 1 if they point everywhere.
+
+    The standard deviation of each dimension of the normalized embeddings, averaged over dimensions (SimSiam,
+    arXiv:2011.10566, section 4.1), times sqrt(D): isotropic directions have a deviation of 1 / sqrt(D).
+
+    Args:
+        embeddings: (N, D), at least one.
+
+    Returns:
+        A scalar between 0 and about 1.
+    """
+    deviations = unit_vectors(embeddings).std(dim=0, correction=min(1, len(embeddings) - 1))
+    return deviations.mean() * math.sqrt(embeddings.shape[1])
+
+
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """How many directions embeddings make use of: exp of the entropy of their normalized singular values.
+
+    Roy & Vetterli 2007, "The effective rank", definition 1; RankMe (arXiv:2210.02885, section 3.1) predicts from it how
+    well embeddings transfer. Here the mean is subtracted first, since a direction that all embeddings share tells nothing
+    apart. Singular values as small as rounding makes them count as 0, so that collapsed embeddings have rank 1.
+
+    Args:
+        embeddings: (N, D), at least one.
+
+    Returns:
+        A scalar between 1 and min(N - 1, D).
+    """
+    x = _widened(embeddings)
+    values = torch.linalg.svdvals(x - x.mean(dim=0))
+    values = torch.where(values > torch.finfo(embeddings.dtype).eps * x.norm(), values, 0)
+    shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()
+
+
+def alignment(x: Tensor, y: Tensor) -> Tensor:
+    """The mean squared distance between normalized embeddings that belong together (arXiv:2005.10242, section 4.1).
+
+    Args:
+        x: (N, D).
+        y: (N, D), each of them the partner of the row of `x`.
+
+    Returns:
+        A scalar between 0 (partners coincide) and 4; 2 where they are at right angles.
+    """
+    return (unit_vectors(x) - unit_vectors(y)).square().sum(dim=1).mean()
+
+
+def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
+    """The log of the mean Gaussian potential exp(-t d^2) of pairs at distance d (arXiv:2005.10242, section 4.1).
+
+    Args:
+        x: (N, D), normalized here. Pairs are those of two different rows.
+        t: how quickly the potential falls with the distance.
+
+    Returns:
+        A scalar: 0 where all embeddings coincide, the lower the more evenly they cover the sphere.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    if len(x) < 2:
+        raise ValueError(f"uniformity needs pairs, and of {len(x)} rows there are none")
+    units = unit_vectors(x)
+    with torch.autocast(x.device.type, enabled=False):
+        potentials = t * (2 * units @ units.T - 2)
+    itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    pairs = len(x) * (len(x) - 1)
+    return potentials.masked_fill(itself, -torch.inf).flatten().logsumexp(dim=0) - math.log(pairs)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
