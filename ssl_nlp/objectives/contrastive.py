@@ -1,0 +1,158 @@
+"""Contrastive losses: tell the embedding that belongs to an anchor from those that do not.
+
+    loss = - log( exp(s(anchor, positive) / T) / sum over candidates of exp(s(anchor, candidate) / T) )
+
+where s is the cosine similarity and T the temperature. The sum is over the positive and all negatives. What is known to be
+no negative (the anchor itself, the same sentence once more) is left out of it.
+
+NT-Xent of SimCLR (arXiv:2002.05709, equation 1) is `info_nce` over the positives and exclusions of `two_view_pairs`.
+Similarities are computed in float32 or wider, under autocast too, and nothing here waits for the device.
+"""
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.objectives.geometry import unit_vectors
+
+
+def info_nce(
+    anchors: Tensor,
+    candidates: Tensor,
+    positives: Tensor,
+    temperature: float | Tensor,
+    excluded: Tensor | None = None,
+    decoupled: bool = False,
+) -> Tensor:
+    """The loss of each anchor among shared candidates.
+
+    Args:
+        anchors: (n, D).
+        candidates: (N, D), in general those of all ranks.
+        positives: (n,) int64, the row of `candidates` that belongs to each anchor.
+        temperature: positive; a scalar tensor gets its gradient.
+        excluded: (n, N) bool, True where a candidate is no negative of an anchor. A positive stays one all the same.
+        decoupled: leave the positive out of the sum (DCL, arXiv:2110.06848, section 3), so that an anchor which is
+            close to its positive already still learns from its negatives. The loss can then be negative.
+
+    Returns:
+        (n,) losses in nats, float32 (float64 for float64 input); 0 for an anchor without negatives.
+    """
+    similarities = _similarities(anchors, candidates) / temperature
+    of_positive = similarities.gather(1, positives[:, None])[:, 0]
+    return _losses(of_positive, _negatives(similarities, positives, excluded), decoupled)
+
+
+def info_nce_with_queue(
+    queries: Tensor,
+    keys: Tensor,
+    queue: Tensor,
+    temperature: float | Tensor,
+    excluded: Tensor | None = None,
+    decoupled: bool = False,
+) -> Tensor:
+    """The loss of each query, whose negatives are a queue of earlier keys (MoCo, arXiv:1911.05722, equation 1).
+
+    Args:
+        queries: (n, D).
+        keys: (n, D), the positive of each query. The keys of other queries are no candidates.
+        queue: (K, D).
+        temperature: positive; a scalar tensor gets its gradient.
+        excluded: (n, K) bool, True where a key of the queue is no negative of a query.
+        decoupled: leave the positive out of the sum, as `info_nce` does.
+
+    Returns:
+        (n,) losses in nats, float32 (float64 for float64 input); 0 for a query without negatives.
+    """
+    of_key = (unit_vectors(queries) * unit_vectors(keys)).sum(dim=1) / temperature
+    negatives = _similarities(queries, queue) / temperature
+    if excluded is not None:
+        negatives = negatives.masked_fill(excluded, -torch.inf)
+    return _losses(of_key, negatives, decoupled)
+
+
+@torch.no_grad()
+def nearest_is_positive(
+    anchors: Tensor, candidates: Tensor, positives: Tensor, excluded: Tensor | None = None
+) -> Tensor:
+    """(n,) bool: whether the positive is more similar to the anchor than every negative. Takes what `info_nce` takes.
+
+    A tie is no hit, so that collapsed embeddings have none.
+    """
+    similarities = _similarities(anchors, candidates)
+    of_positive = similarities.gather(1, positives[:, None])
+    return (of_positive > _negatives(similarities, positives, excluded)).all(dim=1)
+
+
+def two_view_pairs(sentences: Tensor, all_sentences: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+    """Who belongs to whom where each sentence is seen twice: the positives and exclusions of SimCLR's NT-Xent.
+
+    The anchors are the first views of n sentences and, below them, their second views; the candidates are the anchors of
+    all ranks, one rank below the other. The positive of a view is the other view of its row. The view itself is no
+    negative, nor is any view of an equal sentence, which a corpus has more of than one might think.
+
+    Args:
+        sentences: (2n,) int64, which sentence each anchor is a view of, as `sentence_ids` gives it.
+        all_sentences: (2N,) int64, the same of the candidates.
+        offset: the row of the candidates at which the anchors of this rank begin.
+
+    Returns:
+        positives: (2n,) int64, for `info_nce`.
+        excluded: (2n, 2N) bool, for `info_nce`.
+    """
+    rows = torch.arange(len(sentences), device=sentences.device)
+    positives = offset + rows.roll(len(sentences) // 2)
+    return positives, sentences[:, None] == all_sentences
+
+
+def sentence_ids(batch: TokenBatch) -> Tensor:
+    """(B,) int64: a hash of the tokens of each row, without its padding, the same on all ranks and devices.
+
+    It has 63 bits: among a million different sentences, two share one with a probability of about 5e-8.
+    """
+    ids = batch.input_ids
+    places = torch.arange(ids.shape[1], device=ids.device) << 32
+    hashes = _scrambled(ids + places).masked_fill(~batch.is_text, 0)  # a sum of zeros is none: padding adds nothing
+    return _scrambled(hashes.sum(dim=1)) & (2**63 - 1)
+
+
+def _similarities(anchors: Tensor, candidates: Tensor) -> Tensor:
+    """(n, N) cosines."""
+    with torch.autocast(anchors.device.type, enabled=False):
+        return unit_vectors(anchors) @ unit_vectors(candidates).T
+
+
+def _negatives(similarities: Tensor, positives: Tensor, excluded: Tensor | None) -> Tensor:
+    """`similarities` (n, N) with -inf in place of the positives and of what is excluded."""
+    negatives = similarities.scatter(1, positives[:, None], -torch.inf)
+    return negatives if excluded is None else negatives.masked_fill(excluded, -torch.inf)
+
+
+def _losses(of_positive: Tensor, negatives: Tensor, decoupled: bool) -> Tensor:
+    """The losses (n,) from the logits of the positives (n,) and of the negatives (n, N), -inf where there is none."""
+    total = negatives.logsumexp(dim=1)
+    without = total.isneginf()
+    if not decoupled:
+        total = torch.logaddexp(total, of_positive)
+    return (total - of_positive).masked_fill(without, 0)
+
+
+def _scrambled(x: Tensor) -> Tensor:
+    """Each int64 sent to another one, so that numbers which are alike go far apart.
+
+    The mixing function of SplitMix64 (Steele, Lea & Flood 2014), in arithmetic that wraps around at 64 bits.
+    """
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """`x >> bits` of unsigned numbers: zeros come in from the left, not the sign."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _signed(constant: int) -> int:
+    """The int64 with the bits of an unsigned constant of 64 bits, whose first is 1."""
+    return constant - 2**64
