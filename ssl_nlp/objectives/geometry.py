@@ -10,9 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def widened(x: Tensor) -> Tensor:
+    """The same numbers in float32, or wider where they are so already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def unit_vectors(embeddings: Tensor) -> Tensor:
     """The rows of (N, D), each divided by its Euclidean length, in float32 or wider; rows of zeros stay zeros."""
-    return F.normalize(_widened(embeddings), dim=1)
+    return F.normalize(widened(embeddings), dim=1)
 
 
 def embedding_spread(embeddings: Tensor) -> Tensor:
@@ -44,7 +49,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     Returns:
         A scalar between 1 and min(N - 1, D).
     """
-    x = _widened(embeddings)
+    x = widened(embeddings)
     values = torch.linalg.svdvals(x - x.mean(dim=0))
     values = torch.where(values > torch.finfo(embeddings.dtype).eps * x.norm(), values, 0)
     shares = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny)
@@ -85,7 +90,3 @@ def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
     itself = torch.eye(len(x), dtype=torch.bool, device=x.device)
     pairs = len(x) * (len(x) - 1)
     return potentials.masked_fill(itself, -torch.inf).flatten().logsumexp(dim=0) - math.log(pairs)
-
-
-def _widened(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
