@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
-from ssl_nlp.callbacks import MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Throughput
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
@@ -97,6 +97,7 @@ class Cli(LightningCLI):
             keeper,
             Throughput(),
             Samples(run.directory),
+            CollapseMonitor(),
             Progress(),
             ModelCheckpoint(run.checkpoints, "last", every_n_train_steps=config.checkpoint_every, **one),
             ModelCheckpoint(run.checkpoints, "best", monitor="val/loss", **one),

@@ -21,6 +21,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.methods.loss import Loss, Sums
 from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
+from ssl_nlp.objectives.views import Vocabulary
 
 VALIDATION_SEED = 1_000_003
 
@@ -127,6 +128,11 @@ class Method(LightningModule):
     def vocab_size(self) -> int:
         """Rows of the token embedding."""
         return self.tokenizer.vocab_size
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What corruptions of a batch need to know about tokens."""
+        return Vocabulary(self.tokenizer.pad_id, self.tokenizer.mask_id, self.maskable, self.token_counts)
 
     def connect(self, tokenizer: Tokenizer) -> None:
         """Create every parameter that depends on the vocabulary. Done once: by `fit` or by loading a checkpoint."""

@@ -1,0 +1,76 @@
+"""Whether the embeddings still tell texts apart."""
+
+import random
+import sys
+from itertools import chain, islice
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ssl_nlp.corpora import Corpus
+from ssl_nlp.data import TextDataModule
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.methods.base import Method
+from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity
+
+# Below either of these the embeddings of different sentences are all but the same.
+LEAST_SPREAD = 0.05
+LEAST_RANK = 1.5
+DROPPED = 0.15  # share of the words that the partner of a sentence lacks
+
+
+class CollapseMonitor(Callback):
+    """Logs the geometry of validation sentences' embeddings, and warns when they have collapsed into one point or line.
+
+    `val/embedding_spread`, `val/effective_rank` and `val/uniformity` are those of the first sentences of the validation
+    split, `val/alignment` is the distance between them and themselves with some of the words missing: the same questions
+    for every method. `ssl_nlp.objectives.geometry` says what the numbers mean.
+
+    Args:
+        sentences: how many.
+    """
+
+    def __init__(self, sentences: int = 256) -> None:
+        self.sentences = sentences
+        self._texts: list[str] | None = None
+        self._warned = False
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, Method)
+        if trainer.state.fn != "fit" or pl_module.sharded or not isinstance(data, TextDataModule):
+            return
+        if self._texts is None:
+            self._texts = validation_sentences(data.corpus, self.sentences)
+        if len(self._texts) < 2:
+            return
+        embeddings = pl_module.embed(self._texts + [_with_gaps(text) for text in self._texts])
+        whole, gaps = embeddings.chunk(2)
+        spread, rank = float(embedding_spread(whole)), float(effective_rank(whole))
+        numbers = {"embedding_spread": spread, "effective_rank": rank}
+        numbers |= {"alignment": float(alignment(whole, gaps)), "uniformity": float(uniformity(whole))}
+        for name, number in numbers.items():
+            pl_module.log(f"val/{name}", number)
+        collapsed = spread < LEAST_SPREAD or rank < LEAST_RANK
+        if collapsed and not self._warned and trainer.is_global_zero:
+            print(
+                f"warning: the embeddings have collapsed: {len(whole)} different sentences get all but the same one "
+                f"(spread {spread:.3f} of about 1, effective rank {rank:.1f} of {whole.shape[1]}). Whatever the loss says, "
+                "they tell texts apart no more; a lower learning rate, more negatives or stronger views may help",
+                file=sys.stderr,
+                flush=True,
+            )
+        self._warned = collapsed
+
+
+def validation_sentences(corpus: Corpus, number: int) -> list[str]:
+    """The first different sentences of three words and more, at most four of a document."""
+    documents = corpus.documents("valid")
+    sentences = chain.from_iterable(split_sentences(document.text)[:4] for document in documents)
+    long_enough = (sentence for sentence in sentences if len(sentence.split()) >= 3)
+    return list(dict.fromkeys(islice(long_enough, number)))
+
+
+def _with_gaps(sentence: str) -> str:
+    """The sentence without some of its words, but at least one; which ones depends on the sentence alone."""
+    draw, words = random.Random(sentence), sentence.split()
+    return " ".join([word for word in words if draw.random() >= DROPPED] or words[:1])

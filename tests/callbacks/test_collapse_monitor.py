@@ -1,0 +1,62 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from ssl_nlp.callbacks import CollapseMonitor
+from ssl_nlp.callbacks.collapse_monitor import validation_sentences
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.methods import CausalLM
+from ssl_nlp.objectives.geometry import effective_rank, embedding_spread, uniformity
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(60), random_texts(30, seed=1))
+
+
+def fit(method, tmp_path, *callbacks):
+    data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="sentence", length=64, batch_size=4, seed=0)
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_steps=2, val_check_interval=1, limit_val_batches=1, num_sanity_val_steps=0,
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=list(callbacks),
+    )  # fmt: skip
+    trainer.fit(method, data)
+    return trainer
+
+
+def small(kind=CausalLM):
+    torch.manual_seed(0)
+    return kind(Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, dropout=0.1))
+
+
+def test_the_numbers_are_those_of_the_sentences_embeddings(tmp_path, capsys):
+    method = small()
+    logged = fit(method, tmp_path, CollapseMonitor(sentences=20)).callback_metrics
+    embeddings = method.embed(validation_sentences(CORPUS, 20))
+    assert float(logged["val/embedding_spread"]) == pytest.approx(float(embedding_spread(embeddings)), rel=1e-4)
+    assert float(logged["val/effective_rank"]) == pytest.approx(float(effective_rank(embeddings)), rel=1e-4)
+    assert float(logged["val/uniformity"]) == pytest.approx(float(uniformity(embeddings)), rel=1e-4)
+    assert 0 < float(logged["val/alignment"]) < 4
+    assert "collapsed" not in capsys.readouterr().err
+
+
+class Collapsed(CausalLM):
+    """Its embeddings differ by rounding."""
+
+    def embed_batch(self, batch):
+        return 1 + 1e-6 * super().embed_batch(batch)
+
+
+def test_a_collapse_is_said_once_and_in_words(tmp_path, capsys):
+    fit(small(Collapsed), tmp_path, CollapseMonitor())
+    error = capsys.readouterr().err
+    assert error.count("the embeddings have collapsed") == 1
+    assert "30 different sentences" in error
+
+
+def test_training_is_the_same_with_and_without_the_monitor(tmp_path):
+    watched, alone = small(), small()
+    fit(watched, tmp_path, CollapseMonitor())
+    fit(alone, tmp_path)
+    for a, b in zip(watched.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(a, b)

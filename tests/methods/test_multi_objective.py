@@ -1,0 +1,126 @@
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, Optimization
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
+
+
+def encoder(**arguments):
+    return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, **arguments)
+
+
+def data():
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="sentence", length=64, batch_size=4, seed=0)
+
+
+def both(**arguments):
+    return MultiObjective(encoder(), [MaskedLM(masking_rate=0.2), CausalLM()], **arguments)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return data().tokenizer
+
+
+@pytest.fixture
+def batch(tokenizer) -> TokenBatch:
+    return pad_rows([ids for ids, _ in tokenizer.encode(random_texts(6))], None, tokenizer, 64)
+
+
+def test_the_objective_is_the_weighted_sum_of_what_each_method_says_alone(tokenizer, batch):
+    together = both(weights=[2.0, 0.5])
+    together.connect(tokenizer)
+    expected = 0.0
+    for (name, part), weight, kind in zip(together.objectives.items(), [2.0, 0.5], (MaskedLM, CausalLM), strict=True):
+        alone = kind(encoder())
+        alone.connect(tokenizer)
+        alone.encoder.load_state_dict(together.encoder.state_dict())
+        alone.head.load_state_dict(part.head.state_dict())
+        alone.eval()
+        torch.manual_seed(1)
+        mean = alone.loss(batch).mean()
+        expected = expected + weight * mean
+        torch.manual_seed(1)
+        term = next(value for key, value in together.eval().loss(batch).terms.items() if key.startswith(name))
+        if kind is MaskedLM:  # drawn first, from the same seed
+            torch.testing.assert_close(term.total / term.targets, mean)
+    torch.manual_seed(1)
+    torch.testing.assert_close(together.loss(batch).mean(), expected)
+
+
+def test_a_causal_objective_does_not_see_the_future_through_the_shared_encoder(tokenizer, batch):
+    together = both()
+    together.connect(tokenizer)
+    assert not together.encoder.causal
+    alone = CausalLM(encoder())
+    alone.connect(tokenizer)
+    alone.encoder.load_state_dict(together.encoder.state_dict())
+    alone.head.load_state_dict(together.objectives["causal_lm"].head.state_dict())
+    terms = together.eval().loss(batch).terms
+    torch.testing.assert_close(terms["causal_lm/next_token"].total, alone.eval().loss(batch).terms["next_token"].total)
+    assert isinstance(together.objectives["causal_lm"].generate(["the"], max_new_tokens=4, seed=0)[0], str)
+
+
+def test_it_trains_logs_each_objective_and_loads_again(tmp_path):
+    method = both(gradient_cosine_every=2, optimization=Optimization(learning_rate=5e-3))
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_steps=20, val_check_interval=10, log_every_n_steps=2, num_sanity_val_steps=0,
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    module = data()
+    [before] = trainer.validate(method, module, verbose=False)
+    trainer.fit(method, module)
+    logged = trainer.callback_metrics
+    for name in ("masked_lm/masked_token", "causal_lm/next_token"):
+        assert float(logged[f"val/loss/{name}"]) < before[f"val/loss/{name}"]
+        assert f"train/loss/{name}" in logged
+    for name in ("masked_lm", "causal_lm"):
+        assert f"val/{name}/perplexity" in logged
+        assert f"val/{name}/bits_per_byte" in logged
+    assert -1 <= float(logged["train/gradient_cosine/masked_lm/causal_lm"]) <= 1
+    assert {row["objective"] for row in method.samples(["the dog sees a cat"])} == {"masked_lm", "causal_lm"}
+    path = tmp_path / "together.ckpt"
+    trainer.save_checkpoint(path)
+    loaded = Method.load_from_checkpoint(path)
+    assert isinstance(loaded, MultiObjective)
+    assert loaded.objectives["masked_lm"].masking_rate == 0.2
+    torch.testing.assert_close(loaded.embed(["the dog"]), method.embed(["the dog"]))
+    # The encoder is in the checkpoint once.
+    assert not [name for name in loaded.state_dict() if "." in name and name.split(".")[1] == "encoder"]
+
+
+def test_the_cosine_is_that_of_the_gradients_of_the_shared_encoder(tokenizer, batch):
+    together = both(gradient_cosine_every=1)
+    together.connect(tokenizer)
+    torch.manual_seed(0)
+    loss = together.train().loss(batch)
+    [(cosine, count)] = [pair for name, pair in loss.metrics.items() if name.startswith("gradient_cosine")]
+    gradients = []
+    for term in loss.terms.values():
+        together.zero_grad()
+        (term.total / term.targets).backward(retain_graph=True)
+        gradients.append(torch.cat([p.grad.flatten() for p in together.encoder.parameters()]))
+    assert float(cosine) == pytest.approx(float(torch.cosine_similarity(*gradients, dim=0)), abs=1e-5)
+    assert int(count) == 1
+
+
+def test_two_of_a_class_have_two_names():
+    method = MultiObjective(encoder(), [MaskedLM(), MaskedLM(masking_unit="span"), CausalLM()])
+    assert list(method.objectives) == ["masked_lm", "masked_lm_2", "causal_lm"]
+
+
+def test_bad_settings_are_refused_together():
+    with pytest.raises(UserError, match="2 objectives have 1 weights; weights \\[-1.0\\] are not all positive"):
+        both(weights=[-1.0])
+    with pytest.raises(UserError, match="at least one"):
+        MultiObjective(encoder())
+    with pytest.raises(UserError, match="an encoder of its own"):
+        MultiObjective(encoder(), [MaskedLM(encoder())])
