@@ -1,7 +1,7 @@
 """A corpus that needs no file."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
@@ -10,13 +10,19 @@ WORDS = ["the", "a", "dog", "cat", "bird", "sees", "hears", "likes", "small", "b
 
 
 class ListCorpus(Corpus):
-    """Documents from lists."""
+    """Documents from lists: a text, or a text and its pair."""
 
-    def __init__(self, train: list[str], valid: list[str] | None = None, test: list[str] | None = None) -> None:
-        self.texts: dict[str, list[str]] = {"train": train, "valid": valid or train[:8], "test": test or train[:8]}
+    def __init__(
+        self,
+        train: Sequence[str | tuple[str, str]],
+        valid: Sequence[str | tuple[str, str]] | None = None,
+        test: Sequence[str | tuple[str, str]] | None = None,
+    ) -> None:
+        self.texts = {"train": train, "valid": valid or train[:8], "test": test or train[:8]}
 
     def documents(self, split: Split) -> Iterator[Document]:
-        return (Document(text) for text in self.texts[split])
+        for text in self.texts[split]:
+            yield Document(text) if isinstance(text, str) else Document(text[0], pair=text[1])
 
     def fingerprint(self) -> str:
         return fingerprint(self.texts)

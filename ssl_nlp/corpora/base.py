@@ -12,10 +12,16 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and, where the corpus knows one, its label (used by evaluation only, never by a method)."""
+    """A text and what the corpus knows of it.
+
+    Attributes:
+        label: used by evaluation only, never by a method.
+        pair: a text that belongs to this one: a translation, another caption of the same picture.
+    """
 
     text: str
     label: str | None = None
+    pair: str | None = None
 
 
 class Corpus(ABC):
@@ -23,10 +29,12 @@ class Corpus(ABC):
 
     @abstractmethod
     def documents(self, split: Split) -> Iterator[Document]:
-        """The documents of one split, lazily, in an order that never changes; no text occurs twice over all splits.
+        """The documents of one split, lazily, in an order that never changes.
+
+        No text occurs twice over all splits, and no text or pair of one split is a text or pair of another.
 
         Raises:
-            UserError: no file, an empty file, undecodable bytes, a missing field, an empty split.
+            UserError: no file, an empty file, undecodable bytes, a missing field, a blank pair, an empty split.
         """
 
     @abstractmethod

@@ -2,14 +2,15 @@
 
 import glob
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_nlp.cache import cache_dir, fingerprint
-from ssl_nlp.corpora.base import Document, Split, text_digest
-from ssl_nlp.corpora.readers import missing_field, to_document
-from ssl_nlp.corpora.splits import SplitCorpus
+from ssl_nlp.corpora.base import Document, Split
+from ssl_nlp.corpora.readers import Fields
+from ssl_nlp.corpora.splits import SplitCorpus, digests_of
 from ssl_nlp.corpora.streaming import DocumentStream, read_batches, telling
 from ssl_nlp.corpora.text_files import file_stamps
 from ssl_nlp.errors import UserError
@@ -41,6 +42,7 @@ class HubDataset(SplitCorpus):
         test: the same, or null for a corpus without test split, whose `documents("test")` is an error.
         text: name of the column that holds the text.
         label: name of the column that holds a label, if there is one. Class numbers become the names of the classes.
+        pair: name of the column that holds a text that belongs to the first: a translation, another caption.
         data_files: files or globs, or such by split, as `load_dataset` takes them.
         revision: commit, tag or branch on the hub.
         streaming: read while training instead of preparing everything first.
@@ -57,18 +59,20 @@ class HubDataset(SplitCorpus):
         test: float | str | None = 0.05,
         text: str = "text",
         label: str | None = None,
+        pair: str | None = None,
         data_files: str | list[str] | dict[str, str | list[str]] | None = None,
         revision: str | None = None,
         streaming: bool = False,
         max_eval_documents: int = 2000,
         window: int = 1000,
     ) -> None:
-        super().__init__(None if isinstance(valid, str) else valid, None if isinstance(test, str) else test)
+        valid_share, test_share = (None if isinstance(given, str) else given for given in (valid, test))
+        super().__init__(valid_share, test_share, paired=pair is not None)
         names: dict[Split, str | None] = {"train": train}
         names |= {"valid": valid if isinstance(valid, str) else None, "test": test if isinstance(test, str) else None}
         self.names: dict[Split, str] = {split: given for split, given in names.items() if given is not None}
         self.path, self.name, self.data_files, self.revision = path, name, data_files, revision
-        self.text, self.label = text, label
+        self.fields = Fields(text, label, pair)
         self.streaming, self.max_eval_documents, self.window = streaming, max_eval_documents, window
         for argument, value in (("max_eval_documents", max_eval_documents), ("window", window)):
             if value < 1:
@@ -87,7 +91,7 @@ class HubDataset(SplitCorpus):
             yield from islice(super().documents(split), self.max_eval_documents)
         else:
             held_out = self.held_out("train")
-            yield from (document for digest, document in self.digested("train") if digest not in held_out)
+            yield from (document for digests, document in self.digested("train") if held_out.isdisjoint(digests))
 
     def stream(self, rank: int, ranks: int, epoch: int = 0, seed: int = 0) -> DocumentStream:
         """Reader `rank` of the `ranks` that share one epoch of the training documents; see `DocumentStream`.
@@ -105,8 +109,8 @@ class HubDataset(SplitCorpus):
             document = self._to_document(record, class_names)
             if not document.text or document.text.isspace():
                 return None
-            digest = text_digest(document.text)
-            return document if self.part_of_train(digest) == "train" and digest not in held_out else None
+            digests = digests_of(document)
+            return document if self.part_of_train(digests[0]) == "train" and held_out.isdisjoint(digests) else None
 
         return DocumentStream(source, to_train, str(self), rank, ranks, epoch, seed, self.window)
 
@@ -118,7 +122,7 @@ class HubDataset(SplitCorpus):
 
     def fingerprint(self) -> str:
         source = [self.path, self.name, self.data_files, self.revision, file_stamps(self._local_files())]
-        settings = [self.shares, self.names, self.text, self.label]
+        settings = [self.shares, self.names, asdict(self.fields)]
         streaming = [self.max_eval_documents, self.window] if self.streaming else None
         return fingerprint("HubDataset", source, settings, streaming)
 
@@ -143,13 +147,10 @@ class HubDataset(SplitCorpus):
                     streaming=self.streaming,
                     cache_dir=str(cache_dir() / "datasets") if local else None,
                 )
-        columns = [column for column in (self.text, self.label) if column is not None]
         if source.column_names is None:  # a stream may learn its columns from its first record only
             return source
-        for column in columns:
-            if column not in source.column_names:
-                raise missing_field(f"{self}, split {name!r},", column, source.column_names)
-        return source.select_columns(columns)
+        self.fields.check(f"{self}, split {name!r},", source.column_names)
+        return source.select_columns(self.fields.given)
 
     def _load_saved(self, root: Path, name: str) -> "Dataset | IterableDataset":
         """A split of a directory of `save_to_disk`. A single data set that was saved there is called train."""
@@ -177,14 +178,12 @@ class HubDataset(SplitCorpus):
         """The names of the classes whose numbers the label column holds, if it does."""
         import datasets
 
-        feature = (source.features or {}).get(self.label)
+        feature = (source.features or {}).get(self.fields.label)
         return feature.names if isinstance(feature, datasets.ClassLabel) else None
 
-    def _to_document(self, record: dict[str, Any], class_names: list[str] | None) -> Document:
-        for column in (self.text, self.label):
-            if column is not None and column not in record:
-                raise missing_field(str(self), column, record)
-        label = None if self.label is None else record[self.label]
-        if class_names is not None and label is not None:
-            label = class_names[label] if label >= 0 else None  # -1 stands for no label
-        return to_document(str(self), self.text, record[self.text], label)
+    def _to_document(self, record: dict[Any, Any], class_names: list[str] | None) -> Document:
+        self.fields.check(str(self), record)
+        number = record.get(self.fields.label)
+        if class_names is not None and number is not None:  # -1 stands for no label
+            record = record | {self.fields.label: class_names[number] if number >= 0 else None}
+        return self.fields.document(str(self), record)

@@ -7,10 +7,11 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 from ssl_nlp.corpora.base import Document
 from ssl_nlp.errors import UserError
@@ -30,15 +31,64 @@ ENDINGS: dict[str, Format] = {
 }
 
 
-def read_file(path: Path, format: Format | None, unit: Unit, text: Field, label: Field | None) -> Iterator[Document]:
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of a record make a document.
+
+    They are given by name; in csv and tsv also by number, counted from 0, which says that the file has no header.
+    """
+
+    text: Field
+    label: Field | None = None
+    pair: Field | None = None
+
+    @property
+    def given(self) -> list[Field]:
+        """Those that are read at all."""
+        return [field for field in (self.text, self.label, self.pair) if field is not None]
+
+    def check(self, place: str, existing: Iterable[Field]) -> None:
+        """Refuse a field that is not among those that exist at `place`.
+
+        Raises:
+            UserError: it names the missing field and those that exist.
+        """
+        existing = list(existing)
+        for field in self.given:
+            if field not in existing:
+                names = ", ".join(map(str, existing))
+                raise UserError(f"{place} has no field `{field}`; set `text`, `label` and `pair` to some of: {names}")
+
+    def document(self, place: str, record: Mapping[Any, Any]) -> Document:
+        """The document of a record that has these fields. A text that is None becomes a blank one.
+
+        Raises:
+            UserError: a text or its pair is no string, or there is a text without its pair.
+        """
+        text = self._string(place, "text", record[self.text])
+        label = None if self.label is None else record[self.label]
+        pair = None if self.pair is None else self._string(place, "pair", record[self.pair])
+        if pair is not None and text.strip() and not pair.strip():
+            raise UserError(
+                f"{place}: field `{self.pair}` is blank beside {text[:40]!r}: fill it, or remove the record"
+            )
+        return Document(text, None if label is None else str(label), pair)
+
+    def _string(self, place: str, role: str, value: object) -> str:
+        if value is not None and not isinstance(value, str):
+            field, kind = getattr(self, role), type(value).__name__
+            raise UserError(f"{place}: field `{field}` holds {kind}, not text: name another one in `{role}`")
+        return value or ""
+
+
+def read_file(path: Path, format: Format | None, unit: Unit, fields: Fields) -> Iterator[Document]:
     """The documents of one file, lazily, in their order.
 
     Args:
         path: the file; a last ending `.gz` says that it is compressed.
         format: None takes it from the ending.
         unit: what a document is in plain text. In all other formats it is a record.
-        text, label: name of the field that holds each; in csv and tsv also its number, counted from 0, which says that
-            the file has no header.
+        fields: what makes a document of a record. Plain text has none, and is refused where a pair is asked for.
 
     Raises:
         UserError: an unknown ending, an empty or unreadable file, bytes that are not UTF-8, a broken or missing record
@@ -48,12 +98,14 @@ def read_file(path: Path, format: Format | None, unit: Unit, text: Field, label:
     known = format or ENDINGS.get(Path(name).suffix)
     if known is None:
         raise UserError(f"{path}: unknown ending; set `format` to one of {', '.join(get_args(Format))}")
+    if known == "text" and fields.pair is not None:
+        raise UserError(f"{path} is plain text, which has no field `{fields.pair}`: leave `pair` out, or set `format`")
     readers: dict[Format, Callable[[], Iterator[Document]]] = {
         "text": lambda: read_text(path, unit),
-        "jsonl": lambda: read_jsonl(path, text, label),
-        "csv": lambda: read_table(path, csv_rows(path), text, label),
-        "tsv": lambda: read_table(path, tsv_rows(path), text, label),
-        "parquet": lambda: read_parquet(path, text, label),
+        "jsonl": lambda: read_jsonl(path, fields),
+        "csv": lambda: read_table(path, csv_rows(path), fields),
+        "tsv": lambda: read_table(path, tsv_rows(path), fields),
+        "parquet": lambda: read_parquet(path, fields),
     }
     empty = True
     for document in readers[known]():
@@ -116,7 +168,7 @@ def read_text(path: Path, unit: Unit) -> Iterator[Document]:
         yield Document("".join(paragraph).rstrip("\n"))
 
 
-def read_jsonl(path: Path, text: Field, label: Field | None) -> Iterator[Document]:
+def read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
     """One JSON object a line. A text that is null is left out, a label may be missing or any plain value."""
     for number, line in enumerate(read_lines(path), start=1):
         if line.isspace():
@@ -125,17 +177,17 @@ def read_jsonl(path: Path, text: Field, label: Field | None) -> Iterator[Documen
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number} is not JSON: {error.msg} at character {error.pos + 1}") from error
+        place = f"{path}, line {number}"
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number} is no JSON object: write {{{json.dumps(text)}: ...}} on each line")
-        for field in (text, label):
-            if field is not None and field not in record:
-                raise missing_field(f"{path}, line {number}", field, record)
-        document = to_document(f"{path}, line {number}", text, record[text], None if label is None else record[label])
+            raise UserError(f"{place} is no JSON object: write {{{json.dumps(fields.text)}: ...}} on each line")
+        fields.check(place, record)
+        document = fields.document(place, record)
         if "\\ud" in line.lower():  # JSON can escape half a character, UTF-8 cannot hold it
-            try:
-                document.text.encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"{path}, line {number}: half of a surrogate pair in `{text}`: repair it") from error
+            for field, value in ((fields.text, document.text), (fields.pair, document.pair or "")):
+                try:
+                    value.encode()
+                except UnicodeEncodeError as error:
+                    raise UserError(f"{place}: half of a surrogate pair in `{field}`: repair it") from error
         yield document
 
 
@@ -161,27 +213,23 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, line.rstrip("\n").split("\t")
 
 
-def read_table(
-    path: Path, rows: Iterator[tuple[int, list[str]]], text: Field, label: Field | None
-) -> Iterator[Document]:
+def read_table(path: Path, rows: Iterator[tuple[int, list[str]]], fields: Fields) -> Iterator[Document]:
     """Rows below a header, or without one when `text` is the number of its column."""
     names: list[str] | range | None = None
     for number, row in rows:
         if names is None:
-            names = range(len(row)) if isinstance(text, int) else row
-            for field in (text, label):
-                if field is not None and field not in names:
-                    raise missing_field(str(path), field, names)
-            columns = [names.index(text), None if label is None else names.index(label)]  # type: ignore[arg-type]
-            if not isinstance(text, int):
+            names = range(len(row)) if isinstance(fields.text, int) else row
+            fields.check(str(path), names)
+            columns = {field: names.index(field) for field in fields.given}  # type: ignore[arg-type]
+            if not isinstance(fields.text, int):
                 continue
-        values = [None if column is None else row[column] if column < len(row) else "" for column in columns]
-        if "" in values and len(row) < len(names):
+        record = {field: row[column] if column < len(row) else "" for field, column in columns.items()}
+        if "" in record.values() and len(row) < len(names):
             raise UserError(f"{path}, line {number} has {len(row)} fields instead of {len(names)}: mend or remove it")
-        yield Document(values[0] or "", values[1])
+        yield fields.document(f"{path}, line {number}", record)
 
 
-def read_parquet(path: Path, text: Field, label: Field | None) -> Iterator[Document]:
+def read_parquet(path: Path, fields: Fields) -> Iterator[Document]:
     """One record a row, read in batches."""
     import pyarrow
     from pyarrow import parquet
@@ -190,26 +238,10 @@ def read_parquet(path: Path, text: Field, label: Field | None) -> Iterator[Docum
         try:
             # Parquet is read from its end, which a compressed stream has to be unpacked for.
             table = parquet.ParquetFile(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
-            for field in (text, label):
-                if field is not None and field not in table.schema_arrow.names:
-                    raise missing_field(str(path), field, table.schema_arrow.names)
-            columns = [str(field) for field in (text, label) if field is not None]
-            for batch in table.iter_batches(batch_size=1000, columns=columns):
+            fields.check(str(path), table.schema_arrow.names)
+            for batch in table.iter_batches(batch_size=1000, columns=fields.given):
                 for record in batch.to_pylist():
-                    yield to_document(str(path), text, record[text], None if label is None else record[label])
+                    yield fields.document(str(path), record)
         except pyarrow.ArrowException as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} is no complete parquet file ({reason}): write or copy it again") from error
-
-
-def to_document(place: str, field: Field, text: object, label: object) -> Document:
-    """A document from the values of a record. A text that is None becomes a blank one."""
-    if text is not None and not isinstance(text, str):
-        raise UserError(f"{place}: field `{field}` holds {type(text).__name__}, not text: name another one in `text`")
-    return Document(text or "", None if label is None else str(label))
-
-
-def missing_field(place: str, field: Field, names: object) -> UserError:
-    """The error for a field that `place` does not have, naming those it has."""
-    existing = ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
-    return UserError(f"{place} has no field `{field}`; set `text` and `label` to some of: {existing}")

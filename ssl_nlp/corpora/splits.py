@@ -18,14 +18,19 @@ class SplitCorpus(Corpus):
     text, leaves out blank texts, and keeps each text once over all splits: in test, else in valid, else in train. What
     it remembers is sixteen bytes for each text of the split and of those before it.
 
+    A document with a pair belongs where its text does. Where either of the two occurs in a split that takes precedence,
+    be it as a text or as a pair, the document is left out.
+
     Args:
         valid, test: the share of train's texts (0 < share < 1) that make this split; None where it has its own.
+        paired: whether documents have pairs, which the parts of train may have in common.
 
     Raises:
         UserError: a share is out of range.
     """
 
-    def __init__(self, valid: float | None, test: float | None) -> None:
+    def __init__(self, valid: float | None, test: float | None, paired: bool = False) -> None:
+        self.paired = paired
         self.shares: dict[Split, float] = {}
         for split, share in zip(SPLITS[1:], (valid, test), strict=True):
             if share is None:
@@ -47,15 +52,15 @@ class SplitCorpus(Corpus):
     def documents(self, split: Split) -> Iterator[Document]:
         if not self.has(split):
             raise UserError(f"{self} has no {split} split: set `{split}`")
-        seen = self.held_out(split)
-        read = kept = 0
-        for digest, document in self.digested(split):
+        held_out = self.held_out(split)
+        seen: set[bytes] = set()
+        read = 0
+        for digests, document in self.digested(split):
             read += 1
-            if digest not in seen:
-                seen.add(digest)
-                kept += 1
+            if digests[0] not in seen and held_out.isdisjoint(digests):
+                seen.add(digests[0])
                 yield document
-        if not kept:
+        if not seen:
             reason = f"all of its {read} documents occur in another split, too" if read else "too few documents"
             raise UserError(
                 f"the {split} split of {self} is empty ({reason}): give more text, cut it into smaller documents, "
@@ -63,24 +68,31 @@ class SplitCorpus(Corpus):
             )
 
     def held_out(self, split: Split) -> set[bytes]:
-        """The digests of the texts that `split` must leave out because they belong to a split of higher precedence."""
+        """The digests of what `split` must leave out because a split of higher precedence has it, as text or as pair."""
         digests: set[bytes] = set()
         for other in PRECEDENCE[: PRECEDENCE.index(split)]:
             both_from_train = other in self.shares and (split == "train" or split in self.shares)
-            if self.has(other) and not both_from_train:  # the parts of train have no text in common
-                digests.update(text_digest(document.text) for document in self.documents(other))
+            if not self.has(other) or (both_from_train and not self.paired):  # the parts of train share no text
+                continue
+            for document in self.documents(other):
+                digests.update(digests_of(document))
         return digests
 
-    def digested(self, split: Split) -> Iterator[tuple[bytes, Document]]:
-        """The documents of `split` with their digests, before de-duplication."""
+    def digested(self, split: Split) -> Iterator[tuple[list[bytes], Document]]:
+        """The documents of `split`, before de-duplication, with the digests of the text and of the pair behind it."""
         from_train = split == "train" or split in self.shares
         for document in self.read("train" if from_train else split):
             if not document.text or document.text.isspace():
                 continue
-            digest = text_digest(document.text)
-            if not from_train or self.part_of_train(digest) == split:
-                yield digest, document
+            digests = digests_of(document)
+            if not from_train or self.part_of_train(digests[0]) == split:
+                yield digests, document
 
     def part_of_train(self, digest: bytes) -> Split:
         """The split to which a text of train belongs."""
         return split_of(digest, self.shares.get("valid", 0.0), self.shares.get("test", 0.0))
+
+
+def digests_of(document: Document) -> list[bytes]:
+    """The digest of the text and, where there is one, of its pair."""
+    return [text_digest(text) for text in (document.text, document.pair) if text is not None]

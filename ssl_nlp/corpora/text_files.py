@@ -2,12 +2,13 @@
 
 import glob
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Document, Split
-from ssl_nlp.corpora.readers import Format, Unit, read_file
+from ssl_nlp.corpora.readers import Fields, Format, Unit, read_file
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
 
@@ -27,6 +28,7 @@ class TextFiles(SplitCorpus):
             formats it is a record.
         text: name of the field that holds the text, or its number from 0 in csv and tsv files without header.
         label: name or number of the field that holds a label, if there is one.
+        pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
         format: `text`, `jsonl`, `csv`, `tsv` or `parquet`, whatever the files' ending; null goes by the ending.
     """
 
@@ -38,14 +40,15 @@ class TextFiles(SplitCorpus):
         unit: Unit = "file",
         text: int | str = "text",
         label: int | str | None = None,
+        pair: int | str | None = None,
         format: Format | None = None,
     ) -> None:
-        super().__init__(_share(valid), _share(test))
+        super().__init__(_share(valid), _share(test), paired=pair is not None)
         self.patterns: dict[Split, str | list[str]] = {"train": train}
         for split, given in (("valid", valid), ("test", test)):
             if isinstance(given, str | list):
                 self.patterns[split] = given  # type: ignore[index]  # the two names are splits
-        self.unit, self.text, self.label, self.format = unit, text, label, format
+        self.unit, self.format, self.fields = unit, format, Fields(text, label, pair)
 
     def __str__(self) -> str:
         return f"TextFiles({self.patterns['train']})"
@@ -63,11 +66,11 @@ class TextFiles(SplitCorpus):
 
     def read(self, split: Split) -> Iterator[Document]:
         for path in self.files(split):
-            yield from read_file(path, self.format, self.unit, self.text, self.label)
+            yield from read_file(path, self.format, self.unit, self.fields)
 
     def fingerprint(self) -> str:
         stamps = {split: file_stamps(self.files(split)) for split in self.patterns}
-        settings = [self.shares, self.unit, self.text, self.label, self.format]
+        settings = [self.shares, self.unit, self.format, asdict(self.fields)]
         return fingerprint("TextFiles", settings, stamps)
 
 

@@ -28,7 +28,7 @@ class TokenizerSettings:
     lowercase: bool = False
     """Fold case (and, for WordPiece, strip accents) before anything else."""
     documents: int = 200_000
-    """Train on at most this many documents of the train split."""
+    """Train on at most this many documents of the train split, on both texts of those with a pair."""
     name: str | None = None
     """A pretrained tokenizer by its name on the Hugging Face hub or a local path; nothing is trained then."""
 
@@ -128,7 +128,8 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
 
     def build(directory: Path) -> None:
         documents = islice(corpus.documents("train"), settings.documents)
-        serialized = train(settings, (document.text for document in documents))
+        texts = (text for document in documents for text in (document.text, document.pair) if text is not None)
+        serialized = train(settings, texts)
         (directory / "tokenizer.json").write_text(serialized, encoding="utf-8")
 
     directory = build_once(cache_dir() / "tokenizers" / key, build)

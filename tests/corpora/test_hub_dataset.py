@@ -135,6 +135,28 @@ def test_named_splits_do_not_leak_into_a_stream(leaking: Path) -> None:
     assert sorted(document.text for document in corpus.stream(0, 1)) == ["a", "a", "d", "e", "f"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("shares", [False, True])
+def test_pairs_do_not_leak(tmp_path: Path, streaming: bool, shares: bool) -> None:
+    rows = [{"text": f"text {i}", "de": f"Satz {i % 70}"} for i in range(200)]
+    parts = {"train": rows} if shares else {"train": rows[:150], "validation": rows[150:180], "test": rows[180:]}
+    for name, part in parts.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    valid, test = (0.1, 0.1) if shares else ("validation", "test")
+    corpus = HubDataset(str(tmp_path), valid=valid, test=test, pair="de", streaming=streaming)
+    pairs = {split: {document.pair for document in corpus.documents(split)} for split in SPLITS}
+    if streaming:
+        assert pairs["train"] == {document.pair for document in corpus.stream(0, 1)}
+    assert all(pairs.values())
+    assert not (pairs["train"] & pairs["valid"] or pairs["train"] & pairs["test"] or pairs["valid"] & pairs["test"])
+
+
+def test_a_blank_pair_names_its_record(tmp_path: Path) -> None:
+    Dataset.from_dict({"text": ["a", "b"], "de": ["A", None]}).to_parquet(str(tmp_path / "train.parquet"))
+    with pytest.raises(UserError, match="field `de` is blank beside 'b'"):
+        list(HubDataset(str(tmp_path), pair="de", valid=0.01, test=None).documents("train"))
+
+
 class InWorkers(torch.utils.data.IterableDataset[str]):
     """What a data module does: each worker is a reader."""
 
@@ -197,7 +219,7 @@ def test_missing_split_and_column_name_those_that_exist(tmp_path: Path, format: 
     WRITERS[format](data, "train", TEXTS)
     assert "'train'" in fails(HubDataset(str(data), train="training", streaming=streaming))
     assert "'train'" in fails(HubDataset(str(data), valid="dev", streaming=streaming), "valid")
-    for column in ("text", "label"):
+    for column in ("text", "label", "pair"):
         message = fails(HubDataset(str(data), streaming=streaming, **{column: "body"}))  # type: ignore[arg-type]
         assert "no field `body`" in message
         assert "text, label" in message
@@ -266,6 +288,7 @@ def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
         HubDataset(path, valid=0.1),
         HubDataset(path, valid="train"),
         HubDataset(path, label="label"),
+        HubDataset(path, pair="label"),
         HubDataset(path, revision="main"),
         HubDataset(path, streaming=True),
         HubDataset(path, streaming=True, max_eval_documents=3),
@@ -273,4 +296,4 @@ def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
     fingerprints = {before, *(corpus.fingerprint() for corpus in changed)}
     as_jsonl(tmp_path, "train", TEXTS[1:])
     fingerprints.add(HubDataset(path).fingerprint())
-    assert len(fingerprints) == 8
+    assert len(fingerprints) == 9

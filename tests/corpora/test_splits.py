@@ -13,17 +13,21 @@ VALID, TEST = 0.2, 0.1
 
 
 class Lists(SplitCorpus):
-    """Texts from lists; a split without a list is a share of train, or missing."""
+    """Texts from lists, written "text|pair" where they are pairs; a split without a list is a share of train."""
 
-    def __init__(self, texts: dict[Split, list[str]], valid: float | None = None, test: float | None = None) -> None:
-        super().__init__(valid, test)
+    def __init__(
+        self, texts: dict[Split, list[str]], valid: float | None = None, test: float | None = None, paired: bool = False
+    ) -> None:
+        super().__init__(valid, test, paired)
         self.texts = texts
 
     def has(self, split: Split) -> bool:
         return split in self.texts or split in self.shares
 
     def read(self, split: Split) -> Iterator[Document]:
-        return (Document(text) for text in self.texts[split])
+        for line in self.texts[split]:
+            text, _, pair = line.partition("|")
+            yield Document(text, pair=pair if self.paired else None)
 
     def fingerprint(self) -> str:
         return ""
@@ -68,6 +72,34 @@ def test_no_text_twice_over_all_splits(own_valid: bool, own_test: bool) -> None:
     for split in SPLITS:
         assert expected[split]
         assert [document.text for document in corpus.documents(split)] == expected[split]
+
+
+@pytest.mark.parametrize("own_valid", [False, True])
+@pytest.mark.parametrize("own_test", [False, True])
+def test_neither_text_nor_pair_is_in_two_splits(own_valid: bool, own_test: bool) -> None:
+    generator = random.Random(0)
+
+    def pairs(number: int) -> list[str]:
+        return [f"{generator.randrange(1500)}|{generator.randrange(1500)}" for _ in range(number)]
+
+    lines: dict[Split, list[str]] = {"train": pairs(600)}
+    lines |= {"valid": pairs(80)} if own_valid else {}
+    lines |= {"test": pairs(80)} if own_test else {}
+    corpus = Lists(lines, None if own_valid else VALID, None if own_test else TEST, paired=True)
+    splits = {split: list(corpus.documents(split)) for split in SPLITS}
+    held = {split: {text for d in splits[split] for text in (d.text, d.pair)} for split in SPLITS}
+    assert not held["train"] & held["valid"]
+    assert not held["train"] & held["test"]
+    assert not held["valid"] & held["test"]
+    # Of train nothing is missing but what had to give way: texts and pairs of the other two, and what is not its share.
+    others = held["valid"] | held["test"]
+    shares = (0 if own_valid else VALID, 0 if own_test else TEST)
+    expected: dict[str, str] = {}
+    for text, pair in (line.split("|") for line in lines["train"]):
+        if split_of(text_digest(text), *shares) == "train" and text not in others and pair not in others:
+            expected.setdefault(text, pair)
+    assert {d.text: d.pair for d in splits["train"]} == expected
+    assert expected
 
 
 def test_all_texts_are_kept_in_about_the_shares_that_were_asked_for() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from ssl_nlp.corpora import SPLITS, Document, TextFiles
-from ssl_nlp.corpora.readers import read_file
+from ssl_nlp.corpora.readers import Fields, Format, Unit, read_file
 from ssl_nlp.errors import UserError
 
 RECORDS = [
@@ -55,9 +55,10 @@ def compress(path: Path) -> Path:
     return compressed
 
 
-def read(path: Path, **settings: Any) -> list[Document]:
-    defaults: dict[str, Any] = {"format": None, "unit": "file", "text": "text", "label": None}
-    return list(read_file(path, **{**defaults, **settings}))
+def read(
+    path: Path, format: Format | None = None, unit: Unit = "file", text: int | str = "text", **more: Any
+) -> list[Document]:
+    return list(read_file(path, format, unit, Fields(text, **more)))
 
 
 def fails(path: Path, **settings: Any) -> str:
@@ -128,6 +129,59 @@ def test_values_that_are_missing_or_not_text(tmp_path: Path) -> None:
     assert read(path, label="label") == [Document("one", "3"), Document("", None)]
     path.write_text('{"text": "one"}\n{"text": ["two"]}\n')
     assert "line 2: field `text` holds list" in fails(path)
+
+
+PAIRED = [("a dog", "ein Hund"), ("a cat", "eine Katze"), ("a cow", "eine Kuh")]
+
+
+def write_pairs(path: Path, pairs: list[tuple[str, str | None]]) -> None:
+    columns = {"en": [en for en, _ in pairs], "de": [de for _, de in pairs]}
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.table(columns), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in pairs))
+    else:
+        separator = {".csv": ",", ".tsv": "\t"}[path.suffix]
+        path.write_text("".join(f"{en}{separator}{de or ''}\n" for en, de in [("en", "de"), *pairs]))
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_record_may_hold_a_pair(tmp_path: Path, format: str) -> None:
+    path = tmp_path / f"data.{format}"
+    write_pairs(path, [*PAIRED])
+    assert read(path, text="de", pair="en") == [Document(de, pair=en) for en, de in PAIRED]
+    message = fails(path, text="en", pair="fr")
+    assert "no field `fr`" in message
+    assert "en, de" in message
+
+
+@pytest.mark.parametrize("format", WRITERS)
+@pytest.mark.parametrize("blank", [None, "  "])
+def test_a_blank_pair_names_its_record(tmp_path: Path, format: str, blank: str | None) -> None:
+    path = tmp_path / f"data.{format}"
+    write_pairs(path, [PAIRED[0], ("a cat", blank)])
+    message = fails(path, text="en", pair="de")
+    assert "field `de` is blank beside 'a cat'" in message
+    assert format == "parquet" or f"line {2 if format == 'jsonl' else 3}:" in message
+    write_pairs(path, [PAIRED[0], (" ", blank)])  # no text, no document
+    assert [d for d in read(path, text="en", pair="de") if d.text.strip()] == [Document("a dog", pair="ein Hund")]
+
+
+def test_pairs_in_files_without_header_and_in_files_without_fields(tmp_path: Path) -> None:
+    table, plain = tmp_path / "a.tsv", tmp_path / "a.txt"
+    table.write_text("one\teins\t1\ntwo\tzwei\t2\n")
+    assert read(table, text=0, pair=1, label=2) == [Document("one", "1", "eins"), Document("two", "2", "zwei")]
+    assert "no field `3`" in fails(table, text=0, pair=3)
+    plain.write_text("one\n")
+    assert "plain text, which has no field `de`" in fails(plain, pair="de")
+
+
+def test_a_pair_must_be_whole_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "b": 3}\n')
+    assert "field `b` holds int, not text: name another one in `pair`" in fails(path, pair="b")
+    path.write_text('{"text": "a", "b": "\\ud800"}\n')
+    assert "line 1: half of a surrogate pair in `b`" in fails(path, pair="b")
 
 
 def test_format_overrides_the_ending(tmp_path: Path) -> None:
@@ -214,7 +268,7 @@ def test_half_a_parquet_file(tmp_path: Path) -> None:
 def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"one\n" * 100_000 + b"\xff\n")  # the error lies far behind what is asked for
-    documents = read_file(path, None, "line", "text", None)
+    documents = read_file(path, None, "line", Fields("text"))
     assert next(documents) == Document("one")
 
 
@@ -251,6 +305,18 @@ def test_users_splits_do_not_leak(tmp_path: Path) -> None:
     }
 
 
+def test_pairs_do_not_leak(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("a\t1\nb\t2\nc\t3\n4\td\n5\t5\n")
+    (tmp_path / "valid.tsv").write_text("e\t2\nf\t6\n")
+    (tmp_path / "test.tsv").write_text("6\tg\n3\th\nd\ti\n")
+    train, valid, test = (str(tmp_path / f"{split}.tsv") for split in SPLITS)
+    assert text_of(TextFiles(train, valid, test, text=0, pair=1)) == {
+        "train": ["a", "5"],  # b's pair is a pair of valid, c's a text of test, 4's too
+        "valid": ["e"],  # f's pair is a text of test
+        "test": ["6", "3", "d"],
+    }
+
+
 def test_no_file_matches(tmp_path: Path) -> None:
     corpus = TextFiles(str(tmp_path / "*.txt"))  # building one reads nothing
     for ask in (corpus.fingerprint, lambda: next(corpus.documents("train"))):
@@ -266,12 +332,13 @@ def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
     before = TextFiles(str(path)).fingerprint()
     assert TextFiles(str(path)).fingerprint() == before
     changed = [TextFiles(str(path), unit="line"), TextFiles(str(path), valid=0.1), TextFiles(str(path), test=None)]
+    changed.append(TextFiles(str(path), pair="b"))
     fingerprints = {before, *(corpus.fingerprint() for corpus in changed)}
     path.write_text("two two")
     fingerprints.add(TextFiles(str(path)).fingerprint())
     (tmp_path / "b.txt").write_text("three")
     fingerprints.add(TextFiles(str(tmp_path / "*.txt")).fingerprint())
-    assert len(fingerprints) == 6
+    assert len(fingerprints) == 7
 
 
 def test_real_files(shared_data: Path) -> None:
