@@ -52,6 +52,11 @@ class TokenBatch:
         """`n_tokens`, those of the pair included."""
         return self.n_tokens + (0 if self.pair is None else self.pair.n_tokens)
 
+    @property
+    def all_positions(self) -> int:
+        """How many positions there are, padding and those of the pair included."""
+        return self.input_ids.numel() + (0 if self.pair is None else self.pair.input_ids.numel())
+
     def positions(self) -> Tensor:
         """(B, T) int64: the place of each token in its own document, counted from 0."""
         index = torch.arange(self.input_ids.shape[1], device=self.input_ids.device).expand_as(self.input_ids)

@@ -16,7 +16,7 @@ from ssl_nlp.data.sampler import BatchSampler
 from ssl_nlp.data.store import TextStatistics, TokenStore, Unit, open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
-from ssl_nlp.data.units import Blocks, Sentences
+from ssl_nlp.data.units import Blocks, Pairs, Sentences
 from ssl_nlp.errors import UserError
 
 
@@ -29,8 +29,9 @@ class TextDataModule(LightningDataModule):
         corpus: where the text comes from.
         tokenizer: which tokenizer to train or take. A pretrained encoder brings its own, and this is then left alone.
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
-            sentence each and batches of similar length.
-        length: tokens of a row; a sentence is truncated to it.
+            sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
+            document and its `pair`, or else two consecutive sentences of it, each sentence in one pair.
+        length: tokens of a row; a sentence is truncated to it, and each text of a pair to half of it.
         batch_size: rows of a batch on one device.
         workers: processes that prepare batches beside the training; 0 prepares them in the training process, which is
             fast enough on CPUs.
@@ -48,9 +49,10 @@ class TextDataModule(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if length < 2 or batch_size < 1 or workers < 0:
+        shortest = 4 if unit == "pair" else 2
+        if length < shortest or batch_size < 1 or workers < 0:
             raise UserError(
-                f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least 2, 1 and 0"
+                f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least {shortest}, 1 and 0"
             )
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
@@ -112,7 +114,9 @@ class TextDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _loader(self, split: Split, batches_done: int = 0) -> DataLoader[TokenBatch]:
-        rows = {"block": Blocks, "sentence": Sentences}[self.unit](self.store(split), self.tokenizer, self.length)
+        rows = {"block": Blocks, "sentence": Sentences, "pair": Pairs}[self.unit](
+            self.store(split), self.tokenizer, self.length
+        )
         training = split == "train"
         sampler = BatchSampler(
             len(rows),

@@ -1,4 +1,4 @@
-"""Tokenized text on disk: one long stream of tokens, memory-mapped, that knows where its documents begin."""
+"""Tokenized text on disk: one long stream of tokens, memory-mapped, that knows where its rows begin."""
 
 import json
 import os
@@ -11,18 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
-from ssl_nlp.corpora.base import Corpus, Split
+from ssl_nlp.corpora.base import Corpus, Document, Split
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import UserError
 
-Unit = Literal["block", "sentence"]
+Unit = Literal["block", "sentence", "pair"]
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """What a split holds: its documents (or sentences), their content tokens without special ones, their UTF-8 bytes."""
+    """What the rows of a split hold.
+
+    Attributes:
+        documents: how many rows: documents, sentences, or two for every pair.
+        tokens: their content, special tokens not counted.
+        bytes: their length in UTF-8.
+    """
 
     documents: int
     tokens: int
@@ -32,8 +38,11 @@ class TextStatistics:
 class TokenStore:
     """The tokens of one split, read through the operating system's page cache; opening it reads nothing.
 
+    The rows are documents, sentences or, two and two, the texts of pairs, as the unit says.
+
     Attributes:
-        starts: (documents + 1,) int64. Where each document begins in the stream; the last entry is the stream's length.
+        starts: (rows + 1,) int64. Where each row begins in the stream; the last entry is the stream's length.
+        documents: (rows,) uint32. The number of the document that each row was cut from.
         statistics: sizes of the split, for bits per byte.
     """
 
@@ -49,6 +58,7 @@ class TokenStore:
         lengths = np.concatenate([np.diff(offset) for offset in offsets])
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._chunk_starts = np.concatenate([[0], np.cumsum([offset[-1] - offset[0] for offset in offsets])])
+        self.documents: Array = np.load(directory / "documents.npy", mmap_mode="r")
         self.statistics = TextStatistics(**json.loads((directory / "statistics.json").read_text()))
 
     def __len__(self) -> int:
@@ -83,9 +93,31 @@ def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -
     The key covers the corpus, the tokenizer and the unit, so that a changed setting never meets a stale cache. Packing
     and truncation happen when a batch is read: they need no key.
     """
-    key = fingerprint("tokens", 1, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
+    key = fingerprint("tokens", 2, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
     return TokenStore(
         build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, unit))
+    )
+
+
+def row_texts(document: Document, unit: Unit) -> list[str]:
+    """The texts of the rows that a document gives: itself, its sentences, or an even number of texts, two to a pair.
+
+    A document without a pair of its own gives its sentences two by two, so that each is in one pair; the last one of an
+    odd number is left out.
+    """
+    if unit == "block":
+        return [document.text]
+    if unit == "pair" and document.pair is not None:
+        return [document.text, document.pair]
+    sentences = split_sentences(document.text)
+    return sentences if unit == "sentence" else sentences[: len(sentences) // 2 * 2]
+
+
+def no_pairs(place: str) -> UserError:
+    """The error for text in which `unit: pair` finds nothing."""
+    return UserError(
+        f"{place} has no pairs, for no document has two sentences: make documents of more than one sentence, or name "
+        "the field of the second text in the corpus's `pair`"
     )
 
 
@@ -95,40 +127,50 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
 
     def texts() -> Any:
         for document in corpus.documents(split):
-            yield {"text": document.text}
+            yield {"text": document.text, "pair": document.pair}
 
-    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-        texts = batch["text"]
-        if unit == "sentence":
-            texts = [sentence for text in texts for sentence in split_sentences(text)]
+    def tokenize(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
+        documents = [Document(text, pair=pair) for text, pair in zip(batch["text"], batch["pair"], strict=True)]
+        rows = [row_texts(document, unit) for document in documents]
+        texts = [text for row in rows for text in row]
         encoded = tokenizer.encode(texts)
         return {
             "input_ids": [np.asarray(ids, dtype=width) for ids, _ in encoded],
             "starts_word": [np.asarray(starts, dtype=np.uint8) for _, starts in encoded],
             "bytes": [len(text.encode()) for text in texts],
+            "document": [number for number, row in zip(numbers, rows, strict=True) for _ in row],
         }
 
     width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
     scratch = directory / "scratch"
-    columns = Features({"text": Value("string")})
+    columns = Features({"text": Value("string"), "pair": Value("string")})
+    place = f"the {split} split of {type(corpus).__name__}"
     try:
         text = Dataset.from_generator(texts, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
     except DatasetGenerationError as error:
         raise error.__cause__ or error from None  # what the corpus had to say
     if not len(text):
-        raise UserError(f"the {split} split of {type(corpus).__name__} is empty: give it more documents")
+        raise UserError(f"{place} is empty: give it more documents")
     processes = min(os.cpu_count() or 1, max(1, len(text) // 10_000))
     tokens = text.map(
         tokenize,
         batched=True,
+        with_indices=True,
         num_proc=processes if processes > 1 else None,
-        remove_columns=["text"],
+        remove_columns=["text", "pair"],
         features=Features(
-            {"input_ids": List(Value(width)), "starts_word": List(Value("uint8")), "bytes": Value("int64")}
+            {
+                "input_ids": List(Value(width)),
+                "starts_word": List(Value("uint8")),
+                "bytes": Value("int64"),
+                "document": Value("uint32"),
+            }
         ),
         new_fingerprint=fingerprint("tokens", split),
         desc=f"Tokenizing {split}",
     )
+    if unit == "pair" and not len(tokens):
+        raise no_pairs(place)
     total = sum(
         int(chunk.offsets[-1].as_py() - chunk.offsets[0].as_py()) for chunk in _chunks(tokens.data["input_ids"])
     )
@@ -137,8 +179,9 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
         documents=len(tokens), tokens=total - frame * len(tokens), bytes=sum(tokens.data["bytes"].to_pylist())
     )
     if not statistics.tokens:
-        raise UserError(f"the {split} split of {type(corpus).__name__} has no text: give it more documents")
-    tokens.remove_columns("bytes").save_to_disk(str(directory / "tokens"))
+        raise UserError(f"{place} has no text: give it more documents")
+    np.save(directory / "documents.npy", tokens.data["document"].to_numpy())
+    tokens.remove_columns(["bytes", "document"]).save_to_disk(str(directory / "tokens"))
     (directory / "statistics.json").write_text(json.dumps(asdict(statistics)))
     shutil.rmtree(scratch)
 

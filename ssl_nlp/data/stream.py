@@ -1,20 +1,21 @@
 """Batches from a corpus larger than the disk: tokenized on the way, resumable to the token."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.sentences import split_sentences
-from ssl_nlp.data.store import Unit
+from ssl_nlp.data.store import Unit, no_pairs, row_texts
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.data.units import Blocks, pad_rows
 
-GROUP = 50  # batches of sentences that are sorted by length together
+GROUP = 50  # batches of sentences or pairs that are sorted by length together
 
 
 class StreamBatches(IterableDataset[TokenBatch]):
@@ -52,57 +53,78 @@ class StreamBatches(IterableDataset[TokenBatch]):
         info = get_worker_info()
         workers = 1 if info is None else info.num_workers
         worker = (self.turn + (0 if info is None else info.id)) % workers  # DataLoader asks its first worker first
-        cursor = self.cursors.get(worker, {"epoch": 0, "documents": None, "left": [], "batches": 0})
-        batches = self._blocks if self.unit == "block" else self._sentences
+        cursor = self.cursors.get(worker, {"epoch": 0, "documents": None, "read": 0, "left": [], "batches": 0})
+        batches = self._blocks if self.unit == "block" else self._rows
         for batch, after in batches(cursor, self.rank * workers + worker, self.ranks * workers):
             yield batch.with_cursor(after | {"worker": worker})
 
-    def _documents(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[tuple[list[list[int]], Any, Any]]:
-        """Framed token rows of each document, with the epoch and the stream's state after it."""
-        epoch, state = cursor["epoch"], cursor["documents"]
+    def _documents(
+        self, cursor: dict[str, Any], shard: int, shards: int
+    ) -> Iterator[tuple[list[list[int]], dict[str, Any]]]:
+        """Framed token rows of each document, and where the stream stands after it.
+
+        Raises:
+            UserError: a whole epoch gives no pair.
+        """
+        epoch, state, read = cursor["epoch"], cursor["documents"], cursor["read"]
         while True:
             stream = self.corpus.stream(rank=shard, ranks=shards, seed=self.seed, epoch=epoch)
+            found = state is not None
             if state is not None:
                 stream.load_state_dict(state)
             for document in stream:
-                texts = [document.text] if self.unit == "block" else split_sentences(document.text)
-                yield [ids for ids, _ in self.tokenizer.encode(texts)], epoch, stream.state_dict()
+                rows = [ids for ids, _ in self.tokenizer.encode(row_texts(document, self.unit))]
+                found, read = found or bool(rows), read + 1
+                yield rows, {"epoch": epoch, "documents": stream.state_dict(), "read": read}
+            if not found:
+                raise no_pairs(f"the part of {self.corpus} that reader {shard} of {shards} reads")
             epoch, state = epoch + 1, None
 
     def _blocks(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """Packed rows; the tokens that did not fill a batch wait in the cursor."""
         need = self.batch_size * self.length
         buffer = TokenBuffer(cursor["left"], cursor.get("starts", []))
-        for rows, epoch, state in self._documents(cursor, shard, shards):
+        for rows, after in self._documents(cursor, shard, shards):
             for ids in rows:
                 buffer.add(ids)
             while len(buffer) > need:  # one more than needed: the last position predicts it
                 batch = Blocks(buffer, self.tokenizer, self.length)[range(self.batch_size)]
                 buffer.drop(need)
-                yield (
-                    batch,
-                    {"epoch": epoch, "documents": state, "left": list(buffer.ids), "starts": list(buffer.begin)},
-                )
+                yield batch, after | {"left": list(buffer.ids), "starts": list(buffer.begin)}
 
-    def _sentences(
-        self, cursor: dict[str, Any], shard: int, shards: int
-    ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
-        """Batches of similar length out of a group of sentences; a resumed stream reads its group again."""
-        group: list[list[int]] = cursor["left"]
+    def _rows(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """Batches of similar length out of a group of sentences or pairs; a resumed stream reads its group again.
+
+        Documents are numbered as they are read, apart from those of other readers.
+        """
+        texts = 2 if self.unit == "pair" else 1  # in an item
+        length = self.length // texts
+        size = GROUP * self.batch_size
+        group: list[tuple[int, list[list[int]]]] = cursor["left"]
         start, done = dict(cursor), cursor["batches"]
-        for rows, epoch, state in self._documents(cursor, shard, shards):
-            group = group + [ids[: self.length + 1] for ids in rows]
-            if len(group) < GROUP * self.batch_size:
+        for rows, after in self._documents(cursor, shard, shards):
+            document = after["read"] * shards + shard
+            rows = [ids[: length + 1] for ids in rows]
+            group = group + [(document, rows[i : i + texts]) for i in range(0, len(rows), texts)]
+            if len(group) < size:
                 continue
-            size = GROUP * self.batch_size
             group, rest = group[:size], group[size:]
-            order = np.argsort([len(ids) for ids in group], kind="stable").reshape(GROUP, self.batch_size)
-            order = order[np.random.default_rng([self.seed, shard, epoch]).permutation(GROUP)]
+            lengths = [sum(len(ids) for ids in item) for _, item in group]
+            order = np.argsort(lengths, kind="stable").reshape(GROUP, self.batch_size)
+            order = order[np.random.default_rng([self.seed, shard, after["epoch"]]).permutation(GROUP)]
             for i in range(done, GROUP):
-                batch = pad_rows([group[row] for row in order[i]], None, self.tokenizer, self.length)
-                yield batch, start | {"batches": i + 1}
+                yield self._batch([group[row] for row in order[i]], length), start | {"batches": i + 1}
             group, done = rest, 0
-            start = {"epoch": epoch, "documents": state, "left": rest, "batches": 0}
+            start = after | {"left": rest, "batches": 0}
+
+    def _batch(self, items: list[tuple[int, list[list[int]]]], length: int) -> TokenBatch:
+        """The batch of items, each the number of its document and one text or two, truncated to `length`."""
+        documents = torch.tensor([document for document, _ in items])
+        first, *second = (
+            replace(pad_rows(ids, None, self.tokenizer, length), documents=documents)
+            for ids in zip(*(texts for _, texts in items), strict=True)
+        )
+        return replace(first, pair=second[0]) if second else first
 
 
 class TokenBuffer:

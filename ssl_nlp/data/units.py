@@ -1,6 +1,7 @@
-"""What a row of a batch is: a block of packed documents, or a single sentence."""
+"""What a row of a batch is: a block of packed documents, a single sentence, or two texts that belong together."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -70,8 +71,31 @@ class Sentences:
         return len(self.lengths)
 
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
-        pairs = [self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1])) for row in rows]
-        return pad_rows([ids for ids, _ in pairs], [words for _, words in pairs], self.tokenizer, self.length)
+        read = [self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1])) for row in rows]
+        batch = pad_rows([ids for ids, _ in read], [words for _, words in read], self.tokenizer, self.length)
+        return replace(batch, documents=torch.from_numpy(self.store.documents[rows].astype(np.int64)))
+
+
+class Pairs:
+    """Two texts of one document an item: a batch of first texts, whose `pair` is the batch of second ones.
+
+    Item i is the rows 2i and 2i + 1 of the store. Each text has its own frame and its own padding and is truncated to
+    `length // 2` tokens, so that the two fit into `length` where a method joins them.
+
+    Attributes:
+        lengths: (pairs,) the number of tokens of both texts together, for batches of similar length.
+    """
+
+    def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
+        self.texts = Sentences(store, tokenizer, length // 2)
+        self.lengths = self.texts.lengths.reshape(-1, 2).sum(axis=1)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
+        first = [2 * row for row in rows]
+        return replace(self.texts[first], pair=self.texts[[row + 1 for row in first]])
 
 
 def pad_rows(

@@ -1,10 +1,14 @@
+import itertools
+
 import pytest
 import torch
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.sampler import BatchSampler, padding_share
+from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
-from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
-from ssl_nlp.data.units import Blocks, Sentences
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
+from ssl_nlp.data.units import Blocks, Pairs, Sentences
 from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(30)
@@ -72,3 +76,84 @@ def test_sentences_are_truncated_padded_and_predict_their_end(tokenizer):
     assert batch.next_ids is not None
     assert batch.next_ids.tolist() == [long[1:], [*short[1:], tokenizer.end_id] + [-100] * pad]
     assert (batch.packed, batch.padded, batch.n_tokens) == (False, True, length + len(short))
+    assert batch.documents is not None
+    assert batch.documents.tolist() == [0, 0]
+    assert rows[[3, 1]].documents.tolist() == [1, 0]
+    assert batch.pair is None
+
+
+# Documents of 1 to 7 sentences, each of which says which it is; some have a pair of their own.
+STORIES = [". ".join(f"S {i} {j}" for j in range(i % 7 + 1)) + "." for i in range(60)]
+PAIRED = [(text, f"Q {i}. R {i}.") if i % 5 == 0 else text for i, text in enumerate(STORIES)]
+
+
+def all_pairs(documents):
+    """Every pair by a walk over the documents."""
+    pairs = []
+    for i, document in enumerate(documents):
+        texts = list(document) if isinstance(document, tuple) else split_sentences(document)
+        while len(texts) > 1:
+            pairs.append((i, texts.pop(0), texts.pop(0)))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A pretrained tokenizer, which has a frame at both ends."""
+    from transformers import BertTokenizerFast
+
+    path = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *"sqr0123456789", *(f"##{i}" for i in range(10))]
+    (path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(path / "vocab.txt")).save_pretrained(path)
+    return load_pretrained(str(path))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_epoch_has_every_pair_once_and_no_pair_crosses_documents(ranks, tokenizer):
+    pairs = Pairs(open_store(ListCorpus(PAIRED), "train", tokenizer, "pair"), tokenizer, 256)
+    seen = []
+    for rank in range(ranks):
+        for rows in BatchSampler(len(pairs), pairs.lengths, 4, rank, ranks, seed=1, shuffle=True):
+            batch = pairs[rows]
+            assert batch.documents.tolist() == batch.pair.documents.tolist()
+            decoded = [[tokenizer.decode(ids) for ids in part.input_ids.tolist()] for part in (batch, batch.pair)]
+            seen += zip(batch.documents.tolist(), *decoded, strict=True)
+    assert sorted(seen) == sorted(all_pairs(PAIRED))
+    sentences = list(itertools.chain(*(texts for _, *texts in seen)))
+    assert len(set(sentences)) == len(sentences)
+
+
+@pytest.mark.parametrize("frame", ["ours", "bert"])
+@pytest.mark.parametrize("length", [5, 12, 64])
+def test_both_texts_of_a_pair_are_framed_padded_and_cut_to_half_the_length(frame, length, request):
+    tokenizer = request.getfixturevalue({"ours": "tokenizer", "bert": "bert"}[frame])
+    pairs = Pairs(open_store(ListCorpus(PAIRED), "train", tokenizer, "pair"), tokenizer, length)
+    expected = all_pairs(PAIRED)
+    rows = [0, len(pairs) - 1, 3]
+    batch = pairs[rows]
+    for side, part in enumerate((batch, batch.pair), start=1):
+        framed = [tokenizer.encode([expected[row][side]])[0] for row in rows]
+        kept = [ids[: length // 2] for ids, _ in framed]
+        width = max(map(len, kept))
+        assert part.input_ids.tolist() == [ids + [tokenizer.pad_id] * (width - len(ids)) for ids in kept]
+        assert part.is_text.sum(dim=1).tolist() == list(map(len, kept))
+        assert part.n_tokens == sum(map(len, kept))
+        assert [words[: len(ids)] for words, ids in zip(part.starts_word.tolist(), kept, strict=True)] == [
+            words[: length // 2] for _, words in framed
+        ]
+        assert not part.packed
+        assert part.input_ids[:, 0].tolist() == [tokenizer.prefix[0]] * len(rows)
+    assert batch.input_ids.shape[1] + batch.pair.input_ids.shape[1] <= length
+    assert [int(pairs.lengths[row]) for row in rows] == (batch.is_text.sum(1) + batch.pair.is_text.sum(1)).tolist()
+    assert batch.all_tokens == int(pairs.lengths[rows].sum())
+
+
+def test_batches_of_real_sentences_have_little_padding(shared_data, tokenizer):
+    lines = (shared_data / "multi30k" / "train.en").read_text().splitlines()[:10_000]
+    rows = Sentences(open_store(ListCorpus(lines), "train", tokenizer, "sentence"), tokenizer, 256)
+    batches = list(BatchSampler(len(rows), rows.lengths, 64, 0, 1, 0, True))
+    parts = [rows[batch] for batch in batches]
+    share = 1 - sum(part.all_tokens for part in parts) / sum(part.all_positions for part in parts)
+    assert share == pytest.approx(padding_share(rows.lengths, batches))
+    assert share < 0.05

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.errors import UserError
+from tests.corpus import ListCorpus
+
+CORPUS = ListCorpus([f"This is {i}. It is {'very ' * (i % 9)}odd. Why? So." for i in range(60)])
+UNITS = ["block", "sentence", "pair"]
+
+
+def module(unit, seed=0):
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=300), unit=unit, length=32, batch_size=4, seed=seed)
+
+
+def same(a, b):
+    """Whether two batches, or their pairs, are equal in every field."""
+    if a is None or b is None:
+        return a is b
+    tensors = ("input_ids", "segment_ids", "next_ids", "starts_word")
+    equal = all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
+    return equal and a.n_tokens == b.n_tokens and same(a.pair, b.pair)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_batches_are_those_of_the_seed_and_resume_at_the_next(unit):
+    batches = list(module(unit).train_dataloader())
+    assert all(map(same, batches, module(unit).train_dataloader()))
+    assert not all(map(same, batches, module(unit, seed=1).train_dataloader()))
+    resumed = list(module(unit)._loader("train", batches_done=3))
+    assert len(resumed) == len(batches) - 3
+    assert all(map(same, batches[3:], resumed))
+    assert all((batch.pair is not None) == (unit == "pair") for batch in batches)
+
+
+def test_resuming_reads_nothing_of_what_was_seen(monkeypatch):
+    data = module("pair")
+    store = data.store("train")
+    batches = len(data.train_dataloader())
+    reads = []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda start, stop: reads.append(start) or read(start, stop))
+    [last] = data._loader("train", batches_done=batches - 1)
+    assert len(reads) == 2 * len(last)
+
+
+def test_a_pair_needs_room_for_two():
+    with pytest.raises(UserError, match="length 3.* take at least 4"):
+        TextDataModule(CORPUS, unit="pair", length=3)

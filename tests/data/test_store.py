@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from ssl_nlp.corpora import Document
+from ssl_nlp.data.store import no_pairs, open_store, row_texts
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.errors import UserError
+from tests.corpus import ListCorpus
+
+TEXTS = ["One dog.", "A cat. A bird. A tree.", ("red house", "rotes Haus. Ja."), "Who? He. She. It."]
+ROWS = {
+    "block": [["One dog."], ["A cat. A bird. A tree."], ["red house"], ["Who? He. She. It."]],
+    "sentence": [["One dog."], ["A cat.", "A bird.", "A tree."], ["red house"], ["Who?", "He.", "She.", "It."]],
+    "pair": [[], ["A cat.", "A bird."], ["red house", "rotes Haus. Ja."], ["Who?", "He.", "She.", "It."]],
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return get_tokenizer(TokenizerSettings(vocab_size=300), ListCorpus(TEXTS))
+
+
+@pytest.mark.parametrize("unit", ROWS)
+def test_rows_know_their_documents_and_statistics_are_those_of_the_rows(unit, tokenizer):
+    store = open_store(ListCorpus(TEXTS), "train", tokenizer, unit)
+    rows = [(number, text) for number, texts in enumerate(ROWS[unit]) for text in texts]
+    assert store.documents.tolist() == [number for number, _ in rows]
+    assert isinstance(store.documents, np.memmap)
+    read = [store.read(*store.starts[i : i + 2])[0].tolist() for i in range(len(rows))]
+    assert read == [ids for ids, _ in tokenizer.encode([text for _, text in rows])]
+    assert store.statistics.documents == len(rows)
+    assert store.statistics.bytes == sum(len(text.encode()) for _, text in rows)
+    assert store.statistics.tokens == sum(len(ids) - 1 for ids in read)
+
+
+def test_text_without_pairs_is_refused(tokenizer):
+    with pytest.raises(UserError, match="train split of ListCorpus has no pairs, for no document has two sentences"):
+        open_store(ListCorpus(["One dog.", "Two dogs."]), "train", tokenizer, "pair")
+    assert "\n" not in str(no_pairs("it"))
+
+
+def test_an_own_pair_is_not_cut_into_sentences():
+    document = Document("A cat. A bird.", pair="A tree. A dog.")
+    assert row_texts(document, "pair") == ["A cat. A bird.", "A tree. A dog."]
+    assert row_texts(document, "sentence") == ["A cat.", "A bird."]

@@ -1,0 +1,89 @@
+import json
+from itertools import islice
+
+import pytest
+import torch
+
+from ssl_nlp.corpora import HubDataset
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.data.store import row_texts
+from ssl_nlp.data.stream import GROUP, StreamBatches
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.errors import UserError
+from tests.corpus import ListCorpus
+
+STORIES = [". ".join(f"S {i} {j}" for j in range(i % 4 + 1)) + "." for i in range(150)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return get_tokenizer(TokenizerSettings(vocab_size=300), ListCorpus(STORIES))
+
+
+def corpus(path, stories=STORIES, **settings):
+    lines = [json.dumps({"text": text, "de": f"D {i}. E {i}."}) for i, text in enumerate(stories)]
+    (path / "train.jsonl").write_text("\n".join(lines) + "\n")
+    return HubDataset(str(path), valid=0.05, test=None, streaming=True, window=20, **settings)
+
+
+def batches(corpus, tokenizer, unit, cursor=None, rank=0, ranks=1):
+    cursors = {} if cursor is None else {0: cursor}
+    return StreamBatches(corpus, tokenizer, unit, 256, 2, rank, ranks, 0, cursors, turn=0)
+
+
+def texts_of(batch, tokenizer):
+    """(document, text) or (document, text, text) of each row."""
+    parts = [batch] if batch.pair is None else [batch, batch.pair]
+    decoded = [[tokenizer.decode(ids) for ids in part.input_ids.tolist()] for part in parts]
+    return list(zip(batch.documents.tolist(), *decoded, strict=True))
+
+
+@pytest.mark.parametrize("unit", ["block", "sentence", "pair"])
+def test_a_resumed_stream_goes_on_as_it_would_have(tmp_path, tokenizer, unit):
+    data = corpus(tmp_path)
+    whole = list(islice(batches(data, tokenizer, unit), 2 * GROUP + 20))
+    for done in (1, GROUP - 1, GROUP, GROUP + 7, 2 * GROUP):
+        torch.save(whole[done - 1].cursor, tmp_path / "cursor.pt")
+        cursor = torch.load(tmp_path / "cursor.pt", weights_only=True)
+        for expected, batch in zip(whole[done : done + 15], batches(data, tokenizer, unit, cursor), strict=False):
+            assert torch.equal(batch.input_ids, expected.input_ids)
+            assert batch.cursor == expected.cursor
+            if unit != "block":
+                assert texts_of(batch, tokenizer) == texts_of(expected, tokenizer)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_pairs_of_a_stream_are_those_of_its_documents(tmp_path, tokenizer, own):
+    data = corpus(tmp_path, pair="de" if own else None)
+    story_of = {}
+    for document in data.documents("train"):
+        texts = row_texts(document, "pair")
+        story_of |= dict.fromkeys(zip(texts[::2], texts[1::2], strict=True), document.text)
+    stories = {}
+    for rank in range(2):
+        for batch in islice(batches(data, tokenizer, "pair", rank=rank, ranks=2), GROUP):
+            assert batch.documents.tolist() == batch.pair.documents.tolist()
+            for number, *pair in texts_of(batch, tokenizer):
+                stories.setdefault(number, set()).add(story_of[tuple(pair)])
+    assert len(stories) > 50
+    assert all(len(told) == 1 for told in stories.values())  # one number, one document
+
+
+def test_every_sentence_once_an_epoch_over_two_readers(tmp_path, tokenizer):
+    data = corpus(tmp_path)
+    sentences = sorted(s for document in data.documents("train") for s in split_sentences(document.text))
+    seen = []
+    for rank in range(2):
+        for rows, after in batches(data, tokenizer, "sentence")._documents(
+            {"epoch": 0, "documents": None, "read": 0}, rank, 2
+        ):
+            if after["epoch"]:
+                break
+            seen += [tokenizer.decode(ids) for ids in rows]
+    assert sorted(seen) == sentences
+
+
+def test_a_stream_without_pairs_is_refused_after_an_epoch(tmp_path, tokenizer):
+    data = corpus(tmp_path, stories=[f"Only {i}." for i in range(40)])
+    with pytest.raises(UserError, match=r"HubDataset\(.*\) .* has no pairs"):
+        next(iter(batches(data, tokenizer, "pair")))
