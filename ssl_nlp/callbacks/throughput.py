@@ -14,9 +14,10 @@ from ssl_nlp.methods.distributed import sum_over_ranks
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens` and `train/flops`.
+    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops` and `train/padding`.
 
-    Tokens are real ones, padding not counted, summed over ranks. Seconds are those of training: waiting for data counts,
+    Tokens are real ones, padding not counted, summed over ranks. Padding is its share of the positions of the batches
+    since the last log, as the data module made them. Seconds are those of training: waiting for data counts,
     validation and checkpoints do not. FLOPs are counted, not estimated: the forward pass of the first batch under torch's
     counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), per token. Model FLOPs
     utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak where Lightning knows it,
@@ -28,7 +29,7 @@ class Throughput(Callback):
         self.flops_per_token = 0.0
         self._peak = 0.0
         self._ranks = 1
-        self._window_tokens = 0
+        self._window_tokens = self._window_positions = 0
         self._window_seconds = 0.0
         self._last: float | None = None
 
@@ -57,6 +58,7 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
     ) -> None:
         self._window_tokens += batch.all_tokens
+        self._window_positions += batch.all_positions
         logs = trainer.global_step % trainer.log_every_n_steps == 0
         if logs and pl_module.device.type == "cuda":
             torch.cuda.synchronize()  # otherwise the time is that of launching, not of computing
@@ -65,14 +67,16 @@ class Throughput(Callback):
             self._window_seconds += now - self._last
         self._last = now
         if logs:
-            tokens = int(sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device)))
+            window = torch.tensor([self._window_tokens, self._window_positions], device=pl_module.device)
+            tokens, positions = sum_over_ranks(window).tolist()
             self.tokens += tokens
             rate = tokens / self._window_seconds
-            self._window_tokens, self._window_seconds = 0, 0.0
+            self._window_tokens, self._window_positions, self._window_seconds = 0, 0, 0.0
             pl_module.log("train/tokens_per_second", rate, prog_bar=True)
             pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
             pl_module.log("train/tokens", float(self.tokens))
             pl_module.log("train/flops", self.tokens * self.flops_per_token)
+            pl_module.log("train/padding", 1 - tokens / positions)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None

@@ -27,7 +27,7 @@ class Record(Callback):
         self.real += int(batch.is_text.sum())
         self.padded += batch.input_ids.numel()
         if trainer.global_step % trainer.log_every_n_steps == 0:
-            self.logged.append((dict(trainer.callback_metrics), self.real))
+            self.logged.append((dict(trainer.callback_metrics), self.real, self.padded))
 
 
 def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
@@ -43,11 +43,14 @@ def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
     method = CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, max_length=64))
     trainer.fit(method, module())
     assert record.padded > record.real
-    (first, after_two), (last, after_four) = record.logged
+    (first, after_two, positions_after_two), (last, after_four, positions_after_four) = record.logged
     assert float(first["train/tokens"]) == after_two
     assert float(last["train/tokens"]) == after_four == throughput.state_dict()["tokens"]
     # The clock ticks once a look: one second for each of the two steps of a window.
     assert float(last["train/tokens_per_second"]) == pytest.approx((after_four - after_two) / 2)
+    assert float(first["train/padding"]) == pytest.approx(1 - after_two / positions_after_two)
+    share = 1 - (after_four - after_two) / (positions_after_four - positions_after_two)
+    assert float(last["train/padding"]) == pytest.approx(share)
     rate = float(last["train/tokens_per_second"])
     assert float(last["train/mfu"]) == pytest.approx(rate * throughput.flops_per_token / 1e6)
     assert float(last["train/flops"]) == pytest.approx(after_four * throughput.flops_per_token)

@@ -25,6 +25,6 @@ def test_what_only_one_batch_has_is_left_out():
 
 def test_a_pair_moves_and_counts_with_its_rows():
     batch = rows(2, 3, 0, pair=rows(2, 2, 9))
-    assert batch.all_tokens == 10
+    assert batch.all_tokens == batch.all_positions == 10
     moved = batch.to("meta")
     assert moved.input_ids.device.type == moved.pair.input_ids.device.type == "meta"
