@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
@@ -22,6 +23,7 @@ class CausalLM(Method):
     """Autoregressive language model over a causal encoder. Its embedding is the state of the last token."""
 
     causal = True
+    units = Method.all_units
     pooling = "last"
     language_term = "next_token"
 
@@ -29,6 +31,8 @@ class CausalLM(Method):
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
 
     def loss(self, batch: TokenBatch) -> Loss:
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
         if batch.next_ids is None:
             raise UserError("CausalLM needs the next tokens of a batch: views that change the text have none")
         hidden = self.encoder(batch)

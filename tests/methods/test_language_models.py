@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,18 @@ def test_causal_loss_equals_a_walk_over_every_document(tokenizer, batch):
     loss = method.loss(batch).terms["next_token"]
     assert int(loss.targets) == targets == batch.input_ids.numel()
     assert float(loss.total) == pytest.approx(total, rel=1e-5)
+
+
+def test_both_texts_of_a_pair_are_predicted(tokenizer):
+    method = connected(CausalLM, tokenizer).eval()
+    first, second = (
+        pad_rows([ids for ids, _ in tokenizer.encode(texts)], None, tokenizer, 64)
+        for texts in (["the dog", "a cat sees"], ["the small red house likes the big tree", "a bird"])
+    )
+    both = method.loss(replace(first, pair=second)).terms["next_token"]
+    alone = [method.loss(part).terms["next_token"] for part in (first, second)]
+    assert int(both.targets) == sum(int(term.targets) for term in alone)
+    assert float(both.total) == pytest.approx(sum(float(term.total) for term in alone), rel=1e-5)
 
 
 def test_masked_loss_equals_the_dense_one_at_the_masked_positions(tokenizer, batch):
