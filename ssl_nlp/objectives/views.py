@@ -201,10 +201,11 @@ class Repeat(View):
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         columns = content.shape[1]
         room = math.ceil(self.rate * columns)
-        most = (self.rate * content.sum(dim=1, keepdim=True)).ceil().clamp(max=room)  # float32 may round up further
+        # In float64, as `room`: float32 may come out just above a whole number, and the row too long for its columns.
+        most = (self.rate * content.sum(dim=1, keepdim=True).double()).ceil()
         draw = torch.rand(content.shape, device=content.device).masked_fill(~content, torch.inf)
         rank = draw.argsort(dim=1).argsort(dim=1)
-        repeated = content & (rank < _draw_below(most + 1))
+        repeated = rank < _draw_below(most + 1)  # what is no content comes last
         ends = (batch.is_text.long() + repeated).cumsum(dim=1)
         index = torch.arange(columns + room, device=content.device).repeat(len(ends), 1)
         sources = torch.searchsorted(ends, index, right=True).clamp(max=columns - 1)
