@@ -9,6 +9,8 @@ NT-Xent of SimCLR (arXiv:2002.05709, equation 1) is `info_nce` over the positive
 Similarities are computed in float32 or wider, under autocast too, and nothing here waits for the device.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -84,25 +86,30 @@ def nearest_is_positive(
     return (of_positive > _negatives(similarities, positives, excluded)).all(dim=1)
 
 
-def two_view_pairs(sentences: Tensor, all_sentences: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-    """Who belongs to whom where each sentence is seen twice: the positives and exclusions of SimCLR's NT-Xent.
+def two_view_pairs(texts: Tensor, all_texts: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+    """Who belongs to whom where rows have two texts each: the positives and exclusions of SimCLR's NT-Xent.
 
-    The anchors are the first views of n sentences and, below them, their second views; the candidates are the anchors of
-    all ranks, one rank below the other. The positive of a view is the other view of its row. The view itself is no
-    negative, nor is any view of an equal sentence, which a corpus has more of than one might think.
+    The anchors are the first texts of n rows and, below them, the second ones; the candidates are the anchors of all
+    ranks, one rank below the other. The positive of an anchor is the other text of its row. No negatives are the anchor
+    itself and the texts of rows that share a text with its own: a corpus has more duplicates than one might think, and
+    the partner of an equal sentence is as good as its own.
 
     Args:
-        sentences: (2n,) int64, which sentence each anchor is a view of, as `sentence_ids` gives it.
-        all_sentences: (2N,) int64, the same of the candidates.
+        texts: (2n, 2) int64, for each anchor what itself and the other text of its row are, as `sentence_ids` gives it;
+            the same number twice where the two are views of one sentence.
+        all_texts: (2N, 2) int64, the same of the candidates.
         offset: the row of the candidates at which the anchors of this rank begin.
 
     Returns:
         positives: (2n,) int64, for `info_nce`.
         excluded: (2n, 2N) bool, for `info_nce`.
     """
-    rows = torch.arange(len(sentences), device=sentences.device)
-    positives = offset + rows.roll(len(sentences) // 2)
-    return positives, sentences[:, None] == all_sentences
+    rows = torch.arange(len(texts), device=texts.device)
+    positives = offset + rows.roll(len(texts) // 2)
+    excluded = torch.zeros(len(texts), len(all_texts), dtype=torch.bool, device=texts.device)
+    for mine, theirs in itertools.product(texts.T, all_texts.T):
+        excluded |= mine[:, None] == theirs
+    return positives, excluded
 
 
 def sentence_ids(batch: TokenBatch) -> Tensor:

@@ -92,7 +92,7 @@ def test_the_queue_equals_the_slow_loop(
 @pytest.mark.parametrize("sentences", [2, 5, 64])
 def test_nt_xent_of_identical_embeddings_is_ln_of_the_candidates(sentences: int) -> None:
     views, ids = torch.ones(2 * sentences, 4), torch.arange(sentences).repeat(2)
-    positives, excluded = two_view_pairs(ids, ids)
+    positives, excluded = two_view_pairs(twice(ids), twice(ids))
     losses = info_nce(views, views, positives, 0.1, excluded)
     assert losses.tolist() == pytest.approx([math.log(2 * sentences - 1)] * len(losses), rel=1e-5)
     decoupled = info_nce(views, views, positives, 0.1, excluded, decoupled=True)
@@ -130,8 +130,23 @@ def test_two_views_of_two_ranks_equal_one_rank_that_has_all() -> None:
 def two_view_pairs_at(
     ids: Tensor, all_ids: Tensor, temperature: float, offset: int = 0
 ) -> tuple[Tensor, float, Tensor]:
-    positives, excluded = two_view_pairs(ids, all_ids, offset)
+    positives, excluded = two_view_pairs(twice(ids), twice(all_ids), offset)
     return positives, temperature, excluded
+
+
+def twice(ids: Tensor) -> Tensor:
+    """(n, 2): both texts of a row are the same sentence."""
+    return torch.stack([ids, ids], dim=1)
+
+
+def test_rows_that_share_a_text_are_no_negatives_of_each_other() -> None:
+    """Four translations: the first two have one source, the last two one target, and the last equals the first's source."""
+    first, second = torch.tensor([10, 10, 11, 20]), torch.tensor([20, 21, 22, 22])
+    rows = torch.stack([torch.cat([first, second]), torch.cat([second, first])], dim=1)
+    positives, excluded = two_view_pairs(rows, rows)
+    assert positives.tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
+    shared = torch.tensor([[1, 1, 0, 1], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 1]], dtype=torch.bool)
+    assert torch.equal(excluded, shared.repeat(2, 2))
 
 
 def test_an_excluded_candidate_is_as_good_as_absent() -> None:
@@ -173,7 +188,7 @@ def test_gradients_equal_finite_differences(decoupled: bool) -> None:
 def test_no_negatives_cost_and_teach_nothing(decoupled: bool) -> None:
     x = gaussian(2, 3).requires_grad_()
     ids = torch.zeros(2, dtype=torch.int64)
-    positives, excluded = two_view_pairs(ids, ids)
+    positives, excluded = two_view_pairs(twice(ids), twice(ids))
     loss = info_nce(x, x, positives, 0.1, excluded, decoupled)
     loss.sum().backward()
     assert loss.tolist() == [0, 0]
@@ -222,7 +237,7 @@ def test_hits_equal_the_slow_loop() -> None:
 
 def test_collapsed_embeddings_hit_nothing() -> None:
     ids = torch.arange(8).repeat(2)
-    assert not nearest_is_positive(torch.ones(16, 4), torch.ones(16, 4), *two_view_pairs(ids, ids)).any()
+    assert not nearest_is_positive(torch.ones(16, 4), torch.ones(16, 4), *two_view_pairs(twice(ids), twice(ids))).any()
 
 
 def sentences(rows: list[list[int]], width: int, pad: int = 0) -> TokenBatch:
