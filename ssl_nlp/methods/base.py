@@ -41,7 +41,7 @@ class Method(LightningModule):
     """
 
     causal: ClassVar[bool] = False
-    pooling: ClassVar[Literal["mean", "last"]] = "mean"
+    pooling: Literal["mean", "first", "last"] = "mean"
     all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
     units: ClassVar[tuple[Unit, ...]] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are

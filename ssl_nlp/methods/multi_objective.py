@@ -54,7 +54,7 @@ class MultiObjective(Method):
         self.weights = [1.0] * len(objectives) if weights is None else weights
         self.gradient_cosine_every = gradient_cosine_every
         self.causal = all(objective.causal for objective in objectives)  # type: ignore[misc]  # here it is an instance's
-        self.pooling = "last" if self.causal else "mean"  # type: ignore[misc]
+        self.pooling = "last" if self.causal else "mean"
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
         self.units = tuple(shared)  # type: ignore[misc]
         problems = {
