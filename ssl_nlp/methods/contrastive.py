@@ -1,0 +1,161 @@
+"""What contrastive methods share: two texts that belong together, and the vectors of them that are compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.distributed import gather_rows
+from ssl_nlp.methods.loss import Loss, Term
+from ssl_nlp.methods.optimization import Optimization
+from ssl_nlp.objectives.contrastive import info_nce, nearest_is_positive, sentence_ids, two_view_pairs
+from ssl_nlp.objectives.views import Delete, View, apply_views
+
+DEFAULT_VIEWS = (Delete(0.2),)
+VALIDATION_VIEWS = (Delete(0.2),)
+VALIDATION_TEMPERATURE = 0.05
+
+
+@dataclass
+class Projection:
+    """Layers between the embedding and what the loss compares, for they lose what an embedding needs (SimCLR, 4.2)."""
+
+    depth: int = 2
+    """Number of linear layers, with a ReLU between two. 0: the embedding itself is compared."""
+    width: int = 256
+    """Outputs of each layer."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 0 or self.width < 1:
+            raise UserError(f"projection: depth {self.depth}, width {self.width}: take at least 0 and 1")
+
+    def build(self, dim: int) -> nn.Sequential:
+        """The layers, from embeddings (B, dim) to (B, width)."""
+        layers: list[nn.Module] = []
+        for _ in range(self.depth):
+            layers += [nn.Linear(dim, self.width), nn.ReLU()]
+            dim = self.width
+        return nn.Sequential(*layers[:-1])
+
+
+class Contrastive(Method):
+    """A method that tells the other text of a pair from all others.
+
+    The pair is that of the data (`unit: pair`: captions, translations), else two views of a sentence. Views are random
+    and applied to either text on its own; where the encoder has dropout, that differs between them, too.
+
+    Validation asks every run the same, whatever its own views and temperature are: NT-Xent over the texts of a batch, at
+    temperature 0.05 and without dropout. The pairs are those of the data or, where it has none, two copies of each
+    sentence of which either has lost a fifth of its tokens: a run whose only view is dropout would otherwise be shown the
+    same twice.
+
+    Args:
+        encoder: what turns tokens into hidden states.
+        views: corruptions, applied one after the other. Empty: dropout alone makes the difference (SimCSE,
+            arXiv:2104.08821, section 3). None: a fifth of the tokens is deleted.
+        projection: head between the embedding and what the loss compares.
+        pooling: how the embedding comes from the hidden states.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: in `setup` or by the first batch, if neither views nor dropout nor pairs would make a difference.
+    """
+
+    units = ("sentence", "pair")
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        views: list[View] | None = None,
+        projection: Projection | None = None,
+        pooling: Literal["mean", "first", "last"] = "mean",
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        self.views: Sequence[View] = DEFAULT_VIEWS if views is None else views
+        self.projection = projection or Projection()
+        self.pooling = pooling
+
+    def build(self) -> None:
+        self.head = self.projection.build(self.encoder.dim)
+        self._needs_pairs = not self.views and not varies(self.encoder)
+
+    def setup(self, stage: str) -> None:
+        """Try the views on the longest row, before a run has begun."""
+        super().setup(stage)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
+        if stage != "fit" or not isinstance(data, TextDataModule):
+            return
+        if data.unit == "sentence":
+            self._check_difference(None)
+        ids = torch.zeros(1, data.length, dtype=torch.int64, device=self.maskable.device)
+        row = TokenBatch(ids, torch.ones_like(ids), packed=False)
+        with torch.random.fork_rng():
+            width = apply_views(self.views, row, self.vocabulary).input_ids.shape[1]
+        if width > self.encoder.max_length:
+            raise UserError(
+                f"the views make {width} tokens of data.length {data.length}, and the encoder's max_length is "
+                f"{self.encoder.max_length}: shorten the one or raise the other"
+            )
+
+    def _check_difference(self, pair: TokenBatch | None) -> None:
+        if pair is None and self._needs_pairs:
+            raise UserError(
+                f"{type(self).__name__} would see each sentence twice alike: set the encoder's dropout above 0, name "
+                "views, or take paired data (data.unit: pair)"
+            )
+
+    def two_texts(self, batch: TokenBatch) -> tuple[TokenBatch, TokenBatch, Tensor]:
+        """The two texts of each row as they are to be seen, and which ones they are: ids (B, 2) of the originals."""
+        self._check_difference(batch.pair)
+        second = batch if batch.pair is None else replace(batch.pair, causal=batch.causal)
+        ids = torch.stack([sentence_ids(batch), sentence_ids(second)], dim=1)
+        views = self.views
+        if not self.training:
+            views = VALIDATION_VIEWS if batch.pair is None else ()
+        seen = [apply_views(views, text, self.vocabulary) for text in (batch, second)]
+        return seen[0], seen[1], ids
+
+    def vectors(self, batch: TokenBatch) -> Tensor:
+        """(B, E): what is compared."""
+        projected: Tensor = self.head(self.embed_batch(batch))
+        return projected
+
+    def nt_xent(self, vectors: Tensor, ids: Tensor, temperature: float | Tensor, decoupled: bool = False) -> Loss:
+        """Tell the other text of a row from all texts of all ranks.
+
+        Args:
+            vectors: (2B, E), of the first texts and, below them, the second ones.
+            ids: (B, 2), which texts those are.
+            temperature: positive.
+            decoupled: leave the positive out of the sum.
+        """
+        ids = torch.cat([ids, ids.flip(1)])
+        candidates, offset = gather_rows(vectors)
+        all_ids, _ = gather_rows(ids)
+        positives, excluded = two_view_pairs(ids, all_ids, offset)
+        losses = info_nce(vectors, candidates, positives, temperature, excluded, decoupled)
+        hits = nearest_is_positive(vectors, candidates, positives, excluded)
+        number = torch.tensor(len(losses), device=losses.device)
+        return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), number)})
+
+
+@torch.no_grad()
+def varies(encoder: Encoder) -> bool:
+    """Whether the encoder has any dropout: in training mode, the same tokens then give other states the second time."""
+    training = encoder.training
+    encoder.train()
+    with torch.random.fork_rng():
+        ids = torch.randint(encoder.vocab_size, (16, min(16, encoder.max_length)), device=encoder.embedding.weight.device)
+        batch = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)
+        different = not torch.equal(encoder(batch), encoder(batch))
+    encoder.train(training)
+    return different
