@@ -8,7 +8,6 @@ The model sees each document from its start token on and predicts every token of
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import concatenate
@@ -17,6 +16,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.head import LanguageModelHead
 from ssl_nlp.methods.loss import Loss, Term
+from ssl_nlp.methods.sampling import check_sampling, continue_rows, seeded, texts_of
 
 
 class CausalLM(Method):
@@ -67,14 +67,7 @@ class CausalLM(Method):
             top_p: sample from the smallest set of tokens with at least this probability (arXiv:1904.09751).
             seed: makes the samples reproducible.
         """
-        problems = [
-            f"temperature {temperature} is negative" * (temperature < 0),
-            f"top_k {top_k} is not positive" * (top_k is not None and top_k < 1),
-            f"top_p {top_p} is not in (0, 1]" * (top_p is not None and not 0 < top_p <= 1),
-            f"max_new_tokens {max_new_tokens} is not positive" * (max_new_tokens < 1),
-        ]
-        if any(problems):
-            raise UserError("generate: " + ", ".join(filter(None, problems)))
+        check_sampling(temperature, top_k, top_p, max_new_tokens)
         ends = -len(self.tokenizer.suffix) or None
         rows = [ids[:ends] for ids, _ in self.tokenizer.encode(list(prompts))]
         if not rows:
@@ -87,63 +80,9 @@ class CausalLM(Method):
             )
         training = self.training
         self.eval()
-        generator = torch.Generator(self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
-        new = self._continue(rows, longest, max_new_tokens, temperature, top_k, top_p, generator)
-        self.train(training)
-        end = self.tokenizer.end_id
-        return [self.tokenizer.decode(row[: row.index(end)] if end in row else row) for row in new.tolist()]
-
-    def _continue(
-        self,
-        rows: list[list[int]],
-        longest: int,
-        steps: int,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """(B, steps or fewer) new token ids; after its end token a row's ids mean nothing."""
-        padding = [longest - len(row) for row in rows]  # on the left, so that all rows go on at the same column
-        ids = torch.tensor(
-            [[self.tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=self.device
+        generator = seeded(seed, self.device)
+        new = continue_rows(
+            self.encoder, self.head, self.tokenizer, rows, max_new_tokens, temperature, top_k, top_p, generator
         )
-        segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=self.device)
-        cache = self.encoder.new_cache(len(rows), longest + steps)
-        never = torch.tensor([i for i in self.tokenizer.special_ids if i != self.tokenizer.end_id], device=self.device)
-        finished = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
-        new: list[Tensor] = []
-        for _ in range(steps):
-            hidden = self.encoder(TokenBatch(ids, segments, causal=True), cache)
-            logits = self.head(hidden[:, -1]).float()
-            logits[:, never.long()] = -torch.inf
-            ids = sample(logits, temperature, top_k, top_p, generator).unsqueeze(1)
-            segments = torch.ones_like(ids)
-            new.append(ids)
-            finished |= ids[:, 0] == self.tokenizer.end_id
-            if finished.all():
-                break
-        return torch.cat(new, dim=1)
-
-
-def sample(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
-) -> Tensor:
-    """Draw a token (B,) from logits (B, V), restricted to the `top_k` and the nucleus of `top_p`."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        kth = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if top_p is not None:
-        ordered, index = logits.sort(dim=-1, descending=True)
-        probabilities = ordered.softmax(dim=-1)
-        before = probabilities.cumsum(dim=-1) - probabilities
-        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
-        logits = torch.full_like(logits, -torch.inf).scatter(-1, index, ordered)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)
+        self.train(training)
+        return texts_of(self.tokenizer, new)

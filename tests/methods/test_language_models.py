@@ -11,7 +11,7 @@ from ssl_nlp.data.units import Blocks, pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM
-from ssl_nlp.methods.causal_lm import sample
+from ssl_nlp.methods.sampling import sample
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))
