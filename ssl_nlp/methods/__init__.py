@@ -1,5 +1,6 @@
 """Self-supervised methods: one file, one LightningModule each."""
 
+from ssl_nlp.methods.autoencoder import Autoencoder
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.causal_lm import CausalLM
 from ssl_nlp.methods.contrastive import Projection
@@ -11,6 +12,7 @@ from ssl_nlp.methods.optimization import Optimization
 from ssl_nlp.methods.simclr import SimCLR
 
 __all__ = [
+    "Autoencoder",
     "CausalLM",
     "Loss",
     "MaskedLM",

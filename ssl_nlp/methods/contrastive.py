@@ -154,7 +154,9 @@ def varies(encoder: Encoder) -> bool:
     training = encoder.training
     encoder.train()
     with torch.random.fork_rng():
-        ids = torch.randint(encoder.vocab_size, (16, min(16, encoder.max_length)), device=encoder.embedding.weight.device)
+        ids = torch.randint(
+            encoder.vocab_size, (16, min(16, encoder.max_length)), device=encoder.embedding.weight.device
+        )
         batch = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)
         different = not torch.equal(encoder(batch), encoder(batch))
     encoder.train(training)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_nlp.objectives.cross_entropy import linear_cross_entropy
+from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
 
 
 class LanguageModelHead(nn.Module):
@@ -45,6 +45,10 @@ class LanguageModelHead(nn.Module):
     def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100."""
         return linear_cross_entropy(self._transform(hidden), self.weight, self.bias, targets)
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
+        return token_losses(self._transform(hidden), self.weight, self.bias, targets)[0]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LanguageModelHead":
         raise TypeError("copy the whole method: a head alone would still share the weights of the original's embedding")

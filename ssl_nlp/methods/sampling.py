@@ -66,7 +66,7 @@ def continue_rows(
     ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)
     segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
     padded = any(padding)
-    cache = encoder.new_cache(len(rows), longest + steps)
+    cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is not read again
     never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
     finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
     new: list[Tensor] = []
