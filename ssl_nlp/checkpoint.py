@@ -35,7 +35,7 @@ def instantiate(description: dict[str, Any], base: type[T], overrides: dict[str,
     Raises:
         UserError: the class cannot be imported, or is no subclass of `base`.
     """
-    kind = _resolve(description["class_path"])
+    kind = resolve(description["class_path"])
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise UserError(f"the checkpoint holds a {description['class_path']}, not a {base.__name__}")
     arguments = {name: _object(value) for name, value in description["init_args"].items()}
@@ -48,7 +48,12 @@ def _object(value: Any) -> Any:
     return instantiate(value, object) if isinstance(value, dict) and "class_path" in value else value
 
 
-def _resolve(class_path: str) -> Any:
+def resolve(class_path: str) -> Any:
+    """What a dotted path names.
+
+    Raises:
+        UserError: there is nothing by that name.
+    """
     module, _, name = class_path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

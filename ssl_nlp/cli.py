@@ -21,7 +21,6 @@ from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Th
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
-from ssl_nlp.methods.base import snake_case
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 
@@ -193,8 +192,8 @@ def _of_run(arguments: list[str]) -> list[str]:
 
 
 def default_run_name(class_path: str, seed: int) -> str:
-    """The method in snake case and the seed: `masked_lm-seed0`."""
-    return f"{snake_case(class_path.rpartition('.')[2])}-seed{seed}"
+    """The method's short name and the seed: `masked_lm-seed0`."""
+    return f"{checkpoints.resolve(class_path).short_name}-seed{seed}"
 
 
 def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:

@@ -40,6 +40,7 @@ class Method(LightningModule):
         compile: compile the encoder with `torch.compile`.
     """
 
+    short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
     causal: ClassVar[bool] = False
     pooling: Literal["mean", "first", "last"] = "mean"
     all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
@@ -51,6 +52,11 @@ class Method(LightningModule):
     maskable: Tensor
     token_counts: Tensor
     _tokenizer: Tokenizer | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "short_name" not in cls.__dict__:
+            cls.short_name = snake_case(cls.__name__)
 
     def __init__(
         self, encoder: Encoder | None = None, optimization: Optimization | None = None, compile: bool = False

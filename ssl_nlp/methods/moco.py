@@ -52,6 +52,8 @@ class MoCo(Contrastive):
         compile: compile the encoder with `torch.compile`.
     """
 
+    short_name = "moco"
+
     queue: Tensor
     queue_ids: Tensor
     queue_end: Tensor

@@ -19,7 +19,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, snake_case
+from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.loss import Loss
 from ssl_nlp.methods.optimization import Optimization
 
@@ -27,7 +27,7 @@ from ssl_nlp.methods.optimization import Optimization
 class MultiObjective(Method):
     """A weighted sum of the losses of several methods. Its embedding is the mean of the states (last, if all are causal).
 
-    Terms and metrics of an objective are logged under its name in snake case, with a number where a class occurs twice.
+    Terms and metrics of an objective are logged under its short name, with a number where a class occurs twice.
 
     Args:
         encoder: what all objectives share.
@@ -69,7 +69,7 @@ class MultiObjective(Method):
             raise UserError(f"MultiObjective: {'; '.join(found)}")
         self._names: list[str] = []
         for objective in objectives:
-            name = snake_case(type(objective).__name__)
+            name = objective.short_name
             name += f"_{number + 1}" if (number := sum(n.rstrip("_0123456789") == name for n in self._names)) else ""
             self._names.append(name)
             self.add_module(name, objective)

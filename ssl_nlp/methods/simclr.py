@@ -47,6 +47,8 @@ class SimCLR(Contrastive):
         compile: compile the encoder with `torch.compile`.
     """
 
+    short_name = "simclr"
+
     def __init__(
         self,
         encoder: Encoder | None = None,

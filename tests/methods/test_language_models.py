@@ -39,7 +39,7 @@ def connected(kind, tokenizer, **arguments):
 def test_the_loss_at_initialisation_is_that_of_guessing(kind, tokenizer, batch):
     method = connected(kind, tokenizer)
     loss = method.loss(batch)
-    assert float(loss.mean()) == pytest.approx(math.log(tokenizer.vocab_size), rel=0.01)
+    assert loss.mean().item() == pytest.approx(math.log(tokenizer.vocab_size), rel=0.01)
 
 
 def test_causal_loss_equals_a_walk_over_every_document(tokenizer, batch):
