@@ -10,8 +10,10 @@ from ssl_nlp.methods.moco import MoCo
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.methods.optimization import Optimization
 from ssl_nlp.methods.simclr import SimCLR
+from ssl_nlp.methods.vae import VAE
 
 __all__ = [
+    "VAE",
     "Autoencoder",
     "CausalLM",
     "Loss",

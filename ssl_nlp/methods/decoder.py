@@ -173,7 +173,7 @@ class SentenceDecoding(Method):
         """
         texts = list(texts)
         longest = max((len(ids) for ids, _ in self.tokenizer.encode(texts)), default=0)
-        return self.decode(self.embed(texts), min(longest, self.decoder.transformer.max_length))
+        return self.decode(self.embed(texts), longest)
 
     @torch.no_grad()
     def decode(
@@ -185,12 +185,16 @@ class SentenceDecoding(Method):
         top_p: float | None = None,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """A sentence for each vector (N, Z), of at most `max_new_tokens`; other arguments as those of `Decoder.write`."""
+        """A sentence for each vector (N, Z), of at most `max_new_tokens` and of what the decoder's `max_length` allows.
+
+        The other arguments are those of `Decoder.write`.
+        """
         training = self.training
         self.eval()
+        steps = min(max_new_tokens, self.decoder.transformer.max_length + 1 - len(self.tokenizer.prefix))
         texts: list[str] = []
         for some in vectors.to(self.device).split(BATCH):
-            new = self.decoder.write(some, max_new_tokens, temperature, top_k, top_p, generator)
+            new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)
             texts += texts_of(self.tokenizer, new)
         self.train(training)
         return texts
