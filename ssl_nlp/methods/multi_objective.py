@@ -126,6 +126,7 @@ class MultiObjective(Method):
                 for p, short in prefixes.items()
                 if k.startswith(p)
             }
+            summary = {key: value for key, value in summary.items() if not key.startswith(tuple(prefixes))}
             for key, value in objective.summarize(own, statistics).items():
                 prefix = f"loss/{name}/" if key.startswith("loss/") else f"{name}/"
                 summary[prefix + key.removeprefix("loss/")] = value
