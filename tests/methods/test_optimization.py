@@ -236,7 +236,7 @@ def test_orthogonalized_matrices_keep_their_singular_vectors(
     result = orthogonalize(given).float()
     assert result.shape == given.shape
     values = torch.linalg.svdvals(result)
-    assert 0.6 < values.min() <= values.max() < 1.3
+    assert 0.65 < values.min() <= values.max() < 1.35
     left, _, right = torch.linalg.svd(given, full_matrices=False)
     aligned = left.mT @ result @ right.mT  # diagonal if the singular vectors are the same
     off_diagonal = aligned - torch.diag_embed(aligned.diagonal(dim1=1, dim2=2))
@@ -248,16 +248,21 @@ def test_a_zero_matrix_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("matched", [False, True])
-def test_muon_equals_torchs_own(matched: bool) -> None:
+def test_muon_equals_torchs_own(matched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With iterations that converge on both sides, since the coefficients of the few steps differ."""
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
+    converging = (15 / 8, -10 / 8, 3 / 8)
+    monkeypatch.setattr(optimization, "NEWTON_SCHULZ", (converging,) * 20)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 32, bias=False), nn.Linear(32, 8, bias=False), nn.Linear(8, 8, bias=False))
     twin = copy.deepcopy(module)
     rates = {"learning_rate": 0.02, "muon_learning_rate": None} if matched else {"muon_learning_rate": 0.02}
     ours = build_optimizer(module, Optimization(optimizer="muon", weight_decay=0.3, **rates))
     adjust = "match_rms_adamw" if matched else "original"
-    theirs = torch.optim.Muon(twin.parameters(), lr=0.02, weight_decay=0.3, momentum=0.95, adjust_lr_fn=adjust)
+    theirs = torch.optim.Muon(
+        twin.parameters(), 0.02, weight_decay=0.3, adjust_lr_fn=adjust, ns_coefficients=converging, ns_steps=20
+    )
     start = [p.detach().clone() for p in module.parameters()]
     for _ in range(4):
         for p, q in zip(module.parameters(), twin.parameters(), strict=True):
