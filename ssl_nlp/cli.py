@@ -21,6 +21,7 @@ from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Th
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
+from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 
@@ -200,8 +201,7 @@ def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", 
     """What the hardware does well: bfloat16 on GPUs and on CPUs that have instructions for it."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    if accelerator in ("auto", "cpu") and capabilities.get("amx_bf16") and not torch.backends.mps.is_available():
+    if accelerator in ("auto", "cpu") and cpu_multiplies_bfloat16() and not torch.backends.mps.is_available():
         return "bf16-mixed"
     return "32-true"
 
