@@ -26,7 +26,7 @@ VALIDATION_TEMPERATURE = 0.05
 class Projection:
     """Layers between the embedding and what the loss compares, for they lose what an embedding needs (SimCLR, 4.2)."""
 
-    depth: int = 2
+    depth: int = 0
     """Number of linear layers, with a ReLU between two. 0: the embedding itself is compared."""
     width: int = 256
     """Outputs of each layer."""

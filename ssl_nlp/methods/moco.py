@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
@@ -138,10 +138,10 @@ class MoCo(Contrastive):
         """Let the momentum encoder follow the encoder, and the queue take the keys of the step, the same on all ranks."""
         steps = math.inf if self._trainer is None else self.trainer.estimated_stepping_batches
         share = 1 - momentum_in_step(self.step, steps, self.momentum)
-        for slow, fast in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
-            torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
-            for mine, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
-                mine.copy_(theirs)
+        slow, fast = (nn.ModuleList(parts) for parts in ((self.key_encoder, self.key_head), (self.encoder, self.head)))
+        torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
+        for mine, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
+            mine.copy_(theirs)
         for keys, ids in self._new_keys:
             self._enqueue(gather_rows(keys)[0], gather_rows(ids)[0])
         self._new_keys = []

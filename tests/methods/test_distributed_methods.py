@@ -1,0 +1,159 @@
+"""Every method in two processes that talk over gloo, spawned once for all of them.
+
+A method is added by a line of `CASES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, MoCo, Projection, SimCLR
+from ssl_nlp.methods.distributed import sum_over_ranks
+from tests.corpus import ListCorpus, random_texts
+
+RANKS = 2
+ROWS = [8, 7]  # of all ranks together, in each of the steps
+
+
+@dataclass
+class Case:
+    """A method to train on `ROWS`.
+
+    `exact` says that it draws nothing at random in the batches that it gets, so that two processes must do what one does.
+    """
+
+    method: Callable[[], Method]
+    unit: str = "sentence"
+    exact: bool = False
+    dropout: float = 0.0
+
+
+HEAD = Projection(depth=2, width=12)
+CASES = {
+    "causal_lm": Case(CausalLM, exact=True),
+    "masked_lm": Case(MaskedLM),
+    "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
+    "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),
+    "simclr_pairs_chunks": Case(lambda: SimCLR(views=[], chunk=3, decoupled=True), unit="pair", exact=True),
+    "moco": Case(lambda: MoCo(queue=16), dropout=0.1),
+    "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
+}
+
+
+class Step(nn.Module):
+    """What `Method.training_step` makes of a batch, as the forward pass that DDP wants."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        loss = self.method.loss(batch)
+        targets = sum_over_ranks(torch.stack([term.targets.long() for term in loss.terms.values()]))
+        return loss.over([*targets]) * (dist.get_world_size() if dist.is_initialized() else 1)
+
+
+def batches(tokenizer: Tokenizer, unit: str, rank: int, ranks: int) -> list[TokenBatch]:
+    """This rank's share of each global batch, dealt as the sampler does it. Two sentences are equal."""
+    found = []
+    for step, rows in enumerate(ROWS):
+        texts = [random_texts(rows, seed=10 * step + side, longest=12) for side in (0, 1)]
+        texts[0][-1] = texts[0][0]
+        ids = [[ids for ids, _ in tokenizer.encode(side)][rank::ranks] for side in texts]
+        first, second = (pad_rows(side, None, tokenizer, 64) for side in ids)
+        found.append(replace(first, pair=second) if unit == "pair" else first)
+    return found
+
+
+def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, Tensor]:
+    """Loss and gradients of each step, and the state after the last one."""
+    torch.manual_seed(0)
+    method = case.method()
+    method.encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=case.dropout)
+    method.connect(tokenizer)
+    step = Step(method)
+    module = DistributedDataParallel(step) if ranks > 1 else step
+    optimizer = torch.optim.SGD(method.parameters(), 0.1)  # AdamW would blow up rounding
+    record: dict[str, Tensor] = {}
+    for number, batch in enumerate(batches(tokenizer, case.unit, rank, ranks)):
+        torch.manual_seed(100 * number + rank)
+        optimizer.zero_grad()
+        loss = module(batch)
+        loss.backward()
+        record[f"loss {number}"] = loss.detach()
+        for name, parameter in method.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None, f"{name} has no gradient"
+                record[f"gradient {number} {name}"] = parameter.grad.clone()
+        optimizer.step()
+        method.after_step()
+    return record | {f"state {name}": value for name, value in method.state_dict().items()}
+
+
+def work(rank: int, folder: str, serialized: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    tokenizer = Tokenizer(serialized)
+    torch.save({name: train(case, tokenizer, rank, RANKS) for name, case in CASES.items()}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(60)))
+
+
+@pytest.fixture(scope="module")
+def ranks(tokenizer, tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
+    """What each of two processes saw, by method."""
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (str(folder), tokenizer.serialize()), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_stay_equal(name, ranks):
+    """Weights and buffers, the queue of MoCo among them, are the same on both ranks after training."""
+    first, second = (record[name] for record in ranks)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        if not key.startswith("loss"):
+            assert torch.equal(value, second[key]), key
+            assert value.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.exact])
+def test_two_processes_equal_one_that_has_all(name, ranks, tokenizer):
+    """Losses, gradients and weights, also where the ranks have unequal numbers of rows."""
+    alone = train(CASES[name], tokenizer, 0, 1)
+    for number in range(len(ROWS)):
+        key = f"loss {number}"
+        torch.testing.assert_close((ranks[0][name][key] + ranks[1][name][key]) / 2, alone[key], atol=1e-5, rtol=0)
+    for key, value in ranks[0][name].items():
+        if key.startswith("gradient") or (key.startswith("state") and "queue" not in key):
+            torch.testing.assert_close(value, alone[key], atol=1e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+    assert any(value.abs().max() > 1e-3 for key, value in alone.items() if key.startswith("gradient 1"))
+
+
+def test_the_queue_holds_the_keys_of_all_ranks_in_the_order_of_the_ranks(ranks, tokenizer):
+    """15 rows of the two steps are in the queue of 16; one process has them in the order of the batch."""
+    together, alone = ranks[0]["moco_pairs"], train(CASES["moco_pairs"], tokenizer, 0, 1)
+    order, start = [], 0
+    for rows in ROWS:
+        order += [start + row for rank in range(RANKS) for row in range(rows)[rank::RANKS]]
+        start += rows
+    assert int(together["state queue_end"]) == start == 15
+    assert torch.equal(together["state queue_ids"][:15], alone["state queue_ids"][order])
+    torch.testing.assert_close(together["state queue"][:15], alone["state queue"][order], atol=1e-5, rtol=0)
+    assert not together["state queue"][15:].any()
