@@ -152,7 +152,7 @@ class Transformer(Encoder):
         return self.window is not None and index % self.global_every > 0
 
     def _attention_dtype(self) -> torch.dtype:
-        weight = self.embedding.weight
+        weight = self.final_norm.weight
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
