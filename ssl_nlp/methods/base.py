@@ -44,7 +44,7 @@ class Method(LightningModule):
     causal: ClassVar[bool] = False
     pooling: Literal["mean", "first", "last"] = "mean"
     all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
-    units: ClassVar[tuple[Unit, ...]] = ("block", "sentence")
+    units: tuple[Unit, ...] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
 
@@ -205,8 +205,7 @@ class Method(LightningModule):
         if not self.sharded or isinstance(self, FSDPModule):
             return
         mesh = self.device_mesh["data_parallel"]  # type: ignore[index]  # there is one where it is sharded
-        stacks = [module for module in self.encoder.modules() if isinstance(module, nn.ModuleList)]
-        for layer in max(stacks, key=len, default=nn.ModuleList()):
+        for layer in longest_stack(self.encoder):
             fully_shard(layer, mesh=mesh)
         fully_shard(self, mesh=mesh)
         register_fsdp_forward_method(self, "loss")  # Lightning calls training_step, never forward
@@ -366,6 +365,12 @@ def pool(hidden: Tensor, batch: TokenBatch, how: Literal["mean", "first", "last"
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = real.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def longest_stack(encoder: nn.Module) -> nn.ModuleList:
+    """The layers of an encoder: the longest of its lists of modules, an empty one if it has none."""
+    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=len, default=nn.ModuleList())
 
 
 def _seed() -> int:
