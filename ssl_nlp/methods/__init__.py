@@ -9,6 +9,7 @@ from ssl_nlp.methods.masked_lm import MaskedLM
 from ssl_nlp.methods.moco import MoCo
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.methods.optimization import Optimization
+from ssl_nlp.methods.replaced_token import ReplacedToken
 from ssl_nlp.methods.simclr import SimCLR
 from ssl_nlp.methods.vae import VAE
 
@@ -23,6 +24,7 @@ __all__ = [
     "MultiObjective",
     "Optimization",
     "Projection",
+    "ReplacedToken",
     "SimCLR",
     "Term",
 ]

@@ -1,0 +1,55 @@
+"""Replaced-token detection (Clark et al., arXiv:2003.10555, section 2): the corruption, and the loss of who detects it.
+
+Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
+the device.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def sample_tokens(logits: Tensor, allowed: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a token (K,) from each row of `logits` (K, V), in float32 and without a gradient.
+
+    Args:
+        logits: unnormalised log-probabilities.
+        allowed: (v,) bool with v <= V, True for tokens that may be drawn; those from v on never are.
+        generator: on the device of the logits.
+    """
+    scores = logits[:, : len(allowed)].float().masked_fill(~allowed, -torch.inf)
+    return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator).squeeze(1)
+
+
+def replace_tokens(input_ids: Tensor, positions: Tensor, chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Put other tokens in the place of the chosen ones. One that equals the original has replaced nothing (section 2).
+
+    Args:
+        input_ids: (B, T) int64.
+        positions: (K,) int64, distinct, into the flattened (B * T) ids, as `choose_positions` gives them.
+        chosen: (K,) bool. Where it is False the position stays as it is.
+        tokens: (K,) int64.
+
+    Returns:
+        ids: (B, T) int64, the corrupted text.
+        replaced: (B, T) bool, True where it differs from the original.
+    """
+    flat = input_ids.flatten()
+    corrupted = flat.scatter(0, positions, torch.where(chosen, tokens, flat[positions])).view_as(input_ids)
+    return corrupted, corrupted != input_ids
+
+
+def detection_loss(logits: Tensor, replaced: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of `replaced`, summed over real tokens, and their number (the paper's L_Disc, section 2).
+
+    Args:
+        logits: (B, T), log-odds that a token was replaced.
+        replaced: (B, T) bool.
+        real: (B, T) bool, False where nothing is asked.
+
+    Returns:
+        The sum, a float32 scalar, and the number, an int64 scalar.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits.float(), replaced.float(), reduction="none")
+    return losses.masked_fill(~real, 0).sum(), real.sum()
