@@ -25,10 +25,11 @@ class KillAt(Callback):
 
 
 def write_texts(folder: Path, documents: int = 200) -> str:
-    """A small corpus as a text file, one document a line; its path."""
+    """A small corpus as a text file, one document of two sentences a line; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "texts.txt"
-    path.write_text("\n".join(random_texts(documents, longest=20)) + "\n")
+    sentences = [f"{text.capitalize()}." for text in random_texts(2 * documents, longest=10)]
+    path.write_text("".join(f"{one} {other}\n" for one, other in zip(sentences[::2], sentences[1::2], strict=True)))
     return str(path)
 
 

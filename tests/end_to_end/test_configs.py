@@ -37,7 +37,7 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     assert run("fit", "--config", str(directory / "config.yaml")) == 2
     assert "is finished" in capfd.readouterr().err
     assert run("validate", "--run", directory.name) == 0
-    assert f"{losses[-1]:.3f}"[:4] in capfd.readouterr().out
+    assert str(losses[-1])[:5] in capfd.readouterr().out
     assert run("test", "--run", directory.name) == 0
     assert run("predict", "--run", directory.name) == 0
 
