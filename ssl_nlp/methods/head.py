@@ -52,3 +52,27 @@ class LanguageModelHead(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LanguageModelHead":
         raise TypeError("copy the whole method: a head alone would still share the weights of the original's embedding")
+
+
+class PairHead(nn.Module):
+    """Whether the two texts of a row belong together as they stand: the first token's state, dense, tanh, two classes.
+
+    It is BERT's pooler and classifier (arXiv:1810.04805, section 3.1, Task 2, and released code). The first token is a
+    special one in every frame of ours, so its state is free to say something about the row.
+
+    Args:
+        dim: width D of the hidden states.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, 2)
+        for layer in (self.dense, self.output):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) to logits (B, 2)."""
+        logits: Tensor = self.output(torch.tanh(self.dense(hidden[:, 0])))
+        return logits

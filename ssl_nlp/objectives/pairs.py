@@ -1,0 +1,105 @@
+"""Pairs of texts as one row: which two texts belong into a row, and the row that they make.
+
+The texts of a batch of B rows with a pair are numbered: 0 to B - 1 are its own rows, B to 2B - 1 those of its pair.
+Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
+the device.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_nlp.data.batch import TokenBatch, concatenate
+
+
+class Pairing(NamedTuple):
+    """Two texts for each of B rows, so that each text is in one row.
+
+    Attributes:
+        first: (B,) int64, the number of the text that a row begins with.
+        second: (B,) int64, that of the one that follows.
+        true: (B,) bool, whether the second text follows the first one in their document.
+    """
+
+    first: Tensor
+    second: Tensor
+    true: Tensor
+
+
+def next_sentence_pairing(documents: Tensor, generator: torch.Generator | None = None) -> Pairing:
+    """Half of the texts are followed by the next one, half by one from another document.
+
+    This is Task 2 of BERT (arXiv:1810.04805, §3.1). BERT draws the other text from the whole corpus. Here the
+    rows of a batch are drawn two and two, and the two exchange what follows them with probability 1/2, unless they are of
+    the same document: then both stay true.
+
+    Args:
+        documents: (B,), the number of the document that each row was cut from.
+        generator: on the device of the documents.
+    """
+    rows, device = len(documents), documents.device
+    one, other = torch.rand(rows, generator=generator, device=device).argsort()[: rows // 2 * 2].view(2, -1)
+    exchange = torch.rand(one.shape, generator=generator, device=device) < 0.5
+    exchange &= documents[one] != documents[other]
+    first = torch.arange(rows, device=device)
+    follower = first.scatter(0, one, torch.where(exchange, other, one))
+    follower = follower.scatter(0, other, torch.where(exchange, one, other))
+    return Pairing(first, rows + follower, follower == first)
+
+
+def sentence_order_pairing(documents: Tensor, generator: torch.Generator | None = None) -> Pairing:
+    """Half of the pairs are swapped (ALBERT, arXiv:1909.11942, §3.1). Takes what `next_sentence_pairing` takes."""
+    rows, device = len(documents), documents.device
+    true = torch.rand(rows, generator=generator, device=device) < 0.5
+    own = torch.arange(rows, device=device)
+    return Pairing(torch.where(true, own, rows + own), torch.where(true, rows + own, own), true)
+
+
+def join_pairs(batch: TokenBatch, pairing: Pairing, pad_id: int, drop: int = 0) -> tuple[TokenBatch, Tensor]:
+    """Each pair of texts as one document: the first text with its frame, then the second with its own.
+
+    Args:
+        batch: B rows of T tokens, not packed, whose pair has rows of U tokens.
+        pairing: one text of the batch and one of its pair for each row.
+        pad_id: what fills a row on the right.
+        drop: tokens at the beginning of the second text that are left out: one for [CLS] A [SEP] B [SEP].
+
+    Returns:
+        rows: B of T + U - `drop` tokens. What follows a token, and documents, are not known of them.
+        parts: (B, T + U - `drop`) int64, 1 in the second text, 0 in the first and in padding.
+    """
+    assert batch.pair is not None
+    texts = concatenate([batch, batch.pair], pad_id)
+    length = texts.is_text.sum(dim=1)
+    before, after = length[pairing.first, None], length[pairing.second, None] - drop
+    size = batch.input_ids.shape[1] + batch.pair.input_ids.shape[1] - drop
+    column = torch.arange(size, device=length.device)
+    in_second, real = column >= before, column < before + after
+    row = torch.where(in_second, pairing.second[:, None], pairing.first[:, None])
+    source = torch.where(real, torch.where(in_second, column - before + drop, column), 0)
+    starts = None if texts.starts_word is None else texts.starts_word[row, source] | ~real
+    joined = TokenBatch(
+        torch.where(real, texts.input_ids[row, source], pad_id),
+        real.long(),
+        starts_word=starts,
+        packed=False,
+        n_tokens=texts.n_tokens - drop * len(batch),
+        causal=batch.causal,
+    )
+    return joined, (in_second & real).long()
+
+
+def pair_loss(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of two classes, true or not, in float32.
+
+    Args:
+        logits: (B, 2).
+        true: (B,) bool.
+
+    Returns:
+        The sum of the losses, how many logits were right, and B, all scalars.
+    """
+    loss = F.cross_entropy(logits.float(), true.long(), reduction="sum")
+    return loss, (logits.argmax(dim=1) == true).sum(), torch.ones_like(true).sum()
