@@ -147,7 +147,7 @@ class MaskedLM(Method):
         self.eval()
         inputs = torch.tensor([ids], device=self.device)
         batch = TokenBatch(inputs, torch.ones_like(inputs), packed=False, padded=False, n_tokens=len(ids))
-        logits = self.head(self._encode(batch)[inputs == self.tokenizer.mask_id]).float()
+        logits = self.head(self._encode(batch)[inputs == self.tokenizer.mask_id])[:, : self.vocab_size].float()
         logits[:, ~self.maskable] = -torch.inf
         best = logits.softmax(dim=-1).topk(min(top_k, self.vocab_size))
         self.train(training)

@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import Blocks, pad_rows
-from ssl_nlp.encoders import Transformer
+from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM
 from ssl_nlp.methods.sampling import sample
@@ -193,3 +194,12 @@ def test_embeddings_do_not_depend_on_the_batch_they_come_in(kind, tokenizer):
     assert together.shape == (4, 32)
     assert torch.allclose(together, alone, atol=1e-5)
     assert method.training
+
+
+def test_a_mask_is_filled_with_tokens_where_an_embedding_has_more_rows_than_there_are_tokens(tokenizer, tmp_path):
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=tokenizer.vocab_size + 5, **size)).save_pretrained(tmp_path)
+    method = MaskedLM(PretrainedEncoder(str(tmp_path)))
+    method.connect(tokenizer)
+    [best] = method.fill_mask("the [MASK]", top_k=1000)
+    assert len(best) == tokenizer.vocab_size
