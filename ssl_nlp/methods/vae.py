@@ -5,7 +5,8 @@
 The encoder sees a sentence x and says where in the latent space it lies; the decoder sees a point z drawn from there and
 the tokens that it has to continue, some of them hidden (word dropout). Both terms are sums, over tokens and over latent
 dimensions, averaged over sentences: with weight 1 the loss is the negative ELBO. The decoder could do without z, and the
-posterior would collapse to the prior. Against that, the weight rises from 0 (annealing), and some KL is free (free bits).
+posterior would collapse to the prior. Against that, some of the KL is free (free bits), or its weight rises from 0
+(annealing).
 
 A validation has weight 1, no free bits, no word dropout and a single draw of z: its loss is the negative ELBO of a sentence
 in nats, an upper bound of -log p(x).
@@ -40,8 +41,6 @@ from ssl_nlp.objectives.views import Mask
 
 ACTIVE = 0.01
 """Variance over the data above which the posterior mean of a dimension is active (arXiv:1509.00519, section 5.2)."""
-ANNEALING_STEPS = 1000
-"""Steps of the optimizer until the KL has its full weight."""
 ROWS = 512
 """Sentences that the decoder reads at a time when there are several draws of z for each."""
 
@@ -63,9 +62,9 @@ class VAE(SentenceDecoding):
     Args:
         encoder: bidirectional.
         latent_dim: number Z of latent dimensions.
-        beta: weight of the KL once annealing is over (beta-VAE).
-        annealing: how the weight gets there: `linear` from 0, `cyclical` several times from 0, or `none`.
-        annealing_steps: optimizer steps until then; null: 1000, where there is annealing.
+        beta: weight of the KL (beta-VAE), once annealing is over.
+        annealing: how the weight gets there: `linear` from 0, `cyclical` several times from 0, or `none`, at once.
+        annealing_steps: steps of the optimizer until then; null for `none`.
         annealing_cycles: how often `cyclical` rises.
         free_bits: nats of KL that cost nothing, on the average of a batch.
         free_bits_per: whether each latent `dimension` has so many, or all of them together (`total`).
@@ -84,7 +83,7 @@ class VAE(SentenceDecoding):
         encoder: Encoder | None = None,
         latent_dim: int = 32,
         beta: float = 1.0,
-        annealing: Literal["none", "linear", "cyclical"] = "linear",
+        annealing: Literal["none", "linear", "cyclical"] = "none",
         annealing_steps: int | None = None,
         annealing_cycles: int = 4,
         free_bits: float = 0.25,
@@ -103,6 +102,7 @@ class VAE(SentenceDecoding):
             f"annealing_steps {annealing_steps} contradicts annealing none: set it to null": (
                 annealing_steps is not None and annealing == "none"
             ),
+            f"annealing {annealing} needs annealing_steps": annealing != "none" and annealing_steps is None,
             f"annealing_cycles {annealing_cycles} is not positive": annealing_cycles < 1,
             f"free_bits {free_bits} is negative": free_bits < 0,
             f"free_bits {free_bits} contradicts annealing cyclical, which frees all of the KL again and again: "
@@ -114,7 +114,7 @@ class VAE(SentenceDecoding):
             raise UserError(f"VAE: {'; '.join(found)}")
         self.beta = beta
         self.annealing: Literal["none", "linear", "cyclical"] = annealing
-        self.annealing_steps = ANNEALING_STEPS if annealing_steps is None else annealing_steps
+        self.annealing_steps = annealing_steps
         self.annealing_cycles = annealing_cycles
         self.free_bits = free_bits
         self.free_bits_per: Literal["dimension", "total"] = free_bits_per
@@ -139,7 +139,7 @@ class VAE(SentenceDecoding):
     @property
     def kl_weight(self) -> float:
         """Weight of the KL in the optimizer step that is being made, a function of its number alone."""
-        return self.beta * annealing(self.step, self.annealing, self.annealing_steps, self.annealing_cycles)
+        return self.beta * annealing(self.step, self.annealing, self.annealing_steps or 0, self.annealing_cycles)
 
     def loss(self, batch: TokenBatch) -> Loss:
         mean, log_variance = self.posterior(batch)

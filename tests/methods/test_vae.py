@@ -16,7 +16,7 @@ from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(64, longest=8)
 CORPUS = ListCorpus(random_texts(60), random_texts(21, seed=1))
-PLAIN = {"annealing": "none", "free_bits": 0.0}
+PLAIN = {"free_bits": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_free_bits_change_what_is_minimised_and_never_what_is_reported(per, toke
     plain = connected(tokenizer, latent_dim=3, spread=0.5, **PLAIN)
     kl = plain.loss(batch).metrics["kl"][0].detach() / 10
     free = float(kl) * (2 if per == "total" else 1 / 3)
-    method = connected(tokenizer, latent_dim=3, spread=0.5, annealing="none", free_bits=free, free_bits_per=per)
+    method = connected(tokenizer, latent_dim=3, spread=0.5, free_bits=free, free_bits_per=per)
     loss = method.loss(batch)
     assert torch.equal(loss.metrics["kl"][0].detach() / 10, kl)
     mean, log_variance = method.posterior(batch)
@@ -280,8 +280,10 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
         VAE(beta=-1, word_dropout=2)
     with pytest.raises(UserError, match="annealing_steps 10 contradicts annealing none"):
         VAE(annealing="none", annealing_steps=10)
+    with pytest.raises(UserError, match="annealing linear needs annealing_steps"):
+        VAE(annealing="linear")
     with pytest.raises(UserError, match="free_bits 0.1 contradicts annealing cyclical"):
-        VAE(annealing="cyclical", free_bits=0.1)
+        VAE(annealing="cyclical", annealing_steps=10, free_bits=0.1)
     with pytest.raises(UserError, match="latent_dim 0 is not positive"):
         VAE(latent_dim=0)
     with pytest.raises(UserError, match="VAE reads sentence rows, not block ones: set data.unit to sentence"):
