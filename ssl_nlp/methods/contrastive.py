@@ -15,6 +15,7 @@ from ssl_nlp.methods.distributed import gather_rows
 from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.optimization import Optimization
 from ssl_nlp.objectives.contrastive import info_nce, nearest_is_positive, sentence_ids, two_view_pairs
+from ssl_nlp.objectives.geometry import unit_vectors
 from ssl_nlp.objectives.views import Delete, View, apply_views
 
 DEFAULT_VIEWS = (Delete(0.2),)
@@ -146,6 +147,17 @@ class Contrastive(Method):
         hits = nearest_is_positive(vectors, candidates, positives, excluded)
         number = torch.tensor(len(losses), device=losses.device)
         return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), number)})
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        """Each text, and which of the others is nearest to it."""
+        if len(texts) < 2:
+            return []
+        units = unit_vectors(self.embed(texts))
+        nearest = (units @ units.T).fill_diagonal_(-torch.inf).max(dim=1)
+        return [
+            {"text": text, "nearest": texts[other], "cosine": f"{cosine:.2f}"}
+            for text, other, cosine in zip(texts, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
+        ]
 
 
 @torch.no_grad()

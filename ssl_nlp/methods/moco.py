@@ -62,7 +62,7 @@ class MoCo(Contrastive):
         self,
         encoder: Encoder | None = None,
         views: list[View] | None = None,
-        temperature: float = 0.05,
+        temperature: float = 0.1,
         momentum: float = 0.99,
         queue: int = 4096,
         key_dropout: bool = False,

@@ -56,7 +56,7 @@ class MultiObjective(Method):
         self.causal = all(objective.causal for objective in objectives)  # type: ignore[misc]  # here it is an instance's
         self.pooling = "last" if self.causal else "mean"
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
-        self.units = tuple(shared)  # type: ignore[misc]
+        self.units = tuple(shared)
         problems = {
             "it needs at least one of `objectives`": not objectives,
             f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),

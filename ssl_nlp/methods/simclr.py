@@ -53,7 +53,7 @@ class SimCLR(Contrastive):
         self,
         encoder: Encoder | None = None,
         views: list[View] | None = None,
-        temperature: float = 0.05,
+        temperature: float = 0.1,
         learn_temperature: bool = False,
         projection: Projection | None = None,
         pooling: Literal["mean", "first", "last"] = "mean",
