@@ -27,8 +27,12 @@ def main() -> None:
     """Train, judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, required=True, help="text file, a caption a line, to train on")
-    parser.add_argument("--valid", type=Path, required=True, help="text file, a caption a line, for the validation loss")
-    parser.add_argument("--sts", type=Path, required=True, help="tsv without header: score and sentences in columns 5 to 7")
+    parser.add_argument(
+        "--valid", type=Path, required=True, help="text file, a caption a line, for the validation loss"
+    )
+    parser.add_argument(
+        "--sts", type=Path, required=True, help="tsv without header: score and sentences in columns 5 to 7"
+    )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=1)
@@ -48,7 +52,7 @@ def train(
 ) -> tuple[float, float, float]:
     """The correlation before and after training, and the seconds that training took."""
     seed_everything(seed, verbose=False)
-    corpus = TextFiles(str(arguments.captions), valid=str(arguments.valid), test=None, unit="line")
+    corpus = TextFiles(str(arguments.captions), valid=str(arguments.valid), test=None, unit="line", format="text")
     tokens = TokenizerSettings("wordpiece", 8192, lowercase=True)
     data = TextDataModule(corpus, tokens, unit="sentence", length=64, batch_size=arguments.batch)
     method = SimCLR(

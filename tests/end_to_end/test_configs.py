@@ -11,7 +11,7 @@ from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 # What a method needs beside a small corpus: to tell four texts apart teaches nothing that lasts.
-MORE = {"moco": ["--data.batch_size=32"], "simclr": ["--data.batch_size=32"]}
+MORE = {method: ["--data.batch_size=32"] for method in ("moco", "multi_objective", "simclr")}
 
 
 @pytest.fixture(autouse=True)

@@ -248,7 +248,7 @@ def test_it_is_one_of_several_objectives(tokenizer):
     torch.manual_seed(0)
     together = MultiObjective(encoder(), [MoCo(queue=8, projection=SMALL), MaskedLM()])
     together.connect(tokenizer)
-    moco = together.objectives["mo_co"]
+    moco = together.objectives["moco"]
     before = [parameter.clone() for parameter in moco.key_encoder.parameters()]
     optimizer = sgd(together)
     for seed in range(2):

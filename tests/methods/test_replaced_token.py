@@ -178,7 +178,7 @@ def test_it_detects_what_was_replaced_in_64_sentences(tokenizer):
     method = connected(tokenizer, Transformer(size=None, dim=64, layers=1, heads=2, max_length=64))
     optimizer = build_optimizer(method, Optimization("muon", learning_rate=2e-3))
     rates = [group["lr"] for group in optimizer.param_groups]
-    steps = 400
+    steps = 900
     for step in range(steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1 - step / steps)
