@@ -1,22 +1,33 @@
-"""`make demo`: two objectives, one corpus, one encoder, and something to look at."""
+"""`make demo`: five objectives over the same sentences, tokens and encoder, and what each has learned to do."""
 
-import math
+import sys
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
 
 from ssl_nlp.__main__ import main
+from ssl_nlp.callbacks.collapse_monitor import validation_sentences
 from ssl_nlp.callbacks.metrics_csv import read_metrics
-from ssl_nlp.corpora import InstalledDocs
+from ssl_nlp.checkpoint import instantiate
+from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.unigram import unigram_loss
-from ssl_nlp.methods import CausalLM, MaskedLM
+from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
 from ssl_nlp.run import Run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RUNS = {"masked_lm": Run("demo-masked_lm"), "causal_lm": Run("demo-causal_lm")}
+METHODS: dict[str, type[Method]] = {
+    "masked_lm": MaskedLM,
+    "causal_lm": CausalLM,
+    "simclr": SimCLR,
+    "autoencoder": Autoencoder,
+    "vae": VAE,
+}
 QUESTIONS = [
     "Return the [MASK] of the array elements along the given axis.",
     "If [MASK] is not specified, the default value is used.",
@@ -25,54 +36,130 @@ QUESTIONS = [
     "This method returns a [MASK] of strings.",
 ]
 PROMPTS = ["Return the", "This class", "Raised when"]
+QUERIES = [
+    "Return the number of elements in the list.",
+    "Raises an error if the file does not exist.",
+    "Compute the gradient of the loss.",
+]
 
 
-def train() -> None:
-    """Train both methods, unless an earlier demo has."""
-    for name, run in RUNS.items():
+def run_of(name: str) -> Run:
+    """The run of a method."""
+    return Run(f"demo-{name}")
+
+
+def train(arguments: list[str]) -> None:
+    """Train all methods but those that an earlier demo has trained; `arguments` are added to each command."""
+    for number, name in enumerate(METHODS, start=1):
+        run = run_of(name)
         if run.read_state().get("finished"):
             print(f"runs/{run.name} is there already")
             continue
+        print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)
         overlay = ["--config", str(CONFIGS / f"{name}.yaml"), "--config", str(CONFIGS / "trainer" / "demo.yaml")]
-        main(["fit", *overlay, "--run", run.name])
+        main(["fit", *overlay, *arguments, "--run", run.name])
 
 
 def show() -> None:
-    """Print losses beside the unigram baseline, fillings and continuations."""
+    """Print losses beside the unigram baseline, and each method at work."""
     console = Console()
-    config = yaml.safe_load(RUNS["masked_lm"].config.read_text())
-    settings = TokenizerSettings(**config["data"]["init_args"]["tokenizer"])
-    data = TextDataModule(InstalledDocs(), settings)
-    statistics = data.statistics("valid")
-    table = Table(title="validation split: bits per byte of text, lower is better")
-    for column in ("method", "loss (nats/token)", "bits per byte", "unigram loss", "unigram bits per byte"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for name, kind, ends in (("masked_lm", MaskedLM, False), ("causal_lm", CausalLM, True)):
-        rows = [row for row in read_metrics(RUNS[name].directory / "metrics.csv") if row.get("val/loss")]
-        baseline = unigram_loss(data, ends)
-        ratio = (statistics.tokens + statistics.documents * ends) / statistics.bytes / math.log(2)
-        last = rows[-1]
-        numbers = (float(last["val/loss"]), float(last["val/bits_per_byte"]), baseline, baseline * ratio)
-        table.add_row(kind.__name__, *(f"{number:.3f}" for number in numbers))
-    console.print(table)
-
-    masked = MaskedLM.load_from_checkpoint(RUNS["masked_lm"].last_checkpoint)
-    console.print("\n[bold]MaskedLM fills in:[/bold]")
-    for question in QUESTIONS:
-        best = "  ".join(f"{token.strip()} ({p:.0%})" for token, p in masked.fill_mask(question, top_k=4)[0])
-        console.print(f"  {question}\n      {best}", markup=False, highlight=False)
-
-    causal = CausalLM.load_from_checkpoint(RUNS["causal_lm"].last_checkpoint)
-    console.print("\n[bold]CausalLM goes on:[/bold]")
-    continuations = causal.generate(PROMPTS, max_new_tokens=40, temperature=0.7, top_p=0.9, seed=0)
-    for prompt, continuation in zip(PROMPTS, continuations, strict=True):
-        console.print(f"  {prompt} | {' '.join(continuation.split())}", markup=False, highlight=False)
-
+    models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
+    console.print(losses())
+    for title, lines in (
+        ("MaskedLM fills in:", fillings(models["masked_lm"])),  # type: ignore[arg-type]  # each is of its class
+        ("CausalLM goes on:", continuations(models["causal_lm"])),  # type: ignore[arg-type]
+        ("SimCLR finds the nearest of 2,000 validation sentences:", neighbours(models["simclr"])),
+        ("Autoencoder writes down again what it read as one vector:", copies(models["autoencoder"])),  # type: ignore[arg-type]
+        ("VAE draws sentences from its prior:", draws(models["vae"])),  # type: ignore[arg-type]
+    ):
+        console.print(f"\n[bold]{title}[/bold]")
+        for line in lines:
+            console.print(f"  {line}", markup=False, highlight=False)
     console.print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
-    for run in RUNS.values():
-        console.print(f"  {run.directory}", highlight=False, soft_wrap=True)
+    for name in METHODS:
+        console.print(f"  {run_of(name).directory}", highlight=False, soft_wrap=True)
+
+
+def data_settings() -> dict[str, Any]:
+    """How the data of all runs were configured."""
+    settings: dict[str, Any] = yaml.safe_load(run_of("masked_lm").config.read_text())["data"]["init_args"]
+    return settings
+
+
+def corpus() -> Corpus:
+    """What all runs read: the installed documentation, unless `train` was told otherwise."""
+    return instantiate(data_settings()["corpus"], Corpus)  # type: ignore[type-abstract]  # a subclass is named there
+
+
+def losses() -> Table:
+    """What the validations of the first and the last hundred steps said, and the unigram baseline."""
+    settings = data_settings()
+    data = TextDataModule(corpus(), TokenizerSettings(**settings["tokenizer"]), settings["unit"], settings["length"])
+    statistics = data.statistics("valid")
+    table = Table(title="Validation sentences. Only bits per byte (lower is better) compare across methods.")
+    columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "effective rank"]
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("method", "loss") else "right")
+    units = {
+        "masked_lm": "nats per masked token",
+        "causal_lm": "nats per token",
+        "simclr": "nats per view",
+        "autoencoder": "nats per sentence",
+        "vae": "nats per sentence, a bound",
+    }
+    ends = {"masked_lm": False, "causal_lm": True, "autoencoder": True, "vae": True}
+    for name, kind in METHODS.items():
+        rows = [row for row in read_metrics(run_of(name).directory / "metrics.csv") if row.get("val/loss")]
+        first, last = float(rows[0]["val/loss"]), float(rows[-1]["val/loss"])
+        bits, unigram = rows[-1].get("val/bits_per_byte"), ""
+        if bits:
+            targets = statistics.tokens + statistics.documents * ends[name]
+            unigram = f"{unigram_loss(data, ends[name]) * targets / statistics.bytes / torch.tensor(2.0).log():.2f}"
+        table.add_row(
+            kind.__name__, units[name], f"{first:.3f}", f"{last:.3f}", f"{float(bits):.2f}" if bits else "",
+            unigram, f"{float(rows[-1]['val/effective_rank']):.0f}",
+        )  # fmt: skip
+    return table
+
+
+def fillings(method: MaskedLM) -> list[str]:
+    """Each question and the likeliest tokens."""
+    lines = []
+    for question in QUESTIONS:
+        best = "  ".join(f"{token.strip()} ({p:.0%})" for token, p in method.fill_mask(question, top_k=4)[0])
+        lines += [question, f"    {best}"]
+    return lines
+
+
+def continuations(method: CausalLM) -> list[str]:
+    """Each prompt and what follows."""
+    texts = method.generate(PROMPTS, max_new_tokens=40, temperature=0.7, top_p=0.9, seed=0)
+    return [f"{prompt} | {' '.join(text.split())}" for prompt, text in zip(PROMPTS, texts, strict=True)]
+
+
+def neighbours(method: Method) -> list[str]:
+    """Each query, the sentence whose embedding is nearest, and their cosine."""
+    candidates = [text for text in validation_sentences(corpus(), 2000) if text not in QUERIES]
+    both = torch.nn.functional.normalize(method.embed(QUERIES + candidates), dim=1)
+    cosines, best = (both[: len(QUERIES)] @ both[len(QUERIES) :].T).max(dim=1)
+    lines = []
+    for query, cosine, index in zip(QUERIES, cosines.tolist(), best.tolist(), strict=True):
+        lines += [query, f"    {cosine:.2f}  {candidates[index]}"]
+    return lines
+
+
+def copies(method: Autoencoder) -> list[str]:
+    """Each query and its reconstruction."""
+    return [
+        line for pair in zip(QUERIES, method.reconstruct(QUERIES), strict=True) for line in (pair[0], f"    {pair[1]}")
+    ]
+
+
+def draws(method: VAE) -> list[str]:
+    """Three sentences."""
+    return list(islice(method.generate(3, seed=0), 3))
 
 
 if __name__ == "__main__":
-    train()
+    train(sys.argv[1:])
     show()

@@ -1,32 +1,79 @@
-"""What the README tells people to type exists."""
+"""What the README tells people to type works, in the order in which it is written, at a small size."""
 
-import itertools
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
+from ssl_nlp import demo
 from ssl_nlp.__main__ import TRAINER, USE, help_text
 from ssl_nlp.cache import cache_dir
+from tests.corpus import random_texts
+from tests.end_to_end.cli import run, small, tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+BASH = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line for block in BASH for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_name_things_that_exist(command):
-    program, *arguments = shlex.split(command, comments=True)
-    if program == "make":
-        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-        return
-    assert program == "ssl-nlp"
-    assert arguments[0] in TRAINER | USE
-    for flag, value in itertools.pairwise(arguments):
-        if flag == "--config":
-            assert (ROOT / value).is_file()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader has: a checkout, texts of their own, and the runs of a (small) `make demo`."""
+    path = tmp_path_factory.mktemp("readme")
+    (path / "configs").symlink_to(ROOT / "configs")
+    (path / "README.md").write_text(README)
+    (path / "texts").mkdir()
+    for number, text in enumerate(random_texts(200)):
+        (path / "texts" / f"{number}.txt").write_text(f"{text}\n{text[::-1]}")  # two lines, for pairs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        demo.train([*small(str(path / "texts" / "*.txt")), *tiny_encoder()])
+    return path
+
+
+def test_the_demo_shows_what_each_method_has_learned(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    demo.show()
+    shown = capsys.readouterr().out
+    for kind in demo.METHODS.values():
+        assert kind.__name__ in shown
+    assert "bits per byte" in shown
+    assert all(question in shown for question in demo.QUESTIONS)
+    assert all(f"{prompt} |" in shown for prompt in demo.PROMPTS)
+    assert str(folder / "runs" / "demo-masked_lm") in shown.replace("\n", "")
+
+
+def test_every_command_runs(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command, comments=True)
+        if program == "make":  # its recipe exists; the demo has run above, and the tests are running
+            subprocess.run(["make", "--dry-run", arguments[0]], cwd=ROOT, check=True, capture_output=True)
+            continue
+        assert program == "ssl-nlp"
+        if arguments[0] == "fit":
+            texts = [] if "--data.corpus.train" in arguments else small("texts/*.txt")
+            size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32"]
+            debug = ["--config", "configs/trainer/debug.yaml"]
+            arguments += [*texts, *size, *debug, *tiny_encoder()]
+        assert run(*arguments) == 0, f"{command}\n{capsys.readouterr().err}"
+
+
+def test_the_python_runs_in_a_notebook_and_its_checkpoint_on_the_command_line(folder, monkeypatch, capsys):
+    """The first block reads a checkpoint that the command line wrote, the second one writes one that it reads."""
+    monkeypatch.chdir(folder)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in PYTHON])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    [output] = [output for output in notebook.cells[0].outputs if output.output_type == "execute_result"]
+    assert "tensor" in output.data["text/plain"]
+    assert run("fill-mask", "--checkpoint", "mine.ckpt", "--text", "a [MASK] of a") == 0
+    assert "a [MASK] of a" in capsys.readouterr().out
 
 
 def test_the_overview_names_every_command_and_the_caches():
