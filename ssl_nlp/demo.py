@@ -96,16 +96,19 @@ def losses() -> Table:
     settings = data_settings()
     data = TextDataModule(corpus(), TokenizerSettings(**settings["tokenizer"]), settings["unit"], settings["length"])
     statistics = data.statistics("valid")
-    table = Table(title="Validation sentences. Only bits per byte (lower is better) compare across methods.")
-    columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "effective rank"]
+    table = Table(
+        title="Validation. Only bits per byte compare (lower is better), also with those of token frequencies;\n"
+        "rank: directions that the embeddings make use of"
+    )
+    columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "rank"]
     for column in columns:
         table.add_column(column, justify="left" if column in ("method", "loss") else "right")
     units = {
-        "masked_lm": "nats per masked token",
-        "causal_lm": "nats per token",
-        "simclr": "nats per view",
-        "autoencoder": "nats per sentence",
-        "vae": "nats per sentence, a bound",
+        "masked_lm": "nats/token",
+        "causal_lm": "nats/token",
+        "simclr": "nats/view",
+        "autoencoder": "nats/token",
+        "vae": "nats/sentence",
     }
     ends = {"masked_lm": False, "causal_lm": True, "autoencoder": True, "vae": True}
     for name, kind in METHODS.items():
