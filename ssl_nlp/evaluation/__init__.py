@@ -1,0 +1,31 @@
+"""Frozen embeddings to numbers: evaluators, suites of them, and baselines."""
+
+from ssl_nlp.evaluation.classification import (
+    FewLabelProbe,
+    Labelled,
+    LabelledSplits,
+    LinearProbe,
+    NearestNeighbours,
+)
+from ssl_nlp.evaluation.geometry import Geometry
+from ssl_nlp.evaluation.result import PROTOCOL, Embedder, Evaluator, Result
+from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
+
+__all__ = [
+    "PROTOCOL",
+    "Embedder",
+    "Evaluator",
+    "FewLabelProbe",
+    "Geometry",
+    "Labelled",
+    "LabelledSplits",
+    "LinearProbe",
+    "NearestNeighbours",
+    "Result",
+    "Retrieval",
+    "ScoredPairs",
+    "SentenceSimilarity",
+    "TextPairs",
+    "WordSimilarity",
+]

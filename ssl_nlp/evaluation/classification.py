@@ -1,0 +1,183 @@
+"""Can a simple classifier tell the classes apart by the frozen embeddings?"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import Array, Embedder, Result
+from ssl_nlp.evaluation.vectors import Matrix, embed
+
+NEIGHBOURS = 20
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+"""C of the logistic regression times the mean squared length of a row: the same range for every width of embedding."""
+SEEDS = (0, 1, 2)
+"""Of the draws of few labels."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts, or pairs of texts, and the class of each."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+    pairs: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class LabelledSplits:
+    """What classifiers learn from, choose their regularisation on, and are tested on.
+
+    Raises:
+        UserError: a part is empty, or the training labels are not at least two.
+    """
+
+    name: str
+    train: Labelled
+    valid: Labelled
+    test: Labelled
+
+    def __post_init__(self) -> None:
+        for part in ("train", "valid", "test"):
+            if not len(getattr(self, part)):
+                raise UserError(f"the {part} part of {self.name} is empty: give it labelled texts")
+        if len(self.classes) < 2:
+            raise UserError(f"{self.name} has one class only ({self.classes[0]!r}): classification needs two and more")
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Those of the training labels, sorted. An item of another class cannot be classified correctly."""
+        return sorted(set(self.train.labels))
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them."""
+        parts = [part for split in (self.train, self.valid, self.test) for part in (split.texts, split.pairs or [])]
+        return [text for part in parts for text in part]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What the classifiers below share: their data, their features and their metrics."""
+
+    data: LabelledSplits
+
+    @property
+    def texts(self) -> list[str]:
+        return self.data.texts
+
+    def features(self, embedder: Embedder, part: Labelled) -> Matrix:
+        """(N, E): embeddings u or, for pairs, (u, v, |u - v|, u * v) (arXiv:1705.02364, section 3.1)."""
+        u = embed(embedder, part.texts)
+        if part.pairs is None:
+            return u
+        v = embed(embedder, part.pairs)
+        if sparse.issparse(u):
+            return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
+        return np.hstack([u, v, np.abs(u - v), u * v])
+
+    def result(self, predicted: Array) -> Result:
+        """The metrics of predictions for the test items."""
+        asked, classes = np.array(self.data.test.labels), self.data.classes
+        precision, recall, _, support = precision_recall_fscore_support(
+            asked, predicted, labels=classes, zero_division=0.0
+        )
+        numbers = zip(precision.tolist(), recall.tolist(), support.tolist(), strict=True)
+        known = np.isin(asked, classes)
+        details = {
+            "classes": classes,
+            "by_class": {
+                name: {"precision": p, "recall": r, "support": n}
+                for name, (p, r, n) in zip(classes, numbers, strict=True)
+            },
+            "confusion_matrix": confusion_matrix(asked[known], predicted[known], labels=classes).tolist()
+            if known.any()
+            else [],
+        }
+        metrics = {
+            "accuracy": float(accuracy_score(asked, predicted)),
+            "macro_f1": float(f1_score(asked, predicted, labels=classes, average="macro", zero_division=0.0)),
+        }
+        return Result("accuracy", metrics, details, (asked == predicted).astype(np.uint8))
+
+    def majority(self) -> Result:
+        """What naming the most frequent training class every time is worth, which needs no embeddings."""
+        names, counts = np.unique(np.array(self.data.train.labels), return_counts=True)
+        return self.result(np.full(len(self.data.test), names[counts.argmax()]))
+
+
+@dataclass(frozen=True)
+class NearestNeighbours(Classifier):
+    """The vote of the 20 training items with the highest cosine; a tie goes to the class that comes first."""
+
+    def __call__(self, embedder: Embedder) -> Result:
+        vote = KNeighborsClassifier(min(NEIGHBOURS, len(self.data.train)), metric="cosine", algorithm="brute")
+        vote.fit(self.features(embedder, self.data.train), np.array(self.data.train.labels))
+        return self.result(vote.predict(self.features(embedder, self.data.test)))
+
+
+@dataclass(frozen=True)
+class LinearProbe(Classifier):
+    """Logistic regression on standardised embeddings; its regularisation is the one with most hits on the valid part."""
+
+    def __call__(self, embedder: Embedder) -> Result:
+        train, valid, test = (
+            self.features(embedder, part) for part in (self.data.train, self.data.valid, self.data.test)
+        )
+        probe = fit_probe(train, np.array(self.data.train.labels), valid, np.array(self.data.valid.labels))
+        result = self.result(probe.predict(test))
+        result.details["C"] = probe[-1].C
+        return result
+
+
+@dataclass(frozen=True)
+class FewLabelProbe(Classifier):
+    """The linear probe with `labels` training items of each class (or all, if there are fewer), averaged over draws."""
+
+    labels: int
+
+    def __call__(self, embedder: Embedder) -> Result:
+        train, valid, test = (
+            self.features(embedder, part) for part in (self.data.train, self.data.valid, self.data.test)
+        )
+        y, y_valid = np.array(self.data.train.labels), np.array(self.data.valid.labels)
+        results = []
+        for seed in SEEDS:
+            order = np.random.default_rng(seed).permutation(len(y))
+            rows = np.concatenate([order[y[order] == name][: self.labels] for name in self.data.classes])
+            results.append(self.result(fit_probe(train[rows], y[rows], valid, y_valid).predict(test)))
+        means = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics}
+        means["accuracy_std"] = float(np.std([r.metrics["accuracy"] for r in results], ddof=1))
+        items = np.mean([r.items for r in results if r.items is not None], axis=0).astype(np.float32)
+        return Result("accuracy", means, {"draws": [r.metrics for r in results]}, items)
+
+
+def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
+    """Logistic regression with the strength that is right most often on the valid part; the strongest of equals.
+
+    Dense embeddings are standardised before. Those of TF-IDF stay as they are: a rare word would weigh the most.
+    """
+    scaling = [] if sparse.issparse(x) else [StandardScaler()]
+    scaled = scaling[0].fit_transform(x) if scaling else x
+    length = max(
+        float(scaled.multiply(scaled).sum() if sparse.issparse(x) else np.square(scaled).sum()) / len(y), 1e-12
+    )
+    probes = [make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=300)) for strength in STRENGTHS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
+        for probe in probes:
+            probe.fit(x, y)
+    return max(probes, key=lambda probe: int((probe.predict(x_valid) == y_valid).sum()))  # the first of equals

@@ -1,0 +1,56 @@
+"""Embeddings as arrays: dense ones, and the sparse ones of TF-IDF."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from torch import Tensor
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import Array, Embedder
+
+Matrix = Any
+"""(N, E): a NumPy array, or a SciPy CSR matrix."""
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
+    """(N, E) float64 embeddings of texts.
+
+    Raises:
+        UserError: an embedding has a number that is not finite.
+    """
+    embeddings = embedder.embed(list(texts))
+    matrix = _to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
+    if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
+        raise UserError(f"the embeddings of {type(embedder).__name__} are not all finite: the training has diverged")
+    return matrix
+
+
+def to_tensor(matrix: Matrix) -> Tensor:
+    """A SciPy CSR matrix as a tensor."""
+    entries = matrix.tocoo()
+    places = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
+    data = torch.from_numpy(entries.data.astype(np.float32))
+    return torch.sparse_coo_tensor(places, data, matrix.shape, check_invariants=True)
+
+
+def _to_sparse(tensor: Tensor) -> Matrix:
+    entries = tensor.coalesce()
+    rows, columns = entries.indices().numpy()
+    return sparse.csr_matrix((entries.values().double().numpy(), (rows, columns)), shape=tuple(tensor.shape))
+
+
+def cosines(x: Matrix, y: Matrix) -> Array:
+    """(N,): of each row of `x` with the same row of `y`; 0 where one of them is zero."""
+    x, y = normalize(x), normalize(y)
+    product = x.multiply(y) if sparse.issparse(x) else x * y
+    return np.asarray(product.sum(axis=1)).ravel()
+
+
+def all_cosines(x: Matrix, y: Matrix) -> Array:
+    """(N, M): of each row of `x` with each row of `y`, both of unit length."""
+    product = x @ y.T
+    return product.toarray() if sparse.issparse(product) else product

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import FewLabelProbe, Labelled, LabelledSplits, LinearProbe, NearestNeighbours
+from ssl_nlp.evaluation.classification import STRENGTHS
+from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.evaluation.vectors import to_tensor
+from tests.evaluation.vectors import Given, Hashed
+
+CLASSES = ["ant", "bee", "cow"]
+
+
+def part(name, number, weights=(5, 3, 2)):
+    labels = np.random.default_rng(len(name)).choice(CLASSES, number, p=np.array(weights) / sum(weights))
+    return Labelled([f"{label} {name} {i}" for i, label in enumerate(labels)], labels.tolist())
+
+
+DATA = LabelledSplits("data", part("train", 150), part("val", 60), part("tests", 90))
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    embedder = Hashed()
+    return [(embedder.embed(p.texts).double().numpy(), np.array(p.labels)) for p in (DATA.train, DATA.valid, DATA.test)]
+
+
+def check(result, predicted, asked):
+    hits = predicted == asked
+    assert result.primary == pytest.approx(hits.mean())
+    assert result.metrics["macro_f1"] == pytest.approx(f1_score(asked, predicted, average="macro"))
+    assert (result.items == hits).all()
+    matrix = np.array(result.details["confusion_matrix"])
+    for i, name in enumerate(CLASSES):
+        for j, other in enumerate(CLASSES):
+            assert matrix[i, j] == ((asked == name) & (predicted == other)).sum()
+        numbers = result.details["by_class"][name]
+        assert numbers["precision"] == pytest.approx(matrix[i, i] / max(matrix[:, i].sum(), 1))
+        assert numbers["recall"] == pytest.approx(matrix[i, i] / matrix[i].sum())
+
+
+def test_neighbours_are_those_of_scikit_learn_and_of_a_loop(arrays):
+    (x, y), _, (x_test, y_test) = arrays
+    by_hand = KNeighborsClassifier(20, metric="cosine").fit(x, y).predict(x_test)
+    voted = []
+    for row in x_test:
+        cosine = [row @ other / np.linalg.norm(row) / np.linalg.norm(other) for other in x]
+        nearest = [y[i] for i in sorted(range(len(x)), key=lambda i: -cosine[i])[:20]]
+        voted.append(max(CLASSES, key=nearest.count))
+    result = NearestNeighbours(DATA)(Hashed())
+    check(result, by_hand, y_test)
+    check(result, np.array(voted), y_test)
+    assert 0.5 < result.primary < 1  # the question is neither trivial nor hopeless
+
+
+def test_the_linear_probe_is_scikit_learn_by_hand_with_c_chosen_on_the_valid_part(arrays):
+    (x, y), (x_valid, y_valid), (x_test, y_test) = arrays
+    scaler = StandardScaler().fit(x)
+    scores = {}
+    for strength in STRENGTHS:
+        model = LogisticRegression(C=strength / x.shape[1], max_iter=300).fit(scaler.transform(x), y)
+        right = model.score(scaler.transform(x_valid), y_valid)
+        scores[strength] = (right, model.predict(scaler.transform(x_test)))
+    best = max(scores, key=lambda strength: scores[strength][0])
+    assert len({right for right, _ in scores.values()}) > 1  # there is something to choose
+    result = LinearProbe(DATA)(Hashed())
+    check(result, scores[best][1], y_test)
+    assert result.details["C"] == pytest.approx(best / x.shape[1])
+
+
+def test_the_test_part_decides_nothing():
+    """Another test part has another number, but the same classifier."""
+    other = LabelledSplits("other", DATA.train, DATA.valid, part("others", 40))
+    first, second = LinearProbe(DATA)(Hashed()), LinearProbe(other)(Hashed())
+    assert first.details["C"] == second.details["C"]
+    assert first.primary != second.primary
+
+
+def test_few_labels_are_drawn_by_class_and_averaged():
+    embedder = Hashed()
+    few, many = FewLabelProbe(DATA, 4)(embedder), FewLabelProbe(DATA, 1000)(embedder)
+    draws = [draw["accuracy"] for draw in few.details["draws"]]
+    assert len(set(draws)) > 1
+    assert few.primary == pytest.approx(np.mean(draws)) == pytest.approx(statistic_of(few.items, few.statistic))
+    assert few.primary < many.primary
+    assert many.primary == pytest.approx(LinearProbe(DATA)(Hashed()).primary)  # all labels of all classes
+    assert many.metrics["accuracy_std"] == 0
+    assert FewLabelProbe(DATA, 4)(Hashed()).metrics == few.metrics
+
+
+def test_few_labels_see_that_many_of_each_class(monkeypatch):
+    seen = []
+
+    def fit(x, y, *rest):
+        seen.append(np.unique(y, return_counts=True)[1].tolist())
+        return type("Probe", (), {"predict": lambda self, x: np.full(len(x), "ant")})()
+
+    monkeypatch.setattr("ssl_nlp.evaluation.classification.fit_probe", fit)
+    FewLabelProbe(DATA, 8)(Hashed())
+    assert seen == [[8, 8, 8]] * 3
+
+
+def test_majority_names_the_most_frequent_training_class():
+    result = LinearProbe(DATA).majority()
+    check(result, np.full(90, "ant"), np.array(DATA.test.labels))
+    assert result.details["by_class"]["bee"] == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "support": DATA.test.labels.count("bee"),
+    }
+
+
+def test_sparse_and_dense_embeddings_agree_where_nothing_is_scaled():
+    class Sparse(Hashed):
+        def embed(self, texts):
+            return to_tensor(csr_matrix(super().embed(texts).numpy()))
+
+    dense, sparse = (NearestNeighbours(DATA)(embedder) for embedder in (Hashed(), Sparse()))
+    assert dense.metrics == pytest.approx(sparse.metrics)
+    assert LinearProbe(DATA)(Sparse()).primary > LinearProbe(DATA).majority().primary
+
+
+def test_pairs_are_told_apart_by_how_their_texts_differ():
+    """The class is whether the two texts begin alike, which neither of them tells alone."""
+    draw = np.random.default_rng(0)
+
+    def pairs(name, number):
+        first, second = (draw.choice(CLASSES[:2], number) for _ in range(2))
+        texts = [[f"{word} {name} {side} {i}" for i, word in enumerate(s)] for side, s in ((1, first), (2, second))]
+        return Labelled(texts[0], np.where(first == second, "same", "other").tolist(), texts[1])
+
+    data = LabelledSplits("pairs", pairs("a", 400), pairs("b", 100), pairs("c", 200))
+    assert LinearProbe(data)(Hashed()).primary > 0.7
+    assert len(data.texts) == 1400
+
+
+def test_a_class_that_training_never_saw_is_never_right():
+    test = Labelled([*DATA.test.texts[:5], "dog tests 1"], [*DATA.test.labels[:5], "dog"])
+    result = NearestNeighbours(LabelledSplits("new", DATA.train, DATA.valid, test))(Hashed())
+    assert result.items.tolist()[-1] == 0
+    assert np.sum(result.details["confusion_matrix"]) == 5
+
+
+def test_bad_data_is_refused():
+    with pytest.raises(UserError, match="one class only"):
+        LabelledSplits("x", Labelled(["a", "b"], ["k", "k"]), DATA.valid, DATA.test)
+    with pytest.raises(UserError, match="the valid part of x is empty"):
+        LabelledSplits("x", DATA.train, Labelled([], []), DATA.test)
+    broken = Given({text: np.full(4, np.nan) for text in DATA.texts})
+    with pytest.raises(UserError, match="not all finite"):
+        LinearProbe(DATA)(broken)
