@@ -18,7 +18,7 @@ def test_metrics_are_those_of_torchmetrics(monkeypatch):
     embedder = Hashed()
     candidates = list(dict.fromkeys(ANSWERS))
     queries, found = (torch.nn.functional.normalize(embedder.embed(t).double()) for t in (QUERIES, candidates))
-    scores = queries @ found.T
+    scores = 1 + queries @ found.T  # torchmetrics takes what is not positive for not found
     target = torch.tensor([[answer == candidate for candidate in candidates] for answer in ANSWERS])
     index = torch.arange(len(QUERIES)).unsqueeze(1).expand_as(scores)
     flat = {"preds": scores.flatten(), "target": target.flatten(), "indexes": index.flatten()}

@@ -1,0 +1,109 @@
+"""Suites of named data sets, whether the user's own files or those of a hub: what is asked about each kind of them.
+
+Of each data set at most 10,000 texts are learned from, 2,000 chosen on and 5,000 tested, those with the lowest digests.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
+
+from ssl_nlp.corpora import Document
+from ssl_nlp.corpora.base import Split
+from ssl_nlp.corpora.splits import SplitCorpus
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
+from ssl_nlp.evaluation.geometry import Geometry
+from ssl_nlp.evaluation.result import Evaluator
+from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
+from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
+
+Task = Literal["classification", "similarity", "retrieval", "word_similarity"]
+CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
+RELATED = 0.8  # pairs are alignment's where their score is this far up the scale
+
+Data = LabelledSplits | ScoredPairs | TextPairs
+
+
+def data_suite(name: str, data: Mapping[str, tuple[Task, Data]]) -> Suite:
+    """The suite of several data sets; its evaluators are called `DATA.EVALUATOR`."""
+    evaluators: dict[str, Evaluator] = {}
+    train: list[str] = []
+    tested: list[str] = []
+    for key, (task, given) in data.items():
+        if isinstance(given, LabelledSplits):
+            evaluators |= classifiers(given, f"{key}.")
+            train += [*given.train.texts, *(given.train.pairs or [])]
+            texts, pairs = list(given.test.texts), []
+        elif isinstance(given, TextPairs):
+            evaluators[f"{key}.retrieval"] = Retrieval(given)
+            texts, pairs = list(given.answers), list(zip(given.queries, given.answers, strict=True))
+        elif task == "word_similarity":
+            evaluators[f"{key}.word_similarity"] = WordSimilarity(given)
+            continue
+        else:
+            evaluators[f"{key}.similarity"] = SentenceSimilarity(given)
+            least = min(given.scores) + RELATED * (max(given.scores) - min(given.scores))
+            scored = zip(given.first, given.second, given.scores, strict=True)
+            texts, pairs = given.texts, [(a, b) for a, b, score in scored if score >= least]
+        texts = list(dict.fromkeys(texts))
+        evaluators[f"{key}.geometry"] = Geometry(subset(texts, GEOMETRY), subset(pairs, GEOMETRY, lambda pair: pair[0]))
+        tested += texts
+    # Where nothing is there to learn from, TF-IDF learns how rare a word is from what it is asked about.
+    learned = train or list(dict.fromkeys(text for evaluator in evaluators.values() for text in evaluator.texts))
+    return Suite(name, evaluators, learned, subset(dict.fromkeys(tested), LANGUAGE_TEXTS))
+
+
+def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:
+    """The labelled texts, or pairs of texts, of a corpus.
+
+    Raises:
+        UserError: a text has no label, or there is one class only.
+    """
+    parts = {split: _labelled(name, documents(corpus, split), CAPS[split]) for split in CAPS}
+    return LabelledSplits(name, parts["train"], parts["valid"], parts["test"])
+
+
+def documents(corpus: SplitCorpus, split: Split) -> Iterator[Document]:
+    """Single texts each once. Pairs as they come: the same text may be asked about beside several others."""
+    if not corpus.paired:
+        return corpus.documents(split)
+    return (document for _, document in corpus.digested(split))
+
+
+def _labelled(name: str, found: Iterable[Document], cap: int) -> Labelled:
+    chosen = subset(found, cap, lambda document: document.text)
+    for document in chosen:
+        if not document.label:
+            raise UserError(f"{name} has no label for {document.text[:40]!r}: give every text one, or remove it")
+    pairs = [document.pair for document in chosen if document.pair is not None]
+    return Labelled([document.text for document in chosen], [str(document.label) for document in chosen], pairs or None)
+
+
+def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:
+    """Documents with a pair, whose label is a number.
+
+    Raises:
+        UserError: a score is no number.
+    """
+    chosen = subset(found, CAPS["test"], lambda document: f"{document.text}\n{document.pair}")
+    scores = [_score(name, document) for document in chosen]
+    return ScoredPairs(name, [d.text for d in chosen], [str(d.pair) for d in chosen], scores)
+
+
+def _score(name: str, document: Document) -> float:
+    try:
+        score = float(document.label or "")
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(
+            f"{name}: the score {document.label!r} of {document.text[:40]!r} is no number: mend it, or name another field"
+        )
+    return score
+
+
+def text_pairs(name: str, found: Iterable[Document]) -> TextPairs:
+    """Documents whose text is to find its pair."""
+    chosen = subset(found, CAPS["test"], lambda document: document.text)
+    return TextPairs(name, [document.text for document in chosen], [str(document.pair) for document in chosen])

@@ -1,0 +1,94 @@
+"""The suite that needs no download: documentation of the installed packages.
+
+Classes are the 20 top-level packages with the most documents, with at most 160, 40 and 60 documents of each in the three
+parts. In retrieval, the first sentence of a docstring finds the rest of it. Texts are cut to 400 characters. Which
+documents are asked about follows from the digests of their texts, and the splits are those of the corpus: nothing of
+valid or test was seen by a method that was trained on its train split.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from ssl_nlp.corpora import Document, InstalledDocs
+from ssl_nlp.corpora.base import Split
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
+from ssl_nlp.evaluation.geometry import Geometry
+from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
+
+CLASSES = 20
+PER_CLASS: dict[Split, int] = {"train": 160, "valid": 40, "test": 60}
+PAIRS = 800
+LENGTH = 400  # characters of a text
+MIN_WORDS = 4  # of a query, once names are gone, and of what it is to find
+
+# Words that name something in a program: with an underscore, a digit, a dot or a bracket inside, or a capital that is
+# not the first letter.
+_IDENTIFIER = re.compile(r"\w*(?:[_\d@#]|\w[.:(\[/]\w|[a-z][A-Z]|[A-Z]{2}|\(\))\S*")
+_EDGES = "\"'`.,;:!?()[]{}"
+
+
+def docs_suite() -> Suite:
+    """Packages told apart, docstrings found by their first sentence, geometry and language modelling."""
+    corpus = InstalledDocs()
+    splits: dict[Split, list[Document]] = {split: list(corpus.documents(split)) for split in PER_CLASS}
+    counts = Counter(document.label for document in splits["train"])
+    classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:CLASSES]]
+    parts = {split: _labelled(documents, classes, PER_CLASS[split]) for split, documents in splits.items()}
+    data = LabelledSplits("docs", parts["train"], parts["valid"], parts["test"])
+    pairs = query_pairs(splits["test"], {str(name) for name in classes})
+    if len(pairs.queries) < 2:
+        raise UserError("the installed documentation has too few docstrings of several sentences: use another suite")
+    evaluators = classifiers(data) | {
+        "retrieval": Retrieval(pairs),
+        "geometry": Geometry(pairs.answers[:GEOMETRY], list(zip(pairs.queries, pairs.answers, strict=True))[:GEOMETRY]),
+    }
+    sentences = [split_sentences(document.text)[0] for document in splits["test"]]
+    return Suite("docs", evaluators, data.train.texts, subset(dict.fromkeys(sentences), LANGUAGE_TEXTS))
+
+
+def _labelled(documents: Sequence[Document], classes: Sequence[str | None], cap: int) -> Labelled:
+    by_class: dict[str | None, list[str]] = defaultdict(list)
+    for document in documents:
+        by_class[document.label].append(document.text)
+    chosen = [(excerpt(text), str(name)) for name in classes for text in subset(by_class[name], cap)]
+    return Labelled([text for text, _ in chosen], [label for _, label in chosen])
+
+
+def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
+    """First sentences without names, and the rest of their docstrings, of as many documents as the protocol asks about."""
+    pairs: dict[str, str] = {}  # by rest: equal ones are asked about once
+    for document in subset(documents, len(documents), lambda d: d.text):
+        sentences = split_sentences(document.text)
+        rest = excerpt(document.text[len(sentences[0]) :].strip())
+        query = without_names(sentences[0], packages | {str(document.label)})
+        if min(len(query.split()), len(rest.split())) >= MIN_WORDS:
+            pairs.setdefault(rest, query)
+        if len(pairs) == PAIRS:
+            break
+    return TextPairs("docs", list(pairs.values()), list(pairs))
+
+
+def without_names(sentence: str, packages: set[str]) -> str:
+    """The words of a sentence that are English, so that finding its text is more than looking up a name.
+
+    >>> without_names("Return the numpy array_like of `Foo.bar` as a Python list.", {"numpy"})
+    'Return the of as a Python list.'
+    """
+    names = {name.lower() for name in packages} | {name.lower().replace("_", "-") for name in packages}
+    words = [
+        word
+        for word in sentence.split()
+        if not _IDENTIFIER.fullmatch(word.strip("\"'`.,;:!?[]{}")) and word.strip(_EDGES).lower() not in names
+    ]
+    return " ".join(words)
+
+
+def excerpt(text: str) -> str:
+    """The first 400 characters, or fewer, so that no word is cut."""
+    if len(text) <= LENGTH:
+        return text
+    return text[: LENGTH + 1].rsplit(None, 1)[0][:LENGTH]

@@ -1,0 +1,123 @@
+"""The user's own files as a suite, described by YAML.
+
+    name: mine
+    data:
+      sentiment: {task: classification, train: train.tsv, valid: 0.1, test: test.tsv, text: sentence, label: label}
+      sts: {task: similarity, test: pairs.csv, text: first, pair: second, score: score}
+      captions: {task: retrieval, test: captions.jsonl, text: english, pair: german}
+      words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
+
+Paths are taken from the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
+one of pairs of texts. `valid` and `test` of a classification may be shares of `train`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from ssl_nlp.corpora import Document, TextFiles
+from ssl_nlp.corpora.readers import Fields, Format, read_file
+from ssl_nlp.corpora.text_files import find_files
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
+from ssl_nlp.evaluation.suite import Suite
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Texts with classes."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+
+    train: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    pair: int | str | None = None
+    valid: float | str | list[str] = 0.1
+    test: float | str | list[str] = 0.1
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        corpus = TextFiles(self.train, self.valid, self.test, "line", self.text, self.label, self.pair, self.format)
+        return labelled_splits(name, corpus)
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """Pairs of texts, or of words, with a number."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("similarity", "word_similarity")
+
+    test: str | list[str]
+    score: int | str
+    text: int | str = "text"
+    pair: int | str = "pair"
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        return scored_pairs(name, _documents(self.test, Fields(self.text, self.score, self.pair), self.format))
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """Texts with the text that each is to find."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("retrieval",)
+
+    test: str | list[str]
+    text: int | str = "text"
+    pair: int | str = "pair"
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
+
+
+KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles) for task in kind.tasks}
+
+
+def files_suite(path: str | Path) -> Suite:
+    """The suite that a YAML file describes.
+
+    Raises:
+        UserError: the file cannot be read or describes nothing, or something is wrong with what it names.
+    """
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read --config {path}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict) or config.keys() != {"name", "data"} or not isinstance(config["data"], dict):
+        raise UserError(f"--config {path}: give it `name: NAME` and `data:` with a data set or more, and nothing else")
+    name = str(config["name"])
+    if not name.replace("-", "").replace("_", "").isalnum() or name == "docs":
+        raise UserError(f"--config {path}: `name: {name}` is taken or no name: use letters, digits, - and _")
+    if not config["data"]:
+        raise UserError(f"--config {path}: `data` names no data set: describe one")
+    return data_suite(name, {str(key): _data(f"{path}, {key}", given) for key, given in config["data"].items()})
+
+
+def _data(place: str, given: Any) -> tuple[Task, Data]:
+    if not isinstance(given, dict) or given.get("task") not in KINDS:
+        raise UserError(f"{place}: set `task` to one of {', '.join(KINDS)}")
+    task: Task = given["task"]
+    kind, settings = KINDS[task], {key: value for key, value in given.items() if key != "task"}
+    known = {field.name for field in fields(kind)}
+    missing = {field.name for field in fields(kind) if field.default is MISSING} - settings.keys()
+    if problems := [f"unknown `{key}`" for key in settings if key not in known] + [
+        f"no `{key}`" for key in sorted(missing)
+    ]:
+        raise UserError(f"{place}: {', '.join(problems)}; {task} takes {', '.join(sorted(known))}")
+    return task, kind(**settings).read(place, task)
+
+
+def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:
+    for path in find_files(patterns):
+        yield from (document for document in read_file(path, format, "line", chosen) if document.text.strip())

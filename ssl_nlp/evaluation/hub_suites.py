@@ -1,0 +1,82 @@
+"""Well-known data sets by their names on the Hugging Face hub."""
+
+from dataclasses import dataclass
+
+from ssl_nlp.corpora import HubDataset
+from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs
+from ssl_nlp.evaluation.suite import Suite
+
+
+@dataclass(frozen=True)
+class HubData:
+    """One data set, and which of its columns mean what.
+
+    Attributes:
+        path, config: its name, and which of its configurations.
+        test: the split with public labels that numbers are reported on.
+        valid: a split, or a share of `train` where there is none that is not reported on.
+        label: class, or score.
+    """
+
+    path: str
+    config: str | None = None
+    task: Task = "classification"
+    text: str = "text"
+    pair: str | None = None
+    label: str = "label"
+    train: str = "train"
+    valid: str | float = 0.1
+    test: str = "test"
+
+    def read(self) -> Data:
+        """The data set."""
+        name = self.path if self.config is None else f"{self.path} ({self.config})"
+        if self.task == "similarity":  # nothing is trained: its test split is all that there is
+            corpus = HubDataset(self.path, self.config, self.test, 0.5, None, self.text, self.label, self.pair)
+            return scored_pairs(name, corpus.read("train"))
+        corpus = HubDataset(self.path, self.config, self.train, self.valid, self.test, self.text, self.label, self.pair)
+        return labelled_splits(name, corpus)
+
+
+def _sts(path: str) -> HubData:
+    return HubData(path, None, "similarity", "sentence1", "sentence2", "score")
+
+
+def _glue(config: str, text: str, pair: str | None = None, test: str = "validation") -> HubData:
+    return HubData("nyu-mll/glue", config, text=text, pair=pair, test=test)  # the labels of its test splits are secret
+
+
+SUITES: dict[str, dict[str, HubData]] = {
+    # The seven of SentEval's and SimCSE's tables (arXiv:2104.08821, table 5).
+    "sts": {f"sts{year}": _sts(f"mteb/sts{year}-sts") for year in range(12, 17)}
+    | {"stsb": _sts("mteb/stsbenchmark-sts"), "sickr": _sts("mteb/sickr-sts")},
+    # Of SentEval (arXiv:1803.05449, table 1) those with a copy that needs no script.
+    "sentence": {
+        "mr": HubData("cornell-movie-review-data/rotten_tomatoes", valid="validation"),
+        "cr": HubData("SetFit/SentEval-CR"),
+        "subj": HubData("SetFit/subj"),
+        "trec": HubData("SetFit/TREC-QC", label="label_coarse_original"),
+        "sst2": _glue("sst2", "sentence"),
+        "mrpc": _glue("mrpc", "sentence1", "sentence2", test="test"),
+    },
+    "glue": {
+        "cola": _glue("cola", "sentence"),
+        "sst2": _glue("sst2", "sentence"),
+        "mrpc": _glue("mrpc", "sentence1", "sentence2"),
+        "qqp": _glue("qqp", "question1", "question2"),
+        "stsb": HubData("nyu-mll/glue", "stsb", "similarity", "sentence1", "sentence2", test="validation"),
+        "mnli": _glue("mnli", "premise", "hypothesis", test="validation_matched"),
+        "qnli": _glue("qnli", "question", "sentence"),
+        "rte": _glue("rte", "sentence1", "sentence2"),
+    },
+}
+
+
+def hub_suite(name: str, data: dict[str, HubData] | None = None) -> Suite:
+    """One of `SUITES`, or of other data sets.
+
+    Raises:
+        UserError: the hub cannot be reached, or a data set is not what it was.
+    """
+    chosen = SUITES[name] if data is None else data
+    return data_suite(name, {key: (given.task, given.read()) for key, given in chosen.items()})

@@ -1,0 +1,259 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from ssl_nlp.corpora import Document
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import docs_suite as docs
+from ssl_nlp.evaluation import hub_suites
+from ssl_nlp.evaluation.files_suite import files_suite
+from ssl_nlp.evaluation.hub_suites import hub_suite
+from ssl_nlp.evaluation.suite import subset
+from tests.corpus import ListCorpus
+from tests.evaluation.vectors import Hashed
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def check_answers(suite):
+    """Every evaluator answers; the probes with few labels, which take the longest, are left out."""
+    for name, evaluator in suite.evaluators.items():
+        if "few_labels" not in name:
+            assert evaluator(Hashed()).primary is not None
+
+
+# ---------------------------------------------------------------------------------------------------------------- docs
+
+
+class Docs(ListCorpus):
+    """Docstrings of 25 packages, of which the last five are small."""
+
+    def documents(self, split):
+        for i in range({"train": 300, "valid": 60, "test": 60}[split]):
+            package = f"package{i % 25 if i < 100 else i % 20}"
+            yield Document(f"The {split} function {i} opens a door. Whoever enters {split} {i} sees it.", package)
+
+
+@pytest.fixture
+def docs_suite(monkeypatch):
+    monkeypatch.setattr(docs, "InstalledDocs", lambda: Docs([]))
+    return docs.docs_suite()
+
+
+def test_docs_has_the_largest_classes_and_its_parts_are_those_of_the_corpus(docs_suite):
+    data = docs_suite.evaluators["knn"].data
+    assert len(data.classes) == 20
+    assert not {f"package{i}" for i in range(20, 25)} & set(data.classes)
+    for name, part in (("train", data.train), ("valid", data.valid), ("test", data.test)):
+        assert all(text.startswith(f"The {name} function") for text in part.texts)
+    assert set(docs_suite.train_texts) == set(data.train.texts)
+    assert not set(docs_suite.language_texts) & set(data.train.texts)
+    assert len(docs_suite.texts) == len(set(docs_suite.texts))
+
+
+def test_docs_answers_every_question(docs_suite):
+    assert list(docs_suite.evaluators) == [
+        "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
+    ]  # fmt: skip
+    check_answers(docs_suite)
+    assert docs_suite.fingerprint() == docs.docs_suite().fingerprint()
+
+
+def test_a_docstring_is_asked_for_without_its_names():
+    sentence = (
+        "Return the `torch.nn.Module` that my_func2() of Torch-Vision, torch and ArrayLike (in HTTPServer) wraps."
+    )
+    assert docs.without_names(sentence, {"torch"}) == "Return the that of Torch-Vision, and (in wraps."
+    documents = [
+        Document("Wrap the torch loader of a file lazily. It is opened when its first item is read.", "torch"),
+        Document("Only one sentence of many words here.", "torch"),
+        Document("Wrap FooBar. Too little is left of the first sentence.", "torch"),
+        Document("Wrap the numpy loader of a file lazily. It is opened when its first item is read.", "numpy"),
+        Document("Close all of them at once. Later calls do nothing at all.", "numpy"),
+    ]
+    pairs = docs.query_pairs(documents, {"numpy"})
+    assert set(zip(pairs.queries, pairs.answers, strict=True)) == {
+        ("Wrap the loader of a file lazily.", "It is opened when its first item is read."),
+        ("Close all of them at once.", "Later calls do nothing at all."),
+    }
+
+
+def test_excerpts_end_with_a_whole_word():
+    assert docs.excerpt("short") == "short"
+    cut = docs.excerpt("word " * 200)
+    assert len(cut) <= docs.LENGTH
+    assert set(cut.split()) == {"word"}
+    assert len(docs.excerpt("x" * 1000)) == docs.LENGTH
+
+
+def test_a_subset_hardly_changes_when_texts_are_added():
+    texts = [f"text {i}" for i in range(100)]
+    chosen = subset(texts, 20)
+    assert chosen == subset(texts[::-1], 20)
+    assert len(set(chosen) & set(subset([*texts, "one", "more"], 20))) >= 18
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def write(name, lines):
+    Path(name).write_text("".join(f"{line}\n" for line in lines))
+
+
+def config(**data):
+    Path("suite.yaml").write_text(json.dumps({"name": "mine", "data": data}))
+    return "suite.yaml"
+
+
+LABELLED = {"task": "classification", "train": "train.tsv", "test": "test.tsv", "text": "sentence", "label": "label"}
+SCORED = {"task": "similarity", "test": "scored.tsv", "text": 1, "pair": 2, "score": 0}
+
+
+@pytest.fixture
+def files():
+    header = ["sentence\tlabel"]
+    write("train.tsv", header + [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(60)] + ["leak\t1"])
+    write("test.tsv", header + [f"{'good' if i % 2 else 'bad'} test {i}\t{i % 2}" for i in range(20)] + ["leak\t0"])
+    write("scored.tsv", [f"{i % 5}.5\tsame {i // 2}\tother {i}" for i in range(30)])
+    write("pairs.jsonl", [json.dumps({"en": f"the dog {i}", "de": f"der Hund {i}"}) for i in range(12)])
+    write("words.tsv", [f"cat\tdog{i}\t{i}" for i in range(5)])
+
+
+def test_files_of_every_kind(files):
+    suite = files_suite(
+        config(
+            films=LABELLED,
+            sts=SCORED,
+            captions={"task": "retrieval", "test": "pairs.jsonl", "text": "en", "pair": "de"},
+            words={"task": "word_similarity", "test": "words.tsv", "text": 0, "pair": 1, "score": 2},
+        )
+    )
+    assert suite.name == "mine"
+    names = {"knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "geometry"}
+    expected = {f"films.{name}" for name in names} | {"sts.similarity", "sts.geometry"}
+    assert suite.evaluators.keys() == expected | {"captions.retrieval", "captions.geometry", "words.word_similarity"}
+    check_answers(suite)
+    data = suite.evaluators["films.knn"].data
+    assert "leak" in data.test.texts  # a text of both is test's alone
+    assert "leak" not in [*data.train.texts, *data.valid.texts]
+    assert len(data.train) + len(data.valid) == 60
+    assert 0 < len(data.valid) < 20
+    scored = suite.evaluators["sts.similarity"].data
+    assert len(scored.first) == 30  # a text may occur in several pairs
+    assert set(suite.train_texts) == set(data.train.texts)
+
+
+def test_pairs_of_texts_with_classes(files):
+    rows = [f"a {i // 3}\tb {i}\t{'yes' if i % 2 else 'no'}" for i in range(90)]
+    write("nli.tsv", ["premise\thypothesis\tlabel", *rows])
+    given = LABELLED | {"train": "nli.tsv", "test": 0.3, "valid": 0.2, "text": "premise", "pair": "hypothesis"}
+    data = files_suite(config(nli=given)).evaluators["nli.knn"].data
+    parts = (data.train, data.valid, data.test)
+    assert sum(map(len, parts)) == 90  # each premise three times
+    first, second, third = (set(part.texts) for part in parts)
+    assert not (first & second or first & third or second & third)
+    assert sorted(zip(data.test.texts, data.test.pairs, data.test.labels, strict=True)) == sorted(
+        tuple(row.split("\t")) for row in rows if row.split("\t")[0] in third
+    )
+
+
+def test_without_training_texts_tf_idf_learns_from_those_it_is_asked_about(files):
+    suite = files_suite(config(sts=SCORED))
+    assert set(suite.train_texts) == set(suite.texts)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"data": LABELLED | {"label": "mark"}}, "no field `mark`"),
+        ({"data": LABELLED | {"train": "one.tsv"}}, "one class only ('1')"),
+        ({"data": SCORED | {"score": 1}}, "the score 'same"),
+        ({"data": SCORED | {"test": "nan.tsv"}}, "the score 'nan'"),
+        ({"data": SCORED | {"test": "empty.tsv"}}, "empty.tsv is empty"),
+        ({"data": SCORED | {"test": "nowhere.tsv"}}, "no file matches 'nowhere.tsv'"),
+        ({"data": LABELLED | {"train": "null.jsonl", "text": "sentence"}}, "has no label for 'a thing"),
+        ({"data": {"task": "telepathy"}}, "set `task` to one of classification, similarity"),
+        ({"data": LABELLED | {"lable": "x"}}, "unknown `lable`; classification takes"),
+        ({"data": {"task": "similarity", "test": "scored.tsv"}}, "no `score`; similarity takes"),
+        ({}, "names no data set"),
+    ],
+)
+def test_every_mistake_has_a_line(files, given, complaint):
+    write("one.tsv", ["sentence\tlabel", *(f"text {i}\t1" for i in range(40))])
+    write("nan.tsv", ["nan\ta\tb", "1\tc\td"])
+    write("empty.tsv", [])
+    write("null.jsonl", [json.dumps({"sentence": f"a thing {i}", "label": None}) for i in range(40)])
+    with pytest.raises(UserError) as caught:
+        files_suite(config(**given))
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: docs\ndata: {a: {}}", "data: {a: {}}", "[1]", "a: [", "name: a/b\ndata: {a: 1}"]
+)
+def test_a_config_that_is_none_is_refused(text):
+    Path("bad.yaml").write_text(text)
+    with pytest.raises(UserError, match="--config bad.yaml"):
+        files_suite("bad.yaml")
+    with pytest.raises(UserError, match="cannot read --config missing.yaml"):
+        files_suite("missing.yaml")
+
+
+# ----------------------------------------------------------------------------------------------------------------- hub
+
+
+def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
+    """Class numbers become names, secret labels are not asked for, and a score is a number."""
+
+    def save(name, **splits):
+        DatasetDict(splits).save_to_disk(tmp_path / name)
+        return str(tmp_path / name)
+
+    def labelled(split, number, *columns):
+        names = ClassLabel(names=["negative", "positive"])
+        features = Features(dict.fromkeys(columns, Value("string")) | {"label": names, "idx": Value("int32")})
+        rows = {column: [f"{column} {split} {i}" for i in range(number)] for column in columns}
+        return Dataset.from_dict(rows | {"label": [i % 2 for i in range(number)], "idx": [*range(number)]}, features)
+
+    def secret(*columns):
+        return labelled("secret", 5, *columns).map(lambda row: {"label": -1})
+
+    scored = Dataset.from_dict(
+        {
+            "sentence1": [f"a {i // 2}" for i in range(20)],
+            "sentence2": [f"b {i}" for i in range(20)],
+            "score": [i % 6 * 0.8 for i in range(20)],
+        }
+    )
+    single = {"train": labelled("train", 50, "sentence"), "validation": labelled("valid", 20, "sentence")}
+    double = {
+        "train": labelled("train", 50, "sentence1", "sentence2"),
+        "test": labelled("test", 9, "sentence1", "sentence2"),
+    }
+    local = {
+        "sst2": replace(
+            hub_suites.SUITES["glue"]["sst2"], path=save("sst2", **single, test=secret("sentence")), config=None
+        ),
+        "mrpc": replace(hub_suites.SUITES["sentence"]["mrpc"], path=save("mrpc", **double), config=None),
+        "stsb": replace(hub_suites.SUITES["sts"]["stsb"], path=save("stsb", train=scored, test=scored)),
+    }
+    suite = hub_suite("local", local)
+    data = suite.evaluators["sst2.knn"].data
+    assert data.classes == ["negative", "positive"]
+    assert all("valid" in text for text in data.test.texts)
+    assert all("train" in text for text in [*data.train.texts, *data.valid.texts])
+    assert len(suite.evaluators["mrpc.knn"].data.test.pairs) == 9
+    assert sorted(suite.evaluators["stsb.similarity"].data.scores) == pytest.approx(sorted(scored["score"]))
+    check_answers(suite)
+
+
+def test_without_the_hub_one_line_says_so():
+    with pytest.raises(UserError, match="without network"):
+        hub_suite("sts")
