@@ -1,5 +1,7 @@
 """Tokens and floating-point operations: how fast, how many, and what share of the hardware's peak."""
 
+import resource
+import sys
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from ssl_nlp.methods.distributed import sum_over_ranks
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops` and `train/padding`.
+    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops`, `train/padding`, `train/peak_memory`.
 
     Tokens are real ones, padding not counted, summed over ranks. Padding is its share of the positions of the batches
     since the last log, as the data module made them. Seconds are those of training: waiting for data counts,
@@ -77,6 +79,7 @@ class Throughput(Callback):
             pl_module.log("train/tokens", float(self.tokens))
             pl_module.log("train/flops", self.tokens * self.flops_per_token)
             pl_module.log("train/padding", 1 - tokens / positions)
+            pl_module.log("train/peak_memory", peak_memory(pl_module.device))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None
@@ -115,6 +118,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         float((left @ right)[0, 0])
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most bytes that tensors took on a GPU at a time or, on a CPU, that the process took."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def _compute_dtype(trainer: Trainer) -> torch.dtype:

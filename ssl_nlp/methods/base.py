@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
@@ -24,6 +25,8 @@ from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning
 from ssl_nlp.objectives.views import Vocabulary
 
 VALIDATION_SEED = 1_000_003
+
+Likelihood = Literal["likelihood", "pseudo-likelihood", "bound"]
 
 
 class Method(LightningModule):
@@ -47,6 +50,7 @@ class Method(LightningModule):
     units: tuple[Unit, ...] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
+    likelihood: ClassVar[Likelihood | None] = None  # what the method can say of the probability of a text, if anything
 
     encoder: Encoder
     maskable: Tensor
@@ -319,6 +323,26 @@ class Method(LightningModule):
             embeddings[rows] = self.embed_batch(batch.to(self.device)).float().cpu()
         self.train(training)
         return embeddings
+
+    @torch.no_grad()
+    def validate_texts(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, float]:
+        """What a validation reports of texts, one a row, without a trainer; mode and random state are restored after."""
+        texts = list(texts)
+        rows = sorted(self.tokenizer.encode(texts), key=lambda row: len(row[0]))
+        frame = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
+        tokens = sum(len(ids) - frame for ids, _ in rows)
+        statistics = TextStatistics(len(rows), tokens, sum(len(text.encode()) for text in texts))
+        sums, training = Sums(), self.training
+        self.eval()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for number, start in enumerate(range(0, len(rows), batch_size)):
+                torch.manual_seed(_mix(VALIDATION_SEED, number, 0))
+                ids, words = zip(*rows[start : start + batch_size], strict=True)
+                batch = pad_rows(ids, words, self.tokenizer, self.encoder.max_length).to(self.device)
+                sums.add(self.loss(replace(batch, causal=self.causal)))
+        self.train(training)
+        summary = self.summarize(sums.means_over_ranks(), statistics)
+        return {name: float(value) for name, value in summary.items() if value.ndim == 0}
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 

@@ -26,6 +26,7 @@ class CausalLM(Method):
     units = Method.all_units
     pooling = "last"
     language_term = "next_token"
+    likelihood = "likelihood"
 
     def build(self) -> None:
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)

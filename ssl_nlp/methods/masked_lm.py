@@ -47,6 +47,7 @@ class MaskedLM(Method):
     """
 
     language_term = "masked_token"
+    likelihood = "pseudo-likelihood"
 
     def __init__(
         self,
@@ -121,6 +122,35 @@ class MaskedLM(Method):
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return statistics.tokens / statistics.bytes
+
+    @torch.no_grad()
+    def pseudo_nll(self, texts: list[str], batch_size: int = 64) -> tuple[Tensor, Tensor]:
+        """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
+
+        Args:
+            texts: N of them; what the encoder is too short for is left out.
+            batch_size: copies of a text, with one mask each, that are computed together.
+
+        Returns:
+            (N,) nats, summed over the tokens of each text; (N,) how many tokens those are.
+        """
+        training = self.training
+        self.eval()
+        results = []
+        for ids, _ in self.tokenizer.encode(texts):
+            row = torch.tensor(ids[: self.encoder.max_length], device=self.device)
+            places = self.maskable[row].nonzero().squeeze(1)
+            total = torch.zeros((), device=self.device)
+            for start in range(0, len(places), batch_size):
+                some = places[start : start + batch_size]
+                copies = row.repeat(len(some), 1)
+                index = torch.arange(len(some), device=self.device)
+                copies[index, some] = self.tokenizer.mask_id
+                batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=self.causal)
+                total += self.head.loss(self.encoder(batch)[index, some], row[some])[0].float()
+            results.append((total, len(places)))
+        self.train(training)
+        return torch.stack([total for total, _ in results]).cpu(), torch.tensor([count for _, count in results])
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         rows = []

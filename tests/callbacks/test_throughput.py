@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -32,7 +34,8 @@ class Record(Callback):
 
 def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr("ssl_nlp.callbacks.throughput.time.perf_counter", lambda: float(next(clock)))
+    time = SimpleNamespace(perf_counter=lambda: float(next(clock)))  # a clock of its own: others look at the common one
+    monkeypatch.setattr("ssl_nlp.callbacks.throughput.time", time)
     monkeypatch.setattr("ssl_nlp.callbacks.throughput.peak_flops", lambda device, dtype: 1e6)
     record, throughput = Record(), Throughput()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -52,6 +55,7 @@ def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
     share = 1 - (after_four - after_two) / (positions_after_four - positions_after_two)
     assert float(last["train/padding"]) == pytest.approx(share)
     rate = float(last["train/tokens_per_second"])
+    assert float(last["train/peak_memory"]) > 1e7  # bytes of this process
     assert float(last["train/mfu"]) == pytest.approx(rate * throughput.flops_per_token / 1e6)
     assert float(last["train/flops"]) == pytest.approx(after_four * throughput.flops_per_token)
 

@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+
+from ssl_nlp.data import TokenBatch, TokenizerSettings
+from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.evaluation.language_modelling import language_modelling
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(40))
+TEXTS = [*random_texts(9, seed=1), "ü", ""]
+TOKENIZER = get_tokenizer(TokenizerSettings(vocab_size=320), CORPUS)
+
+
+def encoder():
+    return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, dropout=0.1)
+
+
+def connected(method):
+    torch.manual_seed(0)
+    method.connect(TOKENIZER)
+    for parameter in method.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return method
+
+
+def tokens(text):
+    [(ids, _)] = TOKENIZER.encode([text])
+    return ids
+
+
+def log_probabilities(method, ids):
+    batch = TokenBatch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long))
+    with torch.no_grad():
+        return method.head(method.encoder(batch)[0]).double().log_softmax(dim=-1)
+
+
+def test_the_likelihood_is_that_of_every_token_and_the_end():
+    method = connected(CausalLM(encoder())).eval()
+    nats, targets = 0.0, 0
+    for text in TEXTS:
+        ids = tokens(text)
+        rows = log_probabilities(method, ids)
+        for i, target in enumerate([*ids[1:], TOKENIZER.end_id]):
+            nats -= float(rows[i, target])
+            targets += 1
+    [(name, result)] = language_modelling(method.train(), TEXTS).items()
+    assert name == "language_modelling"
+    assert method.training
+    assert result.details["kind"] == "likelihood"
+    assert result.metrics == {
+        "loss": pytest.approx(nats / targets, rel=1e-5),
+        "perplexity": pytest.approx(math.exp(nats / targets), rel=1e-4),
+        "bits_per_byte": pytest.approx(nats / math.log(2) / sum(len(t.encode()) for t in TEXTS), rel=1e-5),
+    }
+
+
+def test_the_pseudo_likelihood_masks_each_token_in_turn():
+    method = connected(MaskedLM(encoder())).eval()
+    nats, count = 0.0, 0
+    for text in TEXTS:
+        ids = tokens(text)
+        for i, target in enumerate(ids):
+            if target in TOKENIZER.special_ids:
+                continue
+            masked = [TOKENIZER.mask_id if j == i else token for j, token in enumerate(ids)]
+            nats -= float(log_probabilities(method, masked)[i, target])
+            count += 1
+    result = language_modelling(method.train(), TEXTS)["language_modelling"]
+    assert method.training
+    assert result.details == {"kind": "pseudo-likelihood", "texts": len(TEXTS)}
+    assert result.metrics == {
+        "pseudo_loss": pytest.approx(nats / count, rel=1e-5),
+        "pseudo_perplexity": pytest.approx(math.exp(nats / count), rel=1e-4),
+        "pseudo_bits_per_byte": pytest.approx(nats / math.log(2) / sum(len(t.encode()) for t in TEXTS), rel=1e-5),
+    }
+    assert torch.equal(method.pseudo_nll(TEXTS, batch_size=3)[1], method.pseudo_nll(TEXTS)[1])
+    assert method.pseudo_nll(TEXTS, batch_size=3)[0].sum() == pytest.approx(method.eval().pseudo_nll(TEXTS)[0].sum())
+
+
+def test_each_of_several_objectives_has_its_own_kind():
+    both = connected(MultiObjective(encoder(), [MaskedLM(), CausalLM()])).eval()
+    results = language_modelling(both, TEXTS)
+    kinds = {name: result.details["kind"] for name, result in results.items()}
+    assert kinds == {
+        "masked_lm.language_modelling": "pseudo-likelihood",
+        "causal_lm.language_modelling": "likelihood",
+    }
+    # The causal objective sees no future although it shares a bidirectional encoder.
+    causal = connected(CausalLM(encoder()))
+    causal.encoder.load_state_dict(both.encoder.state_dict())
+    causal.head.load_state_dict(both.objectives["causal_lm"].head.state_dict())
+    alone = language_modelling(causal, TEXTS)["language_modelling"]
+    assert results["causal_lm.language_modelling"].metrics == pytest.approx(alone.metrics)
+
+
+def test_a_bound_is_called_so_and_who_says_nothing_is_not_asked():
+    class Bound:
+        likelihood = "bound"
+
+        def validate_texts(self, texts):
+            return {"loss": 60.0, "perplexity": 7.0, "bits_per_byte": 2.0, "iw_nll": 55.0}
+
+    result = language_modelling(Bound(), TEXTS)["language_modelling"]
+    assert result.primary_metric == "bits_per_byte_bound"
+    assert result.metrics == {"loss_bound": 60.0, "perplexity_bound": 7.0, "bits_per_byte_bound": 2.0}
+    assert language_modelling(connected(Method(encoder())), TEXTS) == {}
+    assert language_modelling(Bound(), []) == {}
+
+
+def test_validating_texts_leaves_no_trace_and_repeats():
+    method = connected(MaskedLM(encoder()))
+    state = torch.get_rng_state()
+    first = method.validate_texts(TEXTS)
+    assert torch.equal(state, torch.get_rng_state())
+    assert method.validate_texts(TEXTS) == first
+    assert {"loss", "perplexity", "bits_per_byte"} <= first.keys()
