@@ -12,6 +12,9 @@ TRAINER = {
     "test": "loss on the test split: ssl-nlp test --run NAME",
     "predict": "embeddings of the test split: ssl-nlp predict --run NAME",
 }
+COMPARE = {
+    "evaluate": "frozen embeddings to numbers: ssl-nlp evaluate RUN_OR_CHECKPOINT... [--suite NAME] [--config FILE]",
+}
 USE = {
     "embed": "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy",
     "generate": "continue prompts with a CausalLM: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
@@ -23,6 +26,8 @@ def help_text() -> str:
     """The overview of all commands."""
     lines = ["usage: ssl-nlp COMMAND [options]; ssl-nlp COMMAND --help says more", "", "train (LightningCLI):"]
     lines += [f"  {name:<10} {text}" for name, text in TRAINER.items()]
+    lines += ["", "compare:"]
+    lines += [f"  {name:<10} {text}" for name, text in COMPARE.items()]
     lines += ["", "use a checkpoint:"]
     lines += [f"  {name:<10} {text}" for name, text in USE.items()]
     lines += ["", f"Caches lie under {cache_dir()}; set SSL_NLP_CACHE to move them."]
@@ -42,12 +47,16 @@ def main(arguments: list[str] | None = None) -> None:
             from ssl_nlp.cli import run_trainer
 
             run_trainer(arguments)
+        elif command == "evaluate":
+            from ssl_nlp.evaluate import evaluate
+
+            evaluate(arguments[1:])
         elif command in USE:
             from ssl_nlp.commands import run_command
 
             run_command(command, arguments[1:])
         else:
-            raise UserError(f"no command {command!r}: use one of {', '.join([*TRAINER, *USE])}")
+            raise UserError(f"no command {command!r}: use one of {', '.join([*TRAINER, *COMPARE, *USE])}")
     except UserError as error:
         sys.exit(_one_line(error))
     except KeyboardInterrupt:

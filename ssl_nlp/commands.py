@@ -16,7 +16,7 @@ def run_command(command: str, arguments: list[str]) -> None:
         UserError: a mistake of the user's.
     """
     function = {"embed": embed, "generate": generate, "fill-mask": fill_mask}[command]
-    parser = _Parser(prog=f"ssl-nlp {command}", description=(function.__doc__ or "").split("\n")[0])
+    parser = CommandParser(prog=f"ssl-nlp {command}", description=(function.__doc__ or "").split("\n")[0])
     parser.add_function_arguments(function)
     function(**parser.parse_args(arguments).as_dict())
 
@@ -95,7 +95,9 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
             print("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
 
 
-class _Parser(ArgumentParser):
+class CommandParser(ArgumentParser):
+    """Argument parser whose complaints are single lines."""
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(" ".join(message.split())) from ex
 

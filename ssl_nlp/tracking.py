@@ -34,13 +34,31 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
 
     Call it on rank zero only. A resumed run goes on in the same W&B run.
     """
+    experiment = _open(settings, run, config)
+    if experiment is None:
+        return []
+    experiment.define_metric("trainer/global_step")
+    experiment.define_metric("*", step_metric="trainer/global_step")
+    return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
+
+
+def log_summary(settings: WandbSettings, run: Run, numbers: dict[str, float]) -> None:
+    """Put numbers into the summary of a run that is on W&B already; an offline run gets another part to be sent."""
+    experiment = _open(settings, run, {})
+    if experiment is not None:
+        experiment.summary.update(numbers)
+        experiment.finish()
+
+
+def _open(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
+    """The W&B run of a run of ours, begun or taken up again; None where W&B is disabled."""
     import wandb
 
     mode = settings.mode
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
     if mode in ("disabled", "dryrun"):
-        return []
+        return None
     if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
         print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
         mode = "offline"
@@ -57,14 +75,11 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
     quiet = {"silent": True, "console": "off", "init_timeout": 30.0}
     try:
         resume = {"resume": "allow"} if mode == "online" else {}
-        experiment = wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
+        return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
         print(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", file=sys.stderr)
         wandb.teardown()  # its service still holds the id of the run
-        experiment = wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
-    experiment.define_metric("trainer/global_step")
-    experiment.define_metric("*", step_metric="trainer/global_step")
-    return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
+        return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
 
 
 def _unreachable(url: str) -> str | None:

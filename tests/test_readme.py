@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from ssl_nlp import demo
-from ssl_nlp.__main__ import TRAINER, USE, help_text
+from ssl_nlp.__main__ import COMPARE, TRAINER, USE, help_text
 from ssl_nlp.cache import cache_dir
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
@@ -78,5 +78,5 @@ def test_the_python_runs_in_a_notebook_and_its_checkpoint_on_the_command_line(fo
 
 def test_the_overview_names_every_command_and_the_caches():
     text = help_text()
-    assert all(name in text for name in TRAINER | USE)
+    assert all(name in text for name in TRAINER | COMPARE | USE)
     assert str(cache_dir()) in text

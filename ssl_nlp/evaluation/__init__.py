@@ -11,9 +11,12 @@ from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.result import PROTOCOL, Embedder, Evaluator, Result
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
+from ssl_nlp.evaluation.suite import Suite
+from ssl_nlp.evaluation.suites import SUITES, get_suite
 
 __all__ = [
     "PROTOCOL",
+    "SUITES",
     "Embedder",
     "Evaluator",
     "FewLabelProbe",
@@ -26,6 +29,8 @@ __all__ = [
     "Retrieval",
     "ScoredPairs",
     "SentenceSimilarity",
+    "Suite",
     "TextPairs",
     "WordSimilarity",
+    "get_suite",
 ]

@@ -175,7 +175,7 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
     length = max(
         float(scaled.multiply(scaled).sum() if sparse.issparse(x) else np.square(scaled).sum()) / len(y), 1e-12
     )
-    probes = [make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=300)) for strength in STRENGTHS]
+    probes = [make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200)) for strength in STRENGTHS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
         for probe in probes:

@@ -23,6 +23,7 @@ from ssl_nlp.corpora.readers import Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
+from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
 from ssl_nlp.evaluation.suite import Suite
 
 
@@ -79,6 +80,7 @@ class PairedFiles:
         return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
 
 
+RESERVED = ("docs", *HUB_SUITES)
 KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles) for task in kind.tasks}
 
 
@@ -97,7 +99,7 @@ def files_suite(path: str | Path) -> Suite:
     if not isinstance(config, dict) or config.keys() != {"name", "data"} or not isinstance(config["data"], dict):
         raise UserError(f"--config {path}: give it `name: NAME` and `data:` with a data set or more, and nothing else")
     name = str(config["name"])
-    if not name.replace("-", "").replace("_", "").isalnum() or name == "docs":
+    if not name.replace("-", "").replace("_", "").isalnum() or name in RESERVED:
         raise UserError(f"--config {path}: `name: {name}` is taken or no name: use letters, digits, - and _")
     if not config["data"]:
         raise UserError(f"--config {path}: `data` names no data set: describe one")

@@ -66,6 +66,11 @@ class Result:
         plain: dict[str, Any] = {"primary_metric": self.primary_metric, "metrics": self.metrics}
         return plain | {"details": self.details} | ({} if self.items is None else {"statistic": self.statistic})
 
+    @classmethod
+    def from_json(cls, plain: dict[str, Any], items: Array | None) -> "Result":
+        """What `to_json` made plain, and its items."""
+        return cls(items=items, **plain)
+
 
 def statistic_of(items: Array, statistic: Statistic) -> float:
     """The primary metric of items, or of a resample of their rows. Rows with NaN (words that nobody knows) do not count."""

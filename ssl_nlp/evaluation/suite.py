@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ssl_nlp.cache import fingerprint
@@ -37,6 +38,7 @@ class Suite:
         """Every text whose embedding is needed, once."""
         return list(dict.fromkeys(text for evaluator in self.evaluators.values() for text in evaluator.texts))
 
+    @cached_property
     def fingerprint(self) -> str:
         """A key of everything that is asked: two results with the same one can be compared."""
         asked: dict[str, Any] = {

@@ -62,7 +62,7 @@ def test_docs_answers_every_question(docs_suite):
         "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
     ]  # fmt: skip
     check_answers(docs_suite)
-    assert docs_suite.fingerprint() == docs.docs_suite().fingerprint()
+    assert docs_suite.fingerprint == docs.docs_suite().fingerprint
 
 
 def test_a_docstring_is_asked_for_without_its_names():

@@ -1,0 +1,331 @@
+"""`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import sklearn
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ssl_nlp import __version__
+from ssl_nlp import checkpoint as checkpoints
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.commands import CommandParser
+from ssl_nlp.data import Tokenizer
+from ssl_nlp.data.tokenizer import load_pretrained
+from ssl_nlp.encoders import PretrainedEncoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import PROTOCOL, Embedder, Result, Suite
+from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation.cache import CachedEmbedder
+from ssl_nlp.evaluation.classification import Classifier
+from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.evaluation.language_modelling import language_modelling
+from ssl_nlp.evaluation.record import SuiteResult, read_record, read_suite, write_suite
+from ssl_nlp.evaluation.suites import SUITES, get_suite
+from ssl_nlp.methods import Method
+from ssl_nlp.run import RUNS, Run
+from ssl_nlp.tracking import WandbSettings, log_summary
+
+PRETRAINED = "pretrained:"
+SEED = 0  # of the encoder at random initialisation
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is evaluated.
+
+    Attributes:
+        name: how it is called in tables.
+        method: the method with its weights.
+        record: its `evaluation.json`.
+        file: where the weights came from.
+        digest: a key of the weights.
+        description: what the method is without its weights, as plain data.
+        untrained: creates the method at random initialisation.
+        run: the run that it belongs to, if it does.
+    """
+
+    name: str
+    method: Method
+    record: Path
+    file: str
+    digest: str
+    description: Any
+    untrained: Callable[[], Method]
+    run: Run | None = None
+
+    @property
+    def random_key(self) -> str:
+        """A key of the method at random initialisation: runs that differ in their training only share it."""
+        return fingerprint("untrained", PROTOCOL, SEED, self.description)
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What `evaluation.json` says beside the suites."""
+        rows = [] if self.run is None else read_metrics(self.run.directory / "metrics.csv")
+        parameters = sum(parameter.numel() for parameter in self.method.parameters())
+        kind = type(self.method).__name__ if type(self.method) is not Method else type(self.method.encoder).__name__
+        checkpoint = {"file": self.file, "digest": self.digest}
+        return {"method": kind, "checkpoint": checkpoint, "cost": cost(parameters, rows)}
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Evaluate runs, checkpoints and pretrained models.
+
+    Raises:
+        UserError: a mistake of the user's. It is found before anything is written.
+    """
+    parser = CommandParser(prog="ssl-nlp evaluate", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        type=str,
+        help="runs (NAME or runs/NAME: their last checkpoint), .ckpt files, or pretrained:PATH_OR_HUB_NAME",
+    )
+    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)} (default: docs)")
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+    )
+    parser.add_argument(
+        "--wandb",
+        type=Mode | None,
+        default=None,
+        help="how the numbers reach an existing W&B run (default: its own mode)",
+    )
+    options = parser.parse_args(list(arguments))
+    if options.suite is not None and options.config is not None:
+        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    targets = [find_target(name) for name in dict.fromkeys(options.targets)]
+    for target in targets:
+        read_record(target.record)  # says what is wrong with it
+    suite = get_suite(options.suite or "docs", options.config)
+    results = run_suite(suite, targets)
+    for target, result in zip(targets, results, strict=True):
+        write_suite(target.record, target.header, suite.name, result)
+        if target.run is not None:
+            _log(target.run, options.wandb, suite.name, result)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    for table in tables(suite.name, targets, results):
+        console.print(table)
+    for target in targets:
+        console.print(f"{target.name}: {target.record}", highlight=False, soft_wrap=True)
+
+
+# ------------------------------------------------------------------------------------------------------- what to evaluate
+
+
+def find_target(name: str) -> Target:
+    """The run, checkpoint or pretrained model that a person means by `name`.
+
+    Raises:
+        UserError: there is none, or it cannot be loaded.
+    """
+    if name.startswith(PRETRAINED):
+        return _pretrained(name.removeprefix(PRETRAINED))
+    path = Path(name)
+    if path.suffix == ".ckpt":
+        return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
+    if len(path.parts) > 1 and path.absolute().parent != RUNS.absolute():
+        raise UserError(f"{name} is neither a .ckpt file nor in {RUNS.absolute()}: name a run there, or a checkpoint")
+    run = Run(path.name)
+    if not run.directory.is_dir():
+        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    # The last checkpoint and not the one with the best loss: methods are compared after the same number of tokens.
+    last = run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint()
+    return _checkpoint(run.name, last, run.directory / "evaluation.json", run)
+
+
+def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:
+    saved = checkpoints.read(path)["ssl_nlp"]
+    method = Method.load_from_checkpoint(path)
+
+    def untrained() -> Method:
+        fresh = checkpoints.instantiate(saved["method"], Method)
+        fresh.connect(Tokenizer(saved["tokenizer"]))
+        return fresh
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    where = path if run is None else path.relative_to(run.directory)
+    return Target(name, method, record, str(where), digest, saved, untrained, run)
+
+
+def _pretrained(name: str) -> Target:
+    """A model of `transformers` as it was published, pooled by the mean of its states."""
+    tokenizer = load_pretrained(name)
+
+    def build(config: dict[str, Any] | None = None) -> Method:
+        method = Method(PretrainedEncoder(name, config=config))
+        method.connect(tokenizer)
+        return method.eval()
+
+    method = build()
+    weights = hashlib.sha256()
+    for key, tensor in method.state_dict().items():
+        weights.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    config = method.encoder.hparams()["config"]
+    label = name.strip("/").replace("/", "--") if not Path(name).exists() else Path(name).resolve().name
+    record = RUNS.absolute() / f"pretrained-{label}" / "evaluation.json"
+    description = [config, tokenizer.serialize()]
+    return Target(label, method, record, f"{PRETRAINED}{name}", weights.hexdigest(), description, lambda: build(config))
+
+
+# ---------------------------------------------------------------------------------------------------------- the evaluation
+
+
+def run_suite(suite: Suite, targets: Sequence[Target]) -> list[SuiteResult]:
+    """The answers of each target and of its baselines, with a progress bar on standard error."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        shared = _stored(
+            "shared",
+            suite,
+            lambda: {
+                "majority": _majority(suite),
+                "tfidf": _answers(suite, "tfidf", TfIdf(suite.train_texts), progress),
+                "random_words": _answers(suite, "random_words", RandomWords(), progress),
+            },
+        )
+        untrained: dict[str, dict[str, dict[str, Result]]] = {}
+        results = []
+        for target in targets:
+            key = target.random_key
+            if key not in untrained:
+                untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
+            answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
+            results.append(SuiteResult(suite.fingerprint, answers, shared | untrained[key]))
+    return results
+
+
+def _stored(key: str, suite: Suite, answer: Callable[[], dict[str, dict[str, Result]]]) -> dict[str, dict[str, Result]]:
+    """The answers of baselines, computed once for every suite: they are the same for all runs."""
+    key = fingerprint(key, suite.fingerprint, __version__, sklearn.__version__, torch.__version__)
+
+    def build(directory: Path) -> None:
+        result = SuiteResult(suite.fingerprint, {}, answer())
+        write_suite(directory / "evaluation.json", {"checkpoint": None}, suite.name, result)
+
+    directory = build_once(cache_dir() / "baselines" / key, build)
+    return read_suite(directory / "evaluation.json", suite.name).baselines
+
+
+def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, dict[str, Result]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        method = target.untrained().eval()
+    return {"random_init": _frozen(suite, f"{target.name}, untrained", method, target.random_key, progress)}
+
+
+def _frozen(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> dict[str, Result]:
+    """The answers of a method whose embeddings are cached under `key`."""
+    bar = progress.add_task(f"{name}: embeddings", total=None)
+    embedder = CachedEmbedder(method, f"{key}-{__version__}", lambda texts: progress.advance(bar, texts))
+    texts = suite.texts
+    progress.update(bar, total=len(embedder.missing(texts)))
+    embedder.embed(texts)
+    progress.remove_task(bar)
+    return _answers(suite, name, embedder, progress) | language_modelling(method, suite.language_texts)
+
+
+def _answers(suite: Suite, name: str, embedder: Embedder, progress: Progress) -> dict[str, Result]:
+    bar = progress.add_task(name, total=len(suite.evaluators))
+    answers = {}
+    for key, evaluator in suite.evaluators.items():
+        progress.update(bar, description=f"{name}: {key}")
+        answers[key] = evaluator(embedder)
+        progress.advance(bar)
+    progress.remove_task(bar)
+    return answers
+
+
+def _majority(suite: Suite) -> dict[str, Result]:
+    classifiers = {name: e for name, e in suite.evaluators.items() if isinstance(e, Classifier)}
+    return {name: evaluator.majority() for name, evaluator in classifiers.items()}
+
+
+def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
+    """Put the numbers into the summary of the run's W&B run, as `eval/SUITE/EVALUATOR/METRIC`."""
+    if not (run.directory / "wandb").is_dir():
+        return
+    configured = yaml.safe_load(run.config.read_text()).get("wandb") or {}
+    settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
+    answers = result.evaluators.items()
+    log_summary(settings, run, {f"eval/{suite}/{e}/{m}": v for e, r in answers for m, v in r.metrics.items()})
+
+
+# -------------------------------------------------------------------------------------------------------------- the tables
+
+
+def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]) -> list[Table]:
+    """Embeddings beside baselines; language modelling, with its kind; cost."""
+    rows: list[tuple[str, Mapping[str, Result]]] = []
+    for target, result in zip(targets, results, strict=True):
+        rows.append((target.name, result.evaluators))
+    seen: set[int] = set()
+    for target, result in zip(targets, results, strict=True):
+        for baseline, answers in result.baselines.items():
+            if id(answers) not in seen:  # those that targets share
+                seen.add(id(answers))
+                several = baseline == "random_init" and len(targets) > 1
+                rows.append((f"{baseline} ({target.name})" if several else baseline, answers))
+    shown = [_scores(suite, rows, len(targets))]
+    language = [(name, r) for name, answers in rows for r in answers.values() if "kind" in r.details]
+    if language:
+        shown.append(_language(suite, language))
+    return [*shown, _cost(targets)]
+
+
+def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int) -> Table:
+    table = Table(title=f"{suite}: frozen embeddings (protocol {PROTOCOL})")
+    table.add_column("")
+    metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
+    for name, metric in metrics.items():
+        table.add_column(f"{name}\n{metric}", justify="right")
+    for number, (name, answers) in enumerate(rows):
+        cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in metrics]
+        table.add_row(name, *cells, style="bold" if number < targets else "dim", end_section=number == targets - 1)
+    return table
+
+
+def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    table = Table(title=f"{suite}: language modelling; kinds cannot be compared with each other")
+    for column in ("", "kind", "nats per token", "perplexity", "bits per byte"):
+        table.add_column(column, justify="right" if column not in ("", "kind") else "left")
+    for name, result in rows:
+        cells = [f"{value:,.3f}" for value in list(result.metrics.values())[:3]]
+        table.add_row(name, str(result.details["kind"]), *cells)
+    return table
+
+
+def _cost(targets: Sequence[Target]) -> Table:
+    table = Table(title="cost of training")
+    table.add_column("")
+    units = {
+        "parameters": ("M parameters", 1e6),
+        "tokens": ("M tokens", 1e6),
+        "flops": ("TFLOPs", 1e12),
+        "seconds": ("seconds", 1.0),
+        "tokens_per_second": ("tokens/s", 1.0),
+        "peak_memory": ("peak memory, GB", 1e9),
+    }
+    for title, _ in units.values():
+        table.add_column(title, justify="right")
+    for target in targets:
+        numbers = target.header["cost"]
+        cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in units.items()]
+        table.add_row(target.name, *cells)
+    return table

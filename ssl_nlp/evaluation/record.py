@@ -1,0 +1,125 @@
+"""`evaluation.json`, and beside it what each test item contributed.
+
+    {"protocol": 1, "method": ..., "checkpoint": {"file", "digest"}, "cost": {...},
+     "suites": {SUITE: {"data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
+                        "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
+
+where {...} of an evaluator holds `primary_metric`, `metrics`, `details` and, with items, `statistic`. The items are arrays
+in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE. "data" is the same where the questions were.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import PROTOCOL, Array, Result
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """The answers to one suite.
+
+    Attributes:
+        data: the fingerprint of the suite.
+        evaluators: results by evaluator.
+        baselines: results by baseline and evaluator.
+    """
+
+    data: str
+    evaluators: dict[str, Result]
+    baselines: dict[str, dict[str, Result]] = field(default_factory=dict)
+
+
+def items_path(path: Path) -> Path:
+    """Where the items of an `evaluation.json` are: `evaluation_items.npz`."""
+    return path.with_name(path.name.removesuffix(".json") + "_items.npz")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of an `evaluation.json`; nothing where there is none.
+
+    Raises:
+        UserError: it is not one, or one of another version of the protocol.
+    """
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        protocol = record["protocol"]
+        record["suites"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no evaluation: move it away and evaluate again") from error
+    if protocol != PROTOCOL:
+        raise UserError(
+            f"{path} was written by protocol {protocol}, this is {PROTOCOL}: move it away and evaluate again"
+        )
+    return dict(record)
+
+
+def read_items(path: Path) -> dict[str, Array]:
+    """The items of an `evaluation.json` by SUITE/EVALUATOR[/BASELINE]; nothing where there are none."""
+    file = items_path(path)
+    if not file.exists():
+        return {}
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def read_suite(path: Path, suite: str) -> SuiteResult:
+    """The answers to one suite in an `evaluation.json`.
+
+    Raises:
+        UserError: the file is broken, or has no such suite.
+    """
+    record, items = read_record(path), read_items(path)
+    if suite not in record.get("suites", {}):
+        raise UserError(f"{path} has no answers to the suite {suite}: run ssl-nlp evaluate first")
+    entry = record["suites"][suite]
+
+    def results(answers: dict[str, Any], *baseline: str) -> dict[str, Result]:
+        keys = {name: "/".join((suite, name, *baseline)) for name in answers}
+        return {name: Result.from_json(plain, items.get(keys[name])) for name, plain in answers.items()}
+
+    baselines = {name: results(answers, name) for name, answers in entry["baselines"].items()}
+    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines)
+
+
+def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: SuiteResult) -> None:
+    """Add the answers to one suite to an `evaluation.json`; those to other suites stay as they are.
+
+    Args:
+        path: the file; begun where there is none.
+        header: `method`, `checkpoint` and `cost` of what was evaluated.
+        suite: its name.
+        result: the answers.
+    """
+    results = {(name, ""): r for name, r in result.evaluators.items()}
+    results |= {(name, b): r for b, answers in result.baselines.items() for name, r in answers.items()}
+    entry = {
+        "data": result.data,
+        "checkpoint": header["checkpoint"],
+        "evaluators": {name: r.to_json() for name, r in result.evaluators.items()},
+        "baselines": {b: {name: r.to_json() for name, r in answers.items()} for b, answers in result.baselines.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        record, items = read_record(path), read_items(path)
+        items = {key: array for key, array in items.items() if not key.startswith(f"{suite}/")}
+        for (name, baseline), answer in results.items():
+            if answer.items is not None:
+                items["/".join(filter(None, (suite, name, baseline)))] = answer.items
+        suites = record.get("suites", {}) | {suite: entry}
+        text = json.dumps({"protocol": PROTOCOL, **header, "suites": suites}, ensure_ascii=False)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+        np.savez_compressed(temporary, **items)  # type: ignore[arg-type]  # the names of arrays, not of options
+        temporary.replace(items_path(path))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,25 @@
+"""Suites by name."""
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.docs_suite import docs_suite
+from ssl_nlp.evaluation.files_suite import files_suite
+from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
+from ssl_nlp.evaluation.hub_suites import hub_suite
+from ssl_nlp.evaluation.suite import Suite
+
+SUITES = ("docs", *HUB_SUITES)
+
+
+def get_suite(name: str = "docs", config: str | None = None) -> Suite:
+    """The suite that a YAML file describes or, without one, the suite called `name`.
+
+    Raises:
+        UserError: there is none of this name, or something is wrong with its data.
+    """
+    if config is not None:
+        return files_suite(config)
+    if name not in SUITES:
+        raise UserError(
+            f"there is no suite {name!r}: use one of {', '.join(SUITES)}, or --config FILE for your own files"
+        )
+    return docs_suite() if name == "docs" else hub_suite(name)

@@ -1,0 +1,215 @@
+"""`ssl-nlp evaluate`: what it writes, where, and what it refuses."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_nlp.evaluation.record import read_items, read_suite
+from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.methods import Method
+from tests.callbacks.test_tracking import records
+from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+
+SUITE = """
+name: mine
+data:
+  animals: {task: classification, train: labelled.tsv, valid: 0.2, test: 0.3, label: label}
+  pairs: {task: similarity, test: scored.tsv, text: 0, pair: 1, score: 2}
+"""
+BASELINES = {"majority", "tfidf", "random_words", "random_init"}
+
+
+def write_suites(folder: Path) -> None:
+    (folder / "mine.yaml").write_text(SUITE)
+    other = SUITE.replace("mine", "other").replace("animals", "beasts").splitlines()
+    (folder / "other.yaml").write_text("\n".join(other[:-1]))
+    rows = [f"the {animal} sees {i} birds\t{animal}" for i in range(30) for animal in ("dog", "cat")]
+    (folder / "labelled.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    (folder / "scored.tsv").write_text("".join(f"the dog {i}\tthe cat {i}\t{i % 5}\n" for i in range(20)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two runs, one of them on W&B."""
+    folder = tmp_path_factory.mktemp("trained")
+    texts, before = write_texts(folder), Path.cwd()
+    os.chdir(folder)
+    try:
+        for method, mode in (("masked_lm", "offline"), ("causal_lm", "disabled")):
+            config = ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder()]
+            assert run(*config, "--run", method, f"--wandb.mode={mode}", "--trainer.max_steps=10") == 0
+    finally:
+        os.chdir(before)
+    write_suites(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, as the working directory."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line with which `evaluate` refuses; it writes nothing."""
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    assert run("evaluate", *arguments) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert len(lines) == 1
+    assert before == {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    return lines[0]
+
+
+def test_runs_and_their_baselines(folder, capsys):
+    assert run("evaluate", "masked_lm", "runs/causal_lm", "--config", "mine.yaml") == 0
+    shown = capsys.readouterr().out
+    for word in ("masked_lm", "causal_lm", "tfidf", "random_init", "pseudo-likelihood", "likelihood", "tokens/s"):
+        assert word in shown
+    for name, method in (("masked_lm", "MaskedLM"), ("causal_lm", "CausalLM")):
+        path = folder / "runs" / name / "evaluation.json"
+        record = json.loads(path.read_text())
+        assert (record["protocol"], record["method"]) == (1, method)
+        assert record["checkpoint"]["file"] == "checkpoints/last.ckpt"
+        assert record["cost"]["tokens"] > 0
+        assert record["cost"]["seconds"] > 0
+        assert record["cost"]["flops"] > 0
+        assert record["cost"]["peak_memory"] > 1e6
+        suite = record["suites"]["mine"]
+        assert suite["baselines"].keys() == BASELINES
+        language = suite["evaluators"]["language_modelling"]
+        kind = {"MaskedLM": "pseudo-likelihood", "CausalLM": "likelihood"}[method]
+        assert language["details"]["kind"] == kind
+        assert suite["baselines"]["random_init"]["language_modelling"]["details"]["kind"] == kind
+        probe = suite["evaluators"]["animals.linear_probe"]
+        assert probe["primary_metric"] == "accuracy"
+        assert np.shape(probe["details"]["confusion_matrix"]) == (2, 2)
+        # What each item contributed makes up the number.
+        items = read_items(path)
+        result = read_suite(path, "mine")
+        everything = {"": result.evaluators} | result.baselines
+        for baseline, answers in everything.items():
+            for evaluator, answer in answers.items():
+                key = "/".join(filter(None, ("mine", evaluator, baseline)))
+                assert (key in items) == (not evaluator.endswith(("geometry", "language_modelling")))
+                if key in items:
+                    assert statistic_of(items[key], answer.statistic) == pytest.approx(answer.primary, abs=1e-6)
+        loaded = Method.load_from_checkpoint(folder / "runs" / name / "checkpoints" / "last.ckpt")
+        parameters = sum(parameter.numel() for parameter in loaded.parameters())
+        assert record["cost"]["parameters"] == parameters
+
+
+def test_another_suite_is_added_and_the_same_one_replaced(folder):
+    path = folder / "runs" / "causal_lm" / "evaluation.json"
+    for config in ("mine.yaml", "other.yaml"):
+        assert run("evaluate", "causal_lm", "--config", config) == 0
+    first, items = json.loads(path.read_text()), read_items(path)
+    assert first["suites"].keys() == {"mine", "other"}
+    assert {"mine/animals.knn", "other/beasts.knn", "other/beasts.knn/tfidf"} <= items.keys()
+    assert run("evaluate", "causal_lm", "--config", "other.yaml") == 0
+    assert json.loads(path.read_text()) == first  # it is deterministic, too
+    assert read_items(path).keys() == items.keys()
+
+
+def test_a_bare_checkpoint_has_its_numbers_beside_it(folder):
+    shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "mine.ckpt")
+    assert run("evaluate", "mine.ckpt", "--config", "other.yaml") == 0
+    record = json.loads((folder / "mine.evaluation.json").read_text())
+    assert (folder / "mine.evaluation_items.npz").exists()
+    assert record["cost"].keys() == {"parameters"}
+    assert run("evaluate", "causal_lm", "--config", "other.yaml") == 0
+    of_run = json.loads((folder / "runs" / "causal_lm" / "evaluation.json").read_text())
+    assert of_run["suites"]["other"]["evaluators"] == record["suites"]["other"]["evaluators"]
+    assert of_run["checkpoint"]["digest"] == record["checkpoint"]["digest"]
+
+
+def test_a_published_model(folder):
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "cat", "sees", "birds"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(folder / "bert")
+    assert run("evaluate", "pretrained:bert", "--config", "other.yaml") == 0
+    record = json.loads((folder / "runs" / "pretrained-bert" / "evaluation.json").read_text())
+    assert record["method"] == "PretrainedEncoder"
+    suite = record["suites"]["other"]
+    assert suite["baselines"].keys() == BASELINES
+    assert suite["evaluators"]["beasts.geometry"] != suite["baselines"]["random_init"]["beasts.geometry"]
+    assert "language_modelling" not in suite["evaluators"]
+
+
+def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):
+    assert run("evaluate", "masked_lm", "causal_lm", "--config", "mine.yaml", "--wandb", "offline") == 0
+    state = json.loads((folder / "runs" / "masked_lm" / "run.json").read_text())
+    summary, ids = {}, set()
+    for path in (folder / "runs" / "masked_lm" / "wandb").glob("offline-run-*/*.wandb"):
+        for record in records(path):
+            if record.HasField("run"):
+                ids.add(record.run.run_id)
+            for item in record.summary.update:
+                summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    assert ids == {state["wandb_id"]}
+    suite = json.loads((folder / "runs" / "masked_lm" / "evaluation.json").read_text())["suites"]["mine"]
+    for evaluator, result in suite["evaluators"].items():
+        for metric, value in result["metrics"].items():
+            assert summary[f"eval/mine/{evaluator}/{metric}"] == pytest.approx(value)
+    assert not (folder / "runs" / "causal_lm" / "wandb").exists()  # its training was not on W&B
+
+
+def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
+    assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
+    monkeypatch.setattr(Method, "embed", None)
+    assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
+
+
+MISTAKES = {
+    "no such run": (["nothing"], "there is no run nothing"),
+    "a path elsewhere": (["somewhere/else"], "somewhere/else is neither"),
+    "no such checkpoint": (["nothing.ckpt"], "no checkpoint at nothing.ckpt"),
+    "a run without a checkpoint": (["empty"], "has no checkpoint"),
+    "a broken checkpoint": (["broken.ckpt"], "broken.ckpt is not a complete checkpoint"),
+    "no such model": (["pretrained:nowhere"], "no tokenizer at 'nowhere'"),
+    "unknown suite": (["causal_lm", "--suite", "everything"], "there is no suite 'everything'"),
+    "two suites": (["causal_lm", "--suite", "docs", "--config", "mine.yaml"], "name one"),
+    "no config": (["causal_lm", "--config", "missing.yaml"], "missing.yaml"),
+    "nothing at all": ([], "targets"),
+    "one class": (["causal_lm", "--config", "one.yaml"], "one class only"),
+    "no label field": (["causal_lm", "--config", "nolabel.yaml"], "no field `mark`"),
+    "no number": (["causal_lm", "--config", "nonumber.yaml"], "is no number"),
+    "empty file": (["causal_lm", "--config", "empty.yaml"], "empty.tsv is empty"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(mistake, folder, capfd):
+    (folder / "runs" / "empty").mkdir()
+    (folder / "runs" / "empty" / "config.yaml").write_text("seed_everything: 0\n")
+    (folder / "broken.ckpt").write_bytes(b"no")
+    (folder / "one.tsv").write_text("text\tlabel\n" + "".join(f"text {i}\tsame\n" for i in range(40)))
+    (folder / "empty.tsv").touch()
+    for name, old, new in (
+        ("one", "labelled.tsv", "one.tsv"),
+        ("nolabel", "label: label", "label: mark"),
+        ("nonumber", "score: 2", "score: 1"),
+        ("empty", "labelled.tsv", "empty.tsv"),
+    ):
+        (folder / f"{name}.yaml").write_text(SUITE.replace(old, new))
+    arguments, culprit = MISTAKES[mistake]
+    assert culprit in refused(capfd, *arguments)
+
+
+def test_what_is_no_evaluation_is_left_alone(folder, capfd):
+    path = folder / "runs" / "causal_lm" / "evaluation.json"
+    path.write_text("mine")
+    assert "is no evaluation" in refused(capfd, "causal_lm", "--config", "mine.yaml")
+    path.write_text('{"protocol": 0, "suites": {}}')
+    assert "protocol 0" in refused(capfd, "causal_lm", "--config", "mine.yaml")
