@@ -1,4 +1,4 @@
-"""Embeddings on disk, so that a text meets a checkpoint once, whatever is asked about it and by how many processes."""
+"""Embeddings kept, in memory or on disk, so that a text meets a model once, whatever is asked about it."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +12,23 @@ from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.result import Array, Embedder
 
 CHUNK = 512  # texts between two reports of progress
+
+
+class MemoryEmbedder:
+    """The embeddings of given texts, computed together, each once.
+
+    Args:
+        embedder: anything whose embeddings are dense.
+        texts: all that will be asked for.
+    """
+
+    def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
+        self._rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        self._embeddings = embedder.embed(list(self._rows))
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """(N, E)."""
+        return self._embeddings[[self._rows[text] for text in texts]]
 
 
 class CachedEmbedder:
