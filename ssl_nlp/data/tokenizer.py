@@ -190,6 +190,8 @@ def load_pretrained(name: str) -> Tokenizer:
     backend = getattr(pretrained, "backend_tokenizer", None)
     if backend is None:
         raise UserError(f"the tokenizer of {name!r} has no fast implementation: convert it to a tokenizer.json first")
+    backend.no_padding()  # some are published with a fixed length, for which their makers used them
+    backend.no_truncation()
     candidates = (pretrained.bos_token_id, pretrained.eos_token_id, pretrained.sep_token_id, pretrained.cls_token_id)
     boundary = next((token_id for token_id in candidates if token_id is not None), None)
     if boundary is None:

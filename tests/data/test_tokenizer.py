@@ -58,6 +58,22 @@ def test_a_pretrained_tokenizer_keeps_its_own_frame(tmp_path: Path):
     assert tokenizer.encode_with_masks("a [MASK]") == [2, 5, 4, 3]
 
 
+def test_a_tokenizer_that_was_published_with_a_fixed_length_pads_and_cuts_nothing(tmp_path: Path):
+    import tokenizers
+    from transformers import BertTokenizerFast
+
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "dog"]))
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    backend = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    backend.enable_padding(length=8)
+    backend.enable_truncation(8)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_pretrained(str(tmp_path))
+    assert (tokenizer.prefix, tokenizer.suffix) == ([2], [3])
+    lengths = [len(ids) for ids, _ in tokenizer.encode(["a", "a dog " * 10])]
+    assert lengths == [3, 22]
+
+
 def test_errors_name_the_culprit():
     with pytest.raises(UserError, match="no tokenizer at '/nowhere'"):
         load_pretrained("/nowhere")
