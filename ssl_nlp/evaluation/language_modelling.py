@@ -43,7 +43,10 @@ def _result(method: Any, texts: list[str]) -> Result:
         return _pseudo(nats, tokens, asked)
     reported = method.validate_texts(texts)
     suffix = "" if kind == "likelihood" else "_bound"
-    metrics = {f"{name}{suffix}": reported[name] for name in ("loss", "perplexity", "bits_per_byte")}
+    # The loss of a validation may be that of a sentence; here all kinds are given for a token.
+    metrics = {"loss": math.log(reported["perplexity"])}
+    metrics |= {name: reported[name] for name in ("perplexity", "bits_per_byte")}
+    metrics = {f"{name}{suffix}": value for name, value in metrics.items()}
     return Result(f"bits_per_byte{suffix}", metrics, {"kind": kind, "texts": len(texts)})
 
 

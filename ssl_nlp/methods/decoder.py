@@ -1,6 +1,7 @@
 """What `Autoencoder` and `VAE` share: a decoder that writes a sentence from one vector, and what is asked of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,8 @@ class Decoder(nn.Module):
 
     def forward(self, vectors: Tensor, batch: TokenBatch) -> Tensor:
         """(B, T, E): the states that predict what follows each token of `batch`, given vectors (B, Z)."""
-        return self.transformer(batch, added=self.condition(vectors).unsqueeze(1))
+        # Whether the encoder may look ahead does not matter here.
+        return self.transformer(replace(batch, causal=True), added=self.condition(vectors).unsqueeze(1))
 
     def loss(self, vectors: Tensor, batch: TokenBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(sentence | vector), summed over all tokens of all sentences, and the number of tokens, ends included.

@@ -76,6 +76,7 @@ class VAE(SentenceDecoding):
         compile: compile the encoder with `torch.compile`.
     """
 
+    likelihood = "bound"
     latent_dim: int
 
     def __init__(

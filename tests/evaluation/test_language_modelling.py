@@ -1,13 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.evaluation.language_modelling import language_modelling
-from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective
+from ssl_nlp.methods import VAE, CausalLM, MaskedLM, Method, MultiObjective
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(40))
@@ -97,18 +99,39 @@ def test_each_of_several_objectives_has_its_own_kind():
     assert results["causal_lm.language_modelling"].metrics == pytest.approx(alone.metrics)
 
 
-def test_a_bound_is_called_so_and_who_says_nothing_is_not_asked():
-    class Bound:
-        likelihood = "bound"
-
-        def validate_texts(self, texts):
-            return {"loss": 60.0, "perplexity": 7.0, "bits_per_byte": 2.0, "iw_nll": 55.0}
-
-    result = language_modelling(Bound(), TEXTS)["language_modelling"]
+def test_the_bound_of_a_vae_is_that_of_its_sentences():
+    method = connected(VAE(encoder(), latent_dim=4, importance_samples=8)).eval()
+    texts = random_texts(8, seed=2, longest=12)  # as many as a validation batch takes for its importance sampling
+    result = language_modelling(method, texts)["language_modelling"]
     assert result.primary_metric == "bits_per_byte_bound"
-    assert result.metrics == {"loss_bound": 60.0, "perplexity_bound": 7.0, "bits_per_byte_bound": 2.0}
+    assert result.details["kind"] == "bound"
+    rows = sorted(TOKENIZER.encode(texts), key=lambda row: len(row[0]))
+    batch = pad_rows([ids for ids, _ in rows], None, TOKENIZER, 64)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        nll = method.nll_bounds(batch, *method.posterior(batch), 200)[1]
+    targets = sum(len(ids) for ids, _ in rows)  # the tokens of each text and its end
+    assert result.metrics["loss_bound"] == pytest.approx(float(nll.sum()) / targets, rel=0.02)
+    assert result.metrics["perplexity_bound"] == pytest.approx(math.exp(result.metrics["loss_bound"]))
+    bits = result.metrics["loss_bound"] * targets / math.log(2)
+    assert result.metrics["bits_per_byte_bound"] == pytest.approx(bits / sum(len(text) for text in texts), rel=1e-5)
+
+
+def test_a_decoder_looks_back_also_where_its_encoder_looks_ahead():
+    method = connected(VAE(encoder(), latent_dim=4)).eval()
+    batch = pad_rows([tokens("the dog sees a cat")], None, TOKENIZER, 64)
+    vectors = torch.ones(1, 4)
+    states = method.decoder(vectors, replace(batch, causal=False))
+    assert torch.equal(states, method.decoder(vectors, batch))
+    changed = batch.input_ids.clone()
+    changed[:, -1] = 5
+    later = method.decoder(vectors, replace(batch, input_ids=changed, causal=False))
+    assert torch.equal(states[:, :-1], later[:, :-1])
+
+
+def test_who_says_nothing_is_not_asked():
     assert language_modelling(connected(Method(encoder())), TEXTS) == {}
-    assert language_modelling(Bound(), []) == {}
+    assert language_modelling(connected(CausalLM(encoder())), []) == {}
 
 
 def test_validating_texts_leaves_no_trace_and_repeats():
