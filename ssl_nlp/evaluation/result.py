@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 class Embedder(Protocol):
-    """Anything that turns texts into vectors.
+    """Anything that turns texts into vectors. Evaluators also take a model of sentence-transformers, with its `encode`.
 
     One with a closed vocabulary may also have `covers(word) -> bool`, which word similarity asks.
     """

@@ -17,12 +17,13 @@ Matrix = Any
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
-    """(N, E) float64 embeddings of texts.
+    """(N, E) float64 embeddings of texts, by `embed` or, as a model of sentence-transformers has it, by `encode`.
 
     Raises:
         UserError: an embedding has a number that is not finite.
     """
-    embeddings = embedder.embed(list(texts))
+    compute = getattr(embedder, "embed", None) or embedder.encode  # type: ignore[attr-defined]
+    embeddings = torch.as_tensor(compute(list(texts)))
     matrix = _to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
     if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
         raise UserError(f"the embeddings of {type(embedder).__name__} are not all finite: the training has diverged")

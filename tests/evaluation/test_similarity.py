@@ -29,6 +29,14 @@ def test_correlations_are_those_of_scipy_over_a_loop():
     assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
 
 
+def test_a_model_of_sentence_transformers_will_do():
+    class Encoding:
+        def encode(self, sentences):
+            return Hashed().embed(sentences).numpy()
+
+    assert SentenceSimilarity(DATA)(Encoding()).metrics == SentenceSimilarity(DATA)(Hashed()).metrics
+
+
 def test_collapsed_embeddings_correlate_with_nothing():
     result = SentenceSimilarity(DATA)(Given({text: np.ones(4) for text in DATA.texts}))
     assert result.metrics == {"spearman": 0.0, "pearson": 0.0}
