@@ -278,7 +278,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     seen: set[int] = set()
     for target, result in zip(targets, results, strict=True):
         for baseline, answers in result.baselines.items():
-            if id(answers) not in seen:  # those that targets share
+            if answers and id(answers) not in seen:  # those that targets share
                 seen.add(id(answers))
                 several = baseline == "random_init" and len(targets) > 1
                 rows.append((f"{baseline} ({target.name})" if several else baseline, answers))
@@ -294,7 +294,7 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
     table.add_column("")
     metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
     for name, metric in metrics.items():
-        table.add_column(f"{name}\n{metric}", justify="right")
+        table.add_column("\n".join((*name.split("."), metric)), justify="right", vertical="bottom")
     for number, (name, answers) in enumerate(rows):
         cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in metrics]
         table.add_row(name, *cells, style="bold" if number < targets else "dim", end_section=number == targets - 1)

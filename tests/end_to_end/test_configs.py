@@ -1,5 +1,6 @@
 """Every file in configs/ is run, at a small size."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.methods import Method
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+from tests.end_to_end.test_evaluate import write_suites
 
 METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 # What a method needs beside a small corpus: to tell four texts apart teaches nothing that lasts.
@@ -43,6 +45,11 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     assert str(losses[-1])[:5] in capfd.readouterr().out
     assert run("test", "--run", directory.name) == 0
     assert run("predict", "--run", directory.name) == 0
+    write_suites(tmp_path)
+    assert run("evaluate", directory.name, "--config", "mine.yaml") == 0
+    suite = json.loads((directory / "evaluation.json").read_text())["suites"]["mine"]
+    assert suite["baselines"].keys() == {"majority", "tfidf", "random_words", "random_init"}
+    assert suite["evaluators"]["animals.geometry"] != suite["baselines"]["random_init"]["animals.geometry"]
 
 
 def overlays(folder: str) -> list[str]:
