@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Array, Embedder, Result
@@ -176,7 +177,8 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
         float(scaled.multiply(scaled).sum() if sparse.issparse(x) else np.square(scaled).sum()) / len(y), 1e-12
     )
     probes = [make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200)) for strength in STRENGTHS]
-    with warnings.catch_warnings():
+    # One thread: the result is then the same on every number of cores, and problems this small gain little from more.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
         for probe in probes:
             probe.fit(x, y)
