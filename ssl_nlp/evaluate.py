@@ -28,6 +28,7 @@ from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
 from ssl_nlp.evaluation.cache import CachedEmbedder
 from ssl_nlp.evaluation.classification import Classifier
 from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.language_modelling import language_modelling
 from ssl_nlp.evaluation.record import SuiteResult, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.suites import SUITES, get_suite
@@ -207,7 +208,10 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> list[SuiteResult]:
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
             answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
-            results.append(SuiteResult(suite.fingerprint, answers, shared | untrained[key]))
+            bar = progress.add_task(f"{target.name}: map", total=None)
+            drawn = embedding_map(suite, CachedEmbedder(target.method, _cache_key(target.digest[:32])))
+            progress.remove_task(bar)
+            results.append(SuiteResult(suite.fingerprint, answers, shared | untrained[key], drawn))
     return results
 
 
@@ -233,12 +237,16 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
 def _frozen(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> dict[str, Result]:
     """The answers of a method whose embeddings are cached under `key`."""
     bar = progress.add_task(f"{name}: embeddings", total=None)
-    embedder = CachedEmbedder(method, f"{key}-{__version__}", lambda texts: progress.advance(bar, texts))
+    embedder = CachedEmbedder(method, _cache_key(key), lambda texts: progress.advance(bar, texts))
     texts = suite.texts
     progress.update(bar, total=len(embedder.missing(texts)))
     embedder.embed(texts)
     progress.remove_task(bar)
     return _answers(suite, name, embedder, progress) | language_modelling(method, suite.language_texts)
+
+
+def _cache_key(key: str) -> str:
+    return f"{key}-{__version__}"
 
 
 def _answers(suite: Suite, name: str, embedder: Embedder, progress: Progress) -> dict[str, Result]:

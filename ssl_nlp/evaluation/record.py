@@ -6,6 +6,7 @@
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details` and, with items, `statistic`. The items are arrays
 in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE. "data" is the same where the questions were.
+The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 """
 
 import json
@@ -19,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.result import PROTOCOL, Array, Result
 
 
@@ -30,11 +32,13 @@ class SuiteResult:
         data: the fingerprint of the suite.
         evaluators: results by evaluator.
         baselines: results by baseline and evaluator.
+        map: of the embeddings, where texts of the suite are labelled.
     """
 
     data: str
     evaluators: dict[str, Result]
     baselines: dict[str, dict[str, Result]] = field(default_factory=dict)
+    map: EmbeddingMap | None = None
 
 
 def items_path(path: Path) -> Path:
@@ -88,7 +92,9 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
         return {name: Result.from_json(plain, items.get(keys[name])) for name, plain in answers.items()}
 
     baselines = {name: results(answers, name) for name, answers in entry["baselines"].items()}
-    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines)
+    points, labels = items.get(f"{suite}/map"), items.get(f"{suite}/map/labels")
+    drawn = None if points is None or labels is None else EmbeddingMap(points, labels)
+    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines, drawn)
 
 
 def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: SuiteResult) -> None:
@@ -115,6 +121,8 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
         for (name, baseline), answer in results.items():
             if answer.items is not None:
                 items["/".join(filter(None, (suite, name, baseline)))] = answer.items
+        if result.map is not None:
+            items |= {f"{suite}/map": result.map.points, f"{suite}/map/labels": result.map.labels}
         suites = record.get("suites", {}) | {suite: entry}
         text = json.dumps({"protocol": PROTOCOL, **header, "suites": suites}, ensure_ascii=False)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
