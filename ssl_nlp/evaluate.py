@@ -78,7 +78,12 @@ class Target:
         parameters = sum(parameter.numel() for parameter in self.method.parameters())
         kind = type(self.method).__name__ if type(self.method) is not Method else type(self.method.encoder).__name__
         checkpoint = {"file": self.file, "digest": self.digest}
-        return {"method": kind, "checkpoint": checkpoint, "cost": cost(parameters, rows)}
+        return {
+            "method": kind,
+            "loss_unit": self.method.loss_unit,
+            "checkpoint": checkpoint,
+            "cost": cost(parameters, rows),
+        }
 
 
 def evaluate(arguments: Sequence[str]) -> None:

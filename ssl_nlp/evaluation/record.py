@@ -1,6 +1,6 @@
 """`evaluation.json`, and beside it what each test item contributed.
 
-    {"protocol": 1, "method": ..., "checkpoint": {"file", "digest"}, "cost": {...},
+    {"protocol": 1, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...},
      "suites": {SUITE: {"data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
@@ -102,7 +102,7 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
 
     Args:
         path: the file; begun where there is none.
-        header: `method`, `checkpoint` and `cost` of what was evaluated.
+        header: `method`, `loss_unit`, `checkpoint` and `cost` of what was evaluated.
         suite: its name.
         result: the answers.
     """

@@ -49,6 +49,7 @@ class Method(LightningModule):
     all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
     units: tuple[Unit, ...] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
+    loss_unit: str = "nats per token"  # of the logged loss, for plots of it
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
     likelihood: ClassVar[Likelihood | None] = None  # what the method can say of the probability of a text, if anything
 

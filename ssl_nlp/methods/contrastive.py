@@ -69,6 +69,7 @@ class Contrastive(Method):
         UserError: in `setup` or by the first batch, if neither views nor dropout nor pairs would make a difference.
     """
 
+    loss_unit = "nats per text"
     units = ("sentence", "pair")
 
     def __init__(

@@ -68,6 +68,7 @@ class MaskedLM(Method):
         self.sentence_pairs = sentence_pairs
         if sentence_pairs is not None:
             self.units = ("pair",)
+            self.loss_unit = "nats per token + nats per pair"
 
     def build(self) -> None:
         if self.tokenizer.mask_id is None:

@@ -40,6 +40,7 @@ class MultiObjective(Method):
     """
 
     unsaved: ClassVar[tuple[str, ...]] = ("encoder", "objectives")
+    loss_unit = "nats, weighted sum"
 
     def __init__(
         self,

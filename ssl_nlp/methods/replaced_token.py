@@ -46,6 +46,8 @@ class ReplacedToken(Method):
         compile: compile the encoder with `torch.compile`.
     """
 
+    loss_unit = "nats per token, weighted sum"
+
     def __init__(
         self,
         encoder: Encoder | None = None,

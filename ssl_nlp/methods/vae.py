@@ -76,6 +76,7 @@ class VAE(SentenceDecoding):
         compile: compile the encoder with `torch.compile`.
     """
 
+    loss_unit = "nats per sentence"
     likelihood = "bound"
     latent_dim: int
 
