@@ -1,0 +1,1 @@
+"""Runs beside each other: statistics, table and report."""
