@@ -1,0 +1,89 @@
+"""What was compared, in words: corpus, tokenizer, encoder, budget and seeds of the methods."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ssl_nlp.comparison.comparison import Comparison, Row
+from ssl_nlp.comparison.numbers import quantity
+from ssl_nlp.comparison.runs import Run
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is to be known of all methods.
+
+    Attributes:
+        name: what it is, such as `corpus`.
+        values: value -> the methods that have it; a single value is that of all of them.
+    """
+
+    name: str
+    values: dict[str, list[str]]
+
+
+def facts(comparison: Comparison) -> list[Fact]:
+    """What the head of a report says; what no method has is left out."""
+    methods = [row for row in comparison.rows if not row.baseline]
+    found = [_fact(name, describe, methods) for name, describe in _DESCRIBED.items()]
+    asked = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
+    return [*(fact for fact in found if fact.values), asked]
+
+
+def _fact(name: str, describe: Callable[[Run], str], methods: Sequence[Row]) -> Fact:
+    values: dict[str, list[str]] = {}
+    for row in methods:
+        said = list(dict.fromkeys(filter(None, map(describe, row.runs))))
+        if said:
+            values.setdefault(", ".join(said), []).append(row.label)
+    return Fact(name, values)
+
+
+def spell(node: Any) -> str:
+    """A part of a configuration in one line, without what is null.
+
+    >>> spell({"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny", "dim": None}})
+    'Transformer (size tiny)'
+    """
+    if isinstance(node, Mapping) and "class_path" in node:
+        inside = spell(node.get("init_args") or {})
+        name = str(node["class_path"]).rsplit(".", 1)[-1]
+        return f"{name} ({inside})" if inside else name
+    if isinstance(node, Mapping):
+        return ", ".join(f"{key} {spell(value)}" for key, value in node.items() if value is not None)
+    if isinstance(node, list):
+        return ", ".join(map(spell, node))
+    return str(node)
+
+
+def _part(*path: str) -> Callable[[Run], str]:
+    def describe(run: Run) -> str:
+        node: Any = run.config
+        for key in path:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return "" if node is None else spell(node)
+
+    return describe
+
+
+def _batches(run: Run) -> str:
+    data = (run.config.get("data") or {}).get("init_args") or {}
+    kept = {key: data[key] for key in ("unit", "length", "batch_size") if key in data}
+    return spell(kept).replace("_", " ")
+
+
+def _budget(run: Run) -> str:
+    tokens = run.record.get("cost", {}).get("tokens")
+    steps = max((int(row["step"]) for row in run.metrics), default=0)
+    parts = ([f"{quantity(tokens)} tokens"] if tokens else []) + ([f"{steps:,} steps"] if steps else [])
+    return ", ".join(parts)
+
+
+_DESCRIBED: dict[str, Callable[[Run], str]] = {
+    "corpus": _part("data", "init_args", "corpus"),
+    "tokenizer": _part("data", "init_args", "tokenizer"),
+    "encoder": _part("model", "init_args", "encoder"),
+    "batches": _batches,
+    "budget": _budget,
+    "seeds": lambda run: "" if run.seed is None else str(run.seed),
+}

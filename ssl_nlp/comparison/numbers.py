@@ -1,0 +1,49 @@
+"""Numbers as people write them."""
+
+import math
+
+from ssl_nlp.comparison.comparison import Estimate
+
+SCALES = (
+    (1.0, "", ""),
+    (1e3, "k", "thousands"),
+    (1e6, "M", "millions"),
+    (1e9, "G", "billions"),
+    (1e12, "T", "trillions"),
+    (1e15, "P", "10¹⁵"),
+    (1e18, "E", "10¹⁸"),
+    (1e21, "Z", "10²¹"),
+)
+
+
+def shorten(text: str, longest: int) -> str:
+    """At most so many characters, the last of them dots where there were more."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def written(score: Estimate) -> str:
+    """A score as people write it: with half of its interval, where it has one."""
+    half = "" if score.low is None or score.high is None else f" ± {figure_of((score.high - score.low) / 2)}"
+    return figure_of(score.mean) + half
+
+
+def figure_of(value: float) -> str:
+    """Three places after the point for shares, four figures for what is larger."""
+    text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text.replace("-", "−")
+
+
+def quantity(value: float) -> str:
+    """A large number with three figures and the prefix of its unit.
+
+    >>> quantity(4_234_063_642_624)
+    '4.23 T'
+    """
+    scale, prefix, _ = scale_of(value)
+    return f"{value / scale:.3g} {prefix}".strip()
+
+
+def scale_of(limit: float) -> tuple[float, str, str]:
+    """A power of a thousand below `limit`, its prefix and its word."""
+    power = min(max(int(math.log10(max(abs(limit), 1.0)) // 3), 0), len(SCALES) - 1)
+    return SCALES[power]

@@ -1,0 +1,247 @@
+"""Plots of a comparison, each a small figure that says what it shows: the report lays them out side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+import matplotlib
+import matplotlib.ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssl_nlp.comparison.comparison import Column, Comparison, Row
+from ssl_nlp.comparison.numbers import quantity, scale_of, shorten, written
+from ssl_nlp.evaluation.embedding_map import EmbeddingMap
+
+P = ParamSpec("P")
+
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#222222")
+"""Okabe & Ito's colours, which people with any kind of colour vision tell apart on white; wine stands in for yellow."""
+GREY, INK, FAINT = "#8c8c8c", "#222222", "#d9d9d9"
+WIDTH, HEIGHT = 4.0, 2.6  # inches, at 72 points each
+STYLE = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": "#444444",
+    "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "lines.solid_capstyle": "round",
+    "text.parse_math": False,  # a label is text, whatever is in it
+}
+COSTS = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "seconds")}
+PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", "FLOPs spent")}
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def colours(comparison: Comparison) -> dict[str, str]:
+    """The colour of each row by its label: the same in every plot, grey for baselines."""
+    methods = [row.label for row in comparison.rows if not row.baseline]
+    chosen = {label: PALETTE[number % len(PALETTE)] for number, label in enumerate(methods)}
+    return {row.label: chosen.get(row.label, GREY) for row in comparison.rows}
+
+
+@_styled
+def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
+    """The loss of one method, since those of different objectives have no common scale; a line a seed.
+
+    Args:
+        row: the method.
+        against: `tokens` or `flops`.
+        colour: of the lines; validation is thick, training thin.
+        limit: where the horizontal axis ends, the same for all methods.
+    """
+    figure, axes = _panel(row.label)
+    column, title = PROGRESS[against]
+    for run in row.runs:
+        x, train = curve(run.metrics, column, "train/loss")
+        axes.plot(x, train, color=colour, alpha=0.45, linewidth=0.9)
+        x, valid = curve(run.metrics, column, "val/loss")
+        axes.plot(x, valid, color=colour, linewidth=1.8, marker="o", markersize=3.5)
+    scale, _, word = scale_of(limit)
+    axes.set_xlim(0, limit * 1.02)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
+    axes.set_xlabel(f"{title} ({word})" if word else title)
+    axes.set_ylabel(f"loss ({loss_unit(row)})")
+    return figure
+
+
+def loss_unit(row: Row) -> str:
+    """The unit of a method's loss, as its evaluation says."""
+    return str(next((run.record["loss_unit"] for run in row.runs if "loss_unit" in run.record), "its own unit"))
+
+
+def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
+    """The points of a plot of one logged number against another; the latest `x` counts where a row has none."""
+    points, seen = [], 0.0
+    for logged in metrics:
+        seen = logged.get(x, seen)
+        if y in logged:
+            points.append((seen, logged[y]))
+    return [x for x, _ in points], [y for _, y in points]
+
+
+@_styled
+def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figure:
+    """The scores of one column, with their 95 % intervals over seeds."""
+    rows = [row for row in rows if column.key in row.scores]
+    height = 0.31 * len(rows) + 0.95
+    figure, axes = _panel(column.title, height, left=0.03, right=0.97)
+    for y, row in enumerate(rows):
+        score = row.scores[column.key]
+        axes.barh(y + 0.22, score.mean, 0.34, color=colour[row.label], alpha=0.55 if row.baseline else 1.0)
+        if score.low is not None and score.high is not None:
+            error = [[score.mean - score.low], [score.high - score.mean]]
+            axes.errorbar(score.mean, y + 0.22, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
+        at = axes.get_yaxis_transform()
+        text = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
+        axes.text(0.0, y - 0.2, shorten(row.label, 30), ha="left", **text)
+        axes.text(1.0, y - 0.2, written(score), ha="right", **text)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="y", visible=False)
+    axes.axvline(0, color="#999999", linewidth=0.7)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.set_xlabel(_measured(column))
+    return figure
+
+
+@_styled
+def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: Mapping[str, str]) -> Figure:
+    """What a score costs: methods as points, the best baseline, which costs nothing, as a line.
+
+    Args:
+        column: the score.
+        rows: methods and baselines.
+        cost: `flops` or `seconds`.
+        colour: by the label of a row.
+    """
+    methods = [row for row in rows if column.key in row.scores and cost in row.cost]
+    name, unit = COSTS[cost]
+    figure, axes = _panel(f"{column.title} against {name}", right=0.66)
+    labels = []
+    for row in methods:
+        score, spent = row.scores[column.key], row.cost[cost].mean
+        if score.low is not None and score.high is not None:
+            axes.plot([spent, spent], [score.low, score.high], color=colour[row.label], linewidth=1.0)
+        axes.plot(spent, score.mean, "o", color=colour[row.label], markersize=6, markeredgecolor="white")
+        labels.append((score.mean, shorten(row.label, 20), colour[row.label], spent))
+    baselines = [row for row in rows if row.baseline and column.key in row.scores]
+    if baselines and column.higher_is_better is not None:
+        choose = max if column.higher_is_better else min
+        best = choose(baselines, key=lambda row: row.scores[column.key].mean)
+        level = best.scores[column.key].mean
+        axes.axhline(level, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+        labels.append((level, shorten(best.label, 20), "#666666", None))
+    axes.set_xscale("log")
+    spent_by = [row.cost[cost].mean for row in methods]
+    axes.set_xlim(min(spent_by) / 1.6, max(spent_by) * 1.6)
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+    axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.margins(y=0.12)
+    axes.set_xlabel(f"{name} ({unit}, log scale)")
+    axes.set_ylabel(_measured(column, direction=False))
+    _label_right(axes, labels)
+    return figure
+
+
+def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
+    """Names at the right of the axes, near the heights of their points but never over each other, with a line to them."""
+    low, high = axes.get_ylim()
+    labels = sorted(labels, key=lambda label: label[0])
+    gap = 13.0 / (axes.get_position().height * axes.figure.get_size_inches()[1] * 72)  # a line of text
+    for place, (value, name, colour, x) in zip(
+        spread([(label[0] - low) / (high - low) for label in labels], gap), labels, strict=True
+    ):
+        point = (1.0 if x is None else x, (value - low) / (high - low) if x is None else value)
+        axes.annotate(
+            name,
+            point,
+            xycoords="axes fraction" if x is None else "data",
+            xytext=(1.05, place),
+            textcoords="axes fraction",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
+        )
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places moved apart by as little as it takes for each to be `gap` above the one before."""
+    groups: list[list[float]] = []  # each: sum of wanted starts, how many
+    for number, place in enumerate(places):
+        groups.append([place - number * gap, 1.0])
+        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
+            total, count = groups.pop()
+            groups[-1][0] += total
+            groups[-1][1] += count
+    starts = [total / count for total, count in groups for _ in range(int(count))]
+    return [start + number * gap for number, start in enumerate(starts)]
+
+
+@_styled
+def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Figure:
+    """Where a method puts test texts: the first classes in colours, the others grey.
+
+    Args:
+        title: the name of the method.
+        shown: the points and their classes.
+        classes: all of them, in the order of their colours; the group of the n-th has the id `class-n` in an SVG.
+    """
+    figure, axes = _panel(title, 3.4, left=0.09, bottom=0.11, top=0.91)
+    for number, name in reversed(list(enumerate(classes))):
+        x, y = shown.points[shown.labels == name].T
+        colour = PALETTE[number] if number < len(PALETTE) else FAINT
+        axes.scatter(x, y, s=11, color=colour, linewidths=0, alpha=0.9, gid=f"class-{number}")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel("t-SNE axis 1 (no unit)")
+    axes.set_ylabel("t-SNE axis 2 (no unit)")
+    axes.margins(0.04)
+    return figure
+
+
+def _panel(
+    title: str,
+    height: float = HEIGHT,
+    left: float = 0.15,
+    right: float = 0.97,
+    bottom: float | None = None,
+    top: float | None = None,
+) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes; margins above and below are those of a line of text and a half."""
+    figure = Figure(figsize=(WIDTH, height))
+    axes = figure.add_subplot()
+    figure.subplots_adjust(left, bottom or 0.46 / height, right, top or 1 - 0.32 / height)
+    axes.set_title(shorten(title, 46), pad=7)
+    return figure, axes
+
+
+def _measured(column: Column, direction: bool = True) -> str:
+    better = {True: "higher is better", False: "lower is better", None: ""}[column.higher_is_better]
+    unit = column.unit or "share or correlation, no unit"
+    return f"{unit}; {better}" if direction and better else unit

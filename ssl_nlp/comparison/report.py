@@ -1,0 +1,170 @@
+"""`report.html`: a comparison as one page that opens from disk, with everything in it and nothing fetched."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ssl_nlp import __version__
+from ssl_nlp.comparison import plots
+from ssl_nlp.comparison.comparison import Column, Comparison, Row
+from ssl_nlp.comparison.facts import facts
+from ssl_nlp.comparison.numbers import figure_of, quantity, written
+from ssl_nlp.comparison.svg import inline_svg
+from ssl_nlp.evaluation.embedding_map import EmbeddingMap
+from ssl_nlp.evaluation.record import read_items
+
+SHOWN_AGAINST_COST = 3  # scores, the first of the table
+SHOWN_SAMPLES = 4  # of a method
+COST = {
+    "parameters": "parameters",
+    "tokens": "tokens",
+    "flops": "FLOPs",
+    "seconds": "seconds",
+    "tokens_per_second": "tokens/s",
+    "peak_memory": "peak memory (bytes)",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of the table: its text, what it means beside others, and the same in words."""
+
+    text: str
+    best: bool = False
+    tied: bool = False
+    unproven: bool = False
+    words: str = ""
+
+
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the page; one that is there is replaced.
+
+    Args:
+        comparison: what to show. Loss curves, samples and maps come from the folders of its runs.
+        path: the HTML file; its folder is made where there is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(render(comparison), encoding="utf-8")
+    temporary.replace(path)
+
+
+def render(comparison: Comparison) -> str:
+    """The page as HTML."""
+    loader = PackageLoader("ssl_nlp.comparison", "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    methods = [row for row in comparison.rows if not row.baseline]
+    maps = {row.label: shown for row in methods if (shown := _map(row, comparison.suite)) is not None}
+    counts = Counter(str(label) for shown in maps.values() for label in shown.labels)
+    classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    colours = plots.colours(comparison)
+    return environment.get_template("report.html").render(
+        comparison=comparison,
+        methods=methods,
+        baselines=[row for row in comparison.rows if row.baseline],
+        facts=facts(comparison),
+        cells={row.label: [_cell(row, column) for column in comparison.columns] for row in comparison.rows},
+        colours=colours,
+        seeds=max((len(row.runs) for row in methods), default=0),
+        bars=list(_bars(comparison, colours)),
+        losses={against: list(_losses(methods, against, colours)) for against in plots.PROGRESS},
+        against_cost=list(_against_cost(comparison, colours)),
+        maps=[
+            inline_svg(
+                plots.embedding_map(label, shown, classes),
+                f"map-{number}",
+                f"Map of the embeddings of {label}: {len(shown.points)} test texts coloured by class",
+            )
+            for number, (label, shown) in enumerate(maps.items())
+        ],
+        classes=classes,
+        palette=plots.PALETTE,
+        samples={row.label: shown for row in methods if (shown := _samples(row))},
+        costs=[(name, _costs(methods, key)) for key, name in COST.items() if any(key in row.cost for row in methods)],
+        configuration=comparison.configuration,
+        version=__version__,
+    )
+
+
+def _cell(row: Row, column: Column) -> Cell:
+    score = row.scores.get(column.key)
+    if score is None:
+        return Cell("–", words="not asked")
+    verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
+    words = []
+    if verdict is not None and not verdict.best:
+        words.append(f"{_difference(verdict)} to the best method")
+    if over is not None:
+        words.append(f"{_difference(over)} to the best baseline")
+    better = over is None or (over.difference > 0) == bool(column.higher_is_better)
+    return Cell(
+        written(score),
+        best=verdict is not None and verdict.best,
+        tied=verdict is not None and verdict.tie and not verdict.best,
+        unproven=over is not None and (over.tie or not better),
+        words="; ".join(words),
+    )
+
+
+def _difference(verdict: Any) -> str:
+    low, high = figure_of(verdict.low), figure_of(verdict.high)
+    return f"{'+' if verdict.difference > 0 else ''}{figure_of(verdict.difference)} ({low} to {high})"
+
+
+def _bars(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
+    for number, column in enumerate(comparison.columns):
+        answers = [f"{row.label} {written(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores]
+        drawn = plots.bars(column, comparison.rows, colours)
+        yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(answers)}")
+
+
+def _losses(methods: list[Row], against: str, colours: dict[str, str]) -> Iterator[str]:
+    logged = plots.PROGRESS[against][0]
+    ends = {row.label: max((m[logged] for run in row.runs for m in run.metrics if logged in m), default=0.0) for row in methods}
+    for number, row in enumerate(methods):
+        if ends[row.label]:
+            drawn = plots.loss_curves(row, against, colours[row.label], max(ends.values()))
+            what = plots.PROGRESS[against][1]
+            yield inline_svg(drawn, f"loss-{against}-{number}", f"Loss of {row.label} against {what}")
+
+
+def _against_cost(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
+    methods = [row for row in comparison.rows if not row.baseline]
+    cost = next((key for key in plots.COSTS if any(key in row.cost for row in methods)), None)
+    if cost is None:
+        return
+    asked = [column for column in comparison.columns if any(column.key in row.scores and cost in row.cost for row in methods)]
+    for number, column in enumerate(asked[:SHOWN_AGAINST_COST]):
+        drawn = plots.score_against_cost(column, comparison.rows, cost, colours)
+        yield inline_svg(drawn, f"cost-{number}", f"{column.title} of each method against its {plots.COSTS[cost][0]}")
+
+
+def _map(row: Row, suite: str) -> EmbeddingMap | None:
+    """The map of the first seed that has one."""
+    for run in row.runs:
+        items = read_items(run.evaluation)
+        if f"{suite}/map" in items:
+            return EmbeddingMap(items[f"{suite}/map"], items[f"{suite}/map/labels"])
+    return None
+
+
+def _samples(row: Row) -> list[list[tuple[str, str]]]:
+    """What the first seed wrote at its last validation, as names and texts."""
+    samples = row.runs[0].samples if row.runs else []
+    last = max((sample["step"] for sample in samples), default=None)
+    return [
+        [(key.replace("_", " "), str(value)) for key, value in sample.items() if key != "step"]
+        for sample in samples
+        if sample["step"] == last
+    ][:SHOWN_SAMPLES]
+
+
+def _costs(methods: list[Row], key: str) -> list[str]:
+    return [quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods]
