@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ class Cli(LightningCLI):
         if self.subcommand == "fit":
             if config.run is None:
                 config.run = default_run_name(config.model.class_path, config.seed_everything)
+                if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
+                    config.run += f"-{os.environ['WANDB_RUN_ID']}"
             self.config_text = self._parser("fit").dump(config, skip_none=False)
         return config
 

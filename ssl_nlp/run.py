@@ -111,7 +111,8 @@ class Run:
             ) from error
         if not self.config.exists():
             self.config.write_text(config, encoding="utf-8")
-            self.write_state({"wandb_id": secrets.token_hex(4), "finished": False})
+            # An agent of W&B says which id it expects.
+            self.write_state({"wandb_id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "finished": False})
         return lock
 
     def finish(self) -> None:

@@ -66,7 +66,8 @@ class Row:
         runs: one a seed; for a baseline those whose records it was taken from.
         baseline: it is not a method that was trained.
         scores: by the key of the column, and all other metrics by keys like it; what was not answered is missing.
-        ties: the difference from the best method of the column, by its key; missing where none can be computed.
+        ties: the difference from the best method of the column, by its key; missing where none can be computed,
+            or one method alone has answered.
         over_baseline: the difference from the best baseline of the column; for methods only. One that is a tie, or in the
             wrong direction, says that the method has not been shown to beat what needs no training.
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.

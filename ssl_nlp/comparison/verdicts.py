@@ -48,9 +48,9 @@ def with_verdicts(
         samples = [given.sample(column) for given in answers]
         is_method = np.arange(len(rows)) < len(methods)
         best = _best(samples, is_method, column.higher_is_better)
-        if best is not None:
-            others = sum(samples[n] is not None for n in range(len(methods))) - 1
-            level = 1 - 0.05 / max(others, 1)
+        asked = sum(samples[n] is not None for n in range(len(methods)))
+        if best is not None and asked > 1:
+            level = 1 - 0.05 / (asked - 1)
             for n, verdict in _verdicts(samples, answers, best, level).items():
                 rows[n] = replace(rows[n], ties=rows[n].ties | {column.key: verdict})
         baseline = _best(samples, ~is_method, column.higher_is_better)
