@@ -1,6 +1,5 @@
-"""Several runs, asked the same questions: one row a configuration, and which differences are more than chance."""
+"""What a comparison consists of: rows, columns, and which differences are more than chance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ssl_nlp.comparison.runs import Run
@@ -28,7 +27,8 @@ class Verdict:
 
     Attributes:
         difference: of the means, this row minus the other.
-        low, high: interval of the difference. It covers the choice of test items and, with several seeds, that of seeds.
+        low, high: 95 % interval of the difference, over test items and, with several seeds, over seeds. Differences from
+            the best are as many as there are other methods: their intervals hold all at once (Bonferroni).
         tie: the interval contains zero: neither is called better.
         best: this row is the other.
     """
@@ -65,8 +65,9 @@ class Row:
         label: the method, made unique by what differs in the configuration.
         runs: one a seed; for a baseline those whose records it was taken from.
         baseline: it is not a method that was trained.
-        scores: by the key of the column; columns without an answer are missing.
-        ties: the difference from the best method of the column, by its key; missing where none can be computed.
+        scores: by the key of the column, and all other metrics by keys like it; what was not answered is missing.
+        ties: the difference from the best method of the column, by its key; missing where none can be computed,
+            or one method alone has answered.
         over_baseline: the difference from the best baseline of the column; for methods only. One that is a tie, or in the
             wrong direction, says that the method has not been shown to beat what needs no training.
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
@@ -102,8 +103,3 @@ class Comparison:
     differences: list[str]
     configuration: dict[str, dict[str, str]]
     notes: list[str] = field(default_factory=list)
-
-
-def compare(runs: Sequence[Run], suite: str) -> Comparison:
-    """Compare finished and evaluated runs."""
-    raise NotImplementedError
