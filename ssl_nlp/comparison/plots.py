@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.ticker
@@ -115,7 +115,7 @@ def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figu
             error = [[score.mean - score.low], [score.high - score.mean]]
             axes.errorbar(score.mean, y + 0.22, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
         at = axes.get_yaxis_transform()
-        text = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
+        text: dict[str, Any] = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
         axes.text(0.0, y - 0.2, shorten(row.label, 30), ha="left", **text)
         axes.text(1.0, y - 0.2, written(score), ha="right", **text)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -141,7 +141,7 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     methods = [row for row in rows if column.key in row.scores and cost in row.cost]
     name, unit = COSTS[cost]
     figure, axes = _panel(f"{column.title} against {name}", right=0.66)
-    labels = []
+    labels: list[tuple[float, str, str, float | None]] = []
     for row in methods:
         score, spent = row.scores[column.key], row.cost[cost].mean
         if score.low is not None and score.high is not None:
@@ -164,15 +164,15 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     axes.margins(y=0.12)
     axes.set_xlabel(f"{name} ({unit}, log scale)")
     axes.set_ylabel(_measured(column, direction=False))
-    _label_right(axes, labels)
+    _label_right(axes, figure.get_figheight(), labels)
     return figure
 
 
-def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
+def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
     """Names at the right of the axes, near the heights of their points but never over each other, with a line to them."""
     low, high = axes.get_ylim()
     labels = sorted(labels, key=lambda label: label[0])
-    gap = 13.0 / (axes.get_position().height * axes.figure.get_size_inches()[1] * 72)  # a line of text
+    gap = 13.0 / (axes.get_position().height * height * 72)  # a line of text
     for place, (value, name, colour, x) in zip(
         spread([(label[0] - low) / (high - low) for label in labels], gap), labels, strict=True
     ):

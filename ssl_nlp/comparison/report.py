@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__
 from ssl_nlp.comparison import plots
-from ssl_nlp.comparison.comparison import Column, Comparison, Row
+from ssl_nlp.comparison.comparison import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import figure_of, quantity, written
 from ssl_nlp.comparison.svg import inline_svg
+from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import read_items
 
@@ -86,7 +86,7 @@ def render(comparison: Comparison) -> str:
         ],
         classes=classes,
         palette=plots.PALETTE,
-        samples={row.label: shown for row in methods if (shown := _samples(row))},
+        samples={row.label: written_down for row in methods if (written_down := _samples(row))},
         costs=[(name, _costs(methods, key)) for key, name in COST.items() if any(key in row.cost for row in methods)],
         configuration=comparison.configuration,
         version=__version__,
@@ -103,31 +103,35 @@ def _cell(row: Row, column: Column) -> Cell:
         words.append(f"{_difference(verdict)} to the best method")
     if over is not None:
         words.append(f"{_difference(over)} to the best baseline")
-    better = over is None or (over.difference > 0) == bool(column.higher_is_better)
     return Cell(
         written(score),
         best=verdict is not None and verdict.best,
         tied=verdict is not None and verdict.tie and not verdict.best,
-        unproven=over is not None and (over.tie or not better),
+        unproven=over is not None and not beats(column, over),
         words="; ".join(words),
     )
 
 
-def _difference(verdict: Any) -> str:
+def _difference(verdict: Verdict) -> str:
     low, high = figure_of(verdict.low), figure_of(verdict.high)
     return f"{'+' if verdict.difference > 0 else ''}{figure_of(verdict.difference)} ({low} to {high})"
 
 
 def _bars(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
     for number, column in enumerate(comparison.columns):
-        answers = [f"{row.label} {written(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores]
+        answers = [
+            f"{row.label} {written(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
+        ]
         drawn = plots.bars(column, comparison.rows, colours)
         yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(answers)}")
 
 
 def _losses(methods: list[Row], against: str, colours: dict[str, str]) -> Iterator[str]:
     logged = plots.PROGRESS[against][0]
-    ends = {row.label: max((m[logged] for run in row.runs for m in run.metrics if logged in m), default=0.0) for row in methods}
+    ends = {
+        row.label: max((m[logged] for run in row.runs for m in run.metrics if logged in m), default=0.0)
+        for row in methods
+    }
     for number, row in enumerate(methods):
         if ends[row.label]:
             drawn = plots.loss_curves(row, against, colours[row.label], max(ends.values()))
@@ -140,7 +144,8 @@ def _against_cost(comparison: Comparison, colours: dict[str, str]) -> Iterator[s
     cost = next((key for key in plots.COSTS if any(key in row.cost for row in methods)), None)
     if cost is None:
         return
-    asked = [column for column in comparison.columns if any(column.key in row.scores and cost in row.cost for row in methods)]
+    costly = [row for row in methods if cost in row.cost]
+    asked = [one for one in comparison.columns if any(one.key in row.scores for row in costly)]
     for number, column in enumerate(asked[:SHOWN_AGAINST_COST]):
         drawn = plots.score_against_cost(column, comparison.rows, cost, colours)
         yield inline_svg(drawn, f"cost-{number}", f"{column.title} of each method against its {plots.COSTS[cost][0]}")
