@@ -11,14 +11,17 @@ import yaml
 from rich.console import Console
 
 from ssl_nlp.commands import CommandParser
+from ssl_nlp.comparison import Comparison
 from ssl_nlp.comparison import compare as compare_runs
+from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.runs import Run, find_runs, read_run
 from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluate import Mode, find_target, record_suite
+from ssl_nlp.evaluate import Mode, find_target, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
+from ssl_nlp.tracking import log_comparison
 
 WIDTH = 100  # columns, where the output is no terminal
 
@@ -47,7 +50,9 @@ def compare(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--output", type=str, default="comparison", help="folder of comparison.csv and report.html")
     parser.add_argument("--seeds", type=int | None, default=None, help="train each YAML file with seeds 0, 1, ...")
-    parser.add_argument("--wandb", type=Mode | None, default=None, help="how evaluations reach W&B, as for evaluate")
+    parser.add_argument(
+        "--wandb", type=Mode | None, default=None, help="how evaluations and the report reach W&B, as for evaluate"
+    )
     options = parser.parse_args(own)
     if options.suite is not None and options.config is not None:
         raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
@@ -67,12 +72,30 @@ def compare(arguments: Sequence[str]) -> None:
     comparison = compare_runs(runs, name)
     output.mkdir(parents=True, exist_ok=True)
     write_csv(comparison, output / "comparison.csv")
+    write_report(comparison, output / "report.html")
+    _log(comparison, output, options.wandb)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     console.print(render(comparison))
-    for file in sorted(output.iterdir()):
+    for file in sorted(output.glob("*.*")):
         console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
+    """Show the comparison on W&B, where one of its runs is."""
+    folders = [run.folder for row in comparison.rows if not row.baseline for run in row.runs]
+    tracked = next((folder for folder in folders if (folder / "wandb").is_dir()), None)
+    if tracked is None:
+        return
+    settings = wandb_settings(tracked / "config.yaml", mode)
+    columns = ["method", *(column.title for column in comparison.columns)]
+    rows: list[list[Any]] = []
+    for row in comparison.rows:
+        scores = [row.scores.get(column.key) for column in comparison.columns]
+        rows.append([row.label, *(None if score is None else score.mean for score in scores)])
+    files = [output / "comparison.csv", output / "report.html"]
+    log_comparison(settings, output.resolve().name, columns, rows, files, output)
 
 
 def _check_output(output: Path) -> None:

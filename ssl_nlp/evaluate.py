@@ -34,7 +34,7 @@ from ssl_nlp.evaluation.record import SuiteResult, read_record, read_suite, writ
 from ssl_nlp.evaluation.suites import SUITES, get_suite
 from ssl_nlp.methods import Method
 from ssl_nlp.run import RUNS, Run
-from ssl_nlp.tracking import WandbSettings, log_summary
+from ssl_nlp.tracking import WandbSettings, log_evaluation
 
 PRETRAINED = "pretrained:"
 SEED = 0  # of the encoder at random initialisation
@@ -277,13 +277,16 @@ def _majority(suite: Suite) -> dict[str, Result]:
 
 
 def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
-    """Put the numbers into the summary of the run's W&B run, as `eval/SUITE/EVALUATOR/METRIC`."""
+    """Put the answers into the run's W&B run, where it has one."""
     if not (run.directory / "wandb").is_dir():
         return
-    configured = yaml.safe_load(run.config.read_text()).get("wandb") or {}
-    settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
-    answers = result.evaluators.items()
-    log_summary(settings, run, {f"eval/{suite}/{e}/{m}": v for e, r in answers for m, v in r.metrics.items()})
+    log_evaluation(wandb_settings(run.config, mode), run, suite, result)
+
+
+def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
+    """Those in the configuration of a run, with another mode where one is given."""
+    configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
+    return WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
 
 
 # -------------------------------------------------------------------------------------------------------------- the tables

@@ -1,13 +1,19 @@
 """Weights & Biases: online when somebody is logged in, otherwise offline; never a prompt, never a failure."""
 
 import os
+import re
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import requests
+import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.run import Run
 
 PATIENCE = 10.0  # seconds to wait for an answer of the server
@@ -34,7 +40,7 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
 
     Call it on rank zero only. A resumed run goes on in the same W&B run.
     """
-    experiment = _open(settings, run, config)
+    experiment = _open_run(settings, run, config)
     if experiment is None:
         return []
     experiment.define_metric("trainer/global_step")
@@ -42,16 +48,79 @@ def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> l
     return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
 
 
-def log_summary(settings: WandbSettings, run: Run, numbers: dict[str, float]) -> None:
-    """Put numbers into the summary of a run that is on W&B already; an offline run gets another part to be sent."""
-    experiment = _open(settings, run, {})
-    if experiment is not None:
-        experiment.summary.update(numbers)
-        experiment.finish()
+def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteResult) -> None:
+    """Put an evaluation into a run that is on W&B already: `eval/SUITE/EVALUATOR/METRIC` and `eval/SUITE/table`.
+
+    Both go to the summary and none to the history, whose steps are those of the training. The run is taken up again by
+    its id. Offline that is another folder, which `wandb sync` sends after the first one; it is complete in itself, with
+    the configuration and the last of every metric, so that nothing is lost whichever part the server sees last.
+    """
+    import wandb
+
+    experiment = _open_run(settings, run, yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    if experiment is None:
+        return
+    rows = [
+        [name, evaluator, metric, value]
+        for name, answers in {run.name: result.evaluators, **result.baselines}.items()
+        for evaluator, answer in answers.items()
+        for metric, value in answer.metrics.items()
+    ]
+    numbers = {
+        f"eval/{suite}/{evaluator}/{metric}": value for name, evaluator, metric, value in rows if name == run.name
+    }
+    if experiment.offline:
+        experiment.summary.update(_last(run))
+    experiment.summary.update(numbers)
+    columns = ["embedder", "evaluator", "metric", "value"]
+    experiment.summary[f"eval/{suite}/table"] = wandb.Table(columns=columns, data=rows)
+    experiment.finish()
 
 
-def _open(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
-    """The W&B run of a run of ours, begun or taken up again; None where W&B is disabled."""
+def log_comparison(
+    settings: WandbSettings, name: str, columns: list[str], rows: list[list[Any]], files: Sequence[Path], folder: Path
+) -> None:
+    """A W&B run of job type `comparison` in the group of the compared runs, with their table and the report as an artifact.
+
+    Args:
+        settings: those of the runs.
+        name: of the comparison, which is the group.
+        columns: of the table.
+        rows: of the table.
+        files: what the artifact (type `report`) holds.
+        folder: where an offline run is kept.
+    """
+    import wandb
+
+    settings = replace(settings, group=name)
+    experiment = _open(settings, folder, {"name": f"{name}-comparison"}, {"comparison": name}, "comparison")
+    if experiment is None:
+        return
+    experiment.log({"comparison": wandb.Table(columns=columns, data=rows)})
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type="report")
+    for file in files:
+        artifact.add_file(str(file))
+    experiment.log_artifact(artifact)
+    experiment.finish()
+
+
+def _open_run(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
+    """The W&B run of a run of ours; its method and seed are keys of the configuration, to filter and group by."""
+    method = config.get("model", {}).get("class_path", "").rsplit(".", 1)[-1]
+    shown = config | {"method": method, "seed": config.get("seed_everything")}
+    return _open(settings, run.directory, {"name": run.name, "id": run.read_state()["wandb_id"]}, shown, "train")
+
+
+def _last(run: Run) -> dict[str, float]:
+    """The last value of every metric."""
+    rows = read_metrics(run.directory / "metrics.csv")
+    return {name: float(cell) for row in rows for name, cell in row.items() if cell and name != "step"}
+
+
+def _open(
+    settings: WandbSettings, folder: Path, identity: dict[str, str], config: dict[str, Any], job_type: str
+) -> Any:
+    """A W&B run, begun or, by its id, taken up again; None where W&B is disabled."""
     import wandb
 
     mode = settings.mode
@@ -63,13 +132,13 @@ def _open(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
         print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
         mode = "offline"
     arguments: dict[str, Any] = {
-        "name": run.name,
-        "id": run.read_state()["wandb_id"],
+        **identity,
         "project": settings.project,
         "entity": settings.entity,
         "group": settings.group,
         "tags": settings.tags,
-        "dir": str(run.directory),
+        "job_type": job_type,
+        "dir": str(folder),
         "config": config,
     }
     quiet = {"silent": True, "console": "off", "init_timeout": 30.0}
