@@ -40,7 +40,7 @@ def quantity(value: float) -> str:
     '4.23 T'
     """
     scale, prefix, _ = scale_of(value)
-    return f"{value / scale:.3g} {prefix}".strip()
+    return f"{f'{value / scale:#.3g}'.rstrip('.')} {prefix}".strip()
 
 
 def scale_of(limit: float) -> tuple[float, str, str]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.comparison import Column, Comparison, Row
-from ssl_nlp.comparison.numbers import quantity, scale_of, shorten, written
+from ssl_nlp.comparison.numbers import scale_of, shorten, written
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
 P = ParamSpec("P")
@@ -71,7 +71,7 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
         colour: of the lines; validation is thick, training thin.
         limit: where the horizontal axis ends, the same for all methods.
     """
-    figure, axes = _panel(row.label)
+    figure, axes = _panel(f"{shorten(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
     column, title = PROGRESS[against]
     for run in row.runs:
         x, train = curve(run.metrics, column, "train/loss")
@@ -80,7 +80,7 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
         axes.plot(x, valid, color=colour, linewidth=1.8, marker="o", markersize=3.5)
     scale, _, word = scale_of(limit)
     axes.set_xlim(0, limit * 1.02)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
     axes.set_xlabel(f"{title} ({word})" if word else title)
     axes.set_ylabel(f"loss ({loss_unit(row)})")
@@ -106,24 +106,24 @@ def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[
 def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figure:
     """The scores of one column, with their 95 % intervals over seeds."""
     rows = [row for row in rows if column.key in row.scores]
-    height = 0.31 * len(rows) + 0.95
-    figure, axes = _panel(column.title, height, left=0.03, right=0.97)
+    height = 0.34 * len(rows) + 0.95
+    figure, axes = _panel(column.title, height, left=0.05, right=0.97)
     for y, row in enumerate(rows):
         score = row.scores[column.key]
-        axes.barh(y + 0.22, score.mean, 0.34, color=colour[row.label], alpha=0.55 if row.baseline else 1.0)
+        axes.barh(y + 0.2, score.mean, 0.28, color=colour[row.label], alpha=0.55 if row.baseline else 1.0)
         if score.low is not None and score.high is not None:
             error = [[score.mean - score.low], [score.high - score.mean]]
-            axes.errorbar(score.mean, y + 0.22, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
+            axes.errorbar(score.mean, y + 0.2, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
         at = axes.get_yaxis_transform()
         text: dict[str, Any] = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
-        axes.text(0.0, y - 0.2, shorten(row.label, 30), ha="left", **text)
-        axes.text(1.0, y - 0.2, written(score), ha="right", **text)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.text(0.0, y - 0.19, shorten(row.label, 30), ha="left", **text)
+        axes.text(1.0, y - 0.19, written(score), ha="right", **text)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     axes.axvline(0, color="#999999", linewidth=0.7)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xlabel(_measured(column))
     return figure
 
@@ -140,7 +140,7 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     """
     methods = [row for row in rows if column.key in row.scores and cost in row.cost]
     name, unit = COSTS[cost]
-    figure, axes = _panel(f"{column.title} against {name}", right=0.66)
+    figure, axes = _panel(f"{shorten(column.title, 24)} against {unit}", right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for row in methods:
         score, spent = row.scores[column.key], row.cost[cost].mean
@@ -158,8 +158,8 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     axes.set_xscale("log")
     spent_by = [row.cost[cost].mean for row in methods]
     axes.set_xlim(min(spent_by) / 1.6, max(spent_by) * 1.6)
-    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-    axes.xaxis.set_major_formatter(lambda value, _: quantity(value))
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 3.0, 5.0), numticks=6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale_of(value)[0]:g} {scale_of(value)[1]}")
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.margins(y=0.12)
     axes.set_xlabel(f"{name} ({unit}, log scale)")
@@ -212,7 +212,9 @@ def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Fi
         shown: the points and their classes.
         classes: all of them, in the order of their colours; the group of the n-th has the id `class-n` in an SVG.
     """
-    figure, axes = _panel(title, 3.4, left=0.09, bottom=0.11, top=0.91)
+    figure, axes = _panel(
+        f"{shorten(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.11, top=0.91
+    )
     for number, name in reversed(list(enumerate(classes))):
         x, y = shown.points[shown.labels == name].T
         colour = PALETTE[number] if number < len(PALETTE) else FAINT
@@ -243,5 +245,5 @@ def _panel(
 
 def _measured(column: Column, direction: bool = True) -> str:
     better = {True: "higher is better", False: "lower is better", None: ""}[column.higher_is_better]
-    unit = column.unit or "share or correlation, no unit"
+    unit = column.unit or "score, no unit"
     return f"{unit}; {better}" if direction and better else unit

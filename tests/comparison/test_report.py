@@ -42,7 +42,8 @@ LOOK = """<script>addEventListener("load", () => {
     });
   }
   const page = document.documentElement;
-  document.title = JSON.stringify({width: innerWidth, content: page.scrollWidth, svgs: document.querySelectorAll("svg").length, found});
+  const svgs = document.querySelectorAll("svg").length;
+  document.title = JSON.stringify({width: innerWidth, content: page.scrollWidth, svgs, found});
 });</script>"""
 
 
@@ -191,5 +192,5 @@ def test_a_curve_has_the_progress_of_its_row_or_of_the_last_one_that_said():
 
 def test_numbers():
     assert [figure_of(x) for x in (0.1234, -2.5, 98.405, 4166.1)] == ["0.123", "−2.500", "98.4", "4,166"]
-    assert [quantity(x) for x in (0.0, 52.98, 397_410, 4.234e12)] == ["0", "53", "397 k", "4.23 T"]
+    assert [quantity(x) for x in (0.0, 52.98, 397_410, 4.234e12)] == ["0.00", "53.0", "397 k", "4.23 T"]
     assert written(Estimate(0.4, 0.35, 0.45, 3)) == "0.400 ± 0.050"

@@ -158,6 +158,20 @@ def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):
             for item in record.summary.update:
                 summary[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
     assert ids == {state["wandb_id"]}
+    # The later of the two parts is complete: it says what the training was and where it ended.
+    later = max((folder / "runs" / "masked_lm" / "wandb").glob("offline-run-*/*.wandb"))
+    config, last = {}, {}
+    for record in records(later):
+        config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        last |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update}
+        assert not record.history.item
+    assert (config["method"], config["model"]["class_path"]) == ("MaskedLM", "ssl_nlp.methods.MaskedLM")
+    assert "seed" in config
+    assert last["train/loss"] > 0 and last["val/loss"] > 0
+    assert last["eval/mine/table"]["_type"] == "table-file"
+    table = json.loads((later.parent / "files" / last["eval/mine/table"]["path"]).read_text())
+    assert table["columns"] == ["embedder", "evaluator", "metric", "value"]
+    assert {row[0] for row in table["data"]} == {"masked_lm", *BASELINES}
     suite = json.loads((folder / "runs" / "masked_lm" / "evaluation.json").read_text())["suites"]["mine"]
     for evaluator, result in suite["evaluators"].items():
         for metric, value in result["metrics"].items():
