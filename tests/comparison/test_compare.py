@@ -1,5 +1,8 @@
 """Rows, verdicts and sentences, of runs that were written by hand."""
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +51,7 @@ def write(folder, name, method="MaskedLM", ability=0.5, seed=0, data="same", fin
             place = place[parent]
         place[last] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text('{"finished": %s}' % str(finished).lower())
+    (run / "run.json").write_text(json.dumps({"finished": finished}))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
@@ -66,7 +69,7 @@ def comparison(folder: Path):
 
 
 def shown(found) -> str:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(render(found))
     return console.export_text()
 
@@ -108,14 +111,12 @@ def test_what_does_not_beat_the_baselines_is_marked(tmp_path):
     write(tmp_path, "good", "SimCLR", ability=2.0)
     write(tmp_path, "bad", "MaskedLM", ability=-1.0)
     found = comparison(tmp_path)
-    lines = {line.split()[1]: line for line in shown(found).splitlines() if line.startswith("│") and line.split()[1:]}
     text = shown(found)
     assert "not shown to be better than the best baseline" in text
     good, bad = (next(line for line in text.splitlines() if name in line) for name in ("SimCLR", "MaskedLM"))
     assert "°" in bad
     assert "°" not in good
     assert "*" in good
-    assert lines
 
 
 DIFFERENCES = {
@@ -167,8 +168,6 @@ def test_the_file_holds_every_number(tmp_path):
     write(tmp_path, "causal", "CausalLM")
     found = comparison(tmp_path)
     write_csv(found, tmp_path / "comparison.csv")
-    import csv
-
     rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
     [line] = [r for r in rows if (r["row"], r["number"]) == ("MaskedLM", "docs/knn/accuracy")]
     masked = next(row for row in found.rows if row.label == "MaskedLM")
