@@ -79,7 +79,7 @@ def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_
         write(tmp_path, f"masked-{seed}", seed=seed)
     write(tmp_path, "causal", "CausalLM", ability=-2.0)
     found = comparison(tmp_path)
-    assert [row.label for row in found.rows] == ["MaskedLM", "CausalLM", "TF-IDF", "untrained MaskedLM, CausalLM"]
+    assert [row.label for row in found.rows] == ["MaskedLM", "CausalLM", "TF-IDF", "untrained CausalLM, MaskedLM"]
     masked, causal, *_ = found.rows
     scores = [run.record["suites"]["docs"]["evaluators"]["knn"]["metrics"]["accuracy"] for run in masked.runs]
     estimate = masked.scores["docs/knn/accuracy"]
@@ -89,7 +89,7 @@ def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_
     assert not causal.ties["docs/knn/accuracy"].tie
     assert causal.ties["docs/knn/accuracy"].high < 0
     assert found.differences == []
-    # Languages models of different kinds are never in one column, and one alone is not called the best.
+    # Language models of different kinds are never in one column, and one alone is not called the best.
     keys = [column.key for column in found.columns]
     assert keys[-2:] == ["docs/language_modelling/pseudo_bits_per_byte", "docs/language_modelling/bits_per_byte"]
     assert not any(key in row.ties for row in found.rows for key in keys[-2:])
@@ -181,7 +181,7 @@ def test_the_file_holds_every_number(tmp_path):
     assert line["seeds"] == "0 1"
     assert line["verdict"] in ("best", "tie")
     assert {"docs/knn/macro_f1", "cost/tokens"} <= {r["number"] for r in rows if r["row"] == "MaskedLM"}
-    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained MaskedLM, CausalLM"}
+    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}
 
 
 def test_mistakes(tmp_path):
