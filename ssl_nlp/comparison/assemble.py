@@ -111,7 +111,7 @@ def _choose(runs: Sequence[Run]) -> tuple[list[str], list[Run]]:
 def _read(run: Run, suite: str) -> SuiteResult:
     try:
         return read_suite(run.evaluation, suite)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate again") from error
 
 

@@ -85,10 +85,15 @@ def _seed_draws(samples: Sequence[Sample], resamples: int) -> Array:
     for number, sample in enumerate(samples):
         seeds, rng = len(sample.scores), np.random.default_rng((SEED, 1, number))
         if seeds > 1:
-            draws[number] = rng.standard_t(seeds - 1, resamples) * sample.scores.std(ddof=1) / np.sqrt(seeds)
+            draws[number] = _students(seeds - 1, resamples, rng) * sample.scores.std(ddof=1) / np.sqrt(seeds)
         elif several and sample.trained:
-            draws[number] = rng.standard_t(freedom, resamples) * pooled
+            draws[number] = _students(freedom, resamples, rng) * pooled
     return draws
+
+
+def _students(freedom: int, number: int, rng: np.random.Generator) -> Array:
+    """Draws from Student's t that lie as its quantiles do: its tails are long, and chance would decide how long."""
+    return rng.permutation(stats.t.ppf((np.arange(number) + 0.5) / number, freedom))
 
 
 def _item_draws(samples: Sequence[Sample], resamples: int) -> Array | None:

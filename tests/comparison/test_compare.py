@@ -1,5 +1,8 @@
 """Rows, verdicts and sentences, of runs that were written by hand."""
 
+import csv
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +51,7 @@ def write(folder, name, method="MaskedLM", ability=0.5, seed=0, data="same", fin
             place = place[parent]
         place[last] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text('{"finished": %s}' % str(finished).lower())
+    (run / "run.json").write_text(json.dumps({"finished": finished}))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
@@ -66,7 +69,7 @@ def comparison(folder: Path):
 
 
 def shown(found) -> str:
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(render(found))
     return console.export_text()
 
@@ -76,7 +79,7 @@ def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_
         write(tmp_path, f"masked-{seed}", seed=seed)
     write(tmp_path, "causal", "CausalLM", ability=-2.0)
     found = comparison(tmp_path)
-    assert [row.label for row in found.rows] == ["MaskedLM", "CausalLM", "TF-IDF", "untrained MaskedLM, CausalLM"]
+    assert [row.label for row in found.rows] == ["MaskedLM", "CausalLM", "TF-IDF", "untrained CausalLM, MaskedLM"]
     masked, causal, *_ = found.rows
     scores = [run.record["suites"]["docs"]["evaluators"]["knn"]["metrics"]["accuracy"] for run in masked.runs]
     estimate = masked.scores["docs/knn/accuracy"]
@@ -86,7 +89,7 @@ def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_
     assert not causal.ties["docs/knn/accuracy"].tie
     assert causal.ties["docs/knn/accuracy"].high < 0
     assert found.differences == []
-    # Languages models of different kinds are never in one column, and one alone is not called the best.
+    # Language models of different kinds are never in one column, and one alone is not called the best.
     keys = [column.key for column in found.columns]
     assert keys[-2:] == ["docs/language_modelling/pseudo_bits_per_byte", "docs/language_modelling/bits_per_byte"]
     assert not any(key in row.ties for row in found.rows for key in keys[-2:])
@@ -108,14 +111,12 @@ def test_what_does_not_beat_the_baselines_is_marked(tmp_path):
     write(tmp_path, "good", "SimCLR", ability=2.0)
     write(tmp_path, "bad", "MaskedLM", ability=-1.0)
     found = comparison(tmp_path)
-    lines = {line.split()[1]: line for line in shown(found).splitlines() if line.startswith("│") and line.split()[1:]}
     text = shown(found)
     assert "not shown to be better than the best baseline" in text
     good, bad = (next(line for line in text.splitlines() if name in line) for name in ("SimCLR", "MaskedLM"))
     assert "°" in bad
     assert "°" not in good
     assert "*" in good
-    assert lines
 
 
 DIFFERENCES = {
@@ -167,8 +168,6 @@ def test_the_file_holds_every_number(tmp_path):
     write(tmp_path, "causal", "CausalLM")
     found = comparison(tmp_path)
     write_csv(found, tmp_path / "comparison.csv")
-    import csv
-
     rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
     [line] = [r for r in rows if (r["row"], r["number"]) == ("MaskedLM", "docs/knn/accuracy")]
     masked = next(row for row in found.rows if row.label == "MaskedLM")
@@ -182,7 +181,7 @@ def test_the_file_holds_every_number(tmp_path):
     assert line["seeds"] == "0 1"
     assert line["verdict"] in ("best", "tie")
     assert {"docs/knn/macro_f1", "cost/tokens"} <= {r["number"] for r in rows if r["row"] == "MaskedLM"}
-    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained MaskedLM, CausalLM"}
+    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}
 
 
 def test_mistakes(tmp_path):
