@@ -52,13 +52,13 @@ def log_summary(settings: WandbSettings, run: Run, numbers: dict[str, float]) ->
 
 def _open(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
     """The W&B run of a run of ours, begun or taken up again; None where W&B is disabled."""
-    import wandb
-
-    mode = settings.mode
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+    mode = (os.environ.get("WANDB_MODE") or "auto") if settings.mode == "auto" else settings.mode
     if mode in ("disabled", "dryrun"):
         return None
+    import wandb  # a second, which only those pay who use it
+
+    if mode == "auto":
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
         print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
         mode = "offline"
