@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -22,7 +22,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.methods.loss import Loss, Sums
 from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
-from ssl_nlp.objectives.views import Vocabulary
+from ssl_nlp.objectives.views import View, Vocabulary, apply_views
 
 VALIDATION_SEED = 1_000_003
 
@@ -168,6 +168,38 @@ class Method(LightningModule):
         self.register_buffer("maskable", maskable, persistent=False)
         self.build()
 
+    def check_data(self, data: TextDataModule) -> None:
+        """Refuse data that do not go with the settings, before training begins. The encoder and the trainer are known.
+
+        Raises:
+            UserError: `fit` could not train on these data, or not well.
+        """
+        if data.length > self.encoder.max_length:
+            raise UserError(
+                f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
+                "shorten the one or raise the other"
+            )
+        if data.unit not in self.units:
+            raise UserError(
+                f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
+                f"set data.unit to {self.units[0]}"
+            )
+
+    def check_views(self, views: Sequence[View], length: int) -> None:
+        """Try views on a row of `length` tokens.
+
+        Raises:
+            UserError: they need a tokenizer with a mask token, or make a text too long for the encoder.
+        """
+        ids = torch.zeros(1, length, dtype=torch.int64, device=self.maskable.device)
+        with torch.random.fork_rng():
+            seen = apply_views(views, TokenBatch(ids, torch.ones_like(ids), packed=False), self.vocabulary)
+        if (width := seen.input_ids.shape[1]) > self.encoder.max_length:
+            raise UserError(
+                f"the views make {width} tokens of data.length {length}, and the encoder's max_length is "
+                f"{self.encoder.max_length}: shorten the one or raise the other"
+            )
+
     def setup(self, stage: str) -> None:
         """Lightning's hook: connect to the data module's tokenizer."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
@@ -179,16 +211,7 @@ class Method(LightningModule):
             torch.manual_seed(_seed())  # the same initial weights on every rank and for every order of construction
             self.connect(data.tokenizer)
         if stage == "fit":
-            if data.length > self.encoder.max_length:
-                raise UserError(
-                    f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
-                    "shorten the one or raise the other"
-                )
-            if data.unit not in self.units:
-                raise UserError(
-                    f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
-                    f"set data.unit to {self.units[0]}"
-                )
+            self.check_data(data)
             counts = torch.from_numpy(data.token_counts())
             for module in self.modules():
                 if isinstance(module, Method):
