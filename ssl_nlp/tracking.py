@@ -55,11 +55,11 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
     its id. Offline that is another folder, which `wandb sync` sends after the first one; it is complete in itself, with
     the configuration and the last of every metric, so that nothing is lost whichever part the server sees last.
     """
-    import wandb
-
     experiment = _open_run(settings, run, yaml.safe_load(run.config.read_text(encoding="utf-8")))
     if experiment is None:
         return
+    import wandb
+
     rows = [
         [name, evaluator, metric, value]
         for name, answers in {run.name: result.evaluators, **result.baselines}.items()
@@ -90,12 +90,12 @@ def log_comparison(
         files: what the artifact (type `report`) holds.
         folder: where an offline run is kept.
     """
-    import wandb
-
     settings = replace(settings, group=name)
     experiment = _open(settings, folder, {"name": f"{name}-comparison"}, {"comparison": name}, "comparison")
     if experiment is None:
         return
+    import wandb
+
     experiment.log({"comparison": wandb.Table(columns=columns, data=rows)})
     artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type="report")
     for file in files:
@@ -121,13 +121,13 @@ def _open(
     settings: WandbSettings, folder: Path, identity: dict[str, str], config: dict[str, Any], job_type: str
 ) -> Any:
     """A W&B run, begun or, by its id, taken up again; None where W&B is disabled."""
-    import wandb
-
-    mode = settings.mode
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+    mode = (os.environ.get("WANDB_MODE") or "auto") if settings.mode == "auto" else settings.mode
     if mode in ("disabled", "dryrun"):
         return None
+    import wandb  # a second, which only those pay who use it
+
+    if mode == "auto":
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
         print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
         mode = "offline"

@@ -21,9 +21,6 @@ GREY, INK, FAINT = "#8c8c8c", "#222222", "#d9d9d9"
 WIDTH, HEIGHT = 4.0, 2.6  # inches, at 72 points each
 STYLE = {
     "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
     "axes.labelcolor": "#444444",
     "axes.edgecolor": "#999999",
     "axes.linewidth": 0.7,
@@ -107,7 +104,7 @@ def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figu
     """The scores of one column, with their 95 % intervals over seeds."""
     rows = [row for row in rows if column.key in row.scores]
     height = 0.34 * len(rows) + 0.95
-    figure, axes = _panel(column.title, height, left=0.05, right=0.97)
+    figure, axes = _panel(column.title, height, left=0.04, right=0.97)
     for y, row in enumerate(rows):
         score = row.scores[column.key]
         axes.barh(y + 0.2, score.mean, 0.28, color=colour[row.label], alpha=0.55 if row.baseline else 1.0)
@@ -239,7 +236,9 @@ def _panel(
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_subplot()
     figure.subplots_adjust(left, bottom or 0.46 / height, right, top or 1 - 0.32 / height)
-    axes.set_title(shorten(title, 46), pad=7)
+    heading = figure.suptitle(title, x=0.01, y=1 - 0.05 / height, ha="left", va="top", fontsize=10.0, fontweight="bold")
+    width = heading.get_window_extent().width / figure.dpi
+    heading.set_fontsize(10.0 * min(1.0, 0.97 * WIDTH / width))
     return figure, axes
 
 

@@ -120,7 +120,7 @@ class TextDataModule(LightningDataModule):
         training = split == "train"
         sampler = BatchSampler(
             len(rows),
-            rows.lengths,
+            rows.sizes,
             self.batch_size,
             *self._rank_and_ranks(),
             seed=self._seed() if training else 0,

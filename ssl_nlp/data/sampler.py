@@ -9,9 +9,7 @@ from torch.utils.data import DistributedSampler
 
 from ssl_nlp.errors import UserError
 
-WINDOW = (
-    100  # batches whose rows are sorted by length together: wide enough for little padding, narrow enough to shuffle
-)
+WINDOW = 100  # batches whose rows are sorted by size together: wide enough for little padding, narrow enough to shuffle
 
 
 class BatchSampler(DistributedSampler[Any]):
@@ -26,7 +24,7 @@ class BatchSampler(DistributedSampler[Any]):
 
     Args:
         rows: number of rows of the data set.
-        lengths: (rows,) tokens of each row; batches are then made of rows of similar length. None: any rows.
+        sizes: (rows,) number by which rows are sorted; batches are then made of rows of similar size. None: any rows.
         batch_size: rows of a batch on one rank.
         shuffle: a new order every epoch; otherwise the order of epoch 0 for ever.
         epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
@@ -35,7 +33,7 @@ class BatchSampler(DistributedSampler[Any]):
     def __init__(
         self,
         rows: int,
-        lengths: npt.NDArray[np.int64] | None,
+        sizes: npt.NDArray[np.int64] | None,
         batch_size: int,
         rank: int,
         ranks: int,
@@ -48,7 +46,7 @@ class BatchSampler(DistributedSampler[Any]):
             raise UserError(
                 f"{rows} rows of text cannot be shared by {ranks} processes: use fewer devices or more text"
             )
-        self.rows, self.lengths, self.global_batch = rows, lengths, batch_size * ranks
+        self.rows, self.sizes, self.global_batch = rows, sizes, batch_size * ranks
         self.rank, self.ranks = rank, ranks  # type: ignore[assignment]  # Lightning reads neither
         self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, epoch, position
 
@@ -68,14 +66,14 @@ class BatchSampler(DistributedSampler[Any]):
     def _batches(self) -> list[npt.NDArray[np.int64]]:
         random = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
         order = random.permutation(self.rows)
-        if self.lengths is not None:
+        if self.sizes is not None:
             window = WINDOW * self.global_batch
             parts = [order[start : start + window] for start in range(0, self.rows, window)]
-            order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
+            order = np.concatenate([part[np.argsort(self.sizes[part], kind="stable")] for part in parts])
         edges = [min((i + 1) * self.global_batch, self.rows) for i in range(len(self))]
         edges[-1] = self.rows
         batches = np.split(order, edges[:-1])
-        if self.lengths is not None:  # short and long batches in turn; an epoch still ends with the odd one
+        if self.sizes is not None:  # short and long batches in turn; an epoch still ends with the odd one
             last = batches.pop()
             batches = [batches[i] for i in random.permutation(len(batches))] + [last]
         return batches

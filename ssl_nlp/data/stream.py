@@ -13,7 +13,7 @@ from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.store import Unit, no_pairs, row_texts
 from ssl_nlp.data.tokenizer import Tokenizer
-from ssl_nlp.data.units import Blocks, pad_rows
+from ssl_nlp.data.units import Blocks, item_sizes, pad_rows
 
 GROUP = 50  # batches of sentences or pairs that are sorted by length together
 
@@ -109,8 +109,8 @@ class StreamBatches(IterableDataset[TokenBatch]):
             if len(group) < size:
                 continue
             group, rest = group[:size], group[size:]
-            lengths = [sum(len(ids) for ids in item) for _, item in group]
-            order = np.argsort(lengths, kind="stable").reshape(GROUP, self.batch_size)
+            sizes = item_sizes(np.array([[len(ids) for ids in item] for _, item in group]))
+            order = np.argsort(sizes, kind="stable").reshape(GROUP, self.batch_size)
             order = order[np.random.default_rng([self.seed, shard, after["epoch"]]).permutation(GROUP)]
             for i in range(done, GROUP):
                 yield self._batch([group[row] for row in order[i]], length), start | {"batches": i + 1}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ssl_nlp.data.batch import TokenBatch
@@ -19,7 +20,7 @@ class Blocks:
     Row i holds the tokens [i * length, (i + 1) * length), whichever documents those are.
     """
 
-    lengths = None  # all rows are equally long: nothing to bucket by
+    sizes = None  # all rows are equally long: nothing to sort by
 
     def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
         self.store, self.tokenizer, self.length = store, tokenizer, length
@@ -60,15 +61,15 @@ class Sentences:
     """One sentence a row, truncated to `length` tokens and padded to the longest of its batch.
 
     Attributes:
-        lengths: (sentences,) the number of tokens of each, for batches of similar length.
+        sizes: (sentences,) the number of tokens of each, for batches of similar length.
     """
 
     def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
         self.store, self.tokenizer, self.length = store, tokenizer, length
-        self.lengths = np.minimum(np.diff(store.starts), length)
+        self.sizes = np.minimum(np.diff(store.starts), length)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.sizes)
 
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
         read = [self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1])) for row in rows]
@@ -83,19 +84,32 @@ class Pairs:
     `length // 2` tokens, so that the two fit into `length` where a method joins them.
 
     Attributes:
-        lengths: (pairs,) the number of tokens of both texts together, for batches of similar length.
+        sizes: (pairs,) by which to sort pairs for batches of similar length (`item_sizes`).
     """
 
     def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
         self.texts = Sentences(store, tokenizer, length // 2)
-        self.lengths = self.texts.lengths.reshape(-1, 2).sum(axis=1)
+        self.sizes = item_sizes(self.texts.sizes.reshape(-1, 2))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.sizes)
 
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
         first = [2 * row for row in rows]
         return replace(self.texts[first], pair=self.texts[[row + 1 for row in first]])
+
+
+def item_sizes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(items,): numbers that sort items by their longest text, and equal ones by all of their texts together.
+
+    The longest text of a batch is its width where all texts are encoded in one pass. The order of equals spares those
+    padding who join the texts of an item to one row.
+
+    Args:
+        lengths: (items, texts of an item), in tokens.
+    """
+    total = lengths.sum(axis=1)
+    return lengths.max(axis=1) * (total.max(initial=0) + 1) + total
 
 
 def pad_rows(

@@ -101,6 +101,7 @@ class Attention(nn.Module):
         self.out_drop = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, turn: Tensor, view: View, cache: KeyValueCache | None) -> Tensor:
+        states = lowered(states)
         shape = (*states.shape[:-1], self.heads, -1)
         query = rotate(self.q_proj(states).view(shape), turn).transpose(1, 2)
         key = rotate(self.k_proj(states).view(shape), turn).transpose(1, 2)
@@ -113,12 +114,18 @@ class Attention(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, view: View) -> Tensor:
     """Attention of (B, heads, T or S, D / heads). CPUs take it in float32, several times quicker than in bfloat16."""
-    mask = view.mask
-    lowered = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    if lowered:
-        query, key, value, mask = query.float(), key.float(), value.float(), None if mask is None else mask.float()
-    with torch.autocast("cpu", enabled=False) if lowered else nullcontext():
+    raised = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    dtype = torch.float32 if raised else value.dtype
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    mask = None if view.mask is None else view.mask.to(dtype)
+    with torch.autocast("cpu", enabled=False) if raised else nullcontext():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=view.is_causal)
+
+
+def lowered(states: Tensor) -> Tensor:
+    """States as autocast would hand them to a matrix product: once for all the products that take them."""
+    kind = states.device.type
+    return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states
 
 
 class GatedMLP(nn.Module):
@@ -133,6 +140,7 @@ class GatedMLP(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, states: Tensor) -> Tensor:
+        states = lowered(states)
         return self.Wo(self.drop(F.gelu(self.input_proj(states)) * self.gate_proj(states)))
 
 
@@ -147,7 +155,7 @@ def rotary_table(length: int, head_dim: int, theta: float) -> Tensor:
 
 
 def rotate(states: Tensor, turn: Tensor) -> Tensor:
-    """Queries or keys (B, T, heads, D / heads) turned by `turn` (T, heads, D / heads / 2, 2), in float32.
+    """Queries or keys (B, T, heads, D / heads) turned by `turn` (T, heads, D / heads / 2, 2), float32.
 
     A pair of coordinates is a complex number: one product of those is faster than four real ones.
     """
@@ -157,4 +165,4 @@ def rotate(states: Tensor, turn: Tensor) -> Tensor:
         turned = torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1)
     else:
         turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turn))
-    return turned.flatten(-2).to(states.dtype)
+    return turned.flatten(-2)

@@ -176,7 +176,12 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
     length = max(
         float(scaled.multiply(scaled).sum() if sparse.issparse(x) else np.square(scaled).sum()) / len(y), 1e-12
     )
-    probes = [make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200)) for strength in STRENGTHS]
+    # Both find the same optimum; on the thousands of sparse columns of TF-IDF, L-BFGS takes three times as long.
+    solver = "newton-cg" if sparse.issparse(x) else "lbfgs"
+    probes = [
+        make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200, solver=solver))
+        for strength in STRENGTHS
+    ]
     # One thread: the result is then the same on every number of cores, and problems this small gain little from more.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away

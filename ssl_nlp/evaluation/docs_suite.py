@@ -75,6 +75,8 @@ def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
 def without_names(sentence: str, packages: set[str]) -> str:
     """The words of a sentence that are English, so that finding its text is more than looking up a name.
 
+    A name that is an English word stays, for it is what its sentence is about: "Predict the target of new samples."
+
     >>> without_names("Return the numpy array_like of `Foo.bar` as a Python list.", {"numpy"})
     'Return the of as a Python list.'
     """

@@ -50,11 +50,12 @@ SUITES: dict[str, dict[str, HubData]] = {
     # The seven of SentEval's and SimCSE's tables (arXiv:2104.08821, table 5).
     "sts": {f"sts{year}": _sts(f"mteb/sts{year}-sts") for year in range(12, 17)}
     | {"stsb": _sts("mteb/stsbenchmark-sts"), "sickr": _sts("mteb/sickr-sts")},
-    # Of SentEval (arXiv:1803.05449, table 1) those with a copy that needs no script.
+    # The seven of SentEval's and SimCSE's transfer tables (arXiv:1803.05449, table 1; arXiv:2104.08821, table 6).
     "sentence": {
         "mr": HubData("cornell-movie-review-data/rotten_tomatoes", valid="validation"),
         "cr": HubData("SetFit/SentEval-CR"),
         "subj": HubData("SetFit/subj"),
+        "mpqa": HubData("jxm/mpqa", text="sentence"),
         "trec": HubData("SetFit/TREC-QC", label="label_coarse_original"),
         "sst2": _glue("sst2", "sentence"),
         "mrpc": _glue("mrpc", "sentence1", "sentence2", test="test"),

@@ -13,7 +13,7 @@ face the same questions.
 
 from torch import Tensor, nn
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import pool
@@ -58,6 +58,10 @@ class Autoencoder(SentenceDecoding):
         super().build()
         if self.latent_dim is not None:
             self.bottleneck = nn.Linear(self.encoder.dim, self.latent_dim)
+
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        self.check_views(self.noise, data.length)
 
     def embed_batch(self, batch: TokenBatch) -> Tensor:
         pooled = pool(self.encoder(batch), batch, self.pooling)

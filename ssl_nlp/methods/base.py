@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -22,7 +22,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.methods.loss import Loss, Sums
 from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
-from ssl_nlp.objectives.views import Vocabulary
+from ssl_nlp.objectives.views import View, Vocabulary, apply_views
 
 VALIDATION_SEED = 1_000_003
 
@@ -169,6 +169,38 @@ class Method(LightningModule):
         self.register_buffer("maskable", maskable, persistent=False)
         self.build()
 
+    def check_data(self, data: TextDataModule) -> None:
+        """Refuse data that do not go with the settings, before training begins. The encoder and the trainer are known.
+
+        Raises:
+            UserError: `fit` could not train on these data, or not well.
+        """
+        if data.length > self.encoder.max_length:
+            raise UserError(
+                f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
+                "shorten the one or raise the other"
+            )
+        if data.unit not in self.units:
+            raise UserError(
+                f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
+                f"set data.unit to {self.units[0]}"
+            )
+
+    def check_views(self, views: Sequence[View], length: int) -> None:
+        """Try views on a row of `length` tokens.
+
+        Raises:
+            UserError: they need a tokenizer with a mask token, or make a text too long for the encoder.
+        """
+        ids = torch.zeros(1, length, dtype=torch.int64, device=self.maskable.device)
+        with torch.random.fork_rng():
+            seen = apply_views(views, TokenBatch(ids, torch.ones_like(ids), packed=False), self.vocabulary)
+        if (width := seen.input_ids.shape[1]) > self.encoder.max_length:
+            raise UserError(
+                f"the views make {width} tokens of data.length {length}, and the encoder's max_length is "
+                f"{self.encoder.max_length}: shorten the one or raise the other"
+            )
+
     def setup(self, stage: str) -> None:
         """Lightning's hook: connect to the data module's tokenizer."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
@@ -180,16 +212,7 @@ class Method(LightningModule):
             torch.manual_seed(_seed())  # the same initial weights on every rank and for every order of construction
             self.connect(data.tokenizer)
         if stage == "fit":
-            if data.length > self.encoder.max_length:
-                raise UserError(
-                    f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
-                    "shorten the one or raise the other"
-                )
-            if data.unit not in self.units:
-                raise UserError(
-                    f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
-                    f"set data.unit to {self.units[0]}"
-                )
+            self.check_data(data)
             counts = torch.from_numpy(data.token_counts())
             for module in self.modules():
                 if isinstance(module, Method):
@@ -223,7 +246,7 @@ class Method(LightningModule):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(_mix(_seed(), batches, self.global_rank))
+        _seed_generators(self.device, _seed(), batches, self.global_rank)
         loss = self.loss(batch)
         self._train_sums.add(loss)
         return self._over_all_targets(loss)
@@ -270,7 +293,7 @@ class Method(LightningModule):
         self._evaluation_step(batch, batch_idx)
 
     def _evaluation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        torch.manual_seed(_mix(VALIDATION_SEED, batch_idx, self.global_rank))
+        _seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
         loss = self.loss(batch)
         self._valid_sums.add(loss)
 
@@ -337,7 +360,7 @@ class Method(LightningModule):
         self.eval()
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for number, start in enumerate(range(0, len(rows), batch_size)):
-                torch.manual_seed(_mix(VALIDATION_SEED, number, 0))
+                _seed_generators(self.device, VALIDATION_SEED, number, 0)
                 ids, words = zip(*rows[start : start + batch_size], strict=True)
                 batch = pad_rows(ids, words, self.tokenizer, self.encoder.max_length).to(self.device)
                 sums.add(self.loss(replace(batch, causal=self.causal)))
@@ -401,6 +424,20 @@ def longest_stack(encoder: nn.Module) -> nn.ModuleList:
 def _seed() -> int:
     """The run's seed, as `seed_everything` left it."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def _seed_generators(device: torch.device, *numbers: int) -> None:
+    """Seed what the CPU and `device` draw from.
+
+    `torch.manual_seed` reaches for every kind of accelerator, and where there is none it keeps the request and a stack
+    trace for later: a millisecond and some memory, in each step.
+    """
+    seed = _mix(*numbers)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def _mix(*numbers: int) -> int:

@@ -66,7 +66,7 @@ class Contrastive(Method):
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: in `setup` or by the first batch, if neither views nor dropout nor pairs would make a difference.
+        UserError: in `check_data` or by the first batch, if neither views nor dropout nor pairs would make a difference.
     """
 
     loss_unit = "nats per text"
@@ -90,23 +90,11 @@ class Contrastive(Method):
         self.head = self.projection.build(self.encoder.dim)
         self._needs_pairs = not self.views and not varies(self.encoder)
 
-    def setup(self, stage: str) -> None:
-        """Try the views on the longest row, before a run has begun."""
-        super().setup(stage)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
-        if stage != "fit" or not isinstance(data, TextDataModule):
-            return
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
         if data.unit == "sentence":
             self._check_difference(None)
-        ids = torch.zeros(1, data.length, dtype=torch.int64, device=self.maskable.device)
-        row = TokenBatch(ids, torch.ones_like(ids), packed=False)
-        with torch.random.fork_rng():
-            width = apply_views(self.views, row, self.vocabulary).input_ids.shape[1]
-        if width > self.encoder.max_length:
-            raise UserError(
-                f"the views make {width} tokens of data.length {data.length}, and the encoder's max_length is "
-                f"{self.encoder.max_length}: shorten the one or raise the other"
-            )
+        self.check_views(self.views, data.length)
 
     def _check_difference(self, pair: TokenBatch | None) -> None:
         if pair is None and self._needs_pairs:

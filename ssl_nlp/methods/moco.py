@@ -93,16 +93,14 @@ class MoCo(Contrastive):
         self.register_buffer("queue_ids", torch.full((self.queue_size,), EMPTY))
         self.register_buffer("queue_end", torch.zeros((), dtype=torch.int64))
 
-    def setup(self, stage: str) -> None:
-        super().setup(stage)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
-        if stage == "fit" and isinstance(data, TextDataModule):
-            rows = data.batch_size * self.trainer.world_size
-            if self.queue_size % rows:
-                raise UserError(
-                    f"queue {self.queue_size} is no multiple of the {rows} rows of a batch over all ranks: "
-                    f"take {max(1, round(self.queue_size / rows)) * rows}"
-                )
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        rows = data.batch_size * self.trainer.world_size
+        if self.queue_size % rows:
+            raise UserError(
+                f"queue {self.queue_size} is no multiple of the {rows} rows of a batch over all ranks: "
+                f"take {max(1, round(self.queue_size / rows)) * rows}"
+            )
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

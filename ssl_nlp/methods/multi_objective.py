@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_nlp import checkpoint as checkpoints
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
@@ -84,6 +84,11 @@ class MultiObjective(Method):
         for objective in self.objectives.values():
             objective.share(self.encoder)
             objective.prepare(self.tokenizer)
+
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        for objective in self.objectives.values():
+            objective.check_data(data)
 
     def loss(self, batch: TokenBatch) -> Loss:
         losses = {name: o.loss(replace(batch, causal=o.causal)) for name, o in self.objectives.items()}

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from ssl_nlp.data.sampler import BatchSampler, padding_share
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
-from ssl_nlp.data.units import Blocks, Pairs, Sentences
+from ssl_nlp.data.units import Blocks, Pairs, Sentences, item_sizes
 from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(30)
@@ -114,7 +115,7 @@ def test_an_epoch_has_every_pair_once_and_no_pair_crosses_documents(ranks, token
     pairs = Pairs(open_store(ListCorpus(PAIRED), "train", tokenizer, "pair"), tokenizer, 256)
     seen = []
     for rank in range(ranks):
-        for rows in BatchSampler(len(pairs), pairs.lengths, 4, rank, ranks, seed=1, shuffle=True):
+        for rows in BatchSampler(len(pairs), pairs.sizes, 4, rank, ranks, seed=1, shuffle=True):
             batch = pairs[rows]
             assert batch.documents.tolist() == batch.pair.documents.tolist()
             decoded = [[tokenizer.decode(ids) for ids in part.input_ids.tolist()] for part in (batch, batch.pair)]
@@ -145,15 +146,38 @@ def test_both_texts_of_a_pair_are_framed_padded_and_cut_to_half_the_length(frame
         assert not part.packed
         assert part.input_ids[:, 0].tolist() == [tokenizer.prefix[0]] * len(rows)
     assert batch.input_ids.shape[1] + batch.pair.input_ids.shape[1] <= length
-    assert [int(pairs.lengths[row]) for row in rows] == (batch.is_text.sum(1) + batch.pair.is_text.sum(1)).tolist()
-    assert batch.all_tokens == int(pairs.lengths[rows].sum())
+    assert batch.all_tokens == int(batch.is_text.sum() + batch.pair.is_text.sum())
 
 
 def test_batches_of_real_sentences_have_little_padding(shared_data, tokenizer):
     lines = (shared_data / "multi30k" / "train.en").read_text().splitlines()[:10_000]
     rows = Sentences(open_store(ListCorpus(lines), "train", tokenizer, "sentence"), tokenizer, 256)
-    batches = list(BatchSampler(len(rows), rows.lengths, 64, 0, 1, 0, True))
+    batches = list(BatchSampler(len(rows), rows.sizes, 64, 0, 1, 0, True))
     parts = [rows[batch] for batch in batches]
     share = 1 - sum(part.all_tokens for part in parts) / sum(part.all_positions for part in parts)
-    assert share == pytest.approx(padding_share(rows.lengths, batches))
+    assert share == pytest.approx(padding_share(rows.sizes, batches))
     assert share < 0.05
+
+
+def test_pairs_are_sorted_by_their_longer_text_and_then_by_both():
+    pairs = [(9, 1), (3, 3), (1, 4), (4, 4), (8, 8), (2, 9), (4, 2)]
+    sizes = item_sizes(np.array(pairs))
+    assert [pairs[i] for i in np.argsort(sizes)] == sorted(pairs, key=lambda pair: (max(pair), sum(pair)))
+
+
+def test_batches_of_real_pairs_have_little_padding_apart_and_joined(shared_data, tokenizer):
+    """Apart, where both texts of all pairs make one batch; joined, where the two of a pair make one row."""
+    english, german = (
+        (shared_data / "multi30k" / f"train.{x}").read_text().splitlines()[:10_000] for x in ("en", "de")
+    )
+    corpus = ListCorpus([*zip(english, german, strict=True)])
+    pairs = Pairs(open_store(corpus, "train", tokenizer, "pair"), tokenizer, 256)
+    apart = joined = tokens = 0
+    for rows in BatchSampler(len(pairs), pairs.sizes, 64, 0, 1, 0, True):
+        batch = pairs[rows]
+        sizes = torch.stack([batch.is_text.sum(dim=1), batch.pair.is_text.sum(dim=1)])
+        tokens += int(sizes.sum())
+        apart += 2 * len(rows) * int(sizes.max())
+        joined += len(rows) * int(sizes.sum(dim=0).max())
+    assert 1 - tokens / apart < 0.13
+    assert 1 - tokens / joined < 0.1

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import FewLabelProbe, Labelled, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.classification import STRENGTHS
+from ssl_nlp.evaluation.classification import STRENGTHS, fit_probe
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.vectors import to_tensor
 from tests.evaluation.vectors import Given, Hashed
@@ -122,6 +122,15 @@ def test_sparse_and_dense_embeddings_agree_where_nothing_is_scaled():
     dense, sparse = (NearestNeighbours(DATA)(embedder) for embedder in (Hashed(), Sparse()))
     assert dense.metrics == pytest.approx(sparse.metrics)
     assert LinearProbe(DATA)(Sparse()).primary > LinearProbe(DATA).majority().primary
+
+
+def test_sparse_features_have_the_probe_that_dense_ones_would_have(arrays):
+    """Not scaled, that is: against scikit-learn's other solver, run to the end."""
+    (x, y), (x_valid, y_valid), _ = arrays
+    probe = fit_probe(csr_matrix(x), y, csr_matrix(x_valid), y_valid)[-1]
+    exact = LogisticRegression(C=probe.C, max_iter=10_000, tol=1e-8).fit(x, y)
+    assert probe.C in [pytest.approx(strength / np.square(x).sum(axis=1).mean()) for strength in STRENGTHS]
+    np.testing.assert_allclose(probe.predict_proba(csr_matrix(x_valid)), exact.predict_proba(x_valid), atol=0.01)
 
 
 def test_pairs_are_told_apart_by_how_their_texts_differ():

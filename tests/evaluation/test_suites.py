@@ -237,11 +237,17 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
         "train": labelled("train", 50, "sentence1", "sentence2"),
         "test": labelled("test", 9, "sentence1", "sentence2"),
     }
+    plain = Features({"sentence": Value("string"), "label": Value("int64")})
+    numbered = {
+        split: labelled(split, number, "sentence").remove_columns("idx").cast(plain)
+        for split, number in (("train", 50), ("test", 20), ("dev", 5))
+    }
     local = {
         "sst2": replace(
             hub_suites.SUITES["glue"]["sst2"], path=save("sst2", **single, test=secret("sentence")), config=None
         ),
         "mrpc": replace(hub_suites.SUITES["sentence"]["mrpc"], path=save("mrpc", **double), config=None),
+        "mpqa": replace(hub_suites.SUITES["sentence"]["mpqa"], path=save("mpqa", **numbered)),
         "stsb": replace(hub_suites.SUITES["sts"]["stsb"], path=save("stsb", train=scored, test=scored)),
     }
     suite = hub_suite("local", local)
@@ -250,6 +256,10 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
     assert all("valid" in text for text in data.test.texts)
     assert all("train" in text for text in [*data.train.texts, *data.valid.texts])
     assert len(suite.evaluators["mrpc.knn"].data.test.pairs) == 9
+    data = suite.evaluators["mpqa.knn"].data
+    assert data.classes == ["0", "1"]
+    assert (len(data.train) + len(data.valid), len(data.test)) == (50, 20)
+    assert not any("dev" in text for text in data.texts)
     assert sorted(suite.evaluators["stsb.similarity"].data.scores) == pytest.approx(sorted(scored["score"]))
     check_answers(suite)
 

@@ -18,8 +18,20 @@ from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.methods import CausalLM, MaskedLM, Method, MoCo, Projection, SimCLR
+from ssl_nlp.methods import (
+    VAE,
+    Autoencoder,
+    CausalLM,
+    MaskedLM,
+    Method,
+    MoCo,
+    MultiObjective,
+    Projection,
+    ReplacedToken,
+    SimCLR,
+)
 from ssl_nlp.methods.distributed import sum_over_ranks
+from ssl_nlp.objectives.views import Delete
 from tests.corpus import ListCorpus, random_texts
 
 RANKS = 2
@@ -46,6 +58,16 @@ CASES = {
     "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
     "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),
     "simclr_pairs_chunks": Case(lambda: SimCLR(views=[], chunk=3, decoupled=True), unit="pair", exact=True),
+    "masked_lm_next": Case(lambda: MaskedLM(sentence_pairs="next"), unit="pair"),
+    "masked_lm_order": Case(lambda: MaskedLM(sentence_pairs="order"), unit="pair"),
+    "replaced_token": Case(ReplacedToken),
+    "autoencoder": Case(lambda: Autoencoder(latent_dim=8), exact=True),
+    "tsdae": Case(lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True)),
+    "vae": Case(lambda: VAE(word_dropout=0.2)),
+    "multi_objective": Case(lambda: MultiObjective(objectives=[CausalLM(), MoCo(queue=16)]), dropout=0.1),
+    "multi_objective_pairs": Case(
+        lambda: MultiObjective(objectives=[CausalLM(), SimCLR(views=[])], weights=[1.0, 0.5]), unit="pair", exact=True
+    ),
     "moco": Case(lambda: MoCo(queue=16), dropout=0.1),
     "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
 }
@@ -72,6 +94,7 @@ def batches(tokenizer: Tokenizer, unit: str, rank: int, ranks: int) -> list[Toke
         texts[0][-1] = texts[0][0]
         ids = [[ids for ids, _ in tokenizer.encode(side)][rank::ranks] for side in texts]
         first, second = (pad_rows(side, None, tokenizer, 64) for side in ids)
+        first = replace(first, documents=torch.arange(rows)[rank::ranks])
         found.append(replace(first, pair=second) if unit == "pair" else first)
     return found
 

@@ -7,7 +7,8 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, Optimization
+from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, MoCo, MultiObjective, Optimization, SimCLR
+from ssl_nlp.objectives.views import Repeat
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
@@ -124,3 +125,31 @@ def test_bad_settings_are_refused_together():
         MultiObjective(encoder())
     with pytest.raises(UserError, match="an encoder of its own"):
         MultiObjective(encoder(), [MaskedLM(encoder())])
+
+
+REFUSED = {
+    "queue": (lambda: MoCo(queue=10), "sentence", "queue 10 is no multiple of the 4 rows of a batch over all ranks"),
+    "views": (lambda: SimCLR(views=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
+    "noise": (lambda: Autoencoder(noise=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
+    "no difference": (lambda: MoCo(views=[], queue=8), "sentence", "MoCo would see each sentence twice alike"),
+    "unit": (VAE, "block", "reads sentence rows, not block ones: set data.unit to sentence"),
+    "pairs": (lambda: MaskedLM(sentence_pairs="next"), "sentence", "reads pair rows, not sentence ones"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("together", [False, True])
+def test_data_that_an_objective_alone_refuses_are_refused_for_several(name, together, tmp_path):
+    make, unit, message = REFUSED[name]
+    method = make()
+    if together:
+        method = MultiObjective(encoder(), [CausalLM(), method])
+    else:
+        method.encoder = encoder()
+    module = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=64, batch_size=4, seed=0)
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        trainer.fit(method, module)

@@ -1,0 +1,128 @@
+"""What is promised of every method: it resumes to the bit, and trains with any encoder or says why it cannot.
+
+A method is added by a line of `METHODS`. Two processes are in `test_distributed_methods.py`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from transformers import AutoModel, BertConfig, BertTokenizerFast, GPT2Config, GPT2TokenizerFast
+
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import (
+    VAE,
+    Autoencoder,
+    CausalLM,
+    MaskedLM,
+    Method,
+    MoCo,
+    MultiObjective,
+    Optimization,
+    ReplacedToken,
+    SimCLR,
+)
+from ssl_nlp.objectives.views import Delete, Repeat
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus([*zip(random_texts(14, longest=12), random_texts(14, seed=1, longest=12), strict=True)])
+METHODS: dict[str, Callable[[], Method]] = {
+    "causal_lm": CausalLM,
+    "masked_lm": lambda: MaskedLM(masking_unit="word"),
+    "masked_lm_next": lambda: MaskedLM(sentence_pairs="next"),
+    "masked_lm_order": lambda: MaskedLM(sentence_pairs="order"),
+    "replaced_token": ReplacedToken,
+    "simclr": lambda: SimCLR(learn_temperature=True),
+    "moco": lambda: MoCo(views=[Repeat(0.2)], queue=8, momentum=0.5),
+    "autoencoder": lambda: Autoencoder(latent_dim=8),
+    "tsdae": lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True),
+    "vae": lambda: VAE(annealing="linear", annealing_steps=10, word_dropout=0.2, importance_samples=2),
+    "multi_objective": lambda: MultiObjective(
+        objectives=[MaskedLM(), CausalLM(), MoCo(queue=8)], weights=[1.0, 0.5, 2.0], gradient_cosine_every=2
+    ),
+}
+CAUSAL = ("causal_lm",)
+BOTH = ("multi_objective",)  # needs an encoder that can be causal and bidirectional
+
+
+def data(method: Method) -> TextDataModule:
+    unit = "pair" if "sentence" not in method.units else "sentence"
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=300), unit, length=40, batch_size=4, seed=0)
+
+
+def made(name: str, encoder: Encoder) -> Method:
+    method = METHODS[name]()
+    method.encoder = encoder
+    method.optimization = Optimization(learning_rate=0.01, warmup=0)
+    return method
+
+
+def trainer(folder: Path, steps: int, **arguments) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(default_root_dir=folder, accelerator="cpu", max_steps=steps, **(quiet | arguments))
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(name, tmp_path):
+    """The checkpoint is of step 3 of the 4 of an epoch, the end in the next epoch; there is dropout."""
+
+    def fit(checkpoint: Path | None = None) -> Method:
+        method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1))
+        keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=3)
+        run = trainer(tmp_path, 6, limit_val_batches=0, callbacks=[] if checkpoint else [keep])
+        run.fit(method, data(method), ckpt_path=checkpoint, weights_only=True)
+        return method
+
+    whole = fit().state_dict()
+    half = torch.load(tmp_path / "step=3.ckpt", weights_only=True)["state_dict"]
+    resumed = fit(tmp_path / "step=3.ckpt").state_dict()
+    assert whole.keys() == resumed.keys() == half.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    assert not all(torch.equal(value, half[key]) for key, value in whole.items())
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tiny models with random weights, a bidirectional and a causal one, and their tokenizers."""
+    words = sorted({word for pair in CORPUS.texts["train"] for text in pair for word in text.split()})
+    paths = {kind: tmp_path_factory.mktemp(kind) for kind in ("bert", "gpt2")}
+    (paths["bert"] / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    BertTokenizerFast(str(paths["bert"] / "vocab.txt")).save_pretrained(paths["bert"])
+    letters = ["<|endoftext|>", "Ġ", *"abcdefghijklmnopqrstuvwxyz.,"]
+    GPT2TokenizerFast(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]).save_pretrained(paths["gpt2"])
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    torch.manual_seed(0)
+    bert = BertConfig(vocab_size=5 + len(words), max_position_embeddings=64, **size)
+    gpt2 = GPT2Config(vocab_size=len(letters), n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    for kind, config in (("bert", bert), ("gpt2", gpt2)):
+        AutoModel.from_config(config).save_pretrained(paths[kind])
+    return {kind: str(path) for kind, path in paths.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in BOTH])
+def test_it_trains_a_pretrained_encoder_and_its_checkpoint_needs_no_other_file(name, pretrained, tmp_path):
+    method = made(name, PretrainedEncoder(pretrained["gpt2" if name in CAUSAL else "bert"]))
+    module = data(method)
+    run = trainer(tmp_path, 2, limit_val_batches=1, val_check_interval=2, num_sanity_val_steps=0)
+    run.fit(method, module)
+    assert torch.isfinite(run.callback_metrics["val/loss"])
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = Method.load_from_checkpoint(tmp_path / "a.ckpt")
+    texts = ["the dog sees a cat", "a bird"]
+    assert loaded.embed(texts).isfinite().all()
+    torch.testing.assert_close(loaded.embed(texts), method.embed(texts))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_pretrained_encoder_of_the_other_kind_is_refused_in_one_line(name, pretrained, tmp_path):
+    method = made(name, PretrainedEncoder(pretrained["bert" if name in (*CAUSAL, *BOTH) else "gpt2"]))
+    with pytest.raises(UserError, match=r"causal|no mask token") as caught:
+        trainer(tmp_path, 1, enable_checkpointing=False).fit(method, data(method))
+    assert "\n" not in str(caught.value)
