@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 	@echo "setup: done"
 
-demo: $(INSTALLED)  ## pretrain a small MaskedLM and a small CausalLM and show what they learned
+demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and compare them
 	@$(BIN)/python -m ssl_nlp.demo
 
 test: $(INSTALLED)  ## run the tests; ARGS="-k name" goes to pytest

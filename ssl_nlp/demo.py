@@ -1,4 +1,4 @@
-"""`make demo`: five objectives over the same sentences, tokens and encoder, and what each has learned to do."""
+"""`make demo`: five objectives over the same sentences, tokens and encoder, what each has learned to do, and a comparison."""
 
 import sys
 from itertools import islice
@@ -28,6 +28,7 @@ METHODS: dict[str, type[Method]] = {
     "autoencoder": Autoencoder,
     "vae": VAE,
 }
+COMPARISON = Path("demo-comparison")
 QUESTIONS = [
     "Return the [MASK] of the array elements along the given axis.",
     "If [MASK] is not specified, the default value is used.",
@@ -75,9 +76,15 @@ def show() -> None:
         console.print(f"\n[bold]{title}[/bold]")
         for line in lines:
             console.print(f"  {line}", markup=False, highlight=False)
-    console.print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
+
+
+def compare(arguments: list[str]) -> None:
+    """Ask the frozen embeddings of all methods, and baselines, the same questions; `arguments` are added to the command."""
+    print("\nThe same questions to the embeddings of all methods, and to baselines:", flush=True)
+    main(["compare", *(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
+    print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
     for name in METHODS:
-        console.print(f"  {run_of(name).directory}", highlight=False, soft_wrap=True)
+        print(f"  {run_of(name).directory}")
 
 
 def data_settings() -> dict[str, Any]:
@@ -166,3 +173,4 @@ def draws(method: VAE) -> list[str]:
 if __name__ == "__main__":
     train(sys.argv[1:])
     show()
+    compare([])

@@ -14,6 +14,7 @@ from ssl_nlp.__main__ import COMPARE, TRAINER, USE, help_text
 from ssl_nlp.cache import cache_dir
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
+from tests.end_to_end.test_evaluate import write_suites
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -46,7 +47,17 @@ def test_the_demo_shows_what_each_method_has_learned(folder, monkeypatch, capsys
     assert "bits per byte" in shown
     assert all(question in shown for question in demo.QUESTIONS)
     assert all(f"{prompt} |" in shown for prompt in demo.PROMPTS)
-    assert str(folder / "runs" / "demo-masked_lm") in shown.replace("\n", "")
+
+
+def test_the_demo_compares_all_methods(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    write_suites(folder)
+    demo.compare(["--config", "mine.yaml"])
+    shown = capsys.readouterr().out
+    assert all(kind.__name__ in shown for kind in demo.METHODS.values())
+    assert all(baseline in shown for baseline in ("TF-IDF", "random"))
+    assert str(folder / "runs" / "demo-masked_lm") in shown
+    assert (folder / "demo-comparison" / "report.html").stat().st_size > 10_000
 
 
 def test_every_command_runs(folder, monkeypatch, capsys):
