@@ -68,7 +68,10 @@ def test_every_command_runs(folder, monkeypatch, capsys):
             subprocess.run(["make", "--dry-run", arguments[0]], cwd=ROOT, check=True, capture_output=True)
             continue
         assert program == "ssl-nlp"
-        if arguments[0] == "fit":
+        if arguments[0] == "compare":  # on a suite of a few lines
+            write_suites(folder)
+            arguments[1:1] = ["--config", "mine.yaml"]
+        if arguments[0] == "fit" or "--" in arguments:
             texts = [] if "--data.corpus.train" in arguments else small("texts/*.txt")
             size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32"]
             debug = ["--config", "configs/trainer/debug.yaml"]
