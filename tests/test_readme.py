@@ -14,6 +14,7 @@ from ssl_nlp.__main__ import COMPARE, TRAINER, USE, help_text
 from ssl_nlp.cache import cache_dir
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
+from tests.end_to_end.test_evaluate import write_suites
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,7 +58,10 @@ def test_every_command_runs(folder, monkeypatch, capsys):
             subprocess.run(["make", "--dry-run", arguments[0]], cwd=ROOT, check=True, capture_output=True)
             continue
         assert program == "ssl-nlp"
-        if arguments[0] == "fit":
+        if arguments[0] == "compare":  # on a suite of a few lines
+            write_suites(folder)
+            arguments[1:1] = ["--config", "mine.yaml"]
+        if arguments[0] == "fit" or "--" in arguments:
             texts = [] if "--data.corpus.train" in arguments else small("texts/*.txt")
             size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32"]
             debug = ["--config", "configs/trainer/debug.yaml"]

@@ -46,8 +46,8 @@ def compare(runs: Sequence[Run], suite: str = "docs") -> Comparison:
         rows.append((Row(label, tuple(members), False, scores(suite, given.results), cost=cost), given))
     if all(len(members) == 1 for members in groups) and len(groups) > 1:
         notes.append(
-            "Each method has one seed: ties and intervals say how much the choice of test items matters, and nothing of "
-            "how much another seed would change. ssl-nlp compare --seeds 3 CONFIG... trains several."
+            "Each method has one seed: what another seed would change is not known, and assumed to be as much as other "
+            "test items would. ssl-nlp compare --seeds 3 CONFIG... trains several."
         )
     baselines = _baselines(suite, [row for row, _ in rows], answered)
     columns = _columns(suite, [answers for _, answers in [*rows, *baselines]])

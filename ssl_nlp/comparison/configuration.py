@@ -112,4 +112,6 @@ def _within(key: str, places: Sequence[str]) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 2 and 2.0 are the same setting, and which of them is written depends on the parser
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -4,9 +4,10 @@ The Multi-Bootstrap (Sellam et al., arXiv:2106.16163, section 3) resamples both:
 answer the same ones, and the seeds of each method on their own. That is done here, with one change: of two or three seeds
 the bootstrap finds a variance that is too small by (n - 1)/n, and no tails. The deviation of a mean over seeds is
 therefore drawn from Student's t, as the t-interval of that mean has it, which for the difference of two means is the
-interval of Behrens and Fisher. A method with one seed is taken to vary as the others do; where all have one seed, nothing
-is known of the variation between seeds, and the items speak alone. What a seed changes on single items counts in both
-parts, so that the intervals are rather too wide than too narrow.
+interval of Behrens and Fisher. A method with one seed is taken to vary as the others do. Where all have one seed, nothing
+is known of the variation between seeds, and it is assumed to be as large as that between samples of test items, which
+makes the intervals wider by the square root of two. What a seed changes on single items counts in both parts, so that
+the intervals are rather too wide than too narrow.
 """
 
 from collections.abc import Sequence
@@ -70,6 +71,8 @@ def difference_intervals(
             intervals.append(None)
             continue
         difference = sample.scores.mean() - samples[other].scores.mean() if boot is None else boot[number] - boot[other]
+        if not draws.any() and (sample.trained or samples[other].trained):
+            difference = difference.mean() + np.sqrt(2) * (difference - difference.mean())
         tail = (1 - level) / 2
         low, high = np.quantile(difference + draws[number] - draws[other], [tail, 1 - tail])
         intervals.append((float(low), float(high)))

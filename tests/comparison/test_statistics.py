@@ -44,19 +44,21 @@ def test_rank_correlations_of_resamples_are_scipys(ties):
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():
-    """With one seed: the normal interval of the mean of the differences, which is what it tends to."""
+    """Without seeds: the normal interval of the mean of the differences, which is what it tends to."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(0.0, 1.0, 2000), rng.normal(0.0, 0.1, 2000)
     difference = one - (one + other)
-    [interval, own] = difference_intervals([sample(one), sample(one + other)], 1, resamples=4000)
-    reach = 1.96 * stats.sem(difference)
-    assert own is None
-    assert interval == pytest.approx((difference.mean() - reach, difference.mean() + reach), abs=0.1 * reach)
+    for trained, wider in ((False, 1.0), (True, np.sqrt(2))):  # the seed of one training may matter as much
+        pair = [sample(one, trained=trained), sample(one + other, trained=trained)]
+        [interval, own] = difference_intervals(pair, 1, resamples=4000)
+        reach = 1.96 * stats.sem(difference) * wider
+        assert own is None
+        assert interval == pytest.approx((difference.mean() - reach, difference.mean() + reach), abs=0.1 * reach)
 
 
-@pytest.mark.parametrize(("seeds", "deviation", "least", "most"), [(1, 0.0, 0.91, 0.98), (3, 0.3, 0.95, 1.0)])
+@pytest.mark.parametrize(("seeds", "deviation", "least", "most"), [(1, 0.15, 0.9, 0.98), (3, 0.3, 0.95, 1.0)])
 def test_intervals_cover_the_truth(seeds, deviation, least, most):
-    """Two methods that are equally good. With several seeds the interval is meant to be rather too wide."""
+    """Two runs of one configuration are not called better than each other, although their seeds matter."""
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(300):
