@@ -7,7 +7,7 @@ negative ELBO, its importance-weighted bound of -log p(x) (`iw`), the exact -log
 variable (`without`), and how much larger the bound is (negative: the VAE is better). Seconds are those of all processors
 in training.
 
-    python benchmarks/vae_multi30k.py --captions train.en --valid val.en [--steps 4000] [--seeds 3] [--draws 100]
+    python benchmarks/vae_multi30k.py --captions train.en --valid val.en [--steps 5000] [--seeds 3] [--draws 100]
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, required=True, help="text file, a caption a line, to train on")
     parser.add_argument("--valid", type=Path, required=True, help="text file, a caption a line, to measure on")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--draws", type=int, default=100, help="draws of z for the importance-weighted bound")
     arguments = parser.parse_args()
