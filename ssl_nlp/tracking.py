@@ -60,15 +60,14 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
         return
     import wandb
 
+    answers = result.evaluators.items()
+    numbers = {f"eval/{suite}/{e}/{metric}": value for e, answer in answers for metric, value in answer.metrics.items()}
     rows = [
         [name, evaluator, metric, value]
         for name, answers in {run.name: result.evaluators, **result.baselines}.items()
         for evaluator, answer in answers.items()
         for metric, value in answer.metrics.items()
     ]
-    numbers = {
-        f"eval/{suite}/{evaluator}/{metric}": value for name, evaluator, metric, value in rows if name == run.name
-    }
     if experiment.offline:
         experiment.summary.update(_last(run))
     experiment.summary.update(numbers)

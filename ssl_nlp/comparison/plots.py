@@ -144,14 +144,14 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
         if score.low is not None and score.high is not None:
             axes.plot([spent, spent], [score.low, score.high], color=colour[row.label], linewidth=1.0)
         axes.plot(spent, score.mean, "o", color=colour[row.label], markersize=6, markeredgecolor="white")
-        labels.append((score.mean, shorten(row.label, 20), colour[row.label], spent))
+        labels.append((score.mean, shorten(row.label, 15), colour[row.label], spent))
     baselines = [row for row in rows if row.baseline and column.key in row.scores]
     if baselines and column.higher_is_better is not None:
         choose = max if column.higher_is_better else min
         best = choose(baselines, key=lambda row: row.scores[column.key].mean)
         level = best.scores[column.key].mean
         axes.axhline(level, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
-        labels.append((level, shorten(best.label, 20), "#666666", None))
+        labels.append((level, shorten(best.label, 15), "#666666", None))
     axes.set_xscale("log")
     spent_by = [row.cost[cost].mean for row in methods]
     axes.set_xlim(min(spent_by) / 1.6, max(spent_by) * 1.6)

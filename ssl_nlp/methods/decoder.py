@@ -19,6 +19,8 @@ from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 
 HEAD_DIM = 64
 """Width of an attention head, where that divides the decoder's."""
+EMBEDDING_SCALE = 0.02
+"""Standard deviation of token embeddings before training."""
 LONGEST = 8192
 """Tokens of the longest sentence that is written, where the encoder knows no limit."""
 EXAMINED = 8
@@ -31,7 +33,7 @@ class Decoder(nn.Module):
     """p(sentence | vector): an autoregressive Transformer that sees the tokens before and the vector, and nothing else.
 
     The vector, mapped to the width of the token embeddings, is added to each of them: no position has to fetch it from
-    another one.
+    another one. A vector whose components are about 1 begins as large as a token embedding, and does not drown it.
 
     Args:
         vector_dim: width Z of the vectors.
@@ -58,14 +60,19 @@ class Decoder(nn.Module):
         if tied:
             self.transformer.embeddings.tok_embeddings = encoder.embedding
         self.condition = nn.Linear(vector_dim, width, bias=False)
-        # A vector whose components are about 1 begins as large as a token embedding, and does not drown it.
-        nn.init.normal_(self.condition.weight, std=0.02 / vector_dim**0.5)
+        nn.init.normal_(self.condition.weight, std=vector_dim**-0.5)
         self.head = LanguageModelHead(width, self.transformer.embedding)
 
     def forward(self, vectors: Tensor, batch: TokenBatch) -> Tensor:
         """(B, T, E): the states that predict what follows each token of `batch`, given vectors (B, Z)."""
         # Whether the encoder may look ahead does not matter here.
-        return self.transformer(replace(batch, causal=True), added=self.condition(vectors).unsqueeze(1))
+        return self.transformer(replace(batch, causal=True), added=self.added(vectors))
+
+    def added(self, vectors: Tensor) -> Tensor:
+        """(B, 1, E): what joins every token embedding, given vectors (B, Z)."""
+        # The scale of token embeddings stands beside the weight, not in it: the steps of an optimizer do not shrink with
+        # a weight, and a few of Muon's would make the vector, in a VAE mostly noise, far larger than any token.
+        return EMBEDDING_SCALE * self.condition(vectors).unsqueeze(1)
 
     def loss(self, vectors: Tensor, batch: TokenBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(sentence | vector), summed over all tokens of all sentences, and the number of tokens, ends included.
@@ -95,7 +102,7 @@ class Decoder(nn.Module):
 
         By default each token is the likeliest; the other arguments are those of `sample`.
         """
-        rows, added = [self.tokenizer.prefix] * len(vectors), self.condition(vectors).unsqueeze(1)
+        rows, added = [self.tokenizer.prefix] * len(vectors), self.added(vectors)
         return continue_rows(
             self.transformer, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator, added
         )

@@ -12,6 +12,8 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Method, Optimization
+from ssl_nlp.methods.decoder import EMBEDDING_SCALE
+from ssl_nlp.methods.optimization import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(64, longest=8)
@@ -43,7 +45,7 @@ def connected(tokenizer, dim=32, spread=1.0, **arguments) -> VAE:
     method = VAE(encoder(dim), **arguments)
     method.connect(tokenizer)
     torch.nn.init.normal_(method.to_posterior.weight, std=spread)
-    torch.nn.init.normal_(method.decoder.condition.weight, std=0.5)
+    torch.nn.init.normal_(method.decoder.condition.weight, std=0.5 / EMBEDDING_SCALE)
     return method
 
 
@@ -234,6 +236,21 @@ def test_it_overfits_writes_sentences_back_and_goes_from_one_to_another(tokenize
     path = method.interpolate(TEXTS[0], TEXTS[1], steps=5)
     assert (len(path), path[0], path[-1]) == (5, reconstructions[0], reconstructions[1])
     assert method.samples(TEXTS[:3])[2].keys() == {"text", "reconstruction", "from_prior"}
+
+
+def test_a_few_steps_of_muon_do_not_make_the_vector_larger_than_the_tokens_it_joins(tokenizer, batch):
+    """In a VAE it is noise at first, which would hide them."""
+    torch.manual_seed(0)
+    method = VAE(encoder(64), optimization=Optimization(optimizer="muon", learning_rate=2e-3))
+    method.connect(tokenizer)
+    optimizer = build_optimizer(method, method.optimization)
+    for _ in range(10):
+        optimizer.zero_grad()
+        method.loss(batch).mean().backward()
+        optimizer.step()
+    vectors = method.decoder.added(torch.randn(1000, method.latent_dim)).norm(dim=-1)
+    tokens = method.decoder.transformer.embedding(batch.input_ids[batch.is_text]).norm(dim=-1)
+    assert 0.5 < float((vectors.mean() / tokens.mean()).detach()) < 1.5
 
 
 def test_sentences_from_the_prior_are_reproducible_and_leave_the_mode_and_the_random_state_alone(tokenizer):
