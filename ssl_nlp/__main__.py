@@ -14,6 +14,7 @@ TRAINER = {
 }
 COMPARE = {
     "evaluate": "frozen embeddings to numbers: ssl-nlp evaluate RUN_OR_CHECKPOINT... [--suite NAME] [--config FILE]",
+    "compare": "one table and report: ssl-nlp compare RUN..., or ssl-nlp compare --seeds 3 CONFIG... [-- FIT_ARGUMENTS]",
 }
 USE = {
     "embed": "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy",
@@ -51,6 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
             from ssl_nlp.evaluate import evaluate
 
             evaluate(arguments[1:])
+        elif command == "compare":
+            from ssl_nlp.compare import compare
+
+            compare(arguments[1:])
         elif command in USE:
             from ssl_nlp.commands import run_command
 

@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -64,17 +65,25 @@ class Cli(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """The command line says what the model is; a checkpoint's own hyperparameters never override it."""
 
-    def before_instantiate_classes(self) -> None:
+    def complete_config(self) -> Any:
+        """The arguments of the command, with what follows from them and from the machine."""
         config = self.config[self.subcommand]
         if config.trainer.precision is None:
             config.trainer.precision = default_precision(config.trainer.accelerator)
+        if self.subcommand == "fit":
+            if config.run is None:
+                config.run = default_run_name(config.model.class_path, config.seed_everything)
+                if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
+                    config.run += f"-{os.environ['WANDB_RUN_ID']}"
+            self.config_text = self._parser("fit").dump(config, skip_none=False)
+        return config
+
+    def before_instantiate_classes(self) -> None:
+        config = self.complete_config()
         _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
         if self.subcommand != "fit":
             return
-        if config.run is None:
-            config.run = default_run_name(config.model.class_path, config.seed_everything)
         self.run_directory = Run(config.run)
-        self.config_text = self._parser("fit").dump(config, skip_none=False)
         if config.ckpt_path is not None:
             if config.ckpt_path in ("last", "best", "hpc", "registry"):
                 raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
@@ -143,41 +152,72 @@ class RunKeeper(Callback):
             self._lock.release()
 
 
+class Plan(Cli):
+    """`fit` as far as its configuration: nothing is created or trained."""
+
+    def _set_seed(self) -> None:
+        """The seed is that of another process."""
+
+    def before_instantiate_classes(self) -> None:
+        self.complete_config()
+
+    def instantiate_classes(self) -> None:
+        """Nothing is."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing runs."""
+
+
 def run_trainer(arguments: list[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Raises:
         UserError: a mistake of the user's.
     """
+    _run(Cli, arguments if arguments[0] == "fit" else _of_run(arguments))
+
+
+def plan_fit(arguments: list[str]) -> str:
+    """The complete configuration, as YAML, of a `fit` with these arguments.
+
+    Raises:
+        UserError: a mistake of the user's.
+    """
+    before = sys.argv
+    try:
+        return _run(Plan, ["fit", *arguments]).config_text
+    finally:
+        sys.argv = before
+
+
+def _run(cli: type[Cli], arguments: list[str]) -> Cli:
     for message in QUIET:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if arguments[0] != "fit":
-        arguments = _of_run(arguments)
     sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
     try:
-        _cli()
+        return cli(
+            Method,
+            TextDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+            },
+        )
     except (ValueError, TypeError) as error:  # jsonargparse wraps what a constructor raises
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__cause__ or cause.__context__
         raise (cause or error) from None
-
-
-def _cli() -> None:
-    Cli(
-        Method,
-        TextDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        save_config_callback=None,
-        load_from_checkpoint_support=False,
-        auto_configure_optimizers=False,
-        parser_class=Parser,
-        trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 0, "enable_model_summary": False},
-    )
 
 
 def _of_run(arguments: list[str]) -> list[str]:

@@ -52,7 +52,7 @@ def train(arguments: list[str]) -> None:
     """Train all methods but those that an earlier demo has trained; `arguments` are added to each command."""
     for number, name in enumerate(METHODS, start=1):
         run = run_of(name)
-        if run.read_state().get("finished"):
+        if run.finished:
             print(f"runs/{run.name} is there already")
             continue
         print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)

@@ -110,11 +110,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     for target in targets:
         read_record(target.record)  # says what is wrong with it
     suite = get_suite(options.suite or "docs", options.config)
-    results = run_suite(suite, targets)
-    for target, result in zip(targets, results, strict=True):
-        write_suite(target.record, target.header, suite.name, result)
-        if target.run is not None:
-            _log(target.run, options.wandb, suite.name, result)
+    results = record_suite(suite, targets, options.wandb)
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
@@ -184,6 +180,16 @@ def _pretrained(name: str) -> Target:
 
 
 # ---------------------------------------------------------------------------------------------------------- the evaluation
+
+
+def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
+    """The answers of each target, which are written into its `evaluation.json` and into the summary of its W&B run."""
+    results = run_suite(suite, targets)
+    for target, result in zip(targets, results, strict=True):
+        write_suite(target.record, target.header, suite.name, result)
+        if target.run is not None:
+            _log(target.run, wandb, suite.name, result)
+    return results
 
 
 def run_suite(suite: Suite, targets: Sequence[Target]) -> list[SuiteResult]:

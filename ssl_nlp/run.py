@@ -65,19 +65,35 @@ class Run:
         Raises:
             UserError: the run is finished, or was begun with another configuration.
         """
-        if not self.config.exists():
-            if self.directory.exists() and any(self.directory.iterdir()):
-                raise UserError(f"{self.directory} exists but is no run: choose another --run")
-            return None
-        changes = differences(yaml.safe_load(self.config.read_text()), yaml.safe_load(config))
-        if changes:
-            shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-            raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
-        if self.read_state().get("finished"):
+        self.check(config)
+        if self.finished:
             raise UserError(
                 f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again"
             )
         return self.last_checkpoint if self.last_checkpoint.exists() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training has reached its end."""
+        return bool(self.read_state().get("finished"))
+
+    def check(self, config: str) -> None:
+        """Make sure that the directory is free, or holds a run of this configuration.
+
+        Args:
+            config: complete, as YAML.
+
+        Raises:
+            UserError: it is neither.
+        """
+        if not self.config.exists():
+            if self.directory.exists() and any(self.directory.iterdir()):
+                raise UserError(f"{self.directory} exists but is no run: choose another --run")
+            return
+        changes = differences(yaml.safe_load(self.config.read_text()), yaml.safe_load(config))
+        if changes:
+            shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
+            raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
 
     def begin(self, config: str) -> FileLock:
         """Create the directory and write the configuration; the lock is held for as long as the run trains.
@@ -95,7 +111,8 @@ class Run:
             ) from error
         if not self.config.exists():
             self.config.write_text(config, encoding="utf-8")
-            self.write_state({"wandb_id": secrets.token_hex(4), "finished": False})
+            # An agent of W&B says which id it expects.
+            self.write_state({"wandb_id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "finished": False})
         return lock
 
     def finish(self) -> None:

@@ -1,0 +1,157 @@
+"""`compare`: runs, or configurations with several seeds, in one table that says what is more than chance."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ssl_nlp.commands import CommandParser
+from ssl_nlp.comparison import compare as compare_runs
+from ssl_nlp.comparison.runs import Run, find_runs, read_run
+from ssl_nlp.comparison.table import render, write_csv
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluate import Mode, find_target, record_suite
+from ssl_nlp.evaluation import SUITES, Suite, get_suite
+from ssl_nlp.run import RUNS
+from ssl_nlp.run import Run as RunDirectory
+
+WIDTH = 100  # columns, where the output is no terminal
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Compare runs by the evaluation protocol; evaluate first those that were not, and with `--seeds` train them.
+
+    Raises:
+        UserError: a mistake of the user's, or a training that failed.
+    """
+    arguments = list(arguments)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    extra = arguments[len(own) + 1 :]
+    parser = CommandParser(
+        prog="ssl-nlp compare",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="ssl-nlp compare --seeds 3 CONFIG... -- ARGUMENTS gives the arguments to every fit, "
+        "such as --config configs/trainer/demo.yaml.",
+    )
+    parser.add_argument(
+        "targets", nargs="+", type=str, help="runs, folders of runs such as runs/ or, with --seeds, YAML files for fit"
+    )
+    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)}, or yours (default: docs)")
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+    )
+    parser.add_argument("--output", type=str, default="comparison", help="folder of comparison.csv and report.html")
+    parser.add_argument("--seeds", type=int | None, default=None, help="train each YAML file with seeds 0, 1, ...")
+    parser.add_argument("--wandb", type=Mode | None, default=None, help="how evaluations reach W&B, as for evaluate")
+    options = parser.parse_args(own)
+    if options.suite is not None and options.config is not None:
+        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    if extra and options.seeds is None:
+        raise UserError("arguments after -- are those of fit, and nothing is trained without --seeds: leave them out")
+    output = Path(options.output)
+    _check_output(output)
+    suite = None if options.config is None else get_suite(config=options.config)
+    name = suite.name if suite is not None else options.suite or "docs"
+    if options.seeds is not None:
+        if suite is None and name not in SUITES:
+            get_suite(name)  # says which there are, before hours of training
+        targets = train(options.targets, options.seeds, output.resolve().name, extra)
+    else:
+        targets = options.targets
+    runs = _evaluated(find_runs(targets), name, suite, options.wandb)
+    comparison = compare_runs(runs, name)
+    output.mkdir(parents=True, exist_ok=True)
+    write_csv(comparison, output / "comparison.csv")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(render(comparison))
+    for file in sorted(output.iterdir()):
+        console.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file: name a folder")
+    if output.exists() and any(output.iterdir()) and not (output / "comparison.csv").exists():
+        raise UserError(f"--output {output} exists and holds no comparison: name another folder")
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+
+
+def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -> list[str]:
+    """Train each configuration with each seed: what is finished is left, what is unfinished goes on. The runs' folders.
+
+    Every run is a process of its own, so that one that fails leaves the others alone. All are checked before one starts.
+
+    Args:
+        configs: YAML files.
+        seeds: how many, from 0.
+        name: of the comparison: the W&B group, and the beginning of the runs' names.
+        extra: further arguments of every `fit`.
+
+    Raises:
+        UserError: a configuration is wrong, is not that of the run there is, or a training failed.
+    """
+    from ssl_nlp.cli import plan_fit
+
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: train at least one")
+    stems = [Path(config).stem for config in configs]
+    if twice := [stem for stem in stems if stems.count(stem) > 1]:
+        raise UserError(f"two configurations are called {twice[0]}: rename one, their runs are called after them")
+    missing: list[tuple[str, list[str]]] = []
+    runs = [f"{name}-{stem}-seed{seed}" for seed in range(seeds) for stem in stems]
+    plans: dict[str, dict[str, Any]] = {}
+    for config, stem in zip(configs, stems, strict=True):
+        plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra]))
+    for seed in range(seeds):  # all methods with the first seed come first: they can be compared already
+        for config, stem in zip(configs, stems, strict=True):
+            run = RunDirectory(f"{name}-{stem}-seed{seed}")
+            run.check(yaml.safe_dump(plans[stem] | {"seed_everything": seed, "run": run.name}))
+            if not run.finished:
+                arguments = ["--config", config, f"--wandb.group={name}", *extra]
+                missing.append((run.name, [*arguments, f"--seed_everything={seed}", f"--run={run.name}"]))
+    failed = []
+    for number, (run_name, fit) in enumerate(missing, start=1):
+        print(f"[{number}/{len(missing)}] {run_name}", flush=True)
+        if status := subprocess.run([sys.executable, "-m", "ssl_nlp", "fit", *fit], check=False).returncode:
+            failed.append(f"{run_name} (exit status {status})")
+    if failed:
+        raise UserError(f"not trained: {', '.join(failed)}: mend what is said above, and the same command goes on")
+    return [str(RUNS.absolute() / run) for run in runs]
+
+
+# -------------------------------------------------------------------------------------------------------------- evaluation
+
+
+def _evaluated(runs: Sequence[Run], name: str, suite: Suite | None, wandb: Mode | None) -> list[Run]:
+    """The runs, those evaluated first that have no answers to the suite or of another checkpoint."""
+    missing = [run for run in runs if run.finished and not _is_answered(run, name, suite)]
+    if missing and suite is None and name not in SUITES:
+        raise UserError(f"{missing[0].name} has no answers to the suite {name}: give its file with --config")
+    if missing:
+        inside = RUNS.absolute().resolve()
+        targets = [find_target(run.name if run.folder.parent == inside else str(run.folder)) for run in missing]
+        print(f"evaluating {', '.join(run.name for run in missing)}", flush=True)
+        record_suite(suite or get_suite(name), targets, wandb)
+    return [read_run(run.folder) if run in missing else run for run in runs]
+
+
+def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
+    entry = run.record.get("suites", {}).get(name)
+    if entry is None:
+        return False
+    if suite is not None and entry["data"] != suite.fingerprint:
+        return False
+    checkpoint = run.folder / entry["checkpoint"]["file"]
+    if not checkpoint.is_file():  # a published model, or a checkpoint that was deleted to save space
+        return True
+    with checkpoint.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

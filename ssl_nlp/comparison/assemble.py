@@ -1,0 +1,200 @@
+"""Runs to a comparison: seeds put together, baselines below, verdicts beside the numbers, inequalities in words."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ssl_nlp.comparison import configuration as configurations
+from ssl_nlp.comparison.columns import column
+from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row
+from ssl_nlp.comparison.runs import Run
+from ssl_nlp.comparison.statistics import t_interval
+from ssl_nlp.comparison.verdicts import Answers, with_verdicts
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.evaluation.record import SuiteResult, read_suite
+
+BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "random words"}
+
+
+def compare(runs: Sequence[Run], suite: str = "docs") -> Comparison:
+    """Compare runs that were evaluated on a suite.
+
+    Runs whose configurations are equal but for the seed are one row. Unfinished runs and repeated ones are left out, and
+    named in the notes.
+
+    Args:
+        runs: in any order.
+        suite: its name.
+
+    Raises:
+        UserError: nothing is left to compare, or a run has no answers to the suite, or broken ones.
+    """
+    notes, chosen = _choose(runs)
+    answered = {run.folder: _read(run, suite) for run in chosen}
+    groups = configurations.group(chosen)
+    labels = configurations.label(groups)
+    rows: list[tuple[Row, Answers]] = []
+    for label, members in zip(labels, groups, strict=True):
+        answers = [answered[run.folder] for run in members]
+        results, data = [answer.evaluators for answer in answers], {answer.data for answer in answers}
+        given = Answers(results, data, trained=bool(members[0].config))
+        cost = estimates([run.record.get("cost", {}) for run in members])
+        rows.append((Row(label, tuple(members), False, scores(suite, given.results), cost=cost), given))
+    if all(len(members) == 1 for members in groups) and len(groups) > 1:
+        notes.append(
+            "Each method has one seed: what another seed would change is not known, and assumed to be as much as other "
+            "test items would. ssl-nlp compare --seeds 3 CONFIG... trains several."
+        )
+    baselines = _baselines(suite, [row for row, _ in rows], answered)
+    columns = _columns(suite, [answers for _, answers in [*rows, *baselines]])
+    differing = configurations.difference([configurations.settings(members[0]) for members in groups])
+    configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
+    return Comparison(
+        suite,
+        PROTOCOL,
+        columns,
+        _order(with_verdicts(columns, rows, baselines), columns),
+        _differences([row for row, _ in rows], [answers for _, answers in rows], configuration),
+        configuration,
+        notes,
+    )
+
+
+def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Estimate]:
+    """Every metric of several seeds, by SUITE/EVALUATOR/METRIC."""
+    return estimates(
+        [
+            {f"{suite}/{name}/{metric}": v for name, result in answers.items() for metric, v in result.metrics.items()}
+            for answers in results
+        ]
+    )
+
+
+def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    """The mean of each number over the seeds that have it."""
+    values: dict[str, list[float]] = {}
+    for named in numbers:
+        for name, value in named.items():
+            values.setdefault(name, []).append(value)
+    found = {}
+    for name, several in values.items():
+        low, high = t_interval(np.array(several)) or (None, None)
+        found[name] = Estimate(float(np.mean(several)), low, high, len(several))
+    return found
+
+
+def _choose(runs: Sequence[Run]) -> tuple[list[str], list[Run]]:
+    """What is said about runs that are left out, and those that are not."""
+    notes: list[str] = []
+    chosen: dict[object, Run] = {}
+    for run in runs:
+        if not run.finished:
+            notes.append(
+                f"{run.name} is left out: its training is not finished (the same ssl-nlp fit goes on with it)."
+            )
+            continue
+        key = (tuple(sorted(configurations.settings(run).items())), run.seed)
+        if key in chosen:
+            notes.append(f"{run.name} is left out: it repeats {chosen[key].name} with the same seed.")
+            continue
+        chosen[key] = run
+    if not chosen:
+        names = ", ".join(run.name for run in runs)
+        raise UserError(f"no run is finished ({names}): let ssl-nlp fit go on with them")
+    return notes, list(chosen.values())
+
+
+def _read(run: Run, suite: str) -> SuiteResult:
+    try:
+        return read_suite(run.evaluation, suite)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate again") from error
+
+
+def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteResult]) -> list[tuple[Row, Answers]]:
+    """Each baseline once; a method before training as often as it answers differently."""
+    found: list[tuple[Row, Answers]] = []
+    for row in rows:
+        for run in row.runs[:1]:
+            for name, answers in answered[run.folder].baselines.items():
+                if not answers:
+                    continue
+                label = BASELINES.get(name, f"untrained {row.label}")
+                new = Row(label, row.runs, True, scores(suite, [answers]))
+                given = Answers([answers], {answered[run.folder].data}, False)
+                same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
+                if not same:
+                    found.append((new, given))
+                    continue
+                other, its = found[same[0]]
+                joint = other.label if other.label == label else f"{other.label}, {row.label}"
+                found[same[0]] = (
+                    replace(other, label=joint, runs=other.runs + row.runs, scores=other.scores | new.scores),
+                    replace(its, results=[{**answers, **its.results[0]}]),
+                )
+    order = list(BASELINES.values())
+    return sorted(found, key=lambda pair: order.index(pair[0].label) if pair[0].label in order else len(order))
+
+
+def _equal(one: Row, other: Row) -> bool:
+    """Whether two rows of baselines are the same one, as far as both were asked."""
+    untrained = [row.label.startswith("untrained") for row in (one, other)]
+    if untrained[0] != untrained[1] or (not any(untrained) and one.label != other.label):
+        return False
+    common = one.scores.keys() & other.scores.keys()
+    return bool(common) and all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
+
+
+def _columns(suite: str, answers: Sequence[Answers]) -> list[Column]:
+    """The primary metric of every evaluator: frozen embeddings first, then language models."""
+    found: dict[str, Column] = {}
+    language: set[str] = set()
+    for given in answers:
+        for results in given.results:
+            for name, result in results.items():
+                new = column(suite, name, result)
+                found.setdefault(new.key, new)
+                language |= {new.key} if "kind" in result.details else set()
+    return sorted(found.values(), key=lambda one: one.key in language)
+
+
+def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """Methods by their mean rank over the questions that all have answered, then baselines."""
+    methods = [row for row in rows if not row.baseline]
+    ranks = {row.label: 0 for row in methods}
+    for one in columns:
+        if one.higher_is_better is not None and all(one.key in row.scores for row in methods):
+            sign = -1 if one.higher_is_better else 1
+            for row in methods:
+                ranks[row.label] += sum(
+                    sign * other.scores[one.key].mean < sign * row.scores[one.key].mean for other in methods
+                )
+    return sorted(methods, key=lambda row: (ranks[row.label], row.label)) + [row for row in rows if row.baseline]
+
+
+def _differences(
+    rows: Sequence[Row], answers: Sequence[Answers], configuration: Mapping[str, Mapping[str, str]]
+) -> list[str]:
+    trained = [row for row in rows if any(run.config for run in row.runs)]
+    published = [row.label for row in rows if row not in trained]
+    names = {row.label for row in trained}
+    inside = {key: {label: v for label, v in values.items() if label in names} for key, values in configuration.items()}
+    said = configurations.sentences({key: values for key, values in inside.items() if len(set(values.values())) > 1})
+    tokens = {row.label: row.cost["tokens"].mean for row in trained if "tokens" in row.cost}
+    if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
+        said.append(f"The tokens seen differ: {configurations.spoken({k: f'{v:,.0f}' for k, v in tokens.items()})}.")
+    if unknown := [row.label for row in trained if "tokens" not in row.cost]:
+        said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
+    if published:
+        said.append(f"{', '.join(published)} was not trained here: corpus, tokenizer, encoder and tokens are its own.")
+    data = {row.label: ", ".join(sorted(given.data)) for row, given in zip(rows, answers, strict=True)}
+    if len(set(data.values())) > 1 or any(len(given.data) > 1 for given in answers):
+        said.append(
+            f"The test data differ: {configurations.spoken(data)} (fingerprints). Rows with different test data are not "
+            "compared with each other."
+        )
+    return said

@@ -1,0 +1,44 @@
+"""The questions of a suite as columns."""
+
+from ssl_nlp.comparison.comparison import Column
+from ssl_nlp.evaluation import Result
+
+EVALUATORS = {
+    "knn": "k-NN",
+    "linear_probe": "linear probe",
+    "retrieval": "retrieval",
+    "similarity": "similarity",
+    "geometry": "",
+    "language_modelling": "",
+}
+METRICS = {
+    "mrr@10": "MRR@10",
+    "spearman": "Spearman",
+    "effective_rank": "effective rank",
+    "bits_per_byte": "bits per byte",
+    "bits_per_byte_bound": "bits per byte (upper bound)",
+    "pseudo_bits_per_byte": "bits per byte (pseudo)",
+}
+UNITS = {"effective_rank": "directions", "bits_per_byte": "bits/byte"}
+
+
+def column(suite: str, name: str, result: Result) -> Column:
+    """The column of the primary metric of an evaluator.
+
+    Numbers of language models of different kinds have metrics of different names, and so are never in one column.
+
+    Args:
+        suite: its name.
+        name: of the evaluator: `knn`, or `animals.knn` where a suite has several data sets.
+        result: one of its answers.
+    """
+    data, _, kind = name.rpartition(".")
+    metric = result.primary_metric
+    evaluator = EVALUATORS.get(kind, kind.replace("_", " "))
+    if kind.startswith("few_labels_"):
+        evaluator = f"{kind.removeprefix('few_labels_')} labels"
+    title = " ".join(filter(None, (evaluator, METRICS.get(metric, metric.replace("_", " ")))))
+    language = "kind" in result.details
+    higher = None if kind == "geometry" else not language
+    unit = UNITS["bits_per_byte"] if language else UNITS.get(metric, "")
+    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit)

@@ -1,0 +1,109 @@
+"""What a run directory says, read as plain data."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.record import read_record
+from ssl_nlp.run import RUNS
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, or a published model that was evaluated.
+
+    Attributes:
+        folder: where it is.
+        name: how it is called.
+        method: the name of its class, such as `MaskedLM`.
+        seed: of its training; None for a published model.
+        config: its complete configuration; nothing for a published model.
+        metrics: the rows of `metrics.csv`, each with `step` and what was logged there.
+        samples: the lines of `samples.jsonl`.
+        record: its `evaluation.json`; nothing where there is none.
+        finished: its training has reached its end.
+    """
+
+    folder: Path
+    name: str
+    method: str
+    seed: int | None
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]
+    samples: list[dict[str, Any]]
+    record: dict[str, Any]
+    finished: bool
+
+    @property
+    def evaluation(self) -> Path:
+        """Its `evaluation.json`."""
+        return self.folder / "evaluation.json"
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        UserError: it is none, or something in it is broken.
+    """
+    if not _is_run(folder):
+        raise UserError(f"{folder} is no run: name a folder that ssl-nlp fit or evaluate has written")
+    config, state = _load(folder / "config.yaml"), _load(folder / "run.json")
+    record = read_record(folder / "evaluation.json")
+    rows = read_metrics(folder / "metrics.csv")
+    try:
+        method = str(record.get("method") or config["model"]["class_path"].rsplit(".", 1)[-1])
+        metrics = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder} is broken ({error!r}): move it away and train it again") from error
+    seed = config.get("seed_everything")
+    samples = list(_lines(folder / "samples.jsonl"))
+    return Run(folder, folder.name, method, seed, config, metrics, samples, record, state.get("finished", not config))
+
+
+def find_runs(paths: Iterable[str | Path]) -> list[Run]:
+    """The runs that a person means: names, run directories, or folders that hold some. Each once.
+
+    Raises:
+        UserError: there is none under one of the paths.
+    """
+    folders: dict[Path, None] = {}
+    for path in map(Path, paths):
+        found = [path, RUNS / path] if len(path.parts) == 1 else [path]
+        if own := [folder for folder in found if _is_run(folder)][:1]:
+            folders[own[0].resolve()] = None
+        elif below := sorted(folder for folder in path.glob("*/") if _is_run(folder)):
+            folders |= {folder.resolve(): None for folder in below}
+        else:
+            raise UserError(f"there is no run {path}, here or in {RUNS.absolute()}: train it with ssl-nlp fit")
+    return [read_run(folder) for folder in folders]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "evaluation.json").is_file()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file; nothing where there is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: move the run away and train it again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no configuration: move the run away and train it again")
+    return content
+
+
+def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a JSONL file; one that a killed process left unfinished is not among them."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue

@@ -1,0 +1,120 @@
+"""A comparison in the terminal and as CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row
+from ssl_nlp.comparison.verdicts import beats
+
+COSTS = {  # title and how many of the unit of `Row.cost` it stands for
+    "parameters": ("M parameters", 1e6),
+    "tokens": ("M tokens", 1e6),
+    "flops": ("TFLOPs", 1e12),
+    "seconds": ("seconds", 1.0),
+    "tokens_per_second": ("tokens/s", 1.0),
+    "peak_memory": ("peak GB", 1e9),
+}
+BEST, TIE, UNPROVEN = "*", "=", "°"
+LEGEND = {
+    BEST: "the best method of the column",
+    TIE: "a tie: its difference from the best is not more than chance (95 %, test items in pairs, and seeds)",
+    UNPROVEN: "not shown to be better than the best baseline of the column",
+}
+FIELDS = (
+    "suite", "row", "baseline", "seeds", "number", "mean", "low", "high", "n",
+    "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
+)  # fmt: skip
+
+
+def render(comparison: Comparison) -> Group:
+    """What is not equal, the scores, language modelling, cost, and what the signs mean."""
+    said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
+    noted = [Text(f"Note: {line}") for line in comparison.notes]
+    language = [column for column in comparison.columns if column.unit == "bits/byte"]
+    frozen = [column for column in comparison.columns if column not in language]
+    tables = [_scores(comparison, frozen, f"{comparison.suite}: frozen embeddings (protocol {comparison.protocol})")]
+    if language:
+        title = f"{comparison.suite}: language modelling, lower is better; columns cannot be compared with each other"
+        tables.append(_scores(comparison, language, title))
+    tables.append(_cost([row for row in comparison.rows if not row.baseline]))
+    shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
+    legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]
+    if any(len(row.runs) > 1 for row in comparison.rows if not row.baseline):
+        legend.append(Text("± 95 % t-interval of the mean over seeds", style="dim"))
+    return Group(*said, *tables, *legend, *noted)
+
+
+def signs(row: Row, column: Column) -> str:
+    """What the verdicts on a cell amount to, as the signs of the legend."""
+    verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
+    found = ""
+    if verdict is not None and not row.baseline:
+        found += BEST if verdict.best else TIE if verdict.tie else ""
+    if over is not None and not beats(column, over):
+        found += UNPROVEN
+    return found
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """One line for each number of each row: every metric and cost, with interval, seeds and verdict."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        for row in comparison.rows:
+            for number, estimate in {**row.scores, **{f"cost/{k}": v for k, v in row.cost.items()}}.items():
+                line = {"suite": comparison.suite, "row": row.label, "baseline": int(row.baseline), "number": number}
+                line["seeds"] = (
+                    "" if row.baseline else " ".join(str(run.seed) for run in row.runs if run.seed is not None)
+                )
+                line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                if verdict := row.ties.get(number):
+                    line |= {"best_difference": verdict.difference, "best_low": verdict.low, "best_high": verdict.high}
+                    line["verdict"] = "best" if verdict.best else "tie" if verdict.tie else "different"
+                if over := row.over_baseline.get(number):
+                    line |= {
+                        "baseline_difference": over.difference,
+                        "baseline_low": over.low,
+                        "baseline_high": over.high,
+                    }
+                writer.writerow(line)
+
+
+def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(column.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
+    methods = sum(not row.baseline for row in comparison.rows)
+    for number, row in enumerate(comparison.rows):
+        if not any(column.key in row.scores for column in columns):
+            continue
+        cells = [_cell(row.scores.get(column.key), signs(row, column)) for column in columns]
+        name = Text(row.label + (f" ({len(row.runs)} seeds)" if len(row.runs) > 1 and not row.baseline else ""))
+        table.add_row(name, *cells, style="dim" if row.baseline else None, end_section=number == methods - 1)
+    return table
+
+
+def _cell(estimate: Estimate | None, marks: str) -> Text:
+    if estimate is None:
+        return Text("–")
+    shown = f"{estimate.mean:.3f}" if abs(estimate.mean) < 10 else f"{estimate.mean:.1f}"
+    text = Text(shown + marks.ljust(1), style="bold" if marks[:1] in (BEST, TIE) and marks else "")
+    if estimate.high is not None:
+        text.append(f"\n±{estimate.high - estimate.mean:.3f} ", style="dim not bold")
+    return text
+
+
+def _cost(rows: Sequence[Row]) -> Table:
+    table = Table(title="cost of training one seed")
+    table.add_column("", overflow="fold")
+    for title, _ in COSTS.values():
+        table.add_column(title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
+    for row in rows:
+        cells = [f"{row.cost[name].mean / unit:,.4g}" if name in row.cost else "–" for name, (_, unit) in COSTS.items()]
+        table.add_row(Text(row.label), *cells)
+    return table

@@ -1,0 +1,202 @@
+"""Rows, verdicts and sentences, of runs that were written by hand."""
+
+import csv
+import io
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from ssl_nlp.comparison import compare, find_runs
+from ssl_nlp.comparison.table import render, write_csv
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.evaluation.result import Result
+
+ITEMS = 400
+DIFFICULTY = np.random.default_rng(0).normal(size=ITEMS)
+
+
+def accuracy(ability: float, seed: int) -> Result:
+    right = np.random.default_rng(seed).logistic(size=ITEMS) < ability + DIFFICULTY
+    items = right.astype(np.uint8)
+    return Result("accuracy", {"accuracy": float(items.mean()), "macro_f1": 0.5}, {}, items)
+
+
+def language(metric: str, value: float) -> Result:
+    return Result(metric, {metric: value}, {"kind": metric})
+
+
+def write(folder, name, method="MaskedLM", ability=0.5, seed=0, data="same", finished=True, tokens=1000.0, **settings):
+    run = folder / "runs" / name
+    run.mkdir(parents=True)
+    config = {
+        "seed_everything": seed,
+        "run": name,
+        "model": {
+            "class_path": f"ssl_nlp.methods.{method}",
+            "init_args": {"encoder": {"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny"}}},
+        },
+        "data": {
+            "init_args": {"corpus": {"class_path": "ssl_nlp.corpora.InstalledDocs", "init_args": {"valid": 0.05}}}
+        },
+    }
+    for key, value in settings.items():
+        *parents, last = key.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "run.json").write_text(json.dumps({"finished": finished}))
+    kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
+    answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
+    answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
+    baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
+    header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
+    write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines))
+
+
+def hash_of(name: str) -> int:
+    return zlib.crc32(name.encode())
+
+
+def comparison(folder: Path):
+    return compare(find_runs([folder / "runs"]), "docs")
+
+
+def shown(found) -> str:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(render(found))
+    return console.export_text()
+
+
+def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_path):
+    for seed, layers in enumerate((2, 2.0, 2)):  # the same number
+        write(tmp_path, f"masked-{seed}", seed=seed, model__init_args__layers=layers)
+    write(tmp_path, "causal", "CausalLM", ability=-2.0)
+    found = comparison(tmp_path)
+    assert [row.label for row in found.rows] == ["MaskedLM", "CausalLM", "TF-IDF", "untrained CausalLM, MaskedLM"]
+    masked, causal, *_ = found.rows
+    scores = [run.record["suites"]["docs"]["evaluators"]["knn"]["metrics"]["accuracy"] for run in masked.runs]
+    estimate = masked.scores["docs/knn/accuracy"]
+    assert (estimate.mean, estimate.n) == (pytest.approx(np.mean(scores)), 3)
+    assert estimate.low < estimate.mean < estimate.high
+    assert masked.ties["docs/knn/accuracy"].best
+    assert not causal.ties["docs/knn/accuracy"].tie
+    assert causal.ties["docs/knn/accuracy"].high < 0
+    assert found.differences == []
+    # Language models of different kinds are never in one column, and one alone is not called the best.
+    keys = [column.key for column in found.columns]
+    assert keys[-2:] == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
+    assert not any(key in row.ties for row in found.rows for key in keys[-2:])
+    assert not any("docs/geometry/effective_rank" in row.ties for row in found.rows)
+
+
+def test_equally_good_methods_tie(tmp_path):
+    for name, method in (("one", "MaskedLM"), ("other", "SimCLR")):
+        write(tmp_path, name, method)
+    found = comparison(tmp_path)
+    ties = [row.ties["docs/knn/accuracy"] for row in found.rows[:2]]
+    assert sorted(verdict.best for verdict in ties) == [False, True]
+    assert all(verdict.tie for verdict in ties)
+    assert "=" in shown(found)
+    assert any("one seed" in note for note in found.notes)
+
+
+def test_what_does_not_beat_the_baselines_is_marked(tmp_path):
+    write(tmp_path, "good", "SimCLR", ability=2.0)
+    write(tmp_path, "bad", "MaskedLM", ability=-1.0)
+    found = comparison(tmp_path)
+    text = shown(found)
+    assert "not shown to be better than the best baseline" in text
+    good, bad = (next(line for line in text.splitlines() if name in line) for name in ("SimCLR", "MaskedLM"))
+    assert "°" in bad
+    assert "°" not in good
+    assert "*" in good
+
+
+DIFFERENCES = {
+    "corpus": ({"data__init_args__corpus__init_args": {"valid": 0.1}}, "The corpus differs: data.corpus.valid is 0.05"),
+    "encoder": (
+        {"model__init_args__encoder__init_args": {"size": "small"}},
+        "The encoder differs: model.encoder.size is tiny for MaskedLM and small for SimCLR.",
+    ),
+    "tokenizer": ({"data__init_args__tokenizer": {"kind": "bpe"}}, "The tokenizer differs: data.tokenizer.kind"),
+    "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
+    "test data": ({"data": "other"}, "The test data differ"),
+}
+
+
+@pytest.mark.parametrize("thing", DIFFERENCES)
+def test_what_is_not_equal_is_said(thing, tmp_path):
+    write(tmp_path, "a")
+    settings, sentence = DIFFERENCES[thing]
+    write(tmp_path, "b", "SimCLR", ability=0.0, **settings)
+    found = comparison(tmp_path)
+    [said] = found.differences
+    assert said.startswith(sentence)
+    assert f"Not equal: {sentence}"[:60] in shown(found)
+    compared = sum("docs/knn/accuracy" in row.ties for row in found.rows[:2])
+    assert compared == (1 if thing == "test data" else 2)  # only the best with itself
+
+
+def test_configurations_of_one_method_are_called_after_what_differs(tmp_path):
+    for rate in (0.15, 0.3):
+        write(tmp_path, f"rate-{rate}", model__init_args__masking_rate=rate)
+    found = comparison(tmp_path)
+    assert {row.label for row in found.rows[:2]} == {"MaskedLM masking_rate=0.15", "MaskedLM masking_rate=0.3"}
+    assert set(found.configuration["model.masking_rate"].values()) == {"0.15", "0.3"}
+
+
+def test_unfinished_and_repeated_runs_are_left_out_and_named(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "again")
+    write(tmp_path, "unfinished", seed=1, finished=False)
+    found = comparison(tmp_path)
+    assert [run.name for run in found.rows[0].runs] == ["a"]
+    assert "again is left out: it repeats a with the same seed." in found.notes
+    assert any(note.startswith("unfinished is left out") for note in found.notes)
+
+
+def test_the_file_holds_every_number(tmp_path):
+    for seed in range(2):
+        write(tmp_path, f"masked-{seed}", seed=seed)
+    write(tmp_path, "causal", "CausalLM")
+    found = comparison(tmp_path)
+    write_csv(found, tmp_path / "comparison.csv")
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    [line] = [r for r in rows if (r["row"], r["number"]) == ("MaskedLM", "docs/knn/accuracy")]
+    masked = next(row for row in found.rows if row.label == "MaskedLM")
+    estimate = masked.scores["docs/knn/accuracy"]
+    assert [float(line[name]) for name in ("mean", "low", "high", "n")] == [
+        estimate.mean,
+        estimate.low,
+        estimate.high,
+        2,
+    ]
+    assert line["seeds"] == "0 1"
+    assert line["verdict"] in ("best", "tie")
+    assert {"docs/knn/macro_f1", "cost/tokens"} <= {r["number"] for r in rows if r["row"] == "MaskedLM"}
+    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(UserError, match="there is no run"):
+        find_runs([tmp_path / "nothing"])
+    write(tmp_path, "a", finished=False)
+    with pytest.raises(UserError, match="no run is finished"):
+        comparison(tmp_path)
+    write(tmp_path, "b", seed=1)
+    with pytest.raises(UserError, match="no answers to the suite other"):
+        compare(find_runs([tmp_path / "runs" / "b"]), "other")
+    (tmp_path / "runs" / "b" / "evaluation_items.npz").write_bytes(b"no")
+    with pytest.raises(UserError, match="is broken"):
+        compare(find_runs([tmp_path / "runs" / "b"]), "docs")
+    (tmp_path / "runs" / "b" / "evaluation.json").write_text("no")
+    with pytest.raises(UserError, match="is no evaluation"):
+        find_runs([tmp_path / "runs" / "b"])
