@@ -1,9 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,17 +21,9 @@ from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
+from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.tracking import WandbSettings, wandb_logger
-
-# Warnings of Lightning and jsonargparse about each other and about what is meant to be so.
-QUIET = (
-    ".*does not have many workers.*",
-    ".*isinstance.treespec, LeafSpec.*",
-    ".*Checkpoint directory.*",
-    ".*was deprecated in v4.49.0.*",
-    "(?s).*JSONARGPARSE_DEPRECATION_WARNINGS.*",
-)
 
 
 class Parser(LightningArgumentParser):
@@ -191,10 +181,7 @@ def plan_fit(arguments: list[str]) -> str:
 
 
 def _run(cli: type[Cli], arguments: list[str]) -> Cli:
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
     try:
         return cli(

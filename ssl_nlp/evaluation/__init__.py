@@ -1,5 +1,6 @@
 """Frozen embeddings to numbers: evaluators, suites of them, and baselines."""
 
+from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
 from ssl_nlp.evaluation.classification import (
     FewLabelProbe,
     Labelled,
@@ -25,12 +26,14 @@ __all__ = [
     "LabelledSplits",
     "LinearProbe",
     "NearestNeighbours",
+    "RandomWords",
     "Result",
     "Retrieval",
     "ScoredPairs",
     "SentenceSimilarity",
     "Suite",
     "TextPairs",
+    "TfIdf",
     "WordSimilarity",
     "get_suite",
 ]

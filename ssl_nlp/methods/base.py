@@ -1,5 +1,6 @@
 """What all methods share: one batch in, a sum of losses out; everything around it is done here."""
 
+import inspect
 import math
 import os
 import re
@@ -380,7 +381,11 @@ class Method(LightningModule):
 
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        return dict(self.hparams) | {"encoder": checkpoints.describe(type(self.encoder), self.encoder.hparams())}
+        taken = inspect.signature(self._kind).parameters.values()  # often fewer than those of the classes it builds on
+        names = {parameter.name for parameter in taken}
+        forwards = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)
+        arguments = {name: value for name, value in self.hparams.items() if forwards or name in names}
+        return arguments | {"encoder": checkpoints.describe(type(self.encoder), self.encoder.hparams())}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing but the file is needed, so nothing else is asked for

@@ -106,6 +106,31 @@ def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
         CausalLM.load_from_checkpoint(tmp_path / "a.ckpt")
 
 
+class FewArguments(MaskedLM):
+    def __init__(self, encoder, power=1.0):
+        super().__init__(encoder, masking_rate=0.2)
+        self.power = power
+
+
+class MoreArguments(MaskedLM):
+    def __init__(self, encoder, power=1.0, **arguments):
+        super().__init__(encoder, **arguments)
+        self.power = power
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(FewArguments, {}), (MoreArguments, {"masking_rate": 0.2, "compile": False})]
+)
+def test_a_method_may_take_other_arguments_than_the_class_it_builds_on(kind, arguments, tmp_path):
+    method = kind(encoder(), power=3.0, **arguments)
+    runner = trainer(tmp_path, max_steps=1)
+    runner.fit(method, data())
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = Method.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert type(loaded) is kind and loaded.power == 3.0 and loaded.masking_rate == 0.2
+    assert torch.equal(loaded.embed(["the dog"]), method.embed(["the dog"]))
+
+
 def test_broken_checkpoints_are_named(tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
         Method.load_from_checkpoint(tmp_path / "none.ckpt")
