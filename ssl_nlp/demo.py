@@ -1,4 +1,4 @@
-"""`make demo`: five objectives over the same sentences, tokens and encoder, what each has learned to do, and a comparison."""
+"""`make demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
 
 import sys
 from itertools import islice
