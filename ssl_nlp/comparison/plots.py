@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.comparison import Column, Comparison, Row
+from ssl_nlp.comparison.layout import make_room, spread
 from ssl_nlp.comparison.numbers import scale_of, shorten, written
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
@@ -46,7 +47,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            return draw(*args, **kwargs)
+            return make_room(draw(*args, **kwargs))
 
     return styled
 
@@ -185,19 +186,6 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
         )
-
-
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places moved apart by as little as it takes for each to be `gap` above the one before."""
-    groups: list[list[float]] = []  # each: sum of wanted starts, how many
-    for number, place in enumerate(places):
-        groups.append([place - number * gap, 1.0])
-        while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:
-            total, count = groups.pop()
-            groups[-1][0] += total
-            groups[-1][1] += count
-    starts = [total / count for total, count in groups for _ in range(int(count))]
-    return [start + number * gap for number, start in enumerate(starts)]
 
 
 @_styled

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from ssl_nlp.comparison import Column, Comparison, Estimate, Row, Run, Verdict
+from ssl_nlp.comparison.layout import spread
 from ssl_nlp.comparison.numbers import figure_of, quantity, written
-from ssl_nlp.comparison.plots import curve, spread
+from ssl_nlp.comparison.plots import curve
 from ssl_nlp.comparison.report import write_report
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
