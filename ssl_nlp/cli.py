@@ -46,7 +46,8 @@ class Cli(LightningCLI):
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run", type=str | None, default=None, help="Name of the run; default: method and seed.")
+        named = "Name of the run; default: that of the file which chooses the method, and the seed."
+        parser.add_argument("--run", type=str | None, default=None, help=named)
         parser.add_argument(
             "--checkpoint_every", type=int, default=500, help="Steps between two savings of checkpoints/last.ckpt."
         )
@@ -62,7 +63,8 @@ class Cli(LightningCLI):
             config.trainer.precision = default_precision(config.trainer.accelerator)
         if self.subcommand == "fit":
             if config.run is None:
-                config.run = default_run_name(config.model.class_path, config.seed_everything)
+                files = [str(file) for file in config.config or ()]
+                config.run = default_run_name(config.model.class_path, files, config.seed_everything)
                 if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
                     config.run += f"-{os.environ['WANDB_RUN_ID']}"
             self.config_text = self._parser("fit").dump(config, skip_none=False)
@@ -219,9 +221,14 @@ def _of_run(arguments: list[str]) -> list[str]:
     return [command, "--config", str(run.config), *rest, *best]
 
 
-def default_run_name(class_path: str, seed: int) -> str:
-    """The method's short name and the seed: `masked_lm-seed0`."""
-    return f"{checkpoints.resolve(class_path).short_name}-seed{seed}"
+def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:
+    """The name of the YAML file that chooses the method, or else of the method, and the seed: `tsdae-seed0`."""
+    name = checkpoints.resolve(class_path).short_name
+    for file in files:
+        model = yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("model")
+        if isinstance(model, dict) and model.get("class_path") == class_path:
+            name = Path(file).stem
+    return f"{name}-seed{seed}"
 
 
 def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:

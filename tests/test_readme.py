@@ -55,7 +55,7 @@ def test_the_demo_compares_all_methods(folder, monkeypatch, capsys):
     demo.compare(["--config", "mine.yaml"])
     shown = capsys.readouterr().out
     assert all(kind.__name__ in shown for kind in demo.METHODS.values())
-    assert all(baseline in shown for baseline in ("TF-IDF", "random"))
+    assert all(baseline in shown for baseline in ("TF-IDF", "random words"))
     assert str(folder / "runs" / "demo-masked_lm") in shown
     assert (folder / "demo-comparison" / "report.html").stat().st_size > 10_000
 

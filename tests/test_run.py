@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from ssl_nlp.cli import default_run_name
 from ssl_nlp.errors import UserError
 from ssl_nlp.run import Run, differences
 
@@ -69,3 +70,14 @@ def test_the_wandb_id_stays():
 
 def test_differences_name_nested_keys():
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c: 2 -> 3", "d: None -> 4"]
+
+
+def test_runs_of_two_files_with_one_method_have_names_of_their_own(tmp_path):
+    kind = "ssl_nlp.methods.Autoencoder"
+    (tmp_path / "tsdae.yaml").write_text(f"model:\n  class_path: {kind}\n")
+    (tmp_path / "small.yaml").write_text("model:\n  init_args: {latent_dim: 8}\ntrainer: {max_steps: 2}\n")
+    (tmp_path / "cpu.yaml").write_text("trainer: {accelerator: cpu}\n")
+    files = [str(tmp_path / name) for name in ("tsdae.yaml", "small.yaml", "cpu.yaml")]
+    assert default_run_name(kind, files, 3) == "tsdae-seed3"
+    assert default_run_name("ssl_nlp.methods.MaskedLM", files, 0) == "masked_lm-seed0"
+    assert default_run_name(kind, [], 0) == "autoencoder-seed0"

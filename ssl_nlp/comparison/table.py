@@ -19,7 +19,9 @@ COSTS = {  # title and how many of the unit of `Row.cost` it stands for
     "tokens_per_second": ("tokens/s", 1.0),
     "peak_memory": ("peak GB", 1e9),
 }
-BEST, TIE, UNPROVEN = "*", "=", "°"
+MOST_COLUMNS = 7  # beside each other in a terminal of 100
+LABEL_WIDTH = 15
+BEST, TIE, UNPROVEN = "*", "≈", "†"  # as in the report
 LEGEND = {
     BEST: "the best method of the column",
     TIE: "a tie: its difference from the best is not more than chance (95 %, test items in pairs, and seeds)",
@@ -37,7 +39,8 @@ def render(comparison: Comparison) -> Group:
     noted = [Text(f"Note: {line}") for line in comparison.notes]
     language = [column for column in comparison.columns if column.unit == "bits/byte"]
     frozen = [column for column in comparison.columns if column not in language]
-    tables = [_scores(comparison, frozen, f"{comparison.suite}: frozen embeddings (protocol {comparison.protocol})")]
+    title = f"{comparison.suite}: frozen embeddings (protocol {comparison.protocol})"
+    tables = [_scores(comparison, part, title) for part in _parts(frozen)]
     if language:
         title = f"{comparison.suite}: language modelling, lower is better; columns cannot be compared with each other"
         tables.append(_scores(comparison, language, title))
@@ -84,9 +87,15 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 writer.writerow(line)
 
 
+def _parts(columns: Sequence[Column]) -> list[Sequence[Column]]:
+    """Columns in as few tables as they fit, all about as wide."""
+    count = -(-len(columns) // MOST_COLUMNS)
+    return [columns[n * len(columns) // count : (n + 1) * len(columns) // count] for n in range(count)]
+
+
 def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Table:
     table = Table(title=title)
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
     for column in columns:
         table.add_column(column.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     methods = sum(not row.baseline for row in comparison.rows)
@@ -111,7 +120,7 @@ def _cell(estimate: Estimate | None, marks: str) -> Text:
 
 def _cost(rows: Sequence[Row]) -> Table:
     table = Table(title="cost of training one seed")
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
     for title, _ in COSTS.values():
         table.add_column(title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_equally_good_methods_tie(tmp_path):
     ties = [row.ties["docs/knn/accuracy"] for row in found.rows[:2]]
     assert sorted(verdict.best for verdict in ties) == [False, True]
     assert all(verdict.tie for verdict in ties)
-    assert "=" in shown(found)
+    assert "≈" in shown(found)
     assert any("one seed" in note for note in found.notes)
 
 
@@ -115,8 +116,8 @@ def test_what_does_not_beat_the_baselines_is_marked(tmp_path):
     text = shown(found)
     assert "not shown to be better than the best baseline" in text
     good, bad = (next(line for line in text.splitlines() if name in line) for name in ("SimCLR", "MaskedLM"))
-    assert "°" in bad
-    assert "°" not in good
+    assert "†" in bad
+    assert "†" not in good
     assert "*" in good
 
 
@@ -200,3 +201,14 @@ def test_mistakes(tmp_path):
     (tmp_path / "runs" / "b" / "evaluation.json").write_text("no")
     with pytest.raises(UserError, match="is no evaluation"):
         find_runs([tmp_path / "runs" / "b"])
+
+
+def test_many_questions_make_several_tables_and_names_stay_whole(tmp_path):
+    write(tmp_path, "masked", "MaskedLM")
+    write(tmp_path, "causal", "CausalLM")
+    found = comparison(tmp_path)
+    [knn] = [column for column in found.columns if column.key == "docs/knn/accuracy"]
+    many = [replace(knn, title=f"animals: question {number} accuracy") for number in range(9)]
+    said = shown(replace(found, columns=many))
+    assert said.count("frozen embeddings") == 2
+    assert all(name in said for name in ("MaskedLM", "CausalLM", "TF-IDF"))
