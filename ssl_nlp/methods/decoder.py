@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,6 @@ from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 
 HEAD_DIM = 64
 """Width of an attention head, where that divides the decoder's."""
-EMBEDDING_SCALE = 0.02
-"""Standard deviation of token embeddings before training."""
 LONGEST = 8192
 """Tokens of the longest sentence that is written, where the encoder knows no limit."""
 EXAMINED = 8
@@ -33,7 +32,7 @@ class Decoder(nn.Module):
     """p(sentence | vector): an autoregressive Transformer that sees the tokens before and the vector, and nothing else.
 
     The vector, mapped to the width of the token embeddings, is added to each of them: no position has to fetch it from
-    another one. A vector whose components are about 1 begins as large as a token embedding, and does not drown it.
+    another one.
 
     Args:
         vector_dim: width Z of the vectors.
@@ -41,16 +40,21 @@ class Decoder(nn.Module):
         encoder: gives the width E, that of its token embeddings, and the longest sentence.
         tokenizer: frames the sentences. The decoder begins with the prefix and ends with the end token.
         tied: share the encoder's token embedding.
+        scale: standard deviation of what a vector with components of about 1 adds at first; that of token embeddings is
+            0.02.
 
     Raises:
         UserError: the tokenizer puts nothing in front of a sentence.
     """
 
-    def __init__(self, vector_dim: int, layers: int, encoder: Encoder, tokenizer: Tokenizer, tied: bool) -> None:
+    def __init__(
+        self, vector_dim: int, layers: int, encoder: Encoder, tokenizer: Tokenizer, tied: bool, scale: float
+    ) -> None:
         super().__init__()
         if not tokenizer.prefix:
             raise UserError("this tokenizer puts no token in front of a sentence, and a decoder has to begin with one")
         self.tokenizer = tokenizer
+        self.scale = scale
         width = encoder.embedding.embedding_dim
         heads = next((heads for heads in range(width // HEAD_DIM, 1, -1) if width % (2 * heads) == 0), 1)
         self.transformer = Transformer(
@@ -70,9 +74,9 @@ class Decoder(nn.Module):
 
     def added(self, vectors: Tensor) -> Tensor:
         """(B, 1, E): what joins every token embedding, given vectors (B, Z)."""
-        # The scale of token embeddings stands beside the weight, not in it: the steps of an optimizer do not shrink with
-        # a weight, and a few of Muon's would make the vector, in a VAE mostly noise, far larger than any token.
-        return EMBEDDING_SCALE * self.condition(vectors).unsqueeze(1)
+        # The scale stands beside the weight, not in it: the steps of an optimizer do not shrink with a weight, and a few
+        # of Muon's would make the vector far larger than any token.
+        return self.scale * self.condition(vectors).unsqueeze(1)
 
     def loss(self, vectors: Tensor, batch: TokenBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(sentence | vector), summed over all tokens of all sentences, and the number of tokens, ends included.
@@ -111,7 +115,7 @@ class Decoder(nn.Module):
 class SentenceDecoding(Method):
     """A method with a vector for each sentence, which is its embedding, and a `Decoder` that writes the sentence from it.
 
-    A subclass writes `embed_batch` and `loss`.
+    A subclass writes `embed_batch` and `loss`, and sets `vector_scale`, the `scale` of its decoder.
 
     Args:
         encoder: bidirectional.
@@ -123,6 +127,7 @@ class SentenceDecoding(Method):
     """
 
     units = ("sentence",)
+    vector_scale: ClassVar[float]
 
     def __init__(
         self,
@@ -143,7 +148,12 @@ class SentenceDecoding(Method):
 
     def build(self) -> None:
         self.decoder = Decoder(
-            self.embedding_dim, self.decoder_layers, self.encoder, self.tokenizer, self.tied_embeddings
+            self.embedding_dim,
+            self.decoder_layers,
+            self.encoder,
+            self.tokenizer,
+            self.tied_embeddings,
+            self.vector_scale,
         )
 
     @property

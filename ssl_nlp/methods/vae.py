@@ -77,6 +77,7 @@ class VAE(SentenceDecoding):
     """
 
     loss_unit = "nats per sentence"
+    vector_scale = 0.02  # mostly noise at first, which must not drown the tokens
     likelihood = "bound"
     latent_dim: int
 

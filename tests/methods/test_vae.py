@@ -12,7 +12,6 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Method, Optimization
-from ssl_nlp.methods.decoder import EMBEDDING_SCALE
 from ssl_nlp.methods.optimization import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
@@ -45,7 +44,7 @@ def connected(tokenizer, dim=32, spread=1.0, **arguments) -> VAE:
     method = VAE(encoder(dim), **arguments)
     method.connect(tokenizer)
     torch.nn.init.normal_(method.to_posterior.weight, std=spread)
-    torch.nn.init.normal_(method.decoder.condition.weight, std=0.5 / EMBEDDING_SCALE)
+    torch.nn.init.normal_(method.decoder.condition.weight, std=0.5 / method.vector_scale)
     return method
 
 
