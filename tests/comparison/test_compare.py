@@ -212,3 +212,11 @@ def test_many_questions_make_several_tables_and_names_stay_whole(tmp_path):
     said = shown(replace(found, columns=many))
     assert said.count("frozen embeddings") == 2
     assert all(name in said for name in ("MaskedLM", "CausalLM", "TF-IDF"))
+
+
+def test_baselines_on_different_data_are_rows_with_labels_of_their_own(tmp_path):
+    write(tmp_path, "one", "MaskedLM")
+    write(tmp_path, "two", "CausalLM", data="other")
+    labels = [row.label for row in comparison(tmp_path).rows]
+    assert len(set(labels)) == len(labels)
+    assert {"TF-IDF (one)", "TF-IDF (two)"} < set(labels)
