@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ class Cli(LightningCLI):
             config.trainer.precision = default_precision(config.trainer.accelerator)
         if self.subcommand == "fit":
             if config.run is None:
-                files = [str(file) for file in config.config or ()]
+                files = [str(file) for file in config.config or () if file is not None]  # None: YAML in the argument
                 config.run = default_run_name(config.model.class_path, files, config.seed_everything)
                 if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
                     config.run += f"-{os.environ['WANDB_RUN_ID']}"
@@ -184,6 +185,7 @@ def plan_fit(arguments: list[str]) -> str:
 
 def _run(cli: type[Cli], arguments: list[str]) -> Cli:
     quiet()
+    _check_encoding(arguments)
     sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
     try:
         return cli(
@@ -209,6 +211,18 @@ def _run(cli: type[Cli], arguments: list[str]) -> Cli:
         raise (cause or error) from None
 
 
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """Refuse configuration files that are not UTF-8: the parser would not say which one it is."""
+    joined = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
+    following = [value for name, value in pairwise(arguments) if name == "--config"]
+    for file in joined + following:
+        try:
+            if os.path.isfile(file):
+                Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"--config {file} is not UTF-8 at byte {error.start}: convert it") from error
+
+
 def _of_run(arguments: list[str]) -> list[str]:
     """For commands on a trained run, `--run NAME` stands for its configuration and its best checkpoint."""
     if "--run" not in arguments[:-1]:
@@ -225,8 +239,9 @@ def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:
     """The name of the YAML file that chooses the method, or else of the method, and the seed: `tsdae-seed0`."""
     name = checkpoints.resolve(class_path).short_name
     for file in files:
-        model = yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("model")
-        if isinstance(model, dict) and model.get("class_path") == class_path:
+        model = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("model")
+        chosen = model.get("class_path") if isinstance(model, dict) else model
+        if str(chosen).rsplit(".", 1)[-1] == class_path.rsplit(".", 1)[-1]:  # a short name says the same
             name = Path(file).stem
     return f"{name}-seed{seed}"
 

@@ -1,6 +1,7 @@
 """`compare`: runs, or configurations with several seeds, in one table that says what is more than chance."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -101,6 +102,9 @@ def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
+    there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"--output {output} cannot be written in {there}: name another folder")
     if output.exists() and any(output.iterdir()) and not (output / "comparison.csv").exists():
         raise UserError(f"--output {output} exists and holds no comparison: name another folder")
 
@@ -171,6 +175,8 @@ def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
     entry = run.record.get("suites", {}).get(name)
     if entry is None:
         return False
+    if not isinstance(entry, dict) or not {"data", "checkpoint"} <= entry.keys():
+        raise UserError(f"{run.evaluation} is broken: move it away and evaluate again")
     if suite is not None and entry["data"] != suite.fingerprint:
         return False
     checkpoint = run.folder / entry["checkpoint"]["file"]

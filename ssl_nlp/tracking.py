@@ -96,7 +96,9 @@ def log_comparison(
     import wandb
 
     experiment.log({"comparison": wandb.Table(columns=columns, data=rows)})
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type="report")
+    artifact = wandb.Artifact(
+        re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:128] or "comparison", type="report"
+    )  # what W&B allows
     for file in files:
         artifact.add_file(str(file))
     experiment.log_artifact(artifact)

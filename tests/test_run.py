@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ssl_nlp.cli import default_run_name
+from ssl_nlp.cli import default_run_name, plan_fit
 from ssl_nlp.errors import UserError
 from ssl_nlp.run import Run, differences
 
@@ -81,3 +82,20 @@ def test_runs_of_two_files_with_one_method_have_names_of_their_own(tmp_path):
     assert default_run_name(kind, files, 3) == "tsdae-seed3"
     assert default_run_name("ssl_nlp.methods.MaskedLM", files, 0) == "masked_lm-seed0"
     assert default_run_name(kind, [], 0) == "autoencoder-seed0"
+
+
+@pytest.mark.parametrize("model", ["MaskedLM", "{class_path: MaskedLM}", "{class_path: ssl_nlp.methods.MaskedLM}"])
+def test_a_file_names_its_runs_however_it_spells_the_method(tmp_path, model):
+    (tmp_path / "mine.yaml").write_text(f"model: {model}\n")
+    (tmp_path / "overlay.yaml").write_text("# nothing yet\n")
+    files = [str(tmp_path / name) for name in ("mine.yaml", "overlay.yaml")]
+    assert default_run_name("ssl_nlp.methods.MaskedLM", files, 0) == "mine-seed0"
+
+
+def test_a_configuration_may_stand_in_the_argument_and_a_file_has_to_be_utf8(tmp_path):
+    config = str(Path(__file__).parents[1] / "configs" / "vae.yaml")
+    planned = yaml.safe_load(plan_fit(["--config", config, "--config", "{trainer: {max_steps: 3}}"]))
+    assert (planned["run"], planned["trainer"]["max_steps"]) == ("vae-seed0", 3)
+    (tmp_path / "other.yaml").write_bytes("# über\n".encode("latin-1"))
+    with pytest.raises(UserError, match="other.yaml is not UTF-8 at byte 2"):
+        plan_fit(["--config", config, f"--config={tmp_path / 'other.yaml'}"])

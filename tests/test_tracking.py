@@ -43,3 +43,9 @@ def test_a_comparison_is_a_run_with_a_table_and_the_report(tmp_path):
 def test_where_it_is_disabled_nothing_is_left(tmp_path):
     log_comparison(WandbSettings(mode="disabled"), "mine", ["method"], [["a"]], [], tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_may_be_called_anything(tmp_path):
+    log_comparison(WandbSettings(mode="offline"), "Vergleich ä", ["method"], [["a"]], [], tmp_path)
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+    wandb.teardown()

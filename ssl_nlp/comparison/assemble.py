@@ -137,7 +137,14 @@ def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteRes
                     replace(its, results=[{**answers, **its.results[0]}]),
                 )
     order = list(BASELINES.values())
-    return sorted(found, key=lambda pair: order.index(pair[0].label) if pair[0].label in order else len(order))
+    found.sort(key=lambda pair: order.index(pair[0].label) if pair[0].label in order else len(order))
+    labels = [row.label for row, _ in found]
+    return [
+        (replace(row, label=f"{row.label} ({', '.join(run.name for run in row.runs)})"), its)
+        if labels.count(row.label) > 1  # on different test data: a label stands for one row
+        else (row, its)
+        for row, its in found
+    ]
 
 
 def _equal(one: Row, other: Row) -> bool:

@@ -14,7 +14,7 @@ one of pairs of texts. `valid` and `test` of a classification may be shares of `
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import yaml
 
@@ -103,11 +103,13 @@ def files_suite(path: str | Path) -> Suite:
         raise UserError(f"--config {path}: `name: {name}` is taken or no name: use letters, digits, - and _")
     if not config["data"]:
         raise UserError(f"--config {path}: `data` names no data set: describe one")
+    if wrong := [key for key in config["data"] if "/" in str(key)]:
+        raise UserError(f"--config {path}: the data set {wrong[0]!r} has a / in its name: leave it out")
     return data_suite(name, {str(key): _data(f"{path}, {key}", given) for key, given in config["data"].items()})
 
 
 def _data(place: str, given: Any) -> tuple[Task, Data]:
-    if not isinstance(given, dict) or given.get("task") not in KINDS:
+    if not isinstance(given, dict) or given.get("task") not in list(KINDS):
         raise UserError(f"{place}: set `task` to one of {', '.join(KINDS)}")
     task: Task = given["task"]
     kind, settings = KINDS[task], {key: value for key, value in given.items() if key != "task"}
@@ -117,7 +119,20 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
         f"no `{key}`" for key in sorted(missing)
     ]:
         raise UserError(f"{place}: {', '.join(problems)}; {task} takes {', '.join(sorted(known))}")
+    for key, value in settings.items():
+        if not _is_of_kind(key, value, kind):
+            raise UserError(f"{place}: `{key}: {value}` is not what {task} can use: mend it, or leave it out")
     return task, kind(**settings).read(place, task)
+
+
+def _is_of_kind(key: str, value: Any, kind: type) -> bool:
+    if key in ("train", "valid", "test"):
+        several = value if isinstance(value, list) else [value]
+        share = kind is LabelledFiles and key != "train" and isinstance(value, int | float)
+        return share or (bool(several) and all(isinstance(path, str) for path in several))
+    if key == "format":
+        return value is None or value in list(get_args(Format))
+    return isinstance(value, int | str) or (value is None and kind is LabelledFiles and key == "pair")
 
 
 def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssl_nlp.evaluation.result import Result
@@ -40,7 +41,8 @@ def _result(method: Any, texts: list[str]) -> Result:
     if kind == "pseudo-likelihood":
         asked = texts[:PSEUDO_TEXTS]
         nats, tokens = method.pseudo_nll(asked)
-        return _pseudo(nats, tokens, asked)
+        rows = [torch.tensor(ids) for ids, _ in method.tokenizer.encode(asked)]
+        return _pseudo(nats, tokens, asked, sum(int(method.maskable.cpu()[row].sum()) for row in rows))
     reported = method.validate_texts(texts)
     suffix = "" if kind == "likelihood" else "_bound"
     # The loss of a validation may be that of a sentence; here all kinds are given for a token.
@@ -50,11 +52,12 @@ def _result(method: Any, texts: list[str]) -> Result:
     return Result(f"bits_per_byte{suffix}", metrics, {"kind": kind, "texts": len(texts)})
 
 
-def _pseudo(nats: Tensor, tokens: Tensor, texts: list[str]) -> Result:
+def _pseudo(nats: Tensor, tokens: Tensor, texts: list[str], whole: int) -> Result:
+    """Of what the encoder reads of each text. `whole` tokens are in all of the bytes: the rest is taken to be like it."""
     total, number = float(nats.double().sum()), max(int(tokens.sum()), 1)
     metrics = {
         "pseudo_loss": total / number,
         "pseudo_perplexity": math.exp(total / number),
-        "pseudo_bits_per_byte": total / math.log(2) / sum(len(text.encode()) for text in texts),
+        "pseudo_bits_per_byte": total / number * whole / math.log(2) / sum(len(text.encode()) for text in texts),
     }
     return Result("pseudo_bits_per_byte", metrics, {"kind": "pseudo-likelihood", "texts": len(texts)})

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare, find_runs
 from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
@@ -212,3 +213,34 @@ def test_many_questions_make_several_tables_and_names_stay_whole(tmp_path):
     said = shown(replace(found, columns=many))
     assert said.count("frozen embeddings") == 2
     assert all(name in said for name in ("MaskedLM", "CausalLM", "TF-IDF"))
+
+
+def test_baselines_on_different_data_are_rows_with_labels_of_their_own(tmp_path):
+    write(tmp_path, "one", "MaskedLM")
+    write(tmp_path, "two", "CausalLM", data="other")
+    labels = [row.label for row in comparison(tmp_path).rows]
+    assert len(set(labels)) == len(labels)
+    assert {"TF-IDF (one)", "TF-IDF (two)"} < set(labels)
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *arguments])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused_before_anything_is_evaluated(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert "--output file/below cannot be written in" in refused(capsys, "nowhere", "--output", "file/below")
+
+
+def test_an_evaluation_with_half_of_an_entry_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "one")
+    path = tmp_path / "runs" / "one" / "evaluation.json"
+    record = json.loads(path.read_text())
+    record["suites"]["docs"] = {"data": ""}
+    path.write_text(json.dumps(record))
+    assert f"{path} is broken" in refused(capsys, "one")

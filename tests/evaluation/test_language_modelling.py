@@ -141,3 +141,12 @@ def test_validating_texts_leaves_no_trace_and_repeats():
     assert torch.equal(state, torch.get_rng_state())
     assert method.validate_texts(TEXTS) == first
     assert {"loss", "perplexity", "bits_per_byte"} <= first.keys()
+
+
+def test_bits_per_byte_of_texts_that_the_encoder_is_too_short_for_are_those_of_what_it_reads():
+    short = Transformer(size=None, dim=16, layers=2, heads=2, max_length=8)
+    method = connected(MaskedLM(short)).eval()
+    text = " ".join(random_texts(9, seed=1))
+    metrics = language_modelling(method, [text])["language_modelling"].metrics
+    tokens_per_byte = sum(token not in TOKENIZER.special_ids for token in tokens(text)) / len(text.encode())
+    assert metrics["pseudo_bits_per_byte"] == pytest.approx(metrics["pseudo_loss"] / math.log(2) * tokens_per_byte)

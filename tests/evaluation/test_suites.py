@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,3 +268,26 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
 def test_without_the_hub_one_line_says_so():
     with pytest.raises(UserError, match="without network"):
         hub_suite("sts")
+
+
+@pytest.mark.parametrize(
+    ("given", "culprit"),
+    [
+        ({"task": ["classification"]}, "set `task`"),
+        ({"task": "classification", "train": 5, "label": "label"}, "`train: 5`"),
+        ({"task": "classification", "train": [], "label": "label"}, "`train: []`"),
+        ({"task": "classification", "train": "a.tsv", "label": "label", "format": "word"}, "`format: word`"),
+        ({"task": "classification", "train": "a.tsv", "label": "label", "text": None}, "`text: None`"),
+        ({"task": "similarity", "test": "a.tsv", "score": "score", "pair": None}, "`pair: None`"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_named(given, culprit):
+    Path("typed.yaml").write_text(json.dumps({"name": "mine", "data": {"x": given}}))
+    with pytest.raises(UserError, match=re.escape(culprit)):
+        files_suite("typed.yaml")
+
+
+def test_a_data_set_has_no_slash_in_its_name():
+    Path("named.yaml").write_text(json.dumps({"name": "mine", "data": {"a/b": {"task": "similarity"}}}))
+    with pytest.raises(UserError, match="'a/b' has a / in its name"):
+        files_suite("named.yaml")
