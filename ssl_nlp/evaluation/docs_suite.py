@@ -2,8 +2,9 @@
 
 Classes are the 20 top-level packages with the most documents, with at most 160, 40 and 60 documents of each in the three
 parts. In retrieval, the first sentence of a docstring finds the rest of it. Texts are cut to 400 characters. Which
-documents are asked about follows from the digests of their texts, and the splits are those of the corpus: nothing of
-valid or test was seen by a method that was trained on its train split.
+documents are asked about follows from the digests of their texts, and the splits are those of the corpus: no document of
+valid or test was seen by a method that was trained on its train split. Documents that begin alike give one text, in one
+part alone.
 """
 
 import re
@@ -37,7 +38,9 @@ def docs_suite() -> Suite:
     splits: dict[Split, list[Document]] = {split: list(corpus.documents(split)) for split in PER_CLASS}
     counts = Counter(document.label for document in splits["train"])
     classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:CLASSES]]
-    parts = {split: _labelled(documents, classes, PER_CLASS[split]) for split, documents in splits.items()}
+    asked: set[str] = set()
+    order: tuple[Split, ...] = ("test", "valid", "train")  # what two parts could ask is asked by the first of these
+    parts = {split: _labelled(splits[split], classes, PER_CLASS[split], asked) for split in order}
     data = LabelledSplits("docs", parts["train"], parts["valid"], parts["test"])
     pairs = query_pairs(splits["test"], {str(name) for name in classes})
     if len(pairs.queries) < 2:
@@ -50,12 +53,19 @@ def docs_suite() -> Suite:
     return Suite("docs", evaluators, data.train.texts, subset(dict.fromkeys(sentences), LANGUAGE_TEXTS))
 
 
-def _labelled(documents: Sequence[Document], classes: Sequence[str | None], cap: int) -> Labelled:
+def _labelled(documents: Sequence[Document], classes: Sequence[str | None], cap: int, asked: set[str]) -> Labelled:
+    """The texts of one part and their classes; texts in `asked` are left out, and those of this part join it."""
     by_class: dict[str | None, list[str]] = defaultdict(list)
     for document in documents:
-        by_class[document.label].append(document.text)
-    chosen = [(excerpt(text), str(name)) for name in classes for text in subset(by_class[name], cap)]
-    return Labelled([text for text, _ in chosen], [label for _, label in chosen])
+        by_class[document.label].append(excerpt(document.text))
+    texts, labels = [], []
+    for name in classes:
+        fresh = [text for text in dict.fromkeys(by_class[name]) if text not in asked]
+        chosen = subset(fresh, cap)
+        asked.update(chosen)
+        texts += chosen
+        labels += [str(name)] * len(chosen)
+    return Labelled(texts, labels)
 
 
 def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:

@@ -58,6 +58,18 @@ def test_docs_has_the_largest_classes_and_its_parts_are_those_of_the_corpus(docs
     assert len(docs_suite.texts) == len(set(docs_suite.texts))
 
 
+def test_documents_that_begin_alike_are_asked_about_once(monkeypatch):
+    class Alike(Docs):
+        def documents(self, split):
+            yield from super().documents(split)
+            yield from (Document("A door opens. " * 60 + f"{split} {end}", "package0") for end in range(2))
+
+    monkeypatch.setattr(docs, "InstalledDocs", lambda: Alike([]))
+    data = docs.docs_suite().evaluators["knn"].data
+    counts = [sum(text.startswith("A door") for text in part.texts) for part in (data.train, data.valid, data.test)]
+    assert counts == [0, 0, 1]
+
+
 def test_docs_answers_every_question(docs_suite):
     assert list(docs_suite.evaluators) == [
         "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
