@@ -159,7 +159,9 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
 
 
 def _evaluated(runs: Sequence[Run], name: str, suite: Suite | None, wandb: Mode | None) -> list[Run]:
-    """The runs, those evaluated first that have no answers to the suite or of another checkpoint."""
+    """The runs, those evaluated first that have no answers to the suite, or those of another checkpoint or other data."""
+    if suite is None and name == "docs":  # which changes with the installed packages
+        suite = get_suite(name)
     missing = [run for run in runs if run.finished and not _is_answered(run, name, suite)]
     if missing and suite is None and name not in SUITES:
         raise UserError(f"{missing[0].name} has no answers to the suite {name}: give its file with --config")
@@ -177,10 +179,10 @@ def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
         return False
     if not isinstance(entry, dict) or not {"data", "checkpoint"} <= entry.keys():
         raise UserError(f"{run.evaluation} is broken: move it away and evaluate again")
-    if suite is not None and entry["data"] != suite.fingerprint:
-        return False
     checkpoint = run.folder / entry["checkpoint"]["file"]
     if not checkpoint.is_file():  # a published model, or a checkpoint that was deleted to save space
         return True
+    if suite is not None and entry["data"] != suite.fingerprint:
+        return False
     with checkpoint.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

@@ -120,9 +120,16 @@ class Run:
         self.write_state(self.read_state() | {"finished": True})
 
     def read_state(self) -> dict[str, Any]:
-        """What run.json says; nothing before the run has begun."""
+        """What run.json says; nothing before the run has begun.
+
+        Raises:
+            UserError: it is broken.
+        """
         path = self.directory / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else {}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is broken: move the run away, or choose another --run") from error
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace run.json."""

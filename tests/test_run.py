@@ -99,3 +99,11 @@ def test_a_configuration_may_stand_in_the_argument_and_a_file_has_to_be_utf8(tmp
     (tmp_path / "other.yaml").write_bytes("# über\n".encode("latin-1"))
     with pytest.raises(UserError, match="other.yaml is not UTF-8 at byte 2"):
         plan_fit(["--config", config, f"--config={tmp_path / 'other.yaml'}"])
+
+
+def test_a_broken_state_is_named():
+    run = Run("mine")
+    run.directory.mkdir(parents=True)
+    (run.directory / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json is broken"):
+        run.read_state()

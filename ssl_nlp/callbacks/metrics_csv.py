@@ -81,5 +81,5 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     """The rows of a `metrics.csv`; a row that a killed process left unfinished is not among them."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return [row for row in csv.DictReader(file) if None not in row.values() and (row.get("step") or "").isdigit()]

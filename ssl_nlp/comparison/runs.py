@@ -102,8 +102,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
     """The lines of a JSONL file; one that a killed process left unfinished is not among them."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            yield json.loads(line)
+            content = json.loads(line)
         except ValueError:
             continue
+        if isinstance(content, dict):
+            yield content
