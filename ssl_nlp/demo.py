@@ -29,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "vae": VAE,
 }
 COMPARISON = Path("demo-comparison")
+WIDTH = 100  # columns, where the output is no terminal
 QUESTIONS = [
     "Return the [MASK] of the array elements along the given axis.",
     "If [MASK] is not specified, the default value is used.",
@@ -63,7 +64,7 @@ def train(arguments: list[str]) -> None:
 
 def show() -> None:
     """Print losses beside the unigram baseline, and each method at work."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
     console.print(losses())
     for title, lines in (
