@@ -19,6 +19,7 @@ from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.commands import CommandParser
+from ssl_nlp.comparison.table import COSTS
 from ssl_nlp.data import Tokenizer
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import PretrainedEncoder
@@ -336,18 +337,10 @@ def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
 def _cost(targets: Sequence[Target]) -> Table:
     table = Table(title="cost of training")
     table.add_column("")
-    units = {
-        "parameters": ("M parameters", 1e6),
-        "tokens": ("M tokens", 1e6),
-        "flops": ("TFLOPs", 1e12),
-        "seconds": ("seconds", 1.0),
-        "tokens_per_second": ("tokens/s", 1.0),
-        "peak_memory": ("peak memory, GB", 1e9),
-    }
-    for title, _ in units.values():
+    for title, _ in COSTS.values():
         table.add_column(title, justify="right")
     for target in targets:
         numbers = target.header["cost"]
-        cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in units.items()]
+        cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in COSTS.items()]
         table.add_row(target.name, *cells)
     return table
