@@ -18,10 +18,11 @@ from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.runs import Run, find_runs, read_run
 from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluate import Mode, find_target, record_suite, wandb_settings
+from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
+from ssl_nlp.targets import find_target
 from ssl_nlp.tracking import log_comparison
 
 WIDTH = 100  # columns, where the output is no terminal
