@@ -81,7 +81,7 @@ def compare(arguments: Sequence[str]) -> None:
         console = Console(width=WIDTH)
     console.print(render(comparison))
     for file in sorted(output.glob("*.*")):
-        console.print(str(file), highlight=False, soft_wrap=True)
+        console.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
 
 def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:

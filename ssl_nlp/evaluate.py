@@ -1,6 +1,6 @@
 """`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,8 +9,10 @@ import sklearn
 import torch
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ssl_nlp import __version__
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
@@ -70,26 +72,30 @@ def evaluate(arguments: Sequence[str]) -> None:
     for table in tables(suite.name, targets, results):
         console.print(table)
     for target in targets:
-        console.print(f"{target.name}: {target.record}", highlight=False, soft_wrap=True)
+        console.print(f"{target.name}: {target.record}", markup=False, highlight=False, soft_wrap=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- the evaluation
 
 
 def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
-    """The answers of each target, which are written into its `evaluation.json` and into the summary of its W&B run."""
-    results = run_suite(suite, targets)
-    for target, result in zip(targets, results, strict=True):
+    """The answers of each target, which are written into its `evaluation.json` and into the summary of its W&B run.
+
+    Each is written before the next target is asked, so that what stops the command loses nothing.
+    """
+    results = []
+    for target, result in zip(targets, run_suite(suite, targets), strict=True):
         write_suite(target.record, target.header, suite.name, result)
         if target.run is not None:
             _log(target.run, wandb, suite.name, result)
+        results.append(result)
     return results
 
 
-def run_suite(suite: Suite, targets: Sequence[Target]) -> list[SuiteResult]:
-    """The answers of each target and of its baselines, with a progress bar on standard error."""
+def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
+    """The answers of each target and of its baselines, one by one, with a progress bar on standard error."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shared = _stored(
             "shared",
@@ -101,17 +107,18 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> list[SuiteResult]:
             },
         )
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
-        results = []
         for target in targets:
             key = target.random_key
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
-            answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
+            try:
+                answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
+            except UserError as error:
+                raise UserError(f"{target.name}: {error}") from error
             bar = progress.add_task(f"{target.name}: map", total=None)
             drawn = embedding_map(suite, CachedEmbedder(target.method, _cache_key(target.digest[:32])))
             progress.remove_task(bar)
-            results.append(SuiteResult(suite.fingerprint, answers, shared | untrained[key], drawn))
-    return results
+            yield SuiteResult(suite.fingerprint, answers, shared | untrained[key], drawn)
 
 
 def _stored(key: str, suite: Suite, answer: Callable[[], dict[str, dict[str, Result]]]) -> dict[str, dict[str, Result]]:
@@ -200,24 +207,26 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int) -> Table:
-    table = Table(title=f"{suite}: frozen embeddings (protocol {PROTOCOL})")
+    table = Table(title=f"{escape(suite)}: frozen embeddings (protocol {PROTOCOL})")
     table.add_column("")
     metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
     for name, metric in metrics.items():
-        table.add_column("\n".join((*name.split("."), metric)), justify="right", vertical="bottom")
+        table.add_column(Text("\n".join((*name.split("."), metric))), justify="right", vertical="bottom")
     for number, (name, answers) in enumerate(rows):
         cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in metrics]
-        table.add_row(name, *cells, style="bold" if number < targets else "dim", end_section=number == targets - 1)
+        table.add_row(
+            Text(name), *cells, style="bold" if number < targets else "dim", end_section=number == targets - 1
+        )
     return table
 
 
 def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
-    table = Table(title=f"{suite}: language modelling; kinds cannot be compared with each other")
+    table = Table(title=f"{escape(suite)}: language modelling; kinds cannot be compared with each other")
     for column in ("", "kind", "nats per token", "perplexity", "bits per byte"):
         table.add_column(column, justify="right" if column not in ("", "kind") else "left")
     for name, result in rows:
         cells = [f"{value:,.3f}" for value in list(result.metrics.values())[:3]]
-        table.add_row(name, str(result.details["kind"]), *cells)
+        table.add_row(Text(name), str(result.details["kind"]), *cells)
     return table
 
 
@@ -229,5 +238,5 @@ def _cost(targets: Sequence[Target]) -> Table:
     for target in targets:
         numbers = target.header["cost"]
         cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in COSTS.items()]
-        table.add_row(target.name, *cells)
+        table.add_row(Text(target.name), *cells)
     return table

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -94,10 +95,10 @@ def _parts(columns: Sequence[Column]) -> list[Sequence[Column]]:
 
 
 def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Table:
-    table = Table(title=title)
+    table = Table(title=escape(title))
     table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
     for column in columns:
-        table.add_column(column.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
+        table.add_column(Text(column.title.replace(" ", "\n")), justify="right", vertical="bottom", no_wrap=True)
     methods = sum(not row.baseline for row in comparison.rows)
     for number, row in enumerate(comparison.rows):
         if not any(column.key in row.scores for column in columns):

@@ -26,7 +26,7 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
     embeddings = torch.as_tensor(compute(list(texts)))
     matrix = _to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
     if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
-        raise UserError(f"the embeddings of {type(embedder).__name__} are not all finite: the training has diverged")
+        raise UserError("the embeddings are not all finite: the training has diverged")
     return matrix
 
 

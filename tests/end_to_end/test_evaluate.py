@@ -185,6 +185,25 @@ def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
 
 
+def test_a_diverged_run_is_named_and_loses_no_other_answers(folder, capfd):
+    path = folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    for tensor in content["state_dict"].values():
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)
+    torch.save(content, path)
+    assert run("evaluate", "masked_lm", "causal_lm", "--config", "mine.yaml") == 2
+    assert "causal_lm: the embeddings are not all finite" in capfd.readouterr().err
+    assert read_suite(folder / "runs" / "masked_lm" / "evaluation.json", "mine").evaluators
+    assert not (folder / "runs" / "causal_lm" / "evaluation.json").exists()
+
+
+def test_names_with_brackets_are_printed_whole(folder, capsys):
+    shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "a[b].ckpt")
+    assert run("evaluate", "a[b].ckpt", "--config", "other.yaml") == 0
+    assert capsys.readouterr().out.count("a[b]") >= 4  # three tables and the file
+
+
 MISTAKES = {
     "no such run": (["nothing"], "there is no run nothing"),
     "a path elsewhere": (["somewhere/else"], "somewhere/else is neither"),
