@@ -20,6 +20,7 @@ from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
+from ssl_nlp.evaluation.record import items_path
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
 from ssl_nlp.targets import find_target
@@ -183,7 +184,7 @@ def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
     checkpoint = run.folder / entry["checkpoint"]["file"]
     if not checkpoint.is_file():  # a published model, or a checkpoint that was deleted to save space
         return True
-    if suite is not None and entry["data"] != suite.fingerprint:
+    if not items_path(run.evaluation).exists() or (suite is not None and entry["data"] != suite.fingerprint):
         return False
     with checkpoint.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

@@ -25,7 +25,7 @@ from ssl_nlp.evaluation.cache import CachedEmbedder
 from ssl_nlp.evaluation.classification import Classifier
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.language_modelling import language_modelling
-from ssl_nlp.evaluation.record import SuiteResult, read_record, read_suite, write_suite
+from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.suites import SUITES, get_suite
 from ssl_nlp.methods import Method
 from ssl_nlp.run import Run
@@ -63,7 +63,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
     targets = [find_target(name) for name in dict.fromkeys(options.targets)]
     for target in targets:
-        read_record(target.record)  # says what is wrong with it
+        read_record(target.record), read_items(target.record)  # say what is wrong with them
     suite = get_suite(options.suite or "docs", options.config)
     results = record_suite(suite, targets, options.wandb)
     console = Console()

@@ -78,7 +78,7 @@ def find_target(name: str) -> Target:
     path = Path(name)
     if path.suffix == ".ckpt":
         return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
-    if len(path.parts) > 1 and path.absolute().parent != RUNS.absolute():
+    if len(path.parts) > 1 and path.absolute().parent.resolve() != RUNS.resolve():
         raise UserError(f"{name} is neither a .ckpt file nor in {RUNS.absolute()}: name a run there, or a checkpoint")
     run = Run(path.name)
     if not run.directory.is_dir():

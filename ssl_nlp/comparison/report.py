@@ -106,7 +106,7 @@ def _cell(row: Row, column: Column) -> Cell:
     return Cell(
         written(score),
         best=verdict is not None and verdict.best,
-        tied=verdict is not None and verdict.tie and not verdict.best,
+        tied=verdict is not None and verdict.tie and not verdict.best and not row.baseline,
         unproven=over is not None and not beats(column, over),
         words="; ".join(words),
     )

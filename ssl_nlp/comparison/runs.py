@@ -1,6 +1,7 @@
 """What a run directory says, read as plain data."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,18 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
     for path in map(Path, paths):
         found = [path, RUNS / path] if len(path.parts) == 1 else [path]
         if own := [folder for folder in found if _is_run(folder)][:1]:
-            folders[own[0].resolve()] = None
+            folders[_place(own[0])] = None
         elif below := sorted(folder for folder in path.glob("*/") if _is_run(folder)):
-            folders |= {folder.resolve(): None for folder in below}
+            folders |= {_place(folder): None for folder in below}
         else:
             raise UserError(f"there is no run {path}, here or in {RUNS.absolute()}: train it with ssl-nlp fit")
     return [read_run(folder) for folder in folders]
+
+
+def _place(folder: Path) -> Path:
+    """One path for a folder however it is spelled, but for a run that is a link: it is called as the link is."""
+    spelled = Path(os.path.abspath(folder))
+    return spelled.parent.resolve() / spelled.name
 
 
 def _is_run(folder: Path) -> bool:

@@ -11,6 +11,7 @@ The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,12 +69,19 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read_items(path: Path) -> dict[str, Array]:
-    """The items of an `evaluation.json` by SUITE/EVALUATOR[/BASELINE]; nothing where there are none."""
+    """The items of an `evaluation.json` by SUITE/EVALUATOR[/BASELINE]; nothing where there are none.
+
+    Raises:
+        UserError: the file is broken.
+    """
     file = items_path(path)
     if not file.exists():
         return {}
-    with np.load(file) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is broken ({error!r}): move it away and evaluate again") from error
 
 
 def read_suite(path: Path, suite: str) -> SuiteResult:

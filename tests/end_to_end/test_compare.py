@@ -77,6 +77,24 @@ def test_seeds_are_trained_where_missing_and_tie(folder, capfd):
     assert all(verdict.tie for verdict in verdicts)
 
 
+def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_factory, capfd):
+    place = tmp_path_factory.mktemp("elsewhere") / "there"
+    (folder / "runs" / "causal").rename(place)
+    (folder / "runs" / "causal").symlink_to(place)
+    command = ["compare", "causal", "--config", "mine.yaml", "--output", "mine"]
+    assert run(*command) == 0
+    assert "evaluating causal\n" in capfd.readouterr().out
+    assert run(*command) == 0
+    assert "evaluating" not in capfd.readouterr().out
+    (place / "evaluation_items.npz").unlink()
+    assert run(*command) == 0
+    assert "evaluating causal\n" in capfd.readouterr().out
+    (place / "evaluation_items.npz").unlink()
+    (place / "checkpoints" / "last.ckpt").unlink()  # to save space: the numbers are there, what makes them up is not
+    assert run(*command) == 0
+    assert "causal: evaluation_items.npz is missing" in " ".join(capfd.readouterr().out.split())
+
+
 def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch, capfd):
     (folder / "runs" / "mine-masked_lm-seed0" / "run.json").write_text('{"wandb_id": "a", "finished": false}')
     commands = []

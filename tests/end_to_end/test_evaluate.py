@@ -246,3 +246,6 @@ def test_what_is_no_evaluation_is_left_alone(folder, capfd):
     assert "is no evaluation" in refused(capfd, "causal_lm", "--config", "mine.yaml")
     path.write_text('{"protocol": 0, "suites": {}}')
     assert "protocol 0" in refused(capfd, "causal_lm", "--config", "mine.yaml")
+    path.write_text('{"protocol": 1, "suites": {}}')
+    path.with_name("evaluation_items.npz").write_bytes(b"no")
+    assert "evaluation_items.npz is broken" in refused(capfd, "causal_lm", "--config", "mine.yaml")
