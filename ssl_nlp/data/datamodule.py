@@ -1,6 +1,5 @@
 """The LightningDataModule that every method trains on."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import Blocks, Pairs, Sentences
 from ssl_nlp.errors import UserError
+from ssl_nlp.seeding import run_seed
 
 
 class TextDataModule(LightningDataModule):
@@ -198,7 +198,7 @@ class TextDataModule(LightningDataModule):
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
     def _seed(self) -> int:
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        return run_seed() if self.seed is None else self.seed
 
     def _stage(self) -> str:
         function = self.trainer.state.fn if self.trainer is not None else None

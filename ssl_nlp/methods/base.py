@@ -24,6 +24,7 @@ from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.methods.loss import Loss, Sums
 from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
 from ssl_nlp.objectives.views import View, Vocabulary, apply_views
+from ssl_nlp.seeding import run_seed, seed_generators
 
 VALIDATION_SEED = 1_000_003
 
@@ -210,7 +211,7 @@ class Method(LightningModule):
                 raise UserError("fit a method on a ssl_nlp.data.TextDataModule, or call connect(tokenizer) before")
             return
         with torch.random.fork_rng():
-            torch.manual_seed(_seed())  # the same initial weights on every rank and for every order of construction
+            torch.manual_seed(run_seed())  # the same initial weights on every rank and for every order of construction
             self.connect(data.tokenizer)
         if stage == "fit":
             self.check_data(data)
@@ -247,7 +248,7 @@ class Method(LightningModule):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        _seed_generators(self.device, _seed(), batches, self.global_rank)
+        seed_generators(self.device, run_seed(), batches, self.global_rank)
         loss = self.loss(batch)
         self._train_sums.add(loss)
         return self._over_all_targets(loss)
@@ -294,7 +295,7 @@ class Method(LightningModule):
         self._evaluation_step(batch, batch_idx)
 
     def _evaluation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        _seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
+        seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
         loss = self.loss(batch)
         self._valid_sums.add(loss)
 
@@ -361,7 +362,7 @@ class Method(LightningModule):
         self.eval()
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for number, start in enumerate(range(0, len(rows), batch_size)):
-                _seed_generators(self.device, VALIDATION_SEED, number, 0)
+                seed_generators(self.device, VALIDATION_SEED, number, 0)
                 ids, words = zip(*rows[start : start + batch_size], strict=True)
                 batch = pad_rows(ids, words, self.tokenizer, self.encoder.max_length).to(self.device)
                 sums.add(self.loss(replace(batch, causal=self.causal)))
@@ -424,33 +425,3 @@ def longest_stack(encoder: nn.Module) -> nn.ModuleList:
     """The layers of an encoder: the longest of its lists of modules, an empty one if it has none."""
     stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
     return max(stacks, key=len, default=nn.ModuleList())
-
-
-def _seed() -> int:
-    """The run's seed, as `seed_everything` left it."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))
-
-
-def _seed_generators(device: torch.device, *numbers: int) -> None:
-    """Seed what the CPU and `device` draw from.
-
-    `torch.manual_seed` reaches for every kind of accelerator, and where there is none it keeps the request and a stack
-    trace for later: a millisecond and some memory, in each step.
-    """
-    seed = _mix(*numbers)
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type != "cpu":
-        torch.manual_seed(seed)
-
-
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed from several numbers: near inputs give unrelated seeds (the mixing step of splitmix64)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
