@@ -2,7 +2,6 @@
 
 import random
 import sys
-from itertools import chain, islice
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -44,30 +43,42 @@ class CollapseMonitor(Callback):
         if len(self._texts) < 2:
             return
         embeddings = pl_module.embed(self._texts + [_with_gaps(text) for text in self._texts])
+        if not embeddings.isfinite().all():
+            self._warn(trainer, "the embeddings are not all finite: the training has diverged. Lower the learning rate")
+            return
         whole, gaps = embeddings.chunk(2)
         spread, rank = float(embedding_spread(whole)), float(effective_rank(whole))
         numbers = {"embedding_spread": spread, "effective_rank": rank}
         numbers |= {"alignment": float(alignment(whole, gaps)), "uniformity": float(uniformity(whole))}
         for name, number in numbers.items():
             pl_module.log(f"val/{name}", number)
-        collapsed = spread < LEAST_SPREAD or rank < LEAST_RANK
-        if collapsed and not self._warned and trainer.is_global_zero:
-            print(
-                f"warning: the embeddings have collapsed: {len(whole)} different sentences get all but the same one "
-                f"(spread {spread:.3f} of about 1, effective rank {rank:.1f} of {whole.shape[1]}). Whatever the loss says, "
-                "they tell texts apart no more; a lower learning rate, more negatives or stronger views may help",
-                file=sys.stderr,
-                flush=True,
-            )
-        self._warned = collapsed
+        sign = pl_module.collapse(whole)
+        if spread < LEAST_SPREAD or rank < LEAST_RANK:
+            sign = f"spread {spread:.3f} of about 1, effective rank {rank:.1f} of {whole.shape[1]}"
+        if sign is None:
+            self._warned = False
+            return
+        self._warn(
+            trainer,
+            f"the embeddings have collapsed: {len(whole)} different sentences get all but the same one ({sign}). Whatever "
+            f"the loss says, they tell texts apart no more; {pl_module.against_collapse} may help",
+        )
+
+    def _warn(self, trainer: Trainer, text: str) -> None:
+        """Once, until things are well again."""
+        if not self._warned and trainer.is_global_zero:
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+        self._warned = True
 
 
 def validation_sentences(corpus: Corpus, number: int) -> list[str]:
     """The first different sentences of three words and more, at most four of a document."""
-    documents = corpus.documents("valid")
-    sentences = chain.from_iterable(split_sentences(document.text)[:4] for document in documents)
-    long_enough = (sentence for sentence in sentences if len(sentence.split()) >= 3)
-    return list(dict.fromkeys(islice(long_enough, number)))
+    found: dict[str, None] = {}
+    for document in corpus.documents("valid"):
+        found |= dict.fromkeys(s for s in split_sentences(document.text)[:4] if len(s.split()) >= 3)
+        if len(found) >= number:
+            break
+    return list(found)[:number]
 
 
 def _with_gaps(sentence: str) -> str:

@@ -28,6 +28,7 @@ from ssl_nlp.seeding import run_seed, seed_generators
 
 VALIDATION_SEED = 1_000_003
 
+Pooling = Literal["mean", "first", "last"]
 Likelihood = Literal["likelihood", "pseudo-likelihood", "bound"]
 
 
@@ -47,11 +48,12 @@ class Method(LightningModule):
 
     short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
     causal: ClassVar[bool] = False
-    pooling: Literal["mean", "first", "last"] = "mean"
+    pooling: Pooling = "mean"
     all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
     units: tuple[Unit, ...] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
     loss_unit: str = "nats per token"  # of the logged loss, for plots of it
+    against_collapse: ClassVar[str] = "a lower learning rate"  # what helps when embeddings have collapsed
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
     likelihood: ClassVar[Likelihood | None] = None  # what the method can say of the probability of a text, if anything
 
@@ -99,6 +101,10 @@ class Method(LightningModule):
     def embedding_dim(self) -> int:
         """Width E of the embeddings."""
         return self.encoder.dim
+
+    def collapse(self, embeddings: Tensor) -> str | None:
+        """What shows that embeddings (N, E) of different texts have collapsed, beside their directions; None if nothing."""
+        return None
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         """Targets of `language_term` per UTF-8 byte of text, for bits per byte."""
@@ -409,7 +415,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def pool(hidden: Tensor, batch: TokenBatch, how: Literal["mean", "first", "last"]) -> Tensor:
+def pool(hidden: Tensor, batch: TokenBatch, how: Pooling) -> Tensor:
     """(B, D): the mean of the hidden states (B, T, D) over real tokens, or the first or the last of them."""
     if how == "first":
         return hidden[:, 0]

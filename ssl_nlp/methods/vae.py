@@ -13,7 +13,7 @@ in nats, an upper bound of -log p(x).
 """
 
 import math
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.optimization import Optimization
 from ssl_nlp.methods.sampling import check_sampling, seeded
 from ssl_nlp.objectives.gaussian import (
+    Annealing,
+    FreeBitsPer,
     annealing,
     free_bits,
     gaussian_log_density,
@@ -77,6 +79,7 @@ class VAE(SentenceDecoding):
     """
 
     loss_unit = "nats per sentence"
+    against_collapse = "free bits, slower annealing or a smaller decoder"
     vector_scale = 0.02  # mostly noise at first, which must not drown the tokens
     likelihood = "bound"
     latent_dim: int
@@ -86,11 +89,11 @@ class VAE(SentenceDecoding):
         encoder: Encoder | None = None,
         latent_dim: int = 16,
         beta: float = 1.0,
-        annealing: Literal["none", "linear", "cyclical"] = "none",
+        annealing: Annealing = "none",
         annealing_steps: int | None = None,
         annealing_cycles: int = 4,
         free_bits: float = 4.5,
-        free_bits_per: Literal["dimension", "total"] = "total",
+        free_bits_per: FreeBitsPer = "total",
         word_dropout: float = 0.0,
         importance_samples: int = 32,
         decoder_layers: int = 2,
@@ -100,14 +103,18 @@ class VAE(SentenceDecoding):
     ) -> None:
         super().__init__(encoder, latent_dim, decoder_layers, tied_embeddings, optimization, compile)
         problems = {
-            f"beta {beta} is negative": beta < 0,
+            f"annealing {annealing!r} is unknown: use none, linear or cyclical": annealing not in get_args(Annealing),
+            f"free_bits_per {free_bits_per!r} is unknown: use dimension or total": (
+                free_bits_per not in get_args(FreeBitsPer)
+            ),
+            f"beta {beta} is no weight: take 0 or more": not 0 <= beta < math.inf,
             f"annealing_steps {annealing_steps} is not positive": annealing_steps is not None and annealing_steps < 1,
             f"annealing_steps {annealing_steps} contradicts annealing none: set it to null": (
                 annealing_steps is not None and annealing == "none"
             ),
             f"annealing {annealing} needs annealing_steps": annealing != "none" and annealing_steps is None,
             f"annealing_cycles {annealing_cycles} is not positive": annealing_cycles < 1,
-            f"free_bits {free_bits} is negative": free_bits < 0,
+            f"free_bits {free_bits} is no amount: take 0 or more": not 0 <= free_bits < math.inf,
             f"free_bits {free_bits} contradicts annealing cyclical, which frees all of the KL again and again: "
             "set one of them to 0 or none": free_bits > 0 and annealing == "cyclical",
             f"word_dropout {word_dropout} is not in [0, 1]": not 0 <= word_dropout <= 1,
@@ -116,11 +123,11 @@ class VAE(SentenceDecoding):
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError(f"VAE: {'; '.join(found)}")
         self.beta = beta
-        self.annealing: Literal["none", "linear", "cyclical"] = annealing
+        self.annealing = annealing
         self.annealing_steps = annealing_steps
         self.annealing_cycles = annealing_cycles
         self.free_bits = free_bits
-        self.free_bits_per: Literal["dimension", "total"] = free_bits_per
+        self.free_bits_per = free_bits_per
         self.word_dropout = word_dropout
         self.importance_samples = importance_samples
 
@@ -138,6 +145,12 @@ class VAE(SentenceDecoding):
 
     def embed_batch(self, batch: TokenBatch) -> Tensor:
         return self.posterior(batch)[0]
+
+    def collapse(self, embeddings: Tensor) -> str | None:
+        # Means that differ by less than the posterior's deviation tell the decoder nothing, however they are scaled.
+        if (embeddings.var(dim=0) > ACTIVE).any():
+            return None
+        return f"no latent dimension's mean varies by more than {ACTIVE}: the posterior is the prior"
 
     @property
     def kl_weight(self) -> float:
@@ -161,7 +174,7 @@ class VAE(SentenceDecoding):
         terms = {"reconstruction": Term(reconstruction, sentences), "kl": Term(cost.sum(), sentences, weight)}
         loss = Loss(terms, {"kl": (kl.sum(), sentences)})
         if self.training:
-            loss.metrics["kl_weight"] = torch.tensor(weight), torch.tensor(1)
+            loss.metrics["kl_weight"] = torch.tensor(weight, device=z.device), torch.tensor(1, device=z.device)
             return loss
         rows = examined(len(batch)).to(z.device)
         some = take_rows(batch, rows)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ssl_nlp.objectives.geometry import widened
 
+Annealing = Literal["none", "linear", "cyclical"]
+FreeBitsPer = Literal["dimension", "total"]
+
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """(B, Z): KL(N(mean, variance) || N(0, 1)) of each dimension (Kingma & Welling, arXiv:1312.6114, appendix B).
@@ -53,7 +56,7 @@ def importance_weighted_nll(log_p_x_given_z: Tensor, log_p_z: Tensor, log_q_z_gi
     return math.log(len(weights)) - weights.logsumexp(dim=0)
 
 
-def free_bits(kl: Tensor, nats: float, per: Literal["dimension", "total"]) -> Tensor:
+def free_bits(kl: Tensor, nats: float, per: FreeBitsPer) -> Tensor:
     """The KL term of each sentence, with `nats` that cost the same whether used or not (arXiv:1606.04934, appendix C.8).
 
     As in the paper it is the mean over the batch that may not fall below `nats`, not the value of a single sentence:
@@ -94,9 +97,7 @@ def mutual_information(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return log_q.diagonal() - log_q.logsumexp(dim=1) + math.log(len(z))
 
 
-def annealing(
-    step: int, kind: Literal["none", "linear", "cyclical"], steps: int, cycles: int = 4, ratio: float = 0.5
-) -> float:
+def annealing(step: int, kind: Annealing, steps: int, cycles: int = 4, ratio: float = 0.5) -> float:
     """The weight of the KL term in an optimizer step.
 
     Args:

@@ -30,11 +30,15 @@ def records(path: Path):
             parts = b""
 
 
-def test_an_offline_run_holds_configuration_metrics_and_samples(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "columns"),
+    [("masked_lm", ["text", "hidden", "fillings"]), ("vae", ["text", "reconstruction", "from_prior"])],
+)
+def test_an_offline_run_holds_configuration_metrics_and_samples(method, columns, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = write_texts(tmp_path)
     arguments = ["--wandb.mode=offline", "--wandb.group=mine", "--run=a"]
-    assert run("fit", "--config", str(CONFIGS / "masked_lm.yaml"), *small(texts), *tiny_encoder(), *arguments) == 0
+    assert run("fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(), *arguments) == 0
     wandb.teardown()  # its service writes the end of the file when it ends, as it does with every process
     [path] = (tmp_path / "runs" / "a" / "wandb").glob("offline-run-*/*.wandb")
     state = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
@@ -49,13 +53,13 @@ def test_an_offline_run_holds_configuration_metrics_and_samples(tmp_path, monkey
             history.setdefault(name, []).append(json.loads(item.value_json))
     assert (group, run_id) == ("mine", state["wandb_id"])
     expected = yaml.safe_load((tmp_path / "runs" / "a" / "config.yaml").read_text())
-    assert config["model"]["init_args"]["masking_rate"] == expected["model"]["init_args"]["masking_rate"]
+    assert config["model"]["init_args"] == expected["model"]["init_args"]
     assert config["data"]["init_args"]["corpus"]["init_args"]["train"] == texts
     for name in ("train/loss", "val/loss", "train/tokens_per_second", "train/mfu", "train/tokens", "train/flops"):
         assert history[name], name
     assert history["samples._type"][-1] == "table-file"
     [file] = path.parent.glob(f"files/{history['samples.path'][-1]}")
-    assert json.loads(file.read_text())["columns"] == ["text", "hidden", "fillings"]
+    assert json.loads(file.read_text())["columns"] == columns
 
 
 def test_no_network_is_no_failure(tmp_path, monkeypatch):

@@ -33,6 +33,7 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert {"train/tokens_per_second", "train/mfu", "train/tokens", "train/flops", "train/padding"} <= set(rows[0])
+    assert {"val/embedding_spread", "val/effective_rank", "val/alignment", "val/uniformity"} <= set(rows[0])
     kind = type(Method.load_from_checkpoint(directory / "checkpoints" / "last.ckpt"))
     if kind.samples is not Method.samples:
         assert (directory / "samples.jsonl").read_text().count("\n") >= 8

@@ -119,6 +119,20 @@ def test_validation_has_weight_one_whatever_training_has(tokenizer, batch):
     assert float(method.train().loss(batch).mean().detach()) != losses[0]
 
 
+def test_mutual_information_is_that_of_the_z_that_was_drawn(tokenizer, batch):
+    method = connected(tokenizer, latent_dim=3).eval()
+    torch.manual_seed(2)
+    total, number = method.loss(batch).metrics["mutual_information"]
+    mean, log_variance = method.posterior(batch)
+    torch.manual_seed(2)
+    deviation = (log_variance / 2).exp()
+    z = mean + deviation * torch.randn_like(mean)
+    log_q = Normal(mean, deviation).log_prob(z[:, None]).sum(dim=2)  # (10, 10): each z under each posterior
+    expected = log_q.diagonal() - log_q.exp().mean(dim=1).log()
+    assert float(total) == pytest.approx(float(expected.sum().detach()), rel=1e-4)
+    assert int(number) == 10
+
+
 def test_word_dropout_hides_words_from_the_decoder_alone(tokenizer, batch):
     method = connected(tokenizer, word_dropout=1.0, **PLAIN)
     seen = {}
@@ -144,6 +158,13 @@ class Recorded(VAE):
 
 
 weights: list[float] = []
+
+
+def test_cycles_of_annealing_are_as_many_as_asked_for(tmp_path):
+    weights.clear()
+    settings = {"annealing": "cyclical", "annealing_steps": 8, "annealing_cycles": 2, "decoder_layers": 1}
+    trainer(tmp_path, max_steps=9, limit_val_batches=0).fit(Recorded(encoder(16), **settings, **PLAIN), data())
+    assert weights == [0, 0.5, 1, 1, 0, 0.5, 1, 1, 1]
 
 
 def test_annealing_counts_optimizer_steps_and_survives_a_resume(tmp_path):
@@ -234,7 +255,9 @@ def test_it_overfits_writes_sentences_back_and_goes_from_one_to_another(tokenize
     assert sum(a == b for a, b in zip(reconstructions, TEXTS, strict=True)) >= 56
     path = method.interpolate(TEXTS[0], TEXTS[1], steps=5)
     assert (len(path), path[0], path[-1]) == (5, reconstructions[0], reconstructions[1])
-    assert method.samples(TEXTS[:3])[2].keys() == {"text", "reconstruction", "from_prior"}
+    rows = method.samples(TEXTS[:3])
+    assert [row["reconstruction"] for row in rows] == reconstructions[:3]
+    assert [row["from_prior"] for row in rows] == method.generate(3, seed=0)
 
 
 def test_a_few_steps_of_muon_do_not_make_the_vector_larger_than_the_tokens_it_joins(tokenizer, batch):
@@ -292,8 +315,12 @@ def test_pretrained_encoders_serve(tmp_path):
 
 
 def test_bad_settings_are_refused_together(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="VAE: beta -1 is negative; word_dropout 2 is not in"):
+    with pytest.raises(UserError, match="VAE: beta -1 is no weight: take 0 or more; word_dropout 2 is not in"):
         VAE(beta=-1, word_dropout=2)
+    with pytest.raises(UserError, match="beta nan is no weight.*; free_bits nan is no amount"):
+        VAE(beta=math.nan, free_bits=math.nan)
+    with pytest.raises(UserError, match="annealing 'slow' is unknown.*; free_bits_per 'token' is unknown"):
+        VAE(annealing="slow", free_bits_per="token", annealing_steps=1)
     with pytest.raises(UserError, match="annealing_steps 10 contradicts annealing none"):
         VAE(annealing="none", annealing_steps=10)
     with pytest.raises(UserError, match="annealing linear needs annealing_steps"):
