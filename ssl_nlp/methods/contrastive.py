@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.base import Method, Pooling
 from ssl_nlp.methods.distributed import gather_rows
 from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.optimization import Optimization
@@ -21,6 +21,7 @@ from ssl_nlp.objectives.views import Delete, View, apply_views
 DEFAULT_VIEWS = (Delete(0.2),)
 VALIDATION_VIEWS = (Delete(0.2),)
 VALIDATION_TEMPERATURE = 0.05
+TRIED = 64  # random sentences, and the tokens of each, on which it is seen whether views change anything
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Contrastive(Method):
     """
 
     loss_unit = "nats per text"
+    against_collapse = "a lower learning rate, more negatives or stronger views"
     units = ("sentence", "pair")
 
     def __init__(
@@ -77,31 +79,49 @@ class Contrastive(Method):
         encoder: Encoder | None = None,
         views: list[View] | None = None,
         projection: Projection | None = None,
-        pooling: Literal["mean", "first", "last"] = "mean",
+        pooling: Pooling = "mean",
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
+        if pooling not in get_args(Pooling):
+            raise UserError(f"pooling {pooling!r} is unknown: use mean, first or last")
         self.views: Sequence[View] = DEFAULT_VIEWS if views is None else views
         self.projection = projection or Projection()
         self.pooling = pooling
 
     def build(self) -> None:
         self.head = self.projection.build(self.encoder.dim)
-        self._needs_pairs = not self.views and not varies(self.encoder)
+        self._needs_pairs = not self._varies()
 
     def check_data(self, data: TextDataModule) -> None:
         super().check_data(data)
         if data.unit == "sentence":
             self._check_difference(None)
-        self.check_views(self.views, data.length)
+        self.check_views(self.views, data.length // 2 if data.unit == "pair" else data.length)
 
     def _check_difference(self, pair: TokenBatch | None) -> None:
         if pair is None and self._needs_pairs:
             raise UserError(
                 f"{type(self).__name__} would see each sentence twice alike: set the encoder's dropout above 0, name "
-                "views, or take paired data (data.unit: pair)"
+                "views that change something, or take paired data (data.unit: pair)"
             )
+
+    @torch.no_grad()
+    def _varies(self) -> bool:
+        """Whether the same sentence twice is not the same: views change its tokens or, with dropout, its states differ."""
+        training = self.encoder.training
+        self.encoder.train()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            content = self.maskable.nonzero().squeeze(1)
+            ids = content[torch.randint(len(content), (TRIED, min(TRIED, self.encoder.max_length)))]
+            batch = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)
+            one, other = (apply_views(self.views, batch, self.vocabulary) for _ in range(2))
+            different = not torch.equal(one.input_ids, other.input_ids)
+            different = different or not torch.equal(self.encoder(batch), self.encoder(batch))
+        self.encoder.train(training)
+        return different
 
     def two_texts(self, batch: TokenBatch) -> tuple[TokenBatch, TokenBatch, Tensor]:
         """The two texts of each row as they are to be seen, and which ones they are: ids (B, 2) of the originals."""
@@ -147,18 +167,3 @@ class Contrastive(Method):
             {"text": text, "nearest": texts[other], "cosine": f"{cosine:.2f}"}
             for text, other, cosine in zip(texts, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
         ]
-
-
-@torch.no_grad()
-def varies(encoder: Encoder) -> bool:
-    """Whether the encoder has any dropout: in training mode, the same tokens then give other states the second time."""
-    training = encoder.training
-    encoder.train()
-    with torch.random.fork_rng():
-        ids = torch.randint(
-            encoder.vocab_size, (16, min(16, encoder.max_length)), device=encoder.embedding.weight.device
-        )
-        batch = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)
-        different = not torch.equal(encoder(batch), encoder(batch))
-    encoder.train(training)
-    return different

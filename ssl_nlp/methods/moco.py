@@ -10,7 +10,6 @@ negatives and no loss. What is known to be no negative (a text that the query's 
 
 import copy
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import pool
+from ssl_nlp.methods.base import Pooling, pool
 from ssl_nlp.methods.contrastive import VALIDATION_TEMPERATURE, Contrastive, Projection
 from ssl_nlp.methods.distributed import gather_rows
 from ssl_nlp.methods.loss import Loss, Term
@@ -67,7 +66,7 @@ class MoCo(Contrastive):
         queue: int = 4096,
         key_dropout: bool = False,
         projection: Projection | None = None,
-        pooling: Literal["mean", "first", "last"] = "mean",
+        pooling: Pooling = "mean",
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:

@@ -8,16 +8,16 @@ batch over all ranks, except for those known to be no negatives: texts of rows t
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Pooling
 from ssl_nlp.methods.contrastive import VALIDATION_TEMPERATURE, Contrastive, Projection
 from ssl_nlp.methods.loss import Loss
 from ssl_nlp.methods.optimization import Optimization
@@ -56,7 +56,7 @@ class SimCLR(Contrastive):
         temperature: float = 0.1,
         learn_temperature: bool = False,
         projection: Projection | None = None,
-        pooling: Literal["mean", "first", "last"] = "mean",
+        pooling: Pooling = "mean",
         decoupled: bool = False,
         chunk: int | None = None,
         optimization: Optimization | None = None,
@@ -80,12 +80,22 @@ class SimCLR(Contrastive):
             # One element, not a scalar, which could not be divided among processes.
             self.log_temperature = nn.Parameter(torch.tensor([math.log(self.fixed_temperature)]))
 
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        if data.batch_size * self.trainer.world_size < 2:
+            raise UserError("a batch of one row has no negatives: set data.batch_size to 2 or more")
+
     @property
     def temperature(self) -> float | Tensor:
         """T, (1,) if it is learned."""
         if not self.learn_temperature:
             return self.fixed_temperature
-        return self.log_temperature.exp().clamp(min=LOWEST_TEMPERATURE)
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        if self.learn_temperature:  # the weight is limited and not what is made of it, which would leave it no gradient
+            self.log_temperature.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
     def loss(self, batch: TokenBatch) -> Loss:
         first, second, ids = self.two_texts(batch)

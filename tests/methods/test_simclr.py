@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 import ssl_nlp.methods.simclr
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
+from ssl_nlp.data.batch import concatenate
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
@@ -142,13 +143,14 @@ def test_validation_asks_every_run_the_same(pooling, tokenizer, batch, pairs):
             torch.manual_seed(3)
             losses.append(float(method.eval().loss(asked).mean()))
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    torch.manual_seed(3)
     other = methods[0]
     seen = []
     other.encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].input_ids))
-    other.loss(batch)
+    other.loss(replace(batch, pair=None))
     first, second = seen[0].chunk(2)
     assert not torch.equal(first, second)
+    other.loss(pairs)
+    assert torch.equal(seen[1], concatenate([pairs, pairs.pair], tokenizer.pad_id).input_ids)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -222,7 +224,11 @@ def test_the_temperature_is_learned_in_its_logarithm_and_not_below_a_hundredth(t
     assert method.log_temperature.grad.item() == pytest.approx(slope, rel=1e-2)
     assert float(loss.metrics["temperature"][0]) == pytest.approx(0.2)
     method.log_temperature.data.fill_(-30)
+    method.after_step()
     assert float(method.temperature) == pytest.approx(0.01)
+    method.log_temperature.grad = None
+    method.loss(pairs).mean().backward()
+    assert method.log_temperature.grad.item() != 0  # it can rise again
 
 
 def test_bad_settings_are_refused(tokenizer, batch, pairs):
@@ -230,31 +236,42 @@ def test_bad_settings_are_refused(tokenizer, batch, pairs):
         ({"temperature": 0.0}, "temperature 0.0 is not positive"),
         ({"temperature": 0.001, "learn_temperature": True}, "below 0.01"),
         ({"chunk": 0}, "chunk 0 is not positive"),
+        ({"pooling": "cls"}, "pooling 'cls' is unknown: use mean, first or last"),
     ]:
         with pytest.raises(UserError, match=message):
             SimCLR(**arguments)
     with pytest.raises(UserError, match="depth -1, width 0"):
         Projection(-1, 0)
-    same = connected(tokenizer, dropout=0.0, views=[])
-    with pytest.raises(
-        UserError, match="SimCLR would see each sentence twice alike: set the encoder's dropout above 0"
-    ):
-        same.loss(batch)
-    same.loss(pairs)
+    for views in ([], [Delete(0.0)], [Crop(1.0), Mask(0.0), Repeat(0.0)]):
+        same = connected(tokenizer, dropout=0.0, views=views)
+        with pytest.raises(
+            UserError, match="SimCLR would see each sentence twice alike: set the encoder's dropout above 0"
+        ):
+            same.loss(batch)
+        same.loss(pairs)
 
 
 @pytest.mark.parametrize(
     ("method", "unit", "message"),
     [
         ({"views": []}, "sentence", "twice alike"),
+        ({"views": [Repeat(0.0)]}, "sentence", "twice alike"),
+        ({"batch_size": 1}, "sentence", "a batch of one row has no negatives: set data.batch_size to 2 or more"),
         ({"views": [Repeat(0.5)]}, "sentence", "make 90 tokens of data.length 60, and the encoder's max_length is 64"),
         ({}, "block", "SimCLR reads sentence or pair rows, not block ones: set data.unit to sentence"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_it_begins(method, unit, message, tmp_path):
-    data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=60, batch_size=4)
+    batch_size = method.pop("batch_size", 4)
+    data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=60, batch_size=batch_size)
     with pytest.raises(UserError, match=message):
         trainer(tmp_path, max_steps=1).fit(SimCLR(encoder(0.0), **method), data)
+
+
+def test_views_may_fill_the_encoder_with_the_half_that_each_text_of_a_pair_is(tmp_path):
+    corpus = ListCorpus([*zip(random_texts(60), random_texts(60, seed=1), strict=True)])
+    data = TextDataModule(corpus, TokenizerSettings(vocab_size=320), unit="pair", length=60, batch_size=4)
+    trainer(tmp_path, max_steps=1).fit(SimCLR(encoder(0.0), views=[Repeat(0.5)]), data)
 
 
 def trainer(path, **arguments):
