@@ -161,10 +161,12 @@ class SentenceDecoding(Method):
         return self.encoder.dim if self.latent_dim is None else self.latent_dim
 
     def targets(self, batch: TokenBatch) -> Tensor:
-        """(B, T): the tokens of each sentence after its first one, and its end."""
+        """(B, T): the tokens of each sentence after its first one, and its end; none for what was cut off and not seen."""
         if batch.next_ids is None:
             raise UserError(f"{type(self).__name__} needs the next tokens of a batch: views that change it have none")
-        return batch.next_ids
+        last = batch.is_text & ~F.pad(batch.is_text[:, 1:], (0, 1))
+        cut = last & (batch.next_ids != self.tokenizer.end_id)
+        return batch.next_ids.masked_fill(cut, IGNORE_INDEX)
 
     def accuracies(self, vectors: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tensor]]:
         """How well sentences (B, T) are written from their vectors (B, Z), always with the likeliest token.

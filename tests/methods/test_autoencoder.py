@@ -110,6 +110,18 @@ def test_it_overfits_and_writes_every_sentence_back(tokenizer):
     assert method.samples([TEXTS[3], ""])[0] == {"text": TEXTS[3], "reconstruction": TEXTS[3]}
 
 
+def test_what_was_cut_off_is_not_asked_for(tokenizer):
+    """The encoder has not seen it."""
+    ids = [ids for ids, _ in tokenizer.encode(TEXTS[:10])]
+    length = sorted(map(len, ids))[5]
+    targets = connected(tokenizer).targets(pad_rows(ids, None, tokenizer, length))
+    cut = [len(row) > length for row in ids]
+    assert 0 < sum(cut) < 10
+    for row, target in zip(ids, targets.tolist(), strict=True):
+        following = row[1:length] + ([tokenizer.end_id] if len(row) <= length else [])
+        assert [t for t in target if t != -100] == following
+
+
 def test_noise_is_for_training_and_the_original_is_always_the_target(tokenizer, batch):
     noise = [Delete(0.3), Mask(0.2), Replace(0.2), ShuffleSpans(2)]
     method, plain = connected(tokenizer, noise=noise), connected(tokenizer)
