@@ -18,7 +18,7 @@ COMPARE = {
 }
 USE = {
     "embed": "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy",
-    "generate": "continue prompts with a CausalLM: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
+    "generate": "text of a CausalLM or a VAE: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
     "fill-mask": "fill [MASK] with a MaskedLM: ssl-nlp fill-mask --checkpoint FILE [--text TEXT]",
 }
 

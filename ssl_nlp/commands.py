@@ -48,32 +48,43 @@ def generate(
     checkpoint: str,
     prompt: str | None = None,
     input: str | None = None,
+    number: int | None = None,
     max_new_tokens: int = 64,
     temperature: float = 0.8,
     top_k: int | None = None,
     top_p: float | None = 0.95,
     seed: int | None = None,
 ) -> None:
-    """Continue prompts with a CausalLM and print prompt and continuation.
+    """Print prompts as a CausalLM continues them, or sentences that a VAE draws from its prior.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
-        prompt: the text to continue; may be empty.
-        input: a text file with a prompt a line; default, without a prompt: standard input.
-        max_new_tokens: the longest continuation.
+        prompt: the text to continue; may be empty. For a CausalLM only.
+        input: a text file with a prompt a line; default, without a prompt: standard input. For a CausalLM only.
+        number: how many sentences to draw; default: 5. For a VAE only.
+        max_new_tokens: the longest continuation or sentence.
         temperature: divides the logits; 0 takes the most probable token every time.
         top_k: sample from the k most probable tokens only.
         top_p: sample from the smallest set of tokens with at least this probability.
         seed: makes the samples reproducible.
     """
-    from ssl_nlp.methods import CausalLM
+    from ssl_nlp.methods import VAE, CausalLM, Method
 
-    prompts = _lines(input) if prompt is None else [prompt]
-    method = CausalLM.load_from_checkpoint(checkpoint)
-    for prompt, text in zip(
-        prompts, method.generate(prompts, max_new_tokens, temperature, top_k, top_p, seed), strict=True
-    ):
-        print(prompt + text)
+    method = Method.load_from_checkpoint(checkpoint)
+    sampling = (max_new_tokens, temperature, top_k, top_p, seed)
+    if isinstance(method, VAE):
+        if prompt is not None or input is not None:
+            raise UserError("a VAE draws sentences from its prior and continues none: leave --prompt and --input out")
+        for text in method.generate(5 if number is None else number, *sampling):
+            print(text)
+    elif isinstance(method, CausalLM):
+        if number is not None:
+            raise UserError("a CausalLM continues each prompt once: leave --number out")
+        prompts = _lines(input) if prompt is None else [prompt]
+        for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
+            print(beginning + text)
+    else:
+        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which writes no text: name a CausalLM or a VAE")
 
 
 def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None, top_k: int = 5) -> None:

@@ -40,6 +40,19 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     for name in ("last", "best"):
         loaded = Method.load_from_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
         assert loaded.embed(["some text", "more"]).shape == (2, loaded.embedding_dim)
+    generate = ["generate", "--checkpoint", str(directory / "checkpoints" / "last.ckpt"), "--seed=1"]
+    capfd.readouterr()
+    if method == "causal_lm":
+        assert run(*generate, "--prompt=the dog") == 0
+        assert capfd.readouterr().out.startswith("the dog")
+        assert run(*generate, "--prompt=the dog", "--number=2") == 2
+    elif method == "vae":
+        assert run(*generate, "--number=2") == 0
+        assert capfd.readouterr().out == "".join(f"{text}\n" for text in loaded.generate(2, 64, 0.8, None, 0.95, 1))
+        assert run(*generate, "--prompt=the dog") == 2
+    else:
+        assert run(*generate, "--prompt=the dog") == 2
+        assert "writes no text" in capfd.readouterr().err
     # The saved configuration is complete: it is the same run.
     assert run("fit", "--config", str(directory / "config.yaml")) == 2
     assert "is finished" in capfd.readouterr().err
