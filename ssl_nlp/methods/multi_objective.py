@@ -146,5 +146,10 @@ class MultiObjective(Method):
         ]
 
     def init_args(self) -> dict[str, Any]:
-        described = [checkpoints.describe(type(o), dict(o.hparams)) for o in self.objectives.values()]
-        return super().init_args() | {"objectives": described}
+        return super().init_args() | {"objectives": [_without_encoder(o) for o in self.objectives.values()]}
+
+
+def _without_encoder(objective: Method) -> dict[str, Any]:
+    arguments = objective.init_args()
+    del arguments["encoder"]
+    return checkpoints.describe(objective._kind, arguments)

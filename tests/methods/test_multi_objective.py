@@ -98,6 +98,48 @@ def test_it_trains_logs_each_objective_and_loads_again(tmp_path):
     assert not [name for name in loaded.state_dict() if "." in name and name.split(".")[1] == "encoder"]
 
 
+class Narrow(SimCLR):
+    """A method with an argument of its own, and few of those of the class that it builds on."""
+
+    def __init__(self, encoder=None, heat=0.5):
+        super().__init__(encoder, temperature=heat)
+        self.heat = heat
+
+
+def saved_and_loaded(method, folder):
+    trainer = Trainer(
+        default_root_dir=folder, max_steps=2, accelerator="cpu", logger=False, limit_val_batches=1, val_check_interval=2,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(method, data())
+    trainer.save_checkpoint(folder / "a.ckpt")
+    loaded = Method.load_from_checkpoint(folder / "a.ckpt")
+    torch.testing.assert_close(loaded.embed(["the dog"]), method.embed(["the dog"]))
+    return loaded, trainer.callback_metrics
+
+
+def test_an_objective_is_saved_with_the_arguments_that_its_own_class_takes(tmp_path):
+    loaded, _ = saved_and_loaded(MultiObjective(encoder(), [Narrow(heat=0.3), MaskedLM(masking_rate=0.2)]), tmp_path)
+    assert loaded.objectives["narrow"].heat == loaded.objectives["narrow"].fixed_temperature == 0.3
+    assert loaded.objectives["masked_lm"].masking_rate == 0.2
+
+
+def test_several_objectives_are_one_objective_among_others(tokenizer, batch, tmp_path):
+    """Weights multiply, and everything is logged under both names."""
+    inner = MultiObjective(objectives=[MaskedLM(masking_rate=0.2), CausalLM()], weights=[3.0, 1.0])
+    loaded, logged = saved_and_loaded(MultiObjective(encoder(), [inner, SimCLR()], weights=[0.5, 1.0]), tmp_path)
+    part = loaded.objectives["multi_objective"]
+    assert part.objectives["masked_lm"].masking_rate == 0.2
+    terms = loaded.loss(batch).terms
+    weights = {name: term.weight for name, term in terms.items()}
+    inside = {"multi_objective/masked_lm/masked_token": 1.5, "multi_objective/causal_lm/next_token": 0.5}
+    assert weights == inside | {"simclr/info_nce": 1.0}
+    for name in ("loss/multi_objective/masked_lm/masked_token", "multi_objective/causal_lm/perplexity"):
+        assert f"val/{name}" in logged
+    # The encoder is in the checkpoint once.
+    assert not [name for name in loaded.state_dict() if "encoder" in name.split(".")[1:]]
+
+
 def test_the_cosine_is_that_of_the_gradients_of_the_shared_encoder(tokenizer, batch):
     together = both(gradient_cosine_every=1)
     together.connect(tokenizer)
