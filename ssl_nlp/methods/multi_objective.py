@@ -91,7 +91,12 @@ class MultiObjective(Method):
             objective.check_data(data)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        losses = {name: o.loss(replace(batch, causal=o.causal)) for name, o in self.objectives.items()}
+        losses = {}
+        devices = [self.device] if self.device.type == "cuda" else []
+        for name, objective in self.objectives.items():
+            # In an evaluation each draws as if it were alone: its questions are the same in any company.
+            with torch.random.fork_rng(devices, enabled=not self.training):
+                losses[name] = objective.loss(replace(batch, causal=objective.causal))
         together = Loss({})
         for (name, loss), weight in zip(losses.items(), self.weights, strict=True):
             together.terms |= {
