@@ -5,9 +5,10 @@
 Each objective sees the same batch in its own way: masked, as two views, or causally, where the encoder can be both.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, count
 from typing import Any, ClassVar
 
 import torch
@@ -58,21 +59,21 @@ class MultiObjective(Method):
         self.pooling = "last" if self.causal else "mean"
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
         self.units = tuple(shared)
+        self._names = _distinct([objective.short_name for objective in objectives])
+        taken = {*dir(self), *Method.__annotations__}  # what a method has now, and once it is connected
+        unfit = [repr(name) for name in self._names if name in taken or not re.fullmatch(r"[\w-]+", name)]
         problems = {
             "it needs at least one of `objectives`": not objectives,
             f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),
             f"weights {self.weights} are not all positive": any(weight <= 0 for weight in self.weights),
             f"gradient_cosine_every {gradient_cosine_every} is not positive": (gradient_cosine_every or 1) < 1,
             "an objective has an encoder of its own: leave it out": any(hasattr(o, "encoder") for o in objectives),
+            f"{', '.join(unfit)} cannot be the name of an objective: give its class another short_name": unfit,
             f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,
         }
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError(f"MultiObjective: {'; '.join(found)}")
-        self._names: list[str] = []
-        for objective in objectives:
-            name = objective.short_name
-            name += f"_{number + 1}" if (number := sum(n.rstrip("_0123456789") == name for n in self._names)) else ""
-            self._names.append(name)
+        for name, objective in zip(self._names, objectives, strict=True):
             self.add_module(name, objective)
 
     @property
@@ -152,6 +153,15 @@ class MultiObjective(Method):
 
     def init_args(self) -> dict[str, Any]:
         return super().init_args() | {"objectives": [_without_encoder(o) for o in self.objectives.values()]}
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, each with a number from 2 on where it is taken."""
+    distinct: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(2))
+        distinct.append(next(free for free in chain([name], numbered) if free not in distinct))
+    return distinct
 
 
 def _without_encoder(objective: Method) -> dict[str, Any]:

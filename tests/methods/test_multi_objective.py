@@ -177,6 +177,27 @@ def test_two_of_a_class_have_two_names():
     assert list(method.objectives) == ["masked_lm", "masked_lm_2", "causal_lm"]
 
 
+class Bert2(MaskedLM):
+    pass
+
+
+class Bert(MaskedLM):
+    pass
+
+
+def test_names_that_end_in_a_number_stay_apart():
+    method = MultiObjective(encoder(), [Bert2(), Bert2(), Bert(), Bert(), Bert(), MaskedLM()])
+    assert list(method.objectives) == ["bert2", "bert2_2", "bert", "bert_2", "bert_3", "masked_lm"]
+    assert len(set(method.objectives.values())) == 6
+
+
+@pytest.mark.parametrize("name", ["weights", "maskable", "token_counts", "tokenizer", "loss", "encoder", "a.b", ""])
+def test_names_that_something_else_has_are_refused(name):
+    kind = type("Kind", (MaskedLM,), {"short_name": name})
+    with pytest.raises(UserError, match=f"'{name}' cannot be the name of an objective: give its class"):
+        MultiObjective(objectives=[kind()])
+
+
 def test_bad_settings_are_refused_together():
     with pytest.raises(UserError, match="2 objectives have 1 weights; weights \\[-1.0\\] are not all positive"):
         both(weights=[-1.0])
