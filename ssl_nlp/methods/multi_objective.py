@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, combinations, count
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -65,8 +66,10 @@ class MultiObjective(Method):
         problems = {
             "it needs at least one of `objectives`": not objectives,
             f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),
-            f"weights {self.weights} are not all positive": any(weight <= 0 for weight in self.weights),
-            f"gradient_cosine_every {gradient_cosine_every} is not positive": (gradient_cosine_every or 1) < 1,
+            f"weights {self.weights} are not all positive and finite": not all(0 < w < inf for w in self.weights),
+            f"gradient_cosine_every {gradient_cosine_every} is not positive": (
+                gradient_cosine_every is not None and gradient_cosine_every < 1
+            ),
             "an objective has an encoder of its own: leave it out": any(hasattr(o, "encoder") for o in objectives),
             f"{', '.join(unfit)} cannot be the name of an objective: give its class another short_name": unfit,
             f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,

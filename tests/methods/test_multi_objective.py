@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -201,6 +203,11 @@ def test_names_that_something_else_has_are_refused(name):
 def test_bad_settings_are_refused_together():
     with pytest.raises(UserError, match="2 objectives have 1 weights; weights \\[-1.0\\] are not all positive"):
         both(weights=[-1.0])
+    for weight in (0.0, math.nan, math.inf):
+        with pytest.raises(UserError, match="are not all positive and finite"):
+            both(weights=[1.0, weight])
+    with pytest.raises(UserError, match="gradient_cosine_every 0 is not positive"):
+        both(gradient_cosine_every=0)
     with pytest.raises(UserError, match="at least one"):
         MultiObjective(encoder())
     with pytest.raises(UserError, match="an encoder of its own"):
