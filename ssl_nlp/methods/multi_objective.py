@@ -36,7 +36,8 @@ class MultiObjective(Method):
         objectives: methods without an encoder; their own `optimization` and `compile` mean nothing.
         weights: one to each objective; None: 1 each.
         gradient_cosine_every: steps between two measurements of the cosine between the gradients that the objectives have
-            for the encoder (arXiv:2001.06782, section 2); each costs a backward pass. None: never.
+            for the encoder (arXiv:2001.06782, section 2); each costs a backward pass, and there is none while the encoder
+            is frozen. None: never.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
@@ -115,8 +116,10 @@ class MultiObjective(Method):
         return self.gradient_cosine_every is not None and self.step % self.gradient_cosine_every == 0
 
     def _gradient_cosines(self, losses: dict[str, Loss]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of each pair of objectives, on the batch of this rank."""
+        """Of each pair of objectives, on the batch of this rank; none while the encoder is frozen."""
         shared = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
+        if not shared:
+            return {}
         gradients = {}
         for name, loss in losses.items():
             found = torch.autograd.grad(loss.mean(), shared, retain_graph=True, materialize_grads=True)

@@ -174,6 +174,17 @@ def test_the_cosine_is_that_of_the_gradients_of_the_shared_encoder(tokenizer, ba
     assert int(count) == 1
 
 
+def test_a_frozen_encoder_has_no_cosine(tokenizer, batch):
+    together = both(gradient_cosine_every=1)
+    together.connect(tokenizer)
+    together.encoder.requires_grad_(False)
+    loss = together.train().loss(batch)
+    assert not loss.metrics
+    loss.mean().backward()
+    together.encoder.requires_grad_(True)
+    assert list(together.loss(batch).metrics) == ["gradient_cosine/masked_lm/causal_lm"]
+
+
 def test_two_of_a_class_have_two_names():
     method = MultiObjective(encoder(), [MaskedLM(), MaskedLM(masking_unit="span"), CausalLM()])
     assert list(method.objectives) == ["masked_lm", "masked_lm_2", "causal_lm"]
