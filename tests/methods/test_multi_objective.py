@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -183,6 +184,22 @@ def test_a_frozen_encoder_has_no_cosine(tokenizer, batch):
     loss.mean().backward()
     together.encoder.requires_grad_(True)
     assert list(together.loss(batch).metrics) == ["gradient_cosine/masked_lm/causal_lm"]
+
+
+def test_the_cosine_is_measured_as_often_as_was_asked_and_in_training_alone(tokenizer, batch):
+    together = both(gradient_cosine_every=3)
+    together.connect(tokenizer)
+
+    def measured(step: int) -> bool:
+        together._trainer = SimpleNamespace(global_step=step)
+        return bool(together.loss(batch).metrics)
+
+    together.train()
+    assert [step for step in range(8) if measured(step)] == [0, 3, 6]
+    with torch.no_grad():
+        assert not measured(0)
+    together.eval()
+    assert not measured(0)
 
 
 def test_two_of_a_class_have_two_names():
