@@ -27,7 +27,11 @@ from ssl_nlp.methods.optimization import Optimization
 
 
 class MultiObjective(Method):
-    """A weighted sum of the losses of several methods. Its embedding is the mean of the states (last, if all are causal).
+    """A weighted sum of the losses of several methods.
+
+    Its embedding is the encoder's alone, the mean of the states (the last, if all objectives are causal), without what an
+    objective adds to it, such as the embeddings of parts of `MaskedLM` with `sentence_pairs`, or the posterior of a `VAE`.
+    For that, ask the one in `objectives`.
 
     Terms and metrics of an objective are logged under its short name, with a number where a class occurs twice.
 
