@@ -1,7 +1,5 @@
 """The output layer of a language model."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +11,8 @@ class LanguageModelHead(nn.Module):
     """Hidden states to token probabilities: dense, GELU, norm, then the transposed token embedding and a bias.
 
     BERT's head (arXiv:1810.04805, released code) without a bias in the dense layer, as in ModernBERT: the weights load one
-    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`.
+    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. Copied with its method it shares the copy's
+    embedding; copied alone it has one of its own, which nobody trains.
 
     Args:
         dim: width D of the hidden states.
@@ -49,9 +48,6 @@ class LanguageModelHead(nn.Module):
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
         return token_losses(self._transform(hidden), self.weight, self.bias, targets)[0]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "LanguageModelHead":
-        raise TypeError("copy the whole method: a head alone would still share the weights of the original's embedding")
 
 
 class PairHead(nn.Module):

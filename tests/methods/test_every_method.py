@@ -3,6 +3,7 @@
 A method is added by a line of `METHODS`. Two processes are in `test_distributed_methods.py`.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,24 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(name, tmp_path)
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
     assert not all(torch.equal(value, half[key]) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_copy_trains_like_its_original_and_leaves_it_alone(name, tmp_path):
+    """Weights that are tied are so in the copy: they would train differently otherwise."""
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1))
+
+    def fit(some: Method) -> dict[str, torch.Tensor]:
+        trainer(tmp_path, 1, limit_val_batches=0, enable_checkpointing=False).fit(some, data(some))
+        return {key: value.clone() for key, value in some.state_dict().items()}
+
+    before = fit(method)
+    twin = copy.deepcopy(method)
+    copied = fit(twin)
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    for key, value in fit(method).items():
+        assert torch.equal(value, copied[key]), key
+    assert not all(torch.equal(value, before[key]) for key, value in copied.items())
 
 
 @pytest.fixture(scope="module")
