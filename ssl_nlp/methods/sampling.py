@@ -52,7 +52,7 @@ def continue_rows(
 
     Args:
         encoder: causal, in evaluation mode.
-        rows: B lists of at least one token id.
+        rows: B lists of at least one token id; B may be 0.
         steps: the longest continuation.
         temperature, top_k, top_p, generator: as in `sample`.
         added: (B, 1, E), what the encoder adds to every token embedding.
@@ -61,6 +61,8 @@ def continue_rows(
         (B, steps or fewer) new token ids; after its end token a row's ids mean nothing.
     """
     device = encoder.embedding.weight.device
+    if not rows:
+        return torch.empty(0, 0, dtype=torch.int64, device=device)
     longest = max(map(len, rows))
     padding = [longest - len(row) for row in rows]  # on the left, so that all rows go on at the same column
     ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)

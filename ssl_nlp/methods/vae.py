@@ -245,12 +245,14 @@ class VAE(SentenceDecoding):
         """Sentences from the prior: draw z from N(0, 1) for each, then token by token from p(x | z).
 
         Args:
-            number: how many.
+            number: how many, 0 or more.
             max_new_tokens: the longest sentence, at most the decoder's `max_length`.
             temperature, top_k, top_p: of the tokens, as in `CausalLM.generate`; temperature 0 always takes the likeliest.
             seed: makes the sentences reproducible.
         """
         check_sampling(temperature, top_k, top_p, max_new_tokens)
+        if number < 0:
+            raise UserError(f"generate: number {number} is negative: take 0 or more")
         generator = seeded(seed, self.device)
         z = torch.randn(number, self.latent_dim, generator=generator, device=self.device)
         return self.decode(z, max_new_tokens, temperature, top_k, top_p, generator)

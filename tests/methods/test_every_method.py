@@ -107,6 +107,14 @@ def test_a_copy_trains_like_its_original_and_leaves_it_alone(name, tmp_path):
     assert not all(torch.equal(value, before[key]) for key, value in copied.items())
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_no_texts_are_no_embeddings_and_no_samples(name):
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    method.connect(data(method).tokenizer)
+    assert method.embed([]).shape == (0, method.embedding_dim)
+    assert method.samples([]) == []
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tiny models with random weights, a bidirectional and a causal one, and their tokenizers."""

@@ -284,6 +284,7 @@ def test_sentences_from_the_prior_are_reproducible_and_leave_the_mode_and_the_ra
     assert method.generate(5, seed=3, temperature=0) != first
     assert method.training
     assert torch.equal(state, torch.get_rng_state())
+    assert method.generate(0) == method.reconstruct([]) == []
 
 
 def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
@@ -337,5 +338,7 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
     method = connected(tokenizer)
     with pytest.raises(UserError, match="temperature -1 is negative"):
         method.generate(1, temperature=-1)
+    with pytest.raises(UserError, match="number -1 is negative"):
+        method.generate(-1)
     with pytest.raises(UserError, match="steps 1 is too few"):
         method.interpolate("a", "the", steps=1)
