@@ -74,7 +74,7 @@ def continue_rows(
     new: list[Tensor] = []
     for _ in range(steps):
         hidden = encoder(TokenBatch(ids, segments, packed=padded, padded=padded, causal=True), cache, added)
-        logits = head(hidden[:, -1]).float()
+        logits = head(hidden[:, -1])[:, : tokenizer.vocab_size].float()  # an embedding may have spare rows
         logits[:, never] = -torch.inf
         ids = sample(logits, temperature, top_k, top_p, generator).unsqueeze(1)
         segments, padded = torch.ones_like(ids), False

@@ -315,6 +315,18 @@ def test_pretrained_encoders_serve(tmp_path):
     assert len(method.generate(3, seed=0)) == 3
 
 
+def test_only_tokens_are_written_where_a_tied_embedding_has_more_rows_than_there_are_tokens(tokenizer, tmp_path):
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=tokenizer.vocab_size + 5, **size)).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    method = VAE(PretrainedEncoder(str(tmp_path)), tied_embeddings=True)
+    method.connect(tokenizer)
+    torch.nn.init.constant_(method.decoder.head.bias[-5:].detach(), 50.0)
+    for temperature in (0.0, 1.0):
+        written = method.eval().decoder.write(torch.randn(4, method.latent_dim), 6, temperature)
+        assert int(written.max()) < tokenizer.vocab_size
+
+
 def test_bad_settings_are_refused_together(tokenizer, tmp_path):
     with pytest.raises(UserError, match="VAE: beta -1 is no weight: take 0 or more; word_dropout 2 is not in"):
         VAE(beta=-1, word_dropout=2)
