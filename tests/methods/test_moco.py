@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -90,12 +91,14 @@ def test_the_momentum_encoder_follows_the_weights_after_the_step_and_copies_buff
     method.key_encoder.register_buffer("counter", torch.tensor(0))
     optimizer = sgd(method)
     batch = rows(tokenizer, random_texts(6))
+    slow, fast = [method.key_encoder, method.key_head], [method.encoder, method.head]
     for _ in range(3):
-        before = {name: value.clone() for name, value in method.key_encoder.named_parameters()}
+        before = [value.clone() for part in slow for value in part.parameters()]
         step(method, batch, optimizer)
-        after = dict(method.encoder.named_parameters())
-        for name, value in method.key_encoder.named_parameters():
-            torch.testing.assert_close(value, 0.9 * before[name] + 0.1 * after[name])
+        after = [value for part in fast for value in part.parameters()]
+        found = [value for part in slow for value in part.parameters()]
+        for value, old, new in zip(found, before, after, strict=True):
+            torch.testing.assert_close(value, 0.9 * old + 0.1 * new)
     assert not torch.equal(method.key_head[0].weight, method.head[0].weight)
     assert int(method.key_encoder.counter) == 1
     followers = {*method.key_encoder.parameters(), *method.key_head.parameters()}
@@ -110,6 +113,18 @@ def test_momentum_rises_as_half_a_cosine():
     assert momentum_in_step(25, 100, 0.9) == pytest.approx(1 - 0.1 * (1 + math.sqrt(0.5)) / 2)
     assert momentum_in_step(100, 100, 0.9) == momentum_in_step(150, 100, 0.9) == 1
     assert momentum_in_step(10**9, math.inf, 0.9) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("number", "share"), [(0, 0.2), (5, 0.1), (10, 0.0)])
+def test_each_step_has_the_momentum_of_the_schedule(number, share, tokenizer):
+    method = connected(tokenizer, momentum=0.8)
+    method._trainer = SimpleNamespace(global_step=number, estimated_stepping_batches=10)
+    before = [value.clone() for value in method.key_encoder.parameters()]
+    for parameter in method.encoder.parameters():
+        parameter.data.add_(1)
+    method.after_step()
+    for value, old, new in zip(method.key_encoder.parameters(), before, method.encoder.parameters(), strict=True):
+        torch.testing.assert_close(value, torch.lerp(old, new, share))
 
 
 @pytest.mark.parametrize("key_dropout", [False, True])
@@ -142,6 +157,18 @@ def test_of_more_keys_than_the_queue_holds_it_keeps_the_last(tokenizer):
     batch = rows(tokenizer, random_texts(7))  # the odd rows of an epoch may join its last batch
     step(method, batch, sgd(method))
     assert method.queue_ids.tolist() == method.two_texts(batch)[2][1:, 1].tolist()
+
+
+def test_the_queue_takes_the_keys_of_all_batches_of_a_step(tokenizer):
+    method = connected(tokenizer, queue=12)
+    batches = [rows(tokenizer, random_texts(4, seed=seed)) for seed in range(2)]
+    for batch in batches:
+        method.loss(batch)
+    assert (method.queue_ids == -1).all()  # until the step is done
+    method.after_step()
+    expected = torch.cat([method.two_texts(batch)[2][:, 1] for batch in batches])
+    assert method.queue_ids[:8].tolist() == expected.tolist()
+    assert int(method.queue_end) == 8
 
 
 class Stop(Callback):
@@ -223,6 +250,10 @@ def test_bad_settings_are_refused(tmp_path, tokenizer):
         MoCo(temperature=-1, momentum=1.5, queue=0)
     with pytest.raises(UserError, match="queue 10 is no multiple of the 4 rows of a batch over all ranks: take 8"):
         trainer(tmp_path, max_steps=1).fit(MoCo(encoder(), queue=10), data())
+    two_ranks = connected(tokenizer, queue=12)
+    two_ranks._trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match="queue 12 is no multiple of the 8 rows of a batch over all ranks: take 16"):
+        two_ranks.check_data(data())
     blocks = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="block", length=32, batch_size=4)
     with pytest.raises(UserError, match="MoCo reads sentence or pair rows, not block ones"):
         trainer(tmp_path, max_steps=1).fit(MoCo(encoder(), queue=8), blocks)
