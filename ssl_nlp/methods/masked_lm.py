@@ -85,7 +85,7 @@ class MaskedLM(Method):
         if batch.pair is None or batch.documents is None:
             raise UserError(f"sentence_pairs {self.sentence_pairs} needs pairs of texts: set data.unit to pair")
         name, draw = PAIRS[self.sentence_pairs]
-        pairing = draw(batch.documents)
+        pairing = draw(batch)
         drop = len(self.tokenizer.prefix) if self.tokenizer.suffix else 0  # [CLS] A [SEP] B [SEP], but <s> A <s> B
         rows, parts = join_pairs(batch, pairing, self.tokenizer.pad_id, drop)
         masked_token, hidden = self._masked_token(rows, parts)

@@ -28,30 +28,49 @@ class Pairing(NamedTuple):
     true: Tensor
 
 
-def next_sentence_pairing(documents: Tensor, generator: torch.Generator | None = None) -> Pairing:
+def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None = None) -> Pairing:
     """Half of the texts are followed by the next one, half by one from another document.
 
-    This is Task 2 of BERT (arXiv:1810.04805, §3.1). BERT draws the other text from the whole corpus. Here the
-    rows of a batch are drawn two and two, and the two exchange what follows them with probability 1/2, unless they are of
-    the same document: then both stay true.
+    This is Task 2 of BERT (arXiv:1810.04805, §3.1), with two deviations. BERT draws the other text from the whole corpus.
+    Here two rows of a batch exchange what follows them, with probability 1/2, so each text is used once. And BERT draws
+    any text. Here the two that are exchanged are about equally long: rows come in batches sorted by the longer of their
+    texts, so that lengths alone would tell most rows with any other text of the batch from true ones.
+
+    Two rows of the same document exchange nothing. Both then stay true, and a little more than half of the rows are; so
+    does one random row of an odd number.
 
     Args:
-        documents: (B,), the number of the document that each row was cut from.
-        generator: on the device of the documents.
+        batch: B rows, not packed, with their documents and their pair.
+        generator: on the device of the batch.
     """
-    rows, device = len(documents), documents.device
-    one, other = torch.rand(rows, generator=generator, device=device).argsort()[: rows // 2 * 2].view(2, -1)
-    exchange = torch.rand(one.shape, generator=generator, device=device) < 0.5
-    exchange &= documents[one] != documents[other]
+    assert batch.pair is not None and batch.documents is not None
+    rows, device = len(batch), batch.documents.device
+    documents = batch.documents
+
+    def differ(pairs: Tensor) -> Tensor:
+        return documents[pairs[..., 0]] != documents[pairs[..., 1]]
+
+    lengths = batch.pair.is_text.sum(dim=1)
+    order = torch.rand(rows, generator=generator, device=device).argsort()[: rows // 2 * 2]
+    order = order[lengths[order].argsort(stable=True)]  # those of equal length stay in random order
+    fours = rows // 4
+    a, b, c, d = order[: 4 * fours].view(fours, 4).T
+    ways = torch.stack([a, b, c, d, a, c, b, d, a, d, b, c], dim=1).view(fours, 3, 2, 2)
+    best = differ(ways).sum(dim=2).argmax(dim=1)  # neighbours, unless another way lets more of the four exchange
+    pairs = ways.take_along_dim(best.view(fours, 1, 1, 1), dim=1).view(2 * fours, 2)
+    pairs = torch.cat([pairs, order[4 * fours :].view(rows // 2 - 2 * fours, 2)])
+
+    one, other = pairs.T
+    exchange = (torch.rand(one.shape, generator=generator, device=device) < 0.5) & differ(pairs)
     first = torch.arange(rows, device=device)
     follower = first.scatter(0, one, torch.where(exchange, other, one))
     follower = follower.scatter(0, other, torch.where(exchange, one, other))
     return Pairing(first, rows + follower, follower == first)
 
 
-def sentence_order_pairing(documents: Tensor, generator: torch.Generator | None = None) -> Pairing:
+def sentence_order_pairing(batch: TokenBatch, generator: torch.Generator | None = None) -> Pairing:
     """Half of the pairs are swapped (ALBERT, arXiv:1909.11942, §3.1). Takes what `next_sentence_pairing` takes."""
-    rows, device = len(documents), documents.device
+    rows, device = len(batch), batch.input_ids.device
     true = torch.rand(rows, generator=generator, device=device) < 0.5
     own = torch.arange(rows, device=device)
     return Pairing(torch.where(true, own, rows + own), torch.where(true, rows + own, own), true)
