@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_nlp.data.batch import TokenBatch, concatenate
+from ssl_nlp.objectives.contrastive import sentence_ids
 
 
 class Pairing(NamedTuple):
@@ -34,10 +35,11 @@ def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None =
     This is Task 2 of BERT (arXiv:1810.04805, §3.1), with two deviations. BERT draws the other text from the whole corpus.
     Here two rows of a batch exchange what follows them, with probability 1/2, so each text is used once. And BERT draws
     any text. Here the two that are exchanged are about equally long: rows come in batches sorted by the longer of their
-    texts, so that lengths alone would tell most rows with any other text of the batch from true ones.
+    texts, so that with any other text of the batch a row would have lengths that true rows rarely have. In batches of
+    fewer than about 16 rows the nearest lengths are apart, and tell false rows from true ones a little.
 
-    Two rows of the same document exchange nothing. Both then stay true, and a little more than half of the rows are; so
-    does one random row of an odd number.
+    Two rows exchange nothing if they are of the same document, or if they share a text, so that what came out would be a
+    true pair. Both then stay true, and a little more than half of the rows are; so does one random row of an odd number.
 
     Args:
         batch: B rows, not packed, with their documents and their pair.
@@ -45,10 +47,10 @@ def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None =
     """
     assert batch.pair is not None and batch.documents is not None
     rows, device = len(batch), batch.documents.device
-    documents = batch.documents
+    known = torch.stack([batch.documents, sentence_ids(batch), sentence_ids(batch.pair)])
 
     def differ(pairs: Tensor) -> Tensor:
-        return documents[pairs[..., 0]] != documents[pairs[..., 1]]
+        return (known[:, pairs[..., 0]] != known[:, pairs[..., 1]]).all(dim=0)
 
     lengths = batch.pair.is_text.sum(dim=1)
     order = torch.rand(rows, generator=generator, device=device).argsort()[: rows // 2 * 2]

@@ -122,6 +122,21 @@ def test_half_are_false_though_neighbours_in_length_are_of_one_document() -> Non
     assert true.double().mean(dim=0).tolist() == pytest.approx([0.5] * 8, abs=0.06)
 
 
+@pytest.mark.parametrize("shared", ["first", "second"])
+def test_rows_that_share_a_text_exchange_nothing(shared: str) -> None:
+    """What came out would be true: the same tokens are a pair of the corpus."""
+    batch = pairs_of([*range(6)])
+    assert batch.pair is not None
+    part = batch if shared == "first" else batch.pair
+    part.input_ids[1] = part.input_ids[4] = part.input_ids[0]
+    exchanged = set()
+    for seed in range(100):
+        _, second, true = next_sentence_pairing(batch, seeded(seed))
+        exchanged |= {(row, int(second[row]) - 6) for row in range(6) if not true[row]}
+    alike = {(i, j) for i in (0, 1, 4) for j in (0, 1, 4)}
+    assert exchanged == {(i, j) for i in range(6) for j in range(6) if i != j} - alike
+
+
 @pytest.mark.parametrize("longest", [6, 30])
 def test_lengths_do_not_tell_false_rows_from_true_ones(longest: int) -> None:
     """In batches as they are sampled, sorted by the longer text.
