@@ -148,7 +148,7 @@ class MaskedLM(Method):
                 index = torch.arange(len(some), device=self.device)
                 copies[index, some] = self.tokenizer.mask_id
                 batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=self.causal)
-                total += self.head.loss(self.encoder(batch)[index, some], row[some])[0].float()
+                total += self.head.loss(self._encode(batch)[index, some], row[some])[0].float()
             results.append((total, len(places)))
         self.train(training)
         return torch.stack([total for total, _ in results]).cpu(), torch.tensor([count for _, count in results])

@@ -136,10 +136,20 @@ def test_a_text_alone_is_the_first_part(tokenizer):
     with torch.no_grad():
         states = method.encoder(batch, added=method.part_embedding.weight[0].expand(1, 1, -1))
     assert torch.allclose(method.embed(texts), pool(states, batch, "mean"), atol=1e-6)
-    before = method.fill_mask("the [MASK]")
+    before = method.fill_mask("the [MASK]"), method.pseudo_nll(texts)[0]
+    frame = len(tokenizer.prefix)
+    expected = 0.0
+    for place in range(frame, len(batch.input_ids[1][batch.is_text[1]]) - len(tokenizer.suffix)):
+        row = batch.input_ids[1:, : int(batch.is_text[1].sum())].clone()
+        target, row[0, place] = int(row[0, place]), tokenizer.mask_id
+        hidden = TokenBatch(row, torch.ones_like(row), packed=False, padded=False)
+        with torch.no_grad():
+            states = method.encoder(hidden, added=method.part_embedding.weight[0].expand(1, 1, -1))
+            expected -= float(method.head(states)[0, place].log_softmax(-1)[target])
+    assert float(before[1][1]) == pytest.approx(expected, rel=1e-5)
     with torch.no_grad():
         method.part_embedding.weight[0].neg_()
-    assert method.fill_mask("the [MASK]") != before
+    assert method.fill_mask("the [MASK]") != before[0]
 
 
 def test_without_the_option_nothing_is_added(tokenizer):
