@@ -113,13 +113,9 @@ class MaskedLM(Method):
 
     @property
     def replacements(self) -> Tensor:
-        """(R,) ids of which a random replacement is drawn: those that occur in the corpus and are not special."""
-        if self._replacements is None:
-            used = self.maskable & (self.token_counts > 0)
-            self._replacements = (used if used.any() else self.maskable).nonzero().squeeze(1)
-        return self._replacements
-
-    _replacements: Tensor | None = None
+        """(V,) bool, what random replacements are drawn from: tokens of the corpus, or of any text if that is unknown."""
+        used = self.maskable & (self.token_counts > 0)
+        return torch.where(used.any(), used, self.maskable)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return statistics.tokens / statistics.bytes

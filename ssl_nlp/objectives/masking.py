@@ -89,7 +89,7 @@ def mask_tokens(
         positions: (K,) int64, distinct, as `choose_positions` gives them.
         chosen: (K,) bool.
         mask_id: the id of the mask token.
-        replacements: (R,) int64, the ids that a random replacement is drawn from.
+        replacements: (V,) bool, True for the tokens, at least one, that a random replacement is drawn from.
         probabilities: of the mask token, of a random token, and of the token itself.
         generator: on the device of the batch.
 
@@ -100,7 +100,9 @@ def mask_tokens(
     device = input_ids.device
     original = input_ids.flatten()[positions]
     draw = torch.rand(positions.shape, generator=generator, device=device)
-    random = replacements[torch.randint(len(replacements), positions.shape, generator=generator, device=device)]
+    number = replacements.cumsum(dim=0)  # of the tokens up to each one
+    which = torch.randint(2**62, positions.shape, generator=generator, device=device) % number[-1]
+    random = torch.searchsorted(number, which, right=True)
     masked, replaced, _ = probabilities
     seen = torch.where(draw < masked, mask_id, torch.where(draw < masked + replaced, random, original))
     corrupted = input_ids.flatten().scatter(0, positions, torch.where(chosen, seen, original))

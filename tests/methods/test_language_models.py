@@ -112,6 +112,32 @@ def test_masking_never_touches_special_tokens_and_replaces_by_used_ones(tokenize
         assert torch.isin(replaced, allowed).all()
 
 
+def test_replacements_follow_the_counts_whenever_they_change(tokenizer, batch):
+    """A validation comes before the corpus is counted; a checkpoint brings the counts of another one."""
+    method = connected(MaskedLM, tokenizer, masking_rate=0.9)
+    special = torch.tensor(tokenizer.special_ids)
+    seen = []
+    method.encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].input_ids))
+
+    def replacements() -> set[int]:
+        seen.clear()
+        for step in range(20):
+            torch.manual_seed(step)
+            method.loss(batch)
+        ids = torch.stack(seen)
+        return set(ids[(ids != batch.input_ids) & ~torch.isin(ids, special)].tolist())
+
+    assert len(replacements()) > 100  # nothing is known: any token
+    assert not replacements() & set(special.tolist())
+    method.token_counts[:] = torch.isin(torch.arange(tokenizer.vocab_size), torch.tensor([2, 100, 101]))
+    method.token_counts[special] = 5
+    assert replacements() <= {2, 100, 101} - set(special.tolist())
+    counts = torch.zeros_like(method.token_counts)
+    counts[50] = 1
+    method.load_state_dict(method.state_dict() | {"token_counts": counts})
+    assert replacements() == {50}
+
+
 def test_validation_asks_at_its_own_rate(tokenizer, batch):
     method = connected(MaskedLM, tokenizer, masking_rate=0.5)
     assert float(method.train().loss(batch).terms["masked_token"].targets) == pytest.approx(0.5 * batch.n_tokens, abs=1)
@@ -171,7 +197,7 @@ def test_masked_lm_learns_to_fill_a_pattern_and_says_so(tokenizer, batch):
     ids = [ids for ids, _ in tokenizer.encode(["the dog sees the cat", "the bird hears the tree"] * 8)]
     rows = pad_rows(ids, None, tokenizer, 64)
     optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
-    for step in range(400):
+    for step in range(600):
         torch.manual_seed(step)
         loss = method.loss(rows)
         optimizer.zero_grad()

@@ -28,6 +28,11 @@ def maskable() -> Tensor:
     return torch.arange(VOCAB) > SEPARATOR
 
 
+def only(*tokens: int) -> Tensor:
+    """(V,): these alone."""
+    return torch.isin(torch.arange(VOCAB), torch.tensor(tokens))
+
+
 def packed_batch(rows: int = 8, columns: int = 64, seed: int = 0) -> TokenBatch:
     """Rows of packed documents with separators inside, padding (of any id) at the end, and words of about two tokens."""
     generator = seeded(seed)
@@ -196,18 +201,20 @@ def test_more_positions_than_the_batch_has_is_an_error() -> None:
 
 
 def test_eighty_ten_ten() -> None:
-    number, replacements = 60_000, torch.arange(10, 20)
+    number, replacements = 60_000, only(*range(10, 20))
     ids = torch.full((10, 10_000), 30)
     positions = torch.randperm(ids.numel(), generator=seeded(0))[:number]
     chosen = torch.ones(number, dtype=torch.bool)
     corrupted, targets = mask_tokens(ids, positions, chosen, MASK, replacements, generator=seeded(1))
     seen = corrupted.flatten()[positions]
-    shares = {"mask": seen == MASK, "random": torch.isin(seen, replacements), "same": seen == 30}
+    shares = {"mask": seen == MASK, "random": replacements[seen], "same": seen == 30}
     for name, expected in (("mask", 0.8), ("random", 0.1), ("same", 0.1)):
         bound = 4 * math.sqrt(expected * (1 - expected) / number)
         assert shares[name].float().mean().item() == pytest.approx(expected, abs=bound)
     assert sum(share.sum() for share in shares.values()) == number
     assert set(seen.tolist()) == {MASK, 30, *range(10, 20)}, "every replacement is drawn, and nothing else"
+    drawn = seen[shares["random"]].bincount()[10:] / shares["random"].sum()
+    assert drawn.tolist() == pytest.approx([0.1] * 10, abs=4 * math.sqrt(0.09 / 6000)), "and all as often"
     assert (targets == 30).all()
     untouched = torch.ones(ids.numel(), dtype=torch.bool)
     untouched[positions] = False
@@ -218,7 +225,7 @@ def test_probabilities_can_be_set() -> None:
     ids = torch.arange(10, 40).view(2, 15)
     positions, chosen = torch.arange(30), torch.ones(30, dtype=torch.bool)
     for probabilities, expected in (((1.0, 0.0, 0.0), {MASK}), ((0.0, 1.0, 0.0), {7}), ((0.0, 0.0, 1.0), None)):
-        corrupted, _ = mask_tokens(ids, positions, chosen, MASK, torch.tensor([7]), probabilities)
+        corrupted, _ = mask_tokens(ids, positions, chosen, MASK, only(7), probabilities)
         assert torch.equal(corrupted, ids) if expected is None else set(corrupted.flatten().tolist()) == expected
 
 
@@ -226,7 +233,7 @@ def test_positions_that_are_not_chosen_stay_and_are_no_targets() -> None:
     ids = torch.arange(10, 40).view(2, 15)
     before = ids.clone()
     positions, chosen = torch.tensor([3, 29, 0]), torch.tensor([True, False, False])
-    corrupted, targets = mask_tokens(ids, positions, chosen, MASK, torch.tensor([7]), (1.0, 0.0, 0.0))
+    corrupted, targets = mask_tokens(ids, positions, chosen, MASK, only(7), (1.0, 0.0, 0.0))
     assert torch.equal(ids, before)
     assert targets.tolist() == [13, IGNORE_INDEX, IGNORE_INDEX]
     assert (corrupted != ids).nonzero().tolist() == [[0, 3]]
@@ -240,5 +247,5 @@ def test_no_value_of_the_batch_reaches_the_host() -> None:
     batch = TokenBatch(real.input_ids.to("meta"), real.segment_ids.to("meta"), starts_word=real.starts_word.to("meta"))
     for unit in UNITS:
         positions, chosen = choose_positions(batch, maskable().to("meta"), 40, unit)
-        corrupted, targets = mask_tokens(batch.input_ids, positions, chosen, MASK, torch.arange(9, device="meta"))
+        corrupted, targets = mask_tokens(batch.input_ids, positions, chosen, MASK, only(7).to("meta"))
         assert (positions.shape, targets.shape, corrupted.shape) == ((40,), (40,), (8, 64))
