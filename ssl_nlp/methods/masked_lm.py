@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
@@ -78,6 +78,14 @@ class MaskedLM(Method):
             self.part_embedding = nn.Embedding(2, self.encoder.embedding.embedding_dim)
             nn.init.trunc_normal_(self.part_embedding.weight, std=0.02, a=-0.04, b=0.04)
             self.pair_head = PairHead(self.encoder.dim)
+
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        if self.sentence_pairs == "next" and data.batch_size < 2:
+            raise UserError(
+                f"sentence_pairs next exchanges texts within a batch, and data.batch_size {data.batch_size} leaves "
+                "nothing to exchange: take at least 2"
+            )
 
     def loss(self, batch: TokenBatch) -> Loss:
         if self.sentence_pairs is None:

@@ -189,14 +189,18 @@ def test_settings_that_do_not_fit_are_refused(tokenizer, tmp_path):
         trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="next"), data("sentence"))
     with pytest.raises(UserError, match="MaskedLM reads block or sentence rows, not pair ones"):
         trainer(tmp_path).fit(MaskedLM(small_encoder()), data("pair"))
+    with pytest.raises(UserError, match="data.batch_size 1 leaves nothing to exchange: take at least 2"):
+        trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="next"), data("pair", batch_size=1))
+    trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="order"), data("pair", batch_size=1))
 
 
 def small_encoder() -> Transformer:
     return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64)
 
 
-def data(unit) -> TextDataModule:
-    return TextDataModule(PARAGRAPHS, TokenizerSettings(vocab_size=320), unit=unit, length=64, batch_size=4, seed=0)
+def data(unit, batch_size=4) -> TextDataModule:
+    settings = TokenizerSettings(vocab_size=320)
+    return TextDataModule(PARAGRAPHS, settings, unit=unit, length=64, batch_size=batch_size, seed=0)
 
 
 def trainer(path) -> Trainer:
