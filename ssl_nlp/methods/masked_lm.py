@@ -61,6 +61,8 @@ class MaskedLM(Method):
         super().__init__(encoder, optimization, compile)
         if not 0 < masking_rate < 1:
             raise UserError(f"masking_rate {masking_rate} is not between 0 and 1")
+        if masking_unit not in ("token", "word", "span"):
+            raise UserError(f"masking_unit {masking_unit!r} is unknown: use token, word or span")
         if sentence_pairs not in (None, *PAIRS):
             raise UserError(f"sentence_pairs {sentence_pairs!r} is unknown: use {' or '.join(PAIRS)}, or leave it out")
         self.masking_rate = masking_rate

@@ -190,6 +190,8 @@ def test_bad_settings_are_refused_together(tokenizer):
         method.generate(["a"], max_new_tokens=200)
     with pytest.raises(UserError, match="masking_rate 1.5"):
         connected(MaskedLM, tokenizer, masking_rate=1.5)
+    with pytest.raises(UserError, match="masking_unit 'sentence' is unknown: use token, word or span"):
+        MaskedLM(masking_unit="sentence")
 
 
 def test_masked_lm_learns_to_fill_a_pattern_and_says_so(tokenizer, batch):
