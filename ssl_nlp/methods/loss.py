@@ -32,7 +32,7 @@ class Loss:
             total / targets, where totals and targets are those of all ranks and accumulated batches. Where there are
             several terms each is logged as `loss/NAME`, too, without its weight.
         metrics: further sums, scalars or vectors, and their counts by name; each is reported as sum / count over all
-            batches and ranks.
+            batches and ranks, and not at all where that count is 0.
     """
 
     terms: dict[str, Term]
@@ -76,7 +76,8 @@ class Sums:
     def means_over_ranks(self) -> dict[str, Tensor]:
         """Sum / count of each name over all ranks, and start again; empty if nothing was added. Every rank must call it.
 
-        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch.
+        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric that counted
+        nothing, on any rank, has no mean and is left out.
         """
         if not self._sums:
             return {}
@@ -85,7 +86,8 @@ class Sums:
         means: dict[str, Tensor] = {}
         for name, (total, _) in zip(sorted(self._sums), pairs, strict=True):
             summed, count, flat = flat[: total.numel()], flat[total.numel()], flat[total.numel() + 1 :]
-            means[name] = summed.view_as(total) / count
+            if name in self._weights or count > 0:
+                means[name] = summed.view_as(total) / count
         means["loss"] = torch.stack([means[name] * weight for name, weight in self._weights.items()]).sum()
         self._sums = {}
         return means

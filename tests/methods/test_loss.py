@@ -33,3 +33,12 @@ def test_sums_are_divided_by_all_targets_and_begin_again():
     }
     assert means["loss"].dtype == torch.float64
     assert sums.means_over_ranks() == {}
+
+
+def test_a_metric_that_counted_nothing_is_left_out():
+    sums = Sums()
+    sums.add(loss(6.0, 0, (8.0, 4)))
+    assert sums.means_over_ranks().keys() == {"loss/a", "loss/b", "loss"}
+    sums.add(loss(6.0, 0, (8.0, 4)))
+    sums.add(loss(6.0, 2, (8.0, 4), (2.0, 4.0)))
+    assert sums.means_over_ranks()["v"].tolist() == [1.0, 2.0]
