@@ -153,9 +153,9 @@ class Contrastive(Method):
         all_ids, _ = gather_rows(ids)
         positives, excluded = two_view_pairs(ids, all_ids, offset)
         losses = info_nce(vectors, candidates, positives, temperature, excluded, decoupled)
-        hits = nearest_is_positive(vectors, candidates, positives, excluded)
+        hits, asked = nearest_is_positive(vectors, candidates, positives, excluded)
         number = torch.tensor(len(losses), device=losses.device)
-        return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), number)})
+        return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), asked.sum())})
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         """Each text, and which of the others is nearest to it."""

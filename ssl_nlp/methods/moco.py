@@ -120,9 +120,9 @@ class MoCo(Contrastive):
         losses = info_nce_with_queue(queries, keys, self.queue, self.temperature, excluded)
         with_keys = F.pad(excluded, (len(keys), 0), value=True)
         positives = torch.arange(len(keys), device=keys.device)
-        hits = nearest_is_positive(queries, torch.cat([keys, self.queue]), positives, with_keys)
+        hits, asked = nearest_is_positive(queries, torch.cat([keys, self.queue]), positives, with_keys)
         number = torch.tensor(len(losses), device=losses.device)
-        return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), number)})
+        return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), asked.sum())})
 
     @torch.no_grad()
     def keys(self, batch: TokenBatch) -> Tensor:

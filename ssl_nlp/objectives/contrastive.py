@@ -76,14 +76,18 @@ def info_nce_with_queue(
 @torch.no_grad()
 def nearest_is_positive(
     anchors: Tensor, candidates: Tensor, positives: Tensor, excluded: Tensor | None = None
-) -> Tensor:
-    """(n,) bool: whether the positive is more similar to the anchor than every negative. Takes what `info_nce` takes.
+) -> tuple[Tensor, Tensor]:
+    """Whether the positive is more similar to the anchor than every negative. Takes what `info_nce` takes.
 
-    A tie is no hit, so that collapsed embeddings have none.
+    Returns:
+        hits: (n,) bool. A tie is no hit, so that collapsed embeddings have none.
+        asked: (n,) bool, False for anchors without negatives: they are no hits, and are not to be counted.
     """
     similarities = _similarities(anchors, candidates)
     of_positive = similarities.gather(1, positives[:, None])
-    return (of_positive > _negatives(similarities, positives, excluded)).all(dim=1)
+    negatives = _negatives(similarities, positives, excluded)
+    asked = ~negatives.isneginf().all(dim=1)
+    return (of_positive > negatives).all(dim=1) & asked, asked
 
 
 def two_view_pairs(texts: Tensor, all_texts: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
