@@ -5,6 +5,7 @@ A method is added by a line of `METHODS`. Two processes are in `test_distributed
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,20 @@ def test_a_copy_trains_like_its_original_and_leaves_it_alone(name, tmp_path):
     for key, value in fit(method).items():
         assert torch.equal(value, copied[key]), key
     assert not all(torch.equal(value, before[key]) for key, value in copied.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_it_says_of_a_batch_is_on_its_device(name, monkeypatch):
+    """`meta` stands for an accelerator: what mixes it with the CPU fails, or is left behind."""
+    for name_of, known in (("autocast", nullcontext()), ("is_autocast_enabled", False)):  # which it does not know
+        monkeypatch.setattr(torch, name_of, lambda *arguments, known=known, **options: known)
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    module = data(method)
+    method.connect(module.tokenizer)
+    batch = next(iter(module.val_dataloader())).to("meta")
+    loss = method.to("meta").loss(batch)
+    parts = [*((term.total, term.targets) for term in loss.terms.values()), *loss.metrics.values()]
+    assert {part.device.type for pair in parts for part in pair} == {"meta"}
 
 
 @pytest.mark.parametrize("name", METHODS)
