@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,15 @@ from ssl_nlp.errors import UserError
 NEWTON_SCHULZ = ((8.0934, -23.6204, 17.4462), (3.4877, -2.3672, 0.4220), (2.6128, -1.7656, 0.3605))
 MOMENTUM = 0.95
 
+OptimizerName = Literal["adamw", "muon"]
+Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
+
 
 @dataclass
 class Optimization:
     """Optimizer and learning rate schedule. Steps are optimizer steps, whatever is accumulated into one."""
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """`muon` is Muon for the matrices of hidden layers and AdamW for everything else."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
@@ -37,7 +40,7 @@ class Optimization:
     """AdamW's term in the denominator."""
     warmup: int | float = 0.05
     """Linear warm-up from 0: a number of steps if whole (200), a share of all steps if not (0.05)."""
-    schedule: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """What follows the warm-up. All but `constant` need to know the number of steps."""
     decay: float = 0.2
     """Share of all steps in which `warmup_stable_decay` falls."""
@@ -46,14 +49,20 @@ class Optimization:
 
     def __post_init__(self) -> None:
         problems = {
-            f"learning_rate {self.learning_rate} is not positive": self.learning_rate <= 0,
-            f"muon_learning_rate {self.muon_learning_rate} is not positive (nor null)": (
-                self.muon_learning_rate is not None and self.muon_learning_rate <= 0
+            f"optimizer {self.optimizer!r} is unknown: use adamw or muon": (
+                self.optimizer not in get_args(OptimizerName)
             ),
-            f"weight_decay {self.weight_decay} is negative": self.weight_decay < 0,
+            f"schedule {self.schedule!r} is unknown: use {', '.join(get_args(Schedule))}": (
+                self.schedule not in get_args(Schedule)
+            ),
+            f"learning_rate {self.learning_rate} is not positive": not self.learning_rate > 0,
+            f"muon_learning_rate {self.muon_learning_rate} is not positive (nor null)": (
+                self.muon_learning_rate is not None and not self.muon_learning_rate > 0
+            ),
+            f"weight_decay {self.weight_decay} is negative": not self.weight_decay >= 0,
             f"betas {list(self.betas)} are not both in [0, 1)": not all(0 <= beta < 1 for beta in self.betas),
-            f"eps {self.eps} is not positive": self.eps <= 0,
-            f"warmup {self.warmup} is negative": self.warmup < 0,
+            f"eps {self.eps} is not positive": not self.eps > 0,
+            f"warmup {self.warmup} is negative": not self.warmup >= 0,
             f"warmup {self.warmup} is a share above 1 (a number of steps must be whole)": (
                 isinstance(self.warmup, float) and self.warmup > 1
             ),

@@ -61,7 +61,7 @@ class ReplacedToken(Method):
         problems = {
             f"masking_rate {masking_rate} is not between 0 and 1": not 0 < masking_rate < 1,
             f"generator_size {generator_size} is not in (0, 1]": not 0 < generator_size <= 1,
-            f"detection_weight {detection_weight} is not positive": detection_weight <= 0,
+            f"detection_weight {detection_weight} is not positive": not detection_weight > 0,
         }
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError("; ".join(found))

@@ -110,6 +110,15 @@ def test_all_contradictions_are_reported_in_one_line() -> None:
     assert message.count(";") == 7
 
 
+def test_what_is_no_number_or_no_known_word_is_refused() -> None:
+    names = ("learning_rate", "muon_learning_rate", "weight_decay", "eps", "warmup", "decay", "final")
+    with pytest.raises(UserError) as error:
+        Optimization(optimizer="sgd", schedule="step", **dict.fromkeys(names, math.nan))
+    message = str(error.value)
+    for found in ("optimizer 'sgd' is unknown", "schedule 'step' is unknown", *(f"{name} nan" for name in names)):
+        assert found in message
+
+
 def test_warmup_and_decay_must_fit_into_the_run() -> None:
     with pytest.raises(UserError, match="^optimization: warmup 0.5 and decay 0.6 together exceed all steps$"):
         Optimization(schedule="warmup_stable_decay", warmup=0.5, decay=0.6)

@@ -163,6 +163,8 @@ def test_bad_settings_are_refused_together(tokenizer):
         UserError, match="^masking_rate 1.5 is not .*; generator_size 2 is not .*; detection_weight -1 is"
     ):
         ReplacedToken(masking_rate=1.5, generator_size=2, detection_weight=-1)
+    with pytest.raises(UserError, match="detection_weight nan is not positive"):
+        ReplacedToken(detection_weight=float("nan"))
     maskless = Tokenizer(tokenizer.serialize())
     maskless.mask_id = None
     with pytest.raises(UserError, match="no mask token: ReplacedToken needs one"):
