@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp.commands import shorten
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
@@ -31,7 +32,7 @@ class Parser(LightningArgumentParser):
     """Argument parser whose complaints are single lines."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        raise UserError(_shorten(message)) from ex
+        raise UserError(shorten(message)) from ex
 
 
 class Cli(LightningCLI):
@@ -257,12 +258,6 @@ def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", 
 
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoints.read(checkpoint)["global_step"])
-
-
-def _shorten(message: str) -> str:
-    """One line of a parser's complaint."""
-    line = " ".join(message.split())
-    return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 
 @rank_zero_only

@@ -1,5 +1,6 @@
 """`embed`, `generate` and `fill-mask`: a checkpoint at work on text."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +8,13 @@ import numpy as np
 from jsonargparse import ArgumentParser
 
 from ssl_nlp.errors import UserError
+
+COMPLAINTS = {  # of jsonargparse about a value, and what they come to
+    r"Expected a typing\.Literal\[(.*?)\]": r"take one of \1",
+    r"Expected a dot import path string: (.*)": r"there is no class \1: ssl-nlp fit --help lists them",
+    r"Expected an? <class '(\w+)'>": r"take a value of type \1",
+    r"Option (.*) is not accepted": r"there is no option \1: ssl-nlp fit --help lists them",
+}
 
 
 def run_command(command: str, arguments: list[str]) -> None:
@@ -110,7 +118,20 @@ class CommandParser(ArgumentParser):
     """Argument parser whose complaints are single lines."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        raise UserError(" ".join(message.split())) from ex
+        raise UserError(shorten(message)) from ex
+
+
+def shorten(message: str) -> str:
+    """One line of a parser's complaint: the option and what is wrong with it, without all the types that were tried."""
+    line = " ".join(message.split())
+    if found := re.match(r'Parser key "([^"]+)": (.*)', line):
+        option, complaint = found.groups()
+        complaint = complaint.split(" - Expected a <class 'NoneType'>")[0].split("Errors: - ")[-1].split(" - ")[-1]
+        for pattern, plain in COMPLAINTS.items():
+            complaint = re.sub(pattern, plain, complaint)
+        inner = re.match(r"[\w.]+: ", complaint)  # the complaint of an option within this one
+        line = f"{option}{'.' if inner else ': '}{complaint}"
+    return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 
 def _lines(path: str | None) -> list[str]:

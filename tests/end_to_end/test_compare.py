@@ -118,6 +118,7 @@ MISTAKES = {
     "broken evaluation": (["broken"], "is no evaluation"),
     "fit arguments without seeds": (["causal", "--", "--trainer.max_steps=1"], "without --seeds"),
     "no such configuration": (["--seeds", "1", "missing.yaml"], "missing.yaml"),
+    "no number": (["--seeds", "many", "masked_lm.yaml"], "seeds: take a value of type int"),
     "no seed": (["--seeds", "0", "masked_lm.yaml"], "--seeds 0"),
     "twice the same": (["--seeds", "1", "masked_lm.yaml", "masked_lm.yaml"], "two configurations are called masked_lm"),
     "another configuration": (

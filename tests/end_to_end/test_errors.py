@@ -28,8 +28,13 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 FIT_MISTAKES = {
     "unknown key": (["--model.encodr=3"], "encodr"),
-    "unknown class": (["--model.encoder=Transformr"], "Transformr"),
-    "wrong type": (["--data.batch_size=many"], "batch_size"),
+    "unknown class": (["--model.encoder=Transformr"], "ssl-nlp: model.encoder: there is no class Transformr: "),
+    "wrong type": (["--data.batch_size=many"], "ssl-nlp: data.batch_size: take a value of type int. Got value: many"),
+    "unknown word": (
+        ["--model.optimization.schedule=x"],
+        "ssl-nlp: model.optimization.schedule: take one of 'cosine', ",
+    ),
+    "unknown option": (["--data.corpus.trian=x"], "ssl-nlp: data: there is no option 'trian': "),
     "no such config": (["--config=nowhere.yaml"], "nowhere.yaml"),
     "no such file": (["--data.corpus.init_args.train=nowhere/*.txt"], "nowhere/*.txt"),
     "row longer than the model": (["--data.length=2000"], "data.length 2000"),
