@@ -66,7 +66,8 @@ class VAE(SentenceDecoding):
         latent_dim: number Z of latent dimensions.
         beta: weight of the KL (beta-VAE), once annealing is over.
         annealing: how the weight gets there: `linear` from 0, `cyclical` several times from 0, or `none`, at once.
-        annealing_steps: steps of the optimizer until then; null for `none`.
+        annealing_steps: steps of the optimizer until then: a number if whole (1000), a share of all steps if not (0.4);
+            null for `none`.
         annealing_cycles: how often `cyclical` rises.
         free_bits: nats of KL that cost nothing, on the average of a batch.
         free_bits_per: whether each latent `dimension` has so many, or all of them together (`total`).
@@ -90,7 +91,7 @@ class VAE(SentenceDecoding):
         latent_dim: int = 16,
         beta: float = 1.0,
         annealing: Annealing = "none",
-        annealing_steps: int | None = None,
+        annealing_steps: int | float | None = None,
         annealing_cycles: int = 4,
         free_bits: float = 4.5,
         free_bits_per: FreeBitsPer = "total",
@@ -108,7 +109,10 @@ class VAE(SentenceDecoding):
                 free_bits_per not in get_args(FreeBitsPer)
             ),
             f"beta {beta} is no weight: take 0 or more": not 0 <= beta < math.inf,
-            f"annealing_steps {annealing_steps} is not positive": annealing_steps is not None and annealing_steps < 1,
+            f"annealing_steps {annealing_steps} is neither a number of steps, 1 or more, nor a share in (0, 1]": (
+                annealing_steps is not None
+                and not (0 < annealing_steps <= 1 if isinstance(annealing_steps, float) else annealing_steps >= 1)
+            ),
             f"annealing_steps {annealing_steps} contradicts annealing none: set it to null": (
                 annealing_steps is not None and annealing == "none"
             ),
@@ -154,8 +158,20 @@ class VAE(SentenceDecoding):
 
     @property
     def kl_weight(self) -> float:
-        """Weight of the KL in the optimizer step that is being made, a function of its number alone."""
-        return self.beta * annealing(self.step, self.annealing, self.annealing_steps or 0, self.annealing_cycles)
+        """Weight of the KL in the optimizer step that is being made, a function of its number alone.
+
+        Raises:
+            UserError: it rises over a share of all steps, and these are not known.
+        """
+        steps = self.annealing_steps or 0
+        if isinstance(steps, float) and self._trainer is not None:
+            steps *= self.trainer.estimated_stepping_batches
+            if steps == math.inf:
+                raise UserError(
+                    f"annealing_steps {self.annealing_steps} as a share of all steps needs the number of steps: set "
+                    "trainer.max_steps"
+                )
+        return self.beta * annealing(self.step, self.annealing, steps, self.annealing_cycles)
 
     def loss(self, batch: TokenBatch) -> Loss:
         mean, log_variance = self.posterior(batch)

@@ -97,7 +97,7 @@ def mutual_information(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return log_q.diagonal() - log_q.logsumexp(dim=1) + math.log(len(z))
 
 
-def annealing(step: int, kind: Annealing, steps: int, cycles: int = 4, ratio: float = 0.5) -> float:
+def annealing(step: int, kind: Annealing, steps: float, cycles: int = 4, ratio: float = 0.5) -> float:
     """The weight of the KL term in an optimizer step.
 
     Args:

@@ -167,6 +167,17 @@ def test_cycles_of_annealing_are_as_many_as_asked_for(tmp_path):
     assert weights == [0, 0.5, 1, 1, 0, 0.5, 1, 1, 1]
 
 
+def test_annealing_over_a_share_of_all_steps(tmp_path):
+    weights.clear()
+    method = Recorded(encoder(16), annealing="linear", annealing_steps=0.5, decoder_layers=1)
+    trainer(tmp_path, accumulate_grad_batches=2, max_steps=6, limit_val_batches=0).fit(method, data())
+    assert weights == [min(step / 3, 1) for step in range(6) for _ in range(2)]
+    settings = Optimization(schedule="constant", warmup=0)
+    endless = VAE(encoder(16), annealing="linear", annealing_steps=0.5, decoder_layers=1, optimization=settings)
+    with pytest.raises(UserError, match=r"annealing_steps 0.5 as a share of all steps needs .* set trainer.max_steps"):
+        trainer(tmp_path, max_steps=-1, max_epochs=-1).fit(endless, data())
+
+
 def test_annealing_counts_optimizer_steps_and_survives_a_resume(tmp_path):
     def method():
         return Recorded(encoder(16), beta=2.0, annealing="linear", annealing_steps=5, decoder_layers=1)
@@ -336,6 +347,9 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
         VAE(annealing="slow", free_bits_per="token", annealing_steps=1)
     with pytest.raises(UserError, match="annealing_steps 10 contradicts annealing none"):
         VAE(annealing="none", annealing_steps=10)
+    for steps in (0, 1.5, 0.0):
+        with pytest.raises(UserError, match=f"annealing_steps {steps} is neither a number of steps"):
+            VAE(annealing="linear", annealing_steps=steps)
     with pytest.raises(UserError, match="annealing linear needs annealing_steps"):
         VAE(annealing="linear")
     with pytest.raises(UserError, match="free_bits 0.1 contradicts annealing cyclical"):
