@@ -125,12 +125,17 @@ def shorten(message: str) -> str:
     """One line of a parser's complaint: the option and what is wrong with it, without all the types that were tried."""
     line = " ".join(message.split())
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
-        option, complaint = found.groups()
-        complaint = complaint.split(" - Expected a <class 'NoneType'>")[0].split("Errors: - ")[-1].split(" - ")[-1]
+        option, tried = found.groups()
+        tried, _, given = tried.partition(" Given value type: ")
+        complaints = re.split(r" - (?=Expected an? |Option |[\w.]+: )", tried.split("Errors: - ")[-1])
+        complaints = [text for text in complaints if text != "Expected a <class 'NoneType'>"]
         for pattern, plain in COMPLAINTS.items():
-            complaint = re.sub(pattern, plain, complaint)
-        inner = re.match(r"[\w.]+: ", complaint)  # the complaint of an option within this one
-        line = f"{option}{'.' if inner else ': '}{complaint}"
+            complaints = [re.sub(pattern, plain, text) for text in complaints]
+        inner = [text for text in complaints if re.match(r"[\w.]+: ", text)]  # of an option within this one
+        line = f"{option}.{inner[0]}" if inner else f"{option}: {' or '.join(dict.fromkeys(complaints))}"
+        value = given.partition(" Given value: ")[2]
+        if value and not value.startswith("NestedArg(") and "take " in line and "Got value" not in line:
+            line += f". Got value: {value}"
     return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 

@@ -34,6 +34,18 @@ FIT_MISTAKES = {
         ["--model.optimization.schedule=x"],
         "ssl-nlp: model.optimization.schedule: take one of 'cosine', ",
     ),
+    "a value with a dash": (
+        ["--data.batch_size=3 - 4"],
+        "ssl-nlp: data.batch_size: take a value of type int. Got value: 3 - 4",
+    ),
+    "one of several types": (
+        ["--seed_everything=x"],
+        "take a value of type bool or take a value of type int. Got value: x",
+    ),
+    "a number or nothing": (
+        ["--model.optimization.muon_learning_rate=x"],
+        "muon_learning_rate: take a value of type float",
+    ),
     "unknown option": (["--data.corpus.trian=x"], "ssl-nlp: data: there is no option 'trian': "),
     "no such config": (["--config=nowhere.yaml"], "nowhere.yaml"),
     "no such file": (["--data.corpus.init_args.train=nowhere/*.txt"], "nowhere/*.txt"),
