@@ -20,7 +20,7 @@ from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
-from ssl_nlp.evaluation.record import items_path
+from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
 from ssl_nlp.targets import find_target
@@ -184,7 +184,9 @@ def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
     checkpoint = run.folder / entry["checkpoint"]["file"]
     if not checkpoint.is_file():  # a published model, or a checkpoint that was deleted to save space
         return True
-    if not items_path(run.evaluation).exists() or (suite is not None and entry["data"] != suite.fingerprint):
+    if suite is not None and entry["data"] != suite.fingerprint:
+        return False
+    if (suite is not None or name in SUITES) and lost_items(run.evaluation, name):
         return False
     with checkpoint.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

@@ -14,7 +14,7 @@ from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.verdicts import Answers, with_verdicts
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
-from ssl_nlp.evaluation.record import SuiteResult, items_path, read_suite
+from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
 
 BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "random words"}
 
@@ -35,9 +35,9 @@ def compare(runs: Sequence[Run], suite: str = "docs") -> Comparison:
     notes, chosen = _choose(runs)
     answered = {run.folder: _read(run, suite) for run in chosen}
     notes += [
-        f"{run.name}: {items_path(run.evaluation).name} is missing, so its differences cannot be tested: evaluate it again."
+        f"{run.name}: {items_path(run.evaluation).name} lacks its items, so it cannot tie: evaluate it again."
         for run in chosen
-        if not items_path(run.evaluation).exists()
+        if lost_items(run.evaluation, suite)
     ]
     groups = configurations.group(chosen)
     labels = configurations.label(groups)

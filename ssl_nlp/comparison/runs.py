@@ -1,7 +1,6 @@
 """What a run directory says, read as plain data."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +87,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[Run]:
 
 def _place(folder: Path) -> Path:
     """One path for a folder however it is spelled, but for a run that is a link: it is called as the link is."""
-    spelled = Path(os.path.abspath(folder))
-    return spelled.parent.resolve() / spelled.name
+    return folder.resolve() if folder.name in ("", "..") else folder.parent.resolve() / folder.name
 
 
 def _is_run(folder: Path) -> bool:

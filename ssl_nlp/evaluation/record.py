@@ -84,6 +84,13 @@ def read_items(path: Path) -> dict[str, Array]:
         raise UserError(f"{file} is broken ({error!r}): move it away and evaluate again") from error
 
 
+def lost_items(path: Path, suite: str) -> bool:
+    """Whether answers to a suite were made up of items that are not there any more."""
+    evaluators = read_record(path)["suites"][suite].get("evaluators", {})
+    expected = {f"{suite}/{name}" for name, answer in evaluators.items() if "statistic" in answer}
+    return not expected <= read_items(path).keys()
+
+
 def read_suite(path: Path, suite: str) -> SuiteResult:
     """The answers to one suite in an `evaluation.json`.
 

@@ -92,7 +92,7 @@ def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_fac
     (place / "evaluation_items.npz").unlink()
     (place / "checkpoints" / "last.ckpt").unlink()  # to save space: the numbers are there, what makes them up is not
     assert run(*command) == 0
-    assert "causal: evaluation_items.npz is missing" in " ".join(capfd.readouterr().out.split())
+    assert "causal: evaluation_items.npz lacks its items" in " ".join(capfd.readouterr().out.split())
 
 
 def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch, capfd):
