@@ -31,7 +31,7 @@ class CollapseMonitor(Callback):
     def __init__(self, sentences: int = 256) -> None:
         self.sentences = sentences
         self._texts: list[str] | None = None
-        self._warned = False
+        self._said = ""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -56,7 +56,7 @@ class CollapseMonitor(Callback):
         if spread < LEAST_SPREAD or rank < LEAST_RANK:
             sign = f"spread {spread:.3f} of about 1, effective rank {rank:.1f} of {whole.shape[1]}"
         if sign is None:
-            self._warned = False
+            self._said = ""
             return
         self._warn(
             trainer,
@@ -65,10 +65,11 @@ class CollapseMonitor(Callback):
         )
 
     def _warn(self, trainer: Trainer, text: str) -> None:
-        """Once, until things are well again."""
-        if not self._warned and trainer.is_global_zero:
+        """Once, until it is something else, or things are well again."""
+        kind = text.partition(":")[0]
+        if kind != self._said and trainer.is_global_zero:
             print(f"warning: {text}", file=sys.stderr, flush=True)
-        self._warned = True
+        self._said = kind
 
 
 def validation_sentences(corpus: Corpus, number: int) -> list[str]:

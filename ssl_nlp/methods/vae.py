@@ -158,7 +158,7 @@ class VAE(SentenceDecoding):
 
     @property
     def kl_weight(self) -> float:
-        """Weight of the KL in the optimizer step that is being made, a function of its number alone.
+        """Weight of the KL in the optimizer step that is being made: a function of its number, and of that of all steps.
 
         Raises:
             UserError: it rises over a share of all steps, and these are not known.
