@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "setup: done"
 
 demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and compare them
-	@$(BIN)/python -m ssl_nlp.demo
+	@$(BIN)/python -m ssl_nlp demo
 
 test: $(INSTALLED)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)

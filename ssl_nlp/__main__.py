@@ -7,7 +7,7 @@ from ssl_nlp.cache import cache_dir
 from ssl_nlp.errors import UserError
 
 TRAINER = {
-    "fit": "pretrain: ssl-nlp fit --config configs/masked_lm.yaml [--config OVERLAY]... [--key value]...",
+    "fit": "pretrain: ssl-nlp fit --config masked_lm [--config OVERLAY]... [--key value]...",
     "validate": "loss on the validation split: ssl-nlp validate --run NAME",
     "test": "loss on the test split: ssl-nlp test --run NAME",
     "predict": "embeddings of the test split: ssl-nlp predict --run NAME",
@@ -16,6 +16,7 @@ COMPARE = {
     "evaluate": "frozen embeddings to numbers: ssl-nlp evaluate RUN_OR_CHECKPOINT... [--suite NAME] [--config FILE]",
     "compare": "one table and report: ssl-nlp compare RUN..., or ssl-nlp compare --seeds 3 CONFIG... [-- FIT_ARGUMENTS]",
 }
+DEMO = {"demo": "five objectives trained, shown at work and compared, in six minutes: ssl-nlp demo [FIT_ARGUMENTS]"}
 USE = {
     "embed": "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy",
     "generate": "text of a CausalLM or a VAE: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
@@ -25,7 +26,9 @@ USE = {
 
 def help_text() -> str:
     """The overview of all commands."""
-    lines = ["usage: ssl-nlp COMMAND [options]; ssl-nlp COMMAND --help says more", "", "train (LightningCLI):"]
+    lines = ["usage: ssl-nlp COMMAND [options]; ssl-nlp COMMAND --help says more", "", "see what it does:"]
+    lines += [f"  {name:<10} {text}" for name, text in DEMO.items()]
+    lines += ["", "train (LightningCLI):"]
     lines += [f"  {name:<10} {text}" for name, text in TRAINER.items()]
     lines += ["", "compare:"]
     lines += [f"  {name:<10} {text}" for name, text in COMPARE.items()]
@@ -56,12 +59,16 @@ def main(arguments: list[str] | None = None) -> None:
             from ssl_nlp.compare import compare
 
             compare(arguments[1:])
+        elif command == "demo":
+            from ssl_nlp.demo import demo
+
+            demo(arguments[1:])
         elif command in USE:
             from ssl_nlp.commands import run_command
 
             run_command(command, arguments[1:])
         else:
-            raise UserError(f"no command {command!r}: use one of {', '.join([*TRAINER, *COMPARE, *USE])}")
+            raise UserError(f"no command {command!r}: use one of {', '.join([*DEMO, *TRAINER, *COMPARE, *USE])}")
     except UserError as error:
         sys.exit(_one_line(error))
     except KeyboardInterrupt:

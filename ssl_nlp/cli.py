@@ -25,6 +25,7 @@ from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
 from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
+from ssl_nlp.shipped import with_paths
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 
 
@@ -186,6 +187,7 @@ def plan_fit(arguments: list[str]) -> str:
 
 def _run(cli: type[Cli], arguments: list[str]) -> Cli:
     quiet()
+    arguments = with_paths(arguments)
     _check_encoding(arguments)
     sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
     try:

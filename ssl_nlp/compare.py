@@ -23,6 +23,7 @@ from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
+from ssl_nlp.shipped import find_config
 from ssl_nlp.targets import find_target
 from ssl_nlp.tracking import log_comparison
 
@@ -45,7 +46,10 @@ def compare(arguments: Sequence[str]) -> None:
         "such as --config configs/trainer/demo.yaml.",
     )
     parser.add_argument(
-        "targets", nargs="+", type=str, help="runs, folders of runs such as runs/ or, with --seeds, YAML files for fit"
+        "targets",
+        nargs="+",
+        type=str,
+        help="runs, folders of runs such as runs/ or, with --seeds, configurations for fit",
     )
     parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)}, or yours (default: docs)")
     parser.add_argument(
@@ -130,6 +134,7 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
     """
     from ssl_nlp.cli import plan_fit
 
+    configs = [find_config(config) for config in configs]
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: train at least one")
     stems = [Path(config).stem for config in configs]

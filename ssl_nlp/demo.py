@@ -1,6 +1,7 @@
-"""`make demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
+"""`demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
 
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,18 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ssl_nlp.__main__ import main
 from ssl_nlp.callbacks.collapse_monitor import validation_sentences
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.checkpoint import instantiate
+from ssl_nlp.cli import run_trainer
+from ssl_nlp.compare import compare as run_compare
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.unigram import unigram_loss
 from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
 from ssl_nlp.run import Run
+from ssl_nlp.shipped import find_config
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS: dict[str, type[Method]] = {
     "masked_lm": MaskedLM,
     "causal_lm": CausalLM,
@@ -45,6 +47,13 @@ QUERIES = [
 ]
 
 
+def demo(arguments: Sequence[str]) -> None:
+    """Train all methods, show what each has learned, and compare them; `arguments` are added to each `fit`."""
+    train(list(arguments))
+    show()
+    compare([])
+
+
 def run_of(name: str) -> Run:
     """The run of a method."""
     return Run(f"demo-{name}")
@@ -58,8 +67,8 @@ def train(arguments: list[str]) -> None:
             print(f"runs/{run.name} is there already")
             continue
         print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)
-        overlay = ["--config", str(CONFIGS / f"{name}.yaml"), "--config", str(CONFIGS / "trainer" / "demo.yaml")]
-        main(["fit", *overlay, *arguments, "--run", run.name])
+        overlay = ["--config", find_config(name), "--config", find_config("trainer/demo")]
+        run_trainer(["fit", *overlay, *arguments, "--run", run.name])
 
 
 def show() -> None:
@@ -82,7 +91,7 @@ def show() -> None:
 def compare(arguments: list[str]) -> None:
     """Ask the frozen embeddings of all methods, and baselines, the same questions; `arguments` are added to the command."""
     print("\nThe same questions to the embeddings of all methods, and to baselines:", flush=True)
-    main(["compare", *(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
+    run_compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
     print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
     for name in METHODS:
         print(f"  {run_of(name).directory}")
@@ -169,9 +178,3 @@ def copies(method: Autoencoder) -> list[str]:
 def draws(method: VAE) -> list[str]:
     """Three sentences."""
     return list(islice(method.generate(3, seed=0), 3))
-
-
-if __name__ == "__main__":
-    train(sys.argv[1:])
-    show()
-    compare([])
