@@ -22,6 +22,7 @@ class Encoder(nn.Module, ABC):
         vocab_size, pad_id, causal: what `build` was given. Causal means that a position sees only itself and what
             precedes it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
+        tokens: the fingerprint of the tokenizer whose ids the encoder reads, None if `build` was not told.
     """
 
     dim: int
@@ -30,10 +31,18 @@ class Encoder(nn.Module, ABC):
     pad_id: int
     causal: bool
     tokenizer_name: str | None = None
+    tokens: str | None = None
     _built: dict[str, int | bool] | None = None
 
-    def build(self, vocab_size: int, pad_id: int, causal: bool) -> None:
+    def build(self, vocab_size: int, pad_id: int, causal: bool, tokens: str | None = None) -> None:
         """Create the parameters. Called by the method's `connect`; once more with the same arguments does nothing.
+
+        Args:
+            vocab_size: V, rows of the token embedding.
+            pad_id: the id of padding.
+            causal: whether a position sees only itself and what precedes it.
+            tokens: `Tokenizer.fingerprint()` of the tokenizer that makes the ids: two tokenizers of equal size give
+                the same id to different tokens.
 
         Raises:
             UserError: the encoder cannot be causal (or bidirectional) as the method needs it, it does not know that
@@ -47,6 +56,12 @@ class Encoder(nn.Module, ABC):
         elif self._built != asked:
             was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, asked))
             raise UserError(f"this encoder was built for {was} and cannot serve {now}: make a new one")
+        elif None not in (tokens, self.tokens) and tokens != self.tokens:
+            raise UserError(
+                "this encoder was trained with another tokenizer than the data's, so that the same id means another token: "
+                "give the data the corpus and tokenizer settings that it was trained with, or make a new encoder"
+            )
+        self.tokens = tokens or self.tokens
 
     @abstractmethod
     def _create(self) -> None:

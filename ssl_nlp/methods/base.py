@@ -161,7 +161,7 @@ class Method(LightningModule):
             return
         if not hasattr(self, "encoder"):
             raise UserError(f"{type(self).__name__} has no encoder: give it one, such as Transformer('small')")
-        self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal)
+        self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal, tokenizer.fingerprint())
         self.prepare(tokenizer)
 
     def share(self, encoder: Encoder) -> None:
@@ -249,6 +249,7 @@ class Method(LightningModule):
     # ------------------------------------------------------------------------------------------ training, validation
 
     def on_fit_start(self) -> None:
+        train_all_but_frozen(self)
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
 
@@ -425,6 +426,19 @@ def pool(hidden: Tensor, batch: TokenBatch, how: Pooling) -> Tensor:
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = real.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def train_all_but_frozen(module: nn.Module) -> None:
+    """Put a module and its parts into training mode, but for those in evaluation mode whose parameters are all frozen.
+
+    Lightning keeps the modes it finds. An encoder that was loaded from a checkpoint is in evaluation mode and would go
+    without dropout; one that was frozen (`encoder.requires_grad_(False).eval()`) is meant to stay as it is.
+    """
+    for part in module.children():
+        parameters = list(part.parameters())
+        if part.training or not parameters or any(parameter.requires_grad for parameter in parameters):
+            train_all_but_frozen(part)
+    module.training = True
 
 
 def longest_stack(encoder: nn.Module) -> nn.ModuleList:

@@ -8,7 +8,7 @@ from ssl_nlp import checkpoint
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization, SimCLR
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
@@ -148,3 +148,56 @@ def test_rows_longer_than_the_encoder_are_refused_before_training(tmp_path):
     module = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), length=65)
     with pytest.raises(UserError, match=r"data.length 65 is longer than the encoder's max_length 64"):
         trainer(tmp_path).fit(CausalLM(encoder()), module)
+
+
+def with_dropout():
+    return encoder(dropout=0.5)
+
+
+def modes_of_training(method, path, module):
+    """The encoder's mode in each training step, and how often its states of the same batch differ: dropout."""
+    modes = []
+
+    class Watch(type(method)):
+        def loss(self, batch):
+            if self.training:
+                with torch.no_grad():
+                    modes.append((self.encoder.training, torch.equal(self.encoder(batch), self.encoder(batch))))
+            return super().loss(batch)
+
+    method.__class__ = Watch
+    trainer(path, max_steps=2).fit(method, module)
+    return set(modes)
+
+
+def test_an_encoder_that_was_loaded_trains_with_dropout_in_another_method(tmp_path):
+    """Loading leaves it in evaluation mode, which Lightning would keep."""
+    runner = trainer(tmp_path)
+    runner.fit(MaskedLM(with_dropout()), data())
+    runner.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = MaskedLM.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert modes_of_training(SimCLR(loaded.encoder), tmp_path, data()) == {(True, False)}
+    assert modes_of_training(MaskedLM.load_from_checkpoint(tmp_path / "a.ckpt"), tmp_path, data()) == {(True, False)}
+
+
+def test_an_encoder_that_was_frozen_stays_without_dropout(tmp_path):
+    method = MaskedLM(with_dropout())
+    method.connect(data().tokenizer)
+    method.encoder.requires_grad_(False).eval()
+    assert modes_of_training(method, tmp_path, data()) == {(False, True)}
+    assert method.head.training
+
+
+@pytest.mark.parametrize("kept", ["in memory", "in a checkpoint"])
+def test_an_encoder_refuses_the_tokens_of_another_tokenizer_of_equal_size(kept, tmp_path):
+    foxes = ListCorpus(["seven quick brown foxes jump over lazy dogs while nobody watches their adventure"] * 60)
+    other, same = (TextDataModule(c, TokenizerSettings(vocab_size=300), "sentence", 64, 4) for c in (foxes, CORPUS))
+    assert other.tokenizer.vocab_size == same.tokenizer.vocab_size
+    method, runner = MaskedLM(with_dropout()), trainer(tmp_path, max_steps=1)
+    runner.fit(method, same)
+    if kept == "in a checkpoint":
+        runner.save_checkpoint(tmp_path / "a.ckpt")
+        method = MaskedLM.load_from_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=r"another tokenizer than the data's.*or make a new encoder"):
+        trainer(tmp_path, max_steps=1).fit(SimCLR(method.encoder), other)
+    trainer(tmp_path, max_steps=1).fit(SimCLR(method.encoder), same)
