@@ -1,12 +1,21 @@
-"""Checkpoints that need nothing but themselves: classes and arguments as plain data, read with `weights_only=True`."""
+"""Checkpoints that need nothing but themselves and cannot run code: tensors and plain data, read with `weights_only=True`.
 
-import importlib
+Classes stand in a checkpoint by their names. A name is looked up among the classes that Python has loaded; nothing is ever
+imported for it. The class must be a public subclass of the type that the constructor's argument declares, and that type one
+of this package (`Encoder`, `View`, ...) or a dataclass of settings. So a checkpoint from anybody is safe to load, and a
+class of the user's own is known once the user has imported it, or named its file with `--import`.
+"""
+
+import inspect
 import os
 import pickle
+import sys
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -14,11 +23,14 @@ from ssl_nlp.errors import UserError
 
 T = TypeVar("T")
 
+PACKAGE = __name__.split(".")[0]
+REMEDY = "give the file that defines it with --import FILE.py, or import it first in Python"
+
 
 def describe(kind: type, init_args: dict[str, Any]) -> dict[str, Any]:
     """An object as the path of its class and the plain arguments of its constructor; dataclasses among them likewise."""
     plain = {name: _plain(value) for name, value in init_args.items()}
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": plain}
+    return {"class_path": _path(kind), "init_args": plain}
 
 
 def _plain(value: Any) -> Any:
@@ -29,36 +41,156 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def instantiate(description: dict[str, Any], base: type[T], overrides: dict[str, Any] | None = None) -> T:
-    """The object that `describe` described; the descriptions among its arguments come first.
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+# -------------------------------------------------------------------------------------------------------- and back again
+
+
+def instantiate(
+    description: Any, base: type[T], overrides: dict[str, Any] | None = None, where: str = "the checkpoint"
+) -> T:
+    """The object that `describe` described. Nothing is imported, and everything is checked before it is created.
+
+    Args:
+        description: plain data of unknown origin.
+        base: what the object has to be.
+        overrides: arguments that take the place of those described.
+        where: the file, for messages.
 
     Raises:
-        UserError: the class cannot be imported, or is no subclass of `base`.
+        UserError: a class is not known, or not one that belongs in its place; or its arguments do not fit.
     """
-    kind = resolve(description["class_path"])
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise UserError(f"the checkpoint holds a {description['class_path']}, not a {base.__name__}")
-    arguments = {name: _object(value) for name, value in description["init_args"].items()}
-    return kind(**arguments | (overrides or {}))
+    return _create(description, (base,), overrides or {}, where)
 
 
-def _object(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(map(_object, value))
-    return instantiate(value, object) if isinstance(value, dict) and "class_path" in value else value
-
-
-def resolve(class_path: str) -> Any:
-    """What a dotted path names.
+def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> Any:
+    """The loaded class of that name, a public subclass of one of the bases. Nothing is imported.
 
     Raises:
-        UserError: there is nothing by that name.
+        UserError: there is none.
     """
     module, _, name = class_path.rpartition(".")
+    found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+    if found is None:
+        found = next((kind for kind in _subclasses(bases) if class_path == _path(kind)), None)
+    if found is None and module == "__main__":  # of a script or notebook, which may have become a file with a name
+        found = next((kind for kind in _subclasses(bases) if name == kind.__qualname__), None)
+    if found is None:
+        raise UserError(f"{where} needs the class {class_path}, which is not known: {REMEDY}")
+    if not (isinstance(found, type) and issubclass(found, bases) and not found.__name__.startswith("_")):
+        names = " or ".join(base.__name__ for base in bases)
+        raise UserError(f"{where} holds a {class_path}, not a {names}: do not use it if you do not know who made it")
+    return found
+
+
+def _subclasses(bases: tuple[type, ...]) -> Iterator[type]:
+    """Of the bases, themselves included; of several with one name the one that was defined last comes first."""
+    for base in reversed(bases):
+        yield from _subclasses(tuple(type.__subclasses__(base)))
+        yield base
+
+
+def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any], where: str) -> Any:
+    if not _is_description(description):
+        raise UserError(f"{where} is broken where a {bases[0].__name__} is described: copy or train it again")
+    kind = find_class(description["class_path"], *bases, where=where)
+    given, declared = description["init_args"], _declared(kind)
+    if unknown := [name for name in given if name not in declared]:
+        raise UserError(
+            f"{where}: {kind.__name__} takes no {unknown[0]!r}: it was made by another version of the class"
+        )
+    if lacking := [name for name in getattr(kind, "needed_in_checkpoints", ()) if given.get(name) is None]:
+        raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
+    arguments = {
+        name: _object(value, declared[name], f"{where}: {kind.__name__}.{name}") for name, value in given.items()
+    }
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"the checkpoint needs the class {class_path}: import or define it first") from error
+        return kind(**arguments | overrides)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: its {kind.__name__} cannot be made of its arguments ({error})") from error
+
+
+def _is_description(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"class_path", "init_args"}:
+        return False
+    return isinstance(value["class_path"], str) and isinstance(value["init_args"], dict)
+
+
+def _object(value: Any, declared: Any, where: str) -> Any:
+    """A value with what it describes created; `declared` is the type of the argument that it is for."""
+    types = _alternatives(declared)
+    if isinstance(value, list | tuple):
+        return type(value)(_object(part, _elements(types), where) for part in value)
+    if not isinstance(value, dict):
+        return value
+    if "class_path" not in value:
+        return {key: _object(part, _values(types), where) for key, part in value.items()}
+    if bases := tuple(kind for kind in types if _is_creatable(kind)):
+        return _create(value, bases, {}, where)
+    if any(_is_mapping(kind) for kind in types):
+        return value  # plain data that happen to have such a key
+    raise UserError(f"{where} is described as {value['class_path']}, but the class declares no type of its own for it")
+
+
+def _is_creatable(kind: Any) -> bool:
+    return isinstance(kind, type) and (is_dataclass(kind) or kind.__module__.split(".")[0] == PACKAGE)
+
+
+def _alternatives(declared: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type alone."""
+    if get_origin(declared) is Annotated:
+        declared = get_args(declared)[0]
+    if get_origin(declared) in (Union, UnionType):
+        return tuple(kind for member in get_args(declared) for kind in _alternatives(member))
+    return (declared,)
+
+
+def _is_mapping(kind: Any) -> bool:
+    origin = get_origin(kind) or kind
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _elements(types: tuple[Any, ...]) -> Any:
+    """The type of the elements of the lists and tuples among types."""
+    sequences = [kind for kind in types if isinstance(get_origin(kind), type) and not _is_mapping(kind)]
+    return _union(part for kind in sequences for part in get_args(kind) if part is not ...)
+
+
+def _values(types: tuple[Any, ...]) -> Any:
+    """The type of the values of the mappings among types."""
+    return _union(part for kind in types if _is_mapping(kind) for part in get_args(kind)[1:])
+
+
+def _union(types: Iterable[Any]) -> Any:
+    parts = tuple(types)
+    return Union[parts] if parts else Any  # noqa: UP007  # of types that are not known before
+
+
+def _declared(kind: type) -> dict[str, Any]:
+    """The types of all arguments that the constructor takes, also of those that it hands on as **kwargs.
+
+    Where a class repeats an argument of its base without a type, that of the base holds.
+    """
+    declared: dict[str, Any] = {}
+    open_ended = True
+    for cls in kind.__mro__:
+        init = vars(cls).get("__init__")
+        if not inspect.isfunction(init):
+            continue
+        try:
+            hints = get_type_hints(init)
+        except NameError:  # types that are imported for type checkers only
+            hints = {}
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                known = declared.get(parameter.name, Any if open_ended else None)
+                if known is Any:
+                    declared[parameter.name] = hints.get(parameter.name, Any)
+        open_ended = open_ended and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return declared
 
 
 def read(path: str | os.PathLike[str], map_location: str | torch.device = "cpu") -> dict[str, Any]:

@@ -240,7 +240,7 @@ def _of_run(arguments: list[str]) -> list[str]:
 
 def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:
     """The name of the YAML file that chooses the method, or else of the method, and the seed: `tsdae-seed0`."""
-    name = checkpoints.resolve(class_path).short_name
+    name = checkpoints.find_class(class_path, Method).short_name
     for file in files:
         model = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("model")
         chosen = model.get("class_path") if isinstance(model, dict) else model

@@ -105,7 +105,8 @@ def data_settings() -> dict[str, Any]:
 
 def corpus() -> Corpus:
     """What all runs read: the installed documentation, unless `train` was told otherwise."""
-    return instantiate(data_settings()["corpus"], Corpus)  # type: ignore[type-abstract]  # a subclass is named there
+    described = {"init_args": {}} | data_settings()["corpus"]
+    return instantiate(described, Corpus, where=str(run_of("masked_lm").config))  # type: ignore[type-abstract]  # a subclass
 
 
 def losses() -> Table:

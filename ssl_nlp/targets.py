@@ -10,7 +10,6 @@ from typing import Any
 from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.callbacks.metrics_csv import read_metrics
-from ssl_nlp.data import Tokenizer
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import PretrainedEncoder
 from ssl_nlp.errors import UserError
@@ -93,9 +92,7 @@ def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> 
     method = Method.load_from_checkpoint(path)
 
     def untrained() -> Method:
-        fresh = checkpoints.instantiate(saved["method"], Method)
-        fresh.connect(Tokenizer(saved["tokenizer"]))
-        return fresh
+        return Method.from_description(saved, str(path))
 
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

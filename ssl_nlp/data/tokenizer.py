@@ -183,7 +183,7 @@ def load_pretrained(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        pretrained = AutoTokenizer.from_pretrained(name)
+        pretrained = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"no tokenizer at {name!r}: name a local folder or a model on the hub ({reason})") from error

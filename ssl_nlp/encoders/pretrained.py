@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # The longest row of a model that knows no longest row.
 NO_LIMIT = 1_000_000
+# What a configuration says of other things than the model's shape: where its code, kernels or parts are to come from.
+FOREIGN = ("auto_map", "quantization_config", "attn_implementation", "experts_implementation", "backbone")
 
 
 @dataclass
@@ -44,6 +46,7 @@ class PretrainedEncoder(Encoder):
             loaded from a checkpoint.
     """
 
+    needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
     model: "PreTrainedModel"
 
     def __init__(self, name: str, dropout: float | None = None, config: dict[str, Any] | None = None) -> None:
@@ -84,9 +87,9 @@ class PretrainedEncoder(Encoder):
 
         with self._loading():
             if self._config is not None:
-                config = AutoConfig.for_model(**self._config)
+                config = _config_of(_shape(self._config))
             else:
-                config = AutoConfig.from_pretrained(self.name)
+                config = AutoConfig.from_pretrained(self.name, trust_remote_code=False)
         if config.is_encoder_decoder:
             raise UserError(f"the encoder {self.name} is an encoder-decoder: use a model with one stack of layers")
         config.use_cache = False
@@ -103,13 +106,18 @@ class PretrainedEncoder(Encoder):
         from transformers import MODEL_MAPPING, AutoModel
 
         kind = MODEL_MAPPING.get(type(config), None)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not all("input_ids" in inspect.signature(getattr(kind, "forward", id)).parameters for kind in kinds):
+            raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
         options: dict[str, Any] = {"dtype": torch.float32}
         if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
             options["add_pooling_layer"] = False  # It would get no gradient, which distributed training refuses.
         with self._loading():
             if self._config is not None:
-                return AutoModel.from_config(config, **options)
-            model, info = AutoModel.from_pretrained(self.name, config=config, output_loading_info=True, **options)
+                return AutoModel.from_config(config, trust_remote_code=False, **options)
+            model, info = AutoModel.from_pretrained(
+                self.name, config=config, output_loading_info=True, trust_remote_code=False, **options
+            )
         if missing := sorted(info["missing_keys"]):
             raise UserError(f"the encoder {self.name} is incomplete: its files lack {missing[0]} and others")
         return model
@@ -234,3 +242,26 @@ class PretrainedEncoder(Encoder):
         if self._takes_positions:
             options["position_ids"] = row.positions()[:, -batch.input_ids.shape[1] :] + self._first_position
         return self.model(use_cache=True, **options).last_hidden_state
+
+
+def _config_of(shape: dict[str, Any]) -> "PretrainedConfig":
+    """The configuration that plain data describe.
+
+    Raises:
+        ValueError: they describe none.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.for_model(**shape)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"its configuration is broken: {error}") from error
+
+
+def _shape(config: Any) -> Any:
+    """A configuration, or part of one, without what would have `transformers` fetch code, kernels or other models."""
+    if isinstance(config, list):
+        return [_shape(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    return {key: _shape(value) for key, value in config.items() if not any(word in str(key) for word in FOREIGN)}

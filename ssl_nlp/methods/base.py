@@ -401,14 +401,43 @@ class Method(LightningModule):
     ) -> Self:
         """The method in a checkpoint, ready to `embed`, whichever way it was trained.
 
+        The file may come from anybody: nothing in it can run code (`ssl_nlp.checkpoint`).
+
         Raises:
-            UserError: the file is missing, broken, or not a checkpoint of ours.
+            UserError: the file is missing, broken, or not a checkpoint of ours, or it needs a class that is not loaded.
         """
         saved = checkpoints.read(checkpoint_path, map_location)
-        method = checkpoints.instantiate(saved["ssl_nlp"]["method"], cls, overrides)
-        method.connect(Tokenizer(saved["ssl_nlp"]["tokenizer"]))
-        method.load_state_dict(saved["state_dict"])
+        method = cls.from_description(saved["ssl_nlp"], str(checkpoint_path), **overrides)
+        try:
+            method.load_state_dict(saved["state_dict"])
+        except (RuntimeError, KeyError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{checkpoint_path}: its weights do not fit its {type(method).__name__} ({reason})"
+            ) from error
         return method.to(map_location).eval()
+
+    @classmethod
+    def from_description(cls, saved: Any, where: str, **overrides: Any) -> Self:
+        """A method with new weights, from what `on_save_checkpoint` has put into a checkpoint.
+
+        Args:
+            saved: plain data of unknown origin.
+            where: the file that they are from, for messages.
+            overrides: arguments of the constructor that take the place of those saved.
+
+        Raises:
+            UserError: they are broken, or need a class that is not loaded or does not belong there.
+        """
+        if not isinstance(saved, dict) or saved.keys() != {"method", "tokenizer"}:
+            raise UserError(f"{where} describes no method: copy or train it again")
+        method = checkpoints.instantiate(saved["method"], cls, overrides, where)
+        try:
+            tokenizer = Tokenizer(saved["tokenizer"])
+        except Exception as error:  # the library raises nothing more specific
+            raise UserError(f"{where}: its tokenizer is broken: copy or train it again") from error
+        method.connect(tokenizer)
+        return method
 
 
 def snake_case(name: str) -> str:
