@@ -18,19 +18,25 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Throughput
-from ssl_nlp.commands import shorten
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
+from ssl_nlp.parsing import as_yaml, shorten
 from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.shipped import with_paths
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 
 
-class Parser(LightningArgumentParser):
-    """Argument parser whose complaints are single lines."""
+class TrainerParser(LightningArgumentParser):
+    """Argument parser of LightningCLI, and of each class that is configured inside of another one."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *more: Any, **settings: Any
+    ) -> Any:
+        """Parse arguments; for options of a class inside of another one, jsonargparse calls this with `--NAME=VALUE`."""
+        return super().parse_args(None if args is None else [as_yaml(argument) for argument in args], *more, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(shorten(message)) from ex
@@ -200,7 +206,7 @@ def _run(cli: type[Cli], arguments: list[str]) -> Cli:
             save_config_callback=None,
             load_from_checkpoint_support=False,
             auto_configure_optimizers=False,
-            parser_class=Parser,
+            parser_class=TrainerParser,
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,

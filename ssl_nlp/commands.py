@@ -1,20 +1,12 @@
 """`embed`, `generate` and `fill-mask`: a checkpoint at work on text."""
 
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import ArgumentParser
 
 from ssl_nlp.errors import UserError
-
-COMPLAINTS = {  # of jsonargparse about a value, and what they come to
-    r"Expected a typing\.Literal\[(.*?)\]": r"take one of \1",
-    r"Expected a dot import path string: (.*)": r"there is no class \1: ssl-nlp fit --help lists them",
-    r"Expected an? <class '(\w+)'>": r"take a value of type \1",
-    r"Option (.*) is not accepted": r"there is no option \1: ssl-nlp fit --help lists them",
-}
+from ssl_nlp.parsing import CommandParser
 
 
 def run_command(command: str, arguments: list[str]) -> None:
@@ -112,31 +104,6 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
         print(text)
         for best in method.fill_mask(text, top_k):
             print("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
-
-
-class CommandParser(ArgumentParser):
-    """Argument parser whose complaints are single lines."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        raise UserError(shorten(message)) from ex
-
-
-def shorten(message: str) -> str:
-    """One line of a parser's complaint: the option and what is wrong with it, without all the types that were tried."""
-    line = " ".join(message.split())
-    if found := re.match(r'Parser key "([^"]+)": (.*)', line):
-        option, tried = found.groups()
-        tried, _, given = tried.partition(" Given value type: ")
-        complaints = re.split(r" - (?=Expected an? |Option |[\w.]+: )", tried.split("Errors: - ")[-1])
-        complaints = [text for text in complaints if text != "Expected a <class 'NoneType'>"]
-        for pattern, plain in COMPLAINTS.items():
-            complaints = [re.sub(pattern, plain, text) for text in complaints]
-        inner = [text for text in complaints if re.match(r"[\w.]+: ", text)]  # of an option within this one
-        line = f"{option}.{inner[0]}" if inner else f"{option}: {' or '.join(dict.fromkeys(complaints))}"
-        value = given.partition(" Given value: ")[2]
-        if value and not value.startswith("NestedArg(") and "take " in line and "Got value" not in line:
-            line += f". Got value: {value}"
-    return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 
 def _lines(path: str | None) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from ssl_nlp.commands import CommandParser
 from ssl_nlp.comparison import Comparison
 from ssl_nlp.comparison import compare as compare_runs
 from ssl_nlp.comparison.report import write_report
@@ -21,6 +20,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
 from ssl_nlp.shipped import find_config

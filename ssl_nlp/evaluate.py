@@ -16,7 +16,6 @@ from rich.text import Text
 
 from ssl_nlp import __version__
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
-from ssl_nlp.commands import CommandParser
 from ssl_nlp.comparison.table import COSTS
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Embedder, Result, Suite
@@ -28,6 +27,7 @@ from ssl_nlp.evaluation.language_modelling import language_modelling
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.suites import SUITES, get_suite
 from ssl_nlp.methods import Method
+from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import Run
 from ssl_nlp.targets import SEED, Target, find_target
 from ssl_nlp.tracking import WandbSettings, log_evaluation
