@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.parsing import CommandParser
 
@@ -40,7 +41,8 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
     lines = _lines(input)
     embeddings = Method.load_from_checkpoint(checkpoint).embed(lines, batch_size)
     target.parent.mkdir(parents=True, exist_ok=True)
-    np.save(target, embeddings.numpy())
+    with durable.replacing(target) as file:
+        np.save(file, embeddings.numpy())
     print(f"{output}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")
 
 

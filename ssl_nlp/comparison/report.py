@@ -1,6 +1,5 @@
 """`report.html`: a comparison as one page that opens from disk, with everything in it and nothing fetched."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ssl_nlp import __version__
+from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots
 from ssl_nlp.comparison.comparison import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.facts import facts
@@ -49,9 +48,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
         path: the HTML file; its folder is made where there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(render(comparison), encoding="utf-8")
-    temporary.replace(path)
+    durable.write_text(path, render(comparison))
 
 
 def render(comparison: Comparison) -> str:

@@ -1,6 +1,7 @@
 """A comparison in the terminal and as CSV."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ssl_nlp import durable
 from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 
@@ -66,7 +68,7 @@ def signs(row: Row, column: Column) -> str:
 
 def write_csv(comparison: Comparison, path: Path) -> None:
     """One line for each number of each row: every metric and cost, with interval, seeds and verdict."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with io.StringIO(newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         for row in comparison.rows:
@@ -86,6 +88,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                         "baseline_high": over.high,
                     }
                 writer.writerow(line)
+        durable.write_text(path, file.getvalue())
 
 
 def _parts(columns: Sequence[Column]) -> list[Sequence[Column]]:

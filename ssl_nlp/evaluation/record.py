@@ -10,7 +10,6 @@ The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.result import PROTOCOL, Array, Result
@@ -140,9 +140,6 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
             items |= {f"{suite}/map": result.map.points, f"{suite}/map/labels": result.map.labels}
         suites = record.get("suites", {}) | {suite: entry}
         text = json.dumps({"protocol": PROTOCOL, **header, "suites": suites}, ensure_ascii=False)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        np.savez_compressed(temporary, **items)  # type: ignore[arg-type]  # the names of arrays, not of options
-        temporary.replace(items_path(path))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with durable.replacing(items_path(path)) as file:
+            np.savez_compressed(file, **items)  # type: ignore[arg-type]  # the names of arrays, not of options
+        durable.write_text(path, text + "\n")
