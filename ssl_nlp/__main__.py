@@ -2,7 +2,7 @@
 
 import sys
 
-from ssl_nlp import __version__
+from ssl_nlp import __version__, interrupts
 from ssl_nlp.cache import cache_dir
 from ssl_nlp.errors import UserError
 
@@ -39,45 +39,53 @@ def help_text() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. A mistake of the user's ends with one line on standard error and exit status 2."""
+    """Run a command. A mistake of the user's ends with one line on standard error and exit status 2.
+
+    A signal that asks the process to stop ends it with one line and 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else "--help"
     try:
-        if command in ("-h", "--help"):
-            print(help_text())
-        elif command == "--version":
-            print(__version__)
-        elif command in TRAINER:
-            from ssl_nlp.cli import run_trainer
-
-            run_trainer(arguments)
-        elif command == "evaluate":
-            from ssl_nlp.evaluate import evaluate
-
-            evaluate(arguments[1:])
-        elif command == "compare":
-            from ssl_nlp.compare import compare
-
-            compare(arguments[1:])
-        elif command == "demo":
-            from ssl_nlp.demo import demo
-
-            demo(arguments[1:])
-        elif command in USE:
-            from ssl_nlp.commands import run_command
-
-            run_command(command, arguments[1:])
-        else:
-            raise UserError(f"no command {command!r}: use one of {', '.join([*DEMO, *TRAINER, *COMPARE, *USE])}")
+        with interrupts.handled():
+            _run(command, arguments)
     except UserError as error:
-        sys.exit(_one_line(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_one_line(str(error), error.status))
+    except interrupts.Interrupted as stop:
+        sys.exit(_one_line(str(stop), stop.status))
 
 
-def _one_line(error: UserError) -> int:
-    print(f"ssl-nlp: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+def _run(command: str, arguments: list[str]) -> None:
+    if command in ("-h", "--help"):
+        print(help_text())
+    elif command == "--version":
+        print(__version__)
+    elif command in TRAINER:
+        from ssl_nlp.cli import run_trainer
+
+        run_trainer(arguments)
+    elif command == "evaluate":
+        from ssl_nlp.evaluate import evaluate
+
+        evaluate(arguments[1:])
+    elif command == "compare":
+        from ssl_nlp.compare import compare
+
+        compare(arguments[1:])
+    elif command == "demo":
+        from ssl_nlp.demo import demo
+
+        demo(arguments[1:])
+    elif command in USE:
+        from ssl_nlp.commands import run_command
+
+        run_command(command, arguments[1:])
+    else:
+        raise UserError(f"no command {command!r}: use one of {', '.join([*DEMO, *TRAINER, *COMPARE, *USE])}")
+
+
+def _one_line(message: str, status: int) -> int:
+    print(f"ssl-nlp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
@@ -155,11 +157,37 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
     failed = []
     for number, (run_name, fit) in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] {run_name}", flush=True)
-        if status := subprocess.run([sys.executable, "-m", "ssl_nlp", "fit", *fit], check=False).returncode:
+        if status := _run_fit(fit):
             failed.append(f"{run_name} (exit status {status})")
     if failed:
         raise UserError(f"not trained: {', '.join(failed)}: mend what is said above, and the same command goes on")
     return [str(RUNS.absolute() / run) for run in runs]
+
+
+def _run_fit(arguments: Sequence[str]) -> int:
+    """Run `fit` in a process of its own; its exit status.
+
+    It gets the signals that ask this one to stop, once each: in a session of its own, none of the terminal's.
+
+    Raises:
+        Interrupted: this process or that one was asked to stop.
+    """
+    command = [sys.executable, "-m", "ssl_nlp", "fit", *arguments]
+    stop: Interrupted | None = None
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except Interrupted as asked:
+                process.send_signal(asked.signal)
+                stop = asked
+    if stop is not None:
+        raise stop
+    status = process.returncode
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if status in (128 + number, -number):
+            raise Interrupted(number, "the same command goes on from there")
+    return status
 
 
 # -------------------------------------------------------------------------------------------------------------- evaluation

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -99,11 +98,11 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
     (folder / "runs" / "mine-masked_lm-seed0" / "run.json").write_text('{"wandb_id": "a", "finished": false}')
     commands = []
 
-    def fail(command, check):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 1 if "--run=mine-masked_lm-seed0" in command else 0)
+    def fail(arguments):
+        commands.append(arguments)
+        return 1 if "--run=mine-masked_lm-seed0" in arguments else 0
 
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr("ssl_nlp.compare._run_fit", fail)
     assert run("compare", *SEEDS, "--", *shared()) == 2
     assert [command[-1] for command in commands] == ["--run=mine-masked_lm-seed0", "--run=mine-masked_lm-seed1"]
     assert "not trained: mine-masked_lm-seed0 (exit status 1)" in capfd.readouterr().err

@@ -1,0 +1,109 @@
+"""Signals that ask a process to stop: Ctrl-C, what schedulers send, a terminal that is closed.
+
+Wherever one arrives it ends the command by an exception, with exit status 128 + its number as in a shell. A training
+defers it to the end of the step, so that it can be saved; a second signal does not wait.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# SLURM sends SIGUSR1 or SIGUSR2 ahead of the end where it is asked to, and SIGTERM at the end or on preemption.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+class Interrupted(BaseException):
+    """A signal has asked the process to stop.
+
+    Attributes:
+        signal: which one.
+        outcome: what has become of the work.
+    """
+
+    def __init__(self, number: int, outcome: str = "") -> None:
+        self.signal, self.outcome = signal.Signals(number), outcome
+        name = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
+        super().__init__(f"stopped by {name}{f': {outcome}' if outcome else ''}")
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command."""
+        return 128 + self.signal.value
+
+
+class _State:
+    deferring = False
+    received: int | None = None
+
+
+_state = _State()
+
+
+def handle(number: int, frame: FrameType | None = None) -> None:
+    """The handler of all these signals.
+
+    Raises:
+        Interrupted: at once, unless it is deferred.
+    """
+    if _state.deferring and _state.received is None:
+        _state.received = number
+        return
+    raise Interrupted(number)
+
+
+def received() -> int | None:
+    """The signal that has arrived while signals are deferred."""
+    return _state.received
+
+
+def defer() -> None:
+    """Keep the next signal until it is asked for."""
+    _state.deferring, _state.received = True, None
+    if threading.current_thread() is threading.main_thread():
+        for number in _numbers():
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handle)  # Lightning's would end the training with status 0
+
+
+def stop_deferring() -> None:
+    """Let signals end the command at once again."""
+    _state.deferring = False
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Handle these signals in the block; those that the parent process ignores, as `nohup` does, stay ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _numbers()}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        stop_deferring()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def requeue() -> bool:
+    """Ask SLURM to start this job again, where the process is one; whether it will."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if job is None:
+        return False
+    try:
+        return subprocess.run(["scontrol", "requeue", job], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
