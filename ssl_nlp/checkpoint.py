@@ -206,6 +206,17 @@ def read(path: str | os.PathLike[str], map_location: str | torch.device = "cpu")
         saved = torch.load(path, map_location=map_location, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{path} is not a complete checkpoint: copy or train it again") from error
+    if not is_complete(path):
+        raise UserError(f"{path} is damaged: copy or train it again")
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
     return saved
+
+
+def is_complete(path: Path) -> bool:
+    """Whether all of a checkpoint file is as it was written; torch does not compare the sums of its parts when it loads."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

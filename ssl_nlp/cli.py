@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with run directories, resume and W&B added."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,14 +11,15 @@ from typing import Any, Literal
 import torch
 import yaml
 from filelock import FileLock
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
-from ssl_nlp.callbacks import CollapseMonitor, MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp.callbacks import Checkpoints, CollapseMonitor, Divergence, MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp.callbacks.checkpoints import DurableCheckpointIO
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
@@ -47,6 +49,7 @@ class Cli(LightningCLI):
 
     run_directory: Run | None = None
     resume: Path | None = None
+    step: int = 0  # of the checkpoint that training goes on from
     config_text: str = ""
 
     @staticmethod
@@ -71,8 +74,10 @@ class Cli(LightningCLI):
         if config.trainer.precision is None:
             config.trainer.precision = default_precision(config.trainer.accelerator)
         if self.subcommand == "fit":
+            files = [str(file) for file in config.config or () if file is not None]  # None: YAML in the argument
+            if not any(re.fullmatch("--run(=.*)?", argument) for argument in sys.argv):
+                config.run = folder_of_config(files) or config.run
             if config.run is None:
-                files = [str(file) for file in config.config or () if file is not None]  # None: YAML in the argument
                 config.run = default_run_name(config.model.class_path, files, config.seed_everything)
                 if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
                     config.run += f"-{os.environ['WANDB_RUN_ID']}"
@@ -82,74 +87,89 @@ class Cli(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.complete_config()
         _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
-        if self.subcommand != "fit":
-            return
-        self.run_directory = Run(config.run)
-        if config.ckpt_path is not None:
-            if config.ckpt_path in ("last", "best", "hpc", "registry"):
-                raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
-            checkpoints.read(config.ckpt_path)  # says what is wrong with it
-        else:
+        if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
+            raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
+        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
+            self.run_directory = Run(config.run)
             self.resume = self.run_directory.resume_from(self.config_text)
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
+        if config.ckpt_path is not None:
+            self.step = check_checkpoint(config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run = self.run_directory
         if run is None:
+            if self.subcommand == "fit":
+                _say("fast_dev_run: nothing is kept")
+                self.trainer_defaults["callbacks"] = [Divergence(), Progress()]
             return super().instantiate_trainer(logger=False, **kwargs)
         config = self.config_init[self.subcommand]
-        step = None if self.resume is None else _step_of(self.resume)
+        step = None if self.resume is None else self.step
+        if self.resume not in (None, run.last_checkpoint):
+            _say(f"{run.last_checkpoint} is damaged or missing: {self.resume} is taken instead")
         _say(f"runs/{run.name}" + ("" if step is None else f" goes on at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
-        one = {"save_top_k": 1, "enable_version_counter": False}
         self.trainer_defaults["callbacks"] = [
             keeper,
+            Divergence(),
             Throughput(),
             Samples(run.directory),
             CollapseMonitor(),
             Progress(),
-            ModelCheckpoint(run.checkpoints, "last", every_n_train_steps=config.checkpoint_every, **one),
-            ModelCheckpoint(run.checkpoints, "best", monitor="val/loss", **one),
+            Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
         ]
         configured = config.trainer.logger
         extra = [] if configured in (None, True, False) else configured
         metrics = MetricsCSV(run.directory, step)
         loggers = [metrics, *(extra if isinstance(extra, Sequence) else [extra])]
-        metrics.trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(run.directory), **kwargs)
-        return metrics.trainer
+        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(run.directory), **kwargs)
+        metrics.trainer = trainer
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody has asked for another one
+            trainer.strategy.checkpoint_io = DurableCheckpointIO()
+        return trainer
 
 
 class RunKeeper(Callback):
-    """Begins the run directory when everything that could be wrong with the command has been checked, and ends it."""
+    """Begins the run when its first batch has gone through, so that a mistake of any kind leaves none, and finishes it."""
 
     def __init__(self, run: Run, config: str, wandb: WandbSettings | None) -> None:
         self.run, self.config, self.wandb = run, config, wandb
         self._lock: FileLock | None = None
+        self._wandb_id = ""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._lock = self.run.begin(self.config)
+            self._lock = self.run.lock()
+            self._wandb_id = self.run.wandb_id()
             if self.wandb is not None:
-                trainer.loggers += wandb_logger(self.wandb, self.run, yaml.safe_load(self.config))
+                trainer.loggers += wandb_logger(self.wandb, self.run, self._wandb_id, yaml.safe_load(self.config))
         parameters = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
         _say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.is_global_zero and not self.run.begun:
+            self.run.begin(self.config, self._wandb_id)
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # Lightning validates before it stops early, but not before it stops in time
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.save_checkpoint(self.run.last_checkpoint)
         if trainer.is_global_zero:
             self.run.finish()
             _say(f"finished: {self.run.directory}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._close(trainer, 0)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close(trainer, getattr(exception, "status", 1))
+
+    def _close(self, trainer: Trainer, status: int) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
+                logger.experiment.finish(exit_code=status)
         if self._lock is not None:
+            self.run.abandon()
             self._lock.release()
 
 
@@ -255,6 +275,15 @@ def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:
     return f"{name}-seed{seed}"
 
 
+def folder_of_config(files: Sequence[str]) -> str | None:
+    """The run whose `config.yaml` is the last of these files: it is called as its folder is, also if that was renamed."""
+    configs = [Path(os.path.abspath(file)) for file in files]
+    runs = [
+        path.parent.name for path in configs if path.name == "config.yaml" and path.parent.parent == RUNS.absolute()
+    ]
+    return runs[-1] if runs else None
+
+
 def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
     """What the hardware does well: bfloat16 on GPUs and on CPUs that have instructions for it."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
@@ -264,8 +293,18 @@ def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", 
     return "32-true"
 
 
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoints.read(checkpoint)["global_step"])
+def check_checkpoint(config: Any) -> int:
+    """The step of the checkpoint that a command is to load.
+
+    Raises:
+        UserError: it is broken, or that of another method.
+    """
+    saved = checkpoints.read(config.ckpt_path)
+    paths = (saved["ssl_nlp"]["method"]["class_path"], config.model.class_path)
+    held, asked = (str(path).rsplit(".", 1)[-1] for path in paths)
+    if held != asked:
+        raise UserError(f"{config.ckpt_path} holds a {held}, not a {asked}: name a checkpoint of the same method")
+    return int(saved["global_step"])
 
 
 @rank_zero_only

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from ssl_nlp import durable
+from ssl_nlp.checkpoint import is_complete
 from ssl_nlp.errors import UserError
 
 RUNS = Path("runs")
@@ -57,20 +60,29 @@ class Run:
         raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")
 
     def resume_from(self, config: str) -> Path | None:
-        """The checkpoint with which `fit` goes on; None begins anew.
+        """The checkpoint with which `fit` goes on: the last one, or the one before if that is damaged; None begins anew.
 
         Args:
             config: the complete configuration of the command, as YAML.
 
         Raises:
-            UserError: the run is finished, or was begun with another configuration.
+            UserError: the run is finished, was begun with another configuration, or has lost its checkpoints.
         """
         self.check(config)
         if self.finished:
             raise UserError(
                 f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again"
             )
-        return self.last_checkpoint if self.last_checkpoint.exists() else None
+        there = [path for path in (self.last_checkpoint, self.checkpoints / "previous.ckpt") if path.exists()]
+        for path in there:
+            if is_complete(path):
+                return path
+        if there or (self.checkpoints / "best.ckpt").exists():
+            raise UserError(
+                f"runs/{self.name} cannot go on, its last.ckpt is {'damaged' if there else 'missing'}: put it back, or "
+                "choose another --run"
+            )
+        return None
 
     @property
     def finished(self) -> bool:
@@ -86,17 +98,25 @@ class Run:
         Raises:
             UserError: it is neither.
         """
-        if not self.config.exists():
-            if self.directory.exists() and any(self.directory.iterdir()):
+        if not self.begun:
+            if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
                 raise UserError(f"{self.directory} exists but is no run: choose another --run")
             return
-        changes = differences(yaml.safe_load(self.config.read_text()), yaml.safe_load(config))
+        if not self.config.exists():
+            raise UserError(f"{self.config} is missing: put it back, or choose another --run")
+        old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
+        changes = differences(old | {"run": None}, new | {"run": None})  # a run is called as its folder is
         if changes:
             shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
 
-    def begin(self, config: str) -> FileLock:
-        """Create the directory and write the configuration; the lock is held for as long as the run trains.
+    @property
+    def begun(self) -> bool:
+        """Whether the run exists: `run.json` is written last of all when it begins."""
+        return (self.directory / "run.json").exists()
+
+    def lock(self) -> FileLock:
+        """Create the directory, and lock it for as long as the run trains.
 
         Raises:
             UserError: another process trains this run.
@@ -109,11 +129,27 @@ class Run:
             raise UserError(
                 f"runs/{self.name} is being trained by another process: wait, or choose another --run"
             ) from error
-        if not self.config.exists():
-            self.config.write_text(config, encoding="utf-8")
-            # An agent of W&B says which id it expects.
-            self.write_state({"wandb_id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4), "finished": False})
+        durable.remove_unfinished(self.directory)
+        durable.remove_unfinished(self.checkpoints)
         return lock
+
+    def wandb_id(self) -> str:
+        """That of the run or, before it has begun, one for it: an agent of W&B says which it expects."""
+        return self.read_state().get("wandb_id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+
+    def begin(self, config: str, wandb_id: str) -> None:
+        """Let the run exist, from now on with this configuration."""
+        durable.write_text(self.config, config)
+        self.write_state({"wandb_id": wandb_id, "finished": False})
+
+    def abandon(self) -> None:
+        """Remove what is left of a run that has not begun."""
+        if not self.begun and all(map(self._is_remains, self.directory.glob("*"))):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _is_remains(self, path: Path) -> bool:
+        """Whether a process that was killed before the run began has left this file."""
+        return path.name in ("config.yaml", "wandb") or path.name.endswith(durable.UNFINISHED)
 
     def finish(self) -> None:
         """Mark the run as finished."""
@@ -133,9 +169,7 @@ class Run:
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace run.json."""
-        temporary = self.directory / ".run.json"
-        temporary.write_text(json.dumps(state, indent=2) + "\n")
-        temporary.replace(self.directory / "run.json")
+        durable.write_text(self.directory / "run.json", json.dumps(state, indent=2) + "\n")
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

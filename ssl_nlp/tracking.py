@@ -35,12 +35,12 @@ class WandbSettings:
     """Tags of the run."""
 
 
-def wandb_logger(settings: WandbSettings, run: Run, config: dict[str, Any]) -> list[Logger]:
-    """The W&B logger of a run that has begun, with its whole configuration; none where W&B is disabled.
+def wandb_logger(settings: WandbSettings, run: Run, run_id: str, config: dict[str, Any]) -> list[Logger]:
+    """The W&B logger of a run that begins or goes on, with its whole configuration; none where W&B is disabled.
 
     Call it on rank zero only. A resumed run goes on in the same W&B run.
     """
-    experiment = _open_run(settings, run, config)
+    experiment = _open_run(settings, run, run_id, config)
     if experiment is None:
         return []
     experiment.define_metric("trainer/global_step")
@@ -55,7 +55,8 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
     its id. Offline that is another folder, which `wandb sync` sends after the first one; it is complete in itself, with
     the configuration and the last of every metric, so that nothing is lost whichever part the server sees last.
     """
-    experiment = _open_run(settings, run, yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    experiment = _open_run(settings, run, run.wandb_id(), config)
     if experiment is None:
         return
     import wandb
@@ -105,11 +106,11 @@ def log_comparison(
     experiment.finish()
 
 
-def _open_run(settings: WandbSettings, run: Run, config: dict[str, Any]) -> Any:
+def _open_run(settings: WandbSettings, run: Run, run_id: str, config: dict[str, Any]) -> Any:
     """The W&B run of a run of ours; its method and seed are keys of the configuration, to filter and group by."""
     method = config.get("model", {}).get("class_path", "").rsplit(".", 1)[-1]
     shown = config | {"method": method, "seed": config.get("seed_everything")}
-    return _open(settings, run.directory, {"name": run.name, "id": run.read_state()["wandb_id"]}, shown, "train")
+    return _open(settings, run.directory, {"name": run.name, "id": run_id}, shown, "train")
 
 
 def _last(run: Run) -> dict[str, float]:

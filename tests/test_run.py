@@ -1,13 +1,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from ssl_nlp.cli import default_run_name, plan_fit
+from ssl_nlp.cli import default_run_name, folder_of_config, plan_fit
 from ssl_nlp.errors import UserError
 from ssl_nlp.run import Run, differences
 
 CONFIG = "seed_everything: 0\ntrainer: {max_steps: 5}\n"
+
+
+def begin(run: Run, config: str = CONFIG) -> None:
+    """Let a run begin, in a process that then ends."""
+    lock = run.lock()
+    run.begin(config, "id")
+    lock.release()
 
 
 @pytest.fixture(autouse=True)
@@ -18,16 +26,66 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_new_run_begins_and_an_unfinished_one_resumes():
     run = Run("a")
     assert run.resume_from(CONFIG) is None
-    run.begin(CONFIG).release()
+    begin(run)
     assert run.resume_from(CONFIG) is None  # killed before its first checkpoint
     run.checkpoints.mkdir()
-    run.last_checkpoint.touch()
+    torch.save({}, run.last_checkpoint)
     assert run.resume_from(CONFIG) == run.last_checkpoint
+
+
+def test_the_checkpoint_before_is_taken_where_the_last_one_is_damaged_or_missing():
+    run = Run("a")
+    begin(run)
+    run.checkpoints.mkdir()
+    previous = run.checkpoints / "previous.ckpt"
+    for path in (run.last_checkpoint, previous):
+        torch.save({"weight": torch.ones(1000)}, path)
+    content = bytearray(run.last_checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit of a weight
+    run.last_checkpoint.write_bytes(content)
+    assert run.resume_from(CONFIG) == previous
+    run.last_checkpoint.write_bytes(content[: len(content) // 2])
+    assert run.resume_from(CONFIG) == previous
+    run.last_checkpoint.unlink()
+    assert run.resume_from(CONFIG) == previous
+    previous.write_bytes(b"")
+    with pytest.raises(UserError, match="runs/a cannot go on, its last.ckpt is damaged"):
+        run.resume_from(CONFIG)
+
+
+def test_a_run_without_its_last_checkpoint_is_not_begun_again_over_its_best_one():
+    run = Run("a")
+    begin(run)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "best.ckpt").touch()
+    with pytest.raises(UserError, match="runs/a cannot go on, its last.ckpt is missing"):
+        run.resume_from(CONFIG)
+
+
+def test_a_run_that_was_killed_while_it_began_does_not_exist():
+    run = Run("a")
+    run.directory.mkdir(parents=True)
+    run.config.write_text(CONFIG.replace("5", "6"))  # and run.json was not written yet
+    (run.directory / "wandb").mkdir()
+    assert run.resume_from(CONFIG) is None
+    run.abandon()
+    assert not run.directory.exists()
+
+
+def test_a_folder_gives_its_run_the_name_and_a_renamed_one_goes_on():
+    begin(Run("a"), "run: a\n" + CONFIG)
+    Run("a").directory.rename(Run("b").directory)
+    assert Run("b").resume_from("run: b\n" + CONFIG) is None
+    with pytest.raises(UserError, match=r"trainer.max_steps: 5 -> 6"):
+        Run("b").resume_from("run: b\n" + CONFIG.replace("5", "6"))
+    assert folder_of_config([str(Run("b").config)]) == "b"
+    assert folder_of_config(["masked_lm.yaml", "runs/b/config.yaml", "cpu.yaml"]) == "b"
+    assert folder_of_config(["b/config.yaml"]) is None
 
 
 def test_a_finished_run_is_refused():
     run = Run("a")
-    run.begin(CONFIG).release()
+    begin(run)
     run.finish()
     with pytest.raises(UserError, match="runs/a is finished"):
         run.resume_from(CONFIG)
@@ -35,17 +93,17 @@ def test_a_finished_run_is_refused():
 
 def test_another_configuration_is_refused_by_its_difference():
     run = Run("a")
-    run.begin(CONFIG).release()
+    begin(run)
     with pytest.raises(UserError, match=r"trainer.max_steps: 5 -> 6"):
         run.resume_from(CONFIG.replace("5", "6"))
 
 
 def test_two_processes_cannot_train_one_run():
-    lock = Run("a").begin(CONFIG)
+    lock = Run("a").lock()
     with pytest.raises(UserError, match="being trained by another process"):
-        Run("a").begin(CONFIG)
+        Run("a").lock()
     lock.release()
-    Run("a").begin(CONFIG).release()
+    Run("a").lock().release()
 
 
 def test_a_folder_of_somebody_else_is_left_alone():
@@ -63,10 +121,8 @@ def test_names_that_are_paths_are_refused(name):
 
 def test_the_wandb_id_stays():
     run = Run("a")
-    run.begin(CONFIG).release()
-    first = run.read_state()["wandb_id"]
-    run.begin(CONFIG).release()
-    assert run.read_state()["wandb_id"] == first
+    begin(run)
+    assert Run("a").wandb_id() == run.read_state()["wandb_id"] == "id"
 
 
 def test_differences_name_nested_keys():

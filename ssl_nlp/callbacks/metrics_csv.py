@@ -9,12 +9,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from ssl_nlp import durable
+
 
 class MetricsCSV(Logger):
     """Writes `metrics.csv`: optimizer steps done, then one column a metric, empty where a metric was not logged.
 
-    What is logged is on disk at once, also for a process that is killed. A resumed run drops the rows after its
-    checkpoint and goes on, so that the file is that of a run that never stopped.
+    What is logged is in the file at once, also for a process that is killed, and on the disk with the next checkpoint. A
+    resumed run drops the rows after its checkpoint and goes on, so that the file is that of a run that never stopped.
 
     Args:
         directory: where `metrics.csv` is.
@@ -46,35 +48,44 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         step = step if self.trainer is None else self.trainer.global_step
         if self._row_offset is None:
-            self._start()
-        if self._row.get("step") != step:
+            self._start(str(step))
+        if str(self._row.get("step")) != str(step):
             self._row, self._row_offset = {"step": step}, self.path.stat().st_size
         self._row |= {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if new := [name for name in self._row if name not in self._columns]:
             rows = [row for row in read_metrics(self.path) if row["step"] != str(step)]
             self._columns += new
             self._rewrite(rows)
-            self._row_offset = self.path.stat().st_size
-        line = io.StringIO()
-        csv.DictWriter(line, self._columns).writerow(self._row)
-        with self.path.open("r+b") as file:
+            return
+        with durable.telling(self.path), self.path.open("r+b") as file:
             file.seek(self._row_offset or 0)
-            file.write(line.getvalue().encode())
+            file.write(self._line(self._row).encode())
             file.truncate()
 
-    def _start(self) -> None:
+    @rank_zero_only
+    def sync(self) -> None:
+        """See to it that all rows are on the disk."""
+        durable.sync_file(self.path)
+
+    def _start(self, step: str) -> None:
+        """Drop what a run that goes on logged after its checkpoint, and find the row of this step, if there is one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = [] if self._resume_step is None else read_metrics(self.path)
         self._columns = list(rows[0]) if rows else ["step"]
-        self._rewrite([row for row in rows if int(row["step"]) <= (self._resume_step or 0)])
+        rows = [row for row in rows if int(row["step"]) <= (self._resume_step or 0)]
+        self._row = next((row for row in rows if row["step"] == step), {})
+        self._rewrite([row for row in rows if row["step"] != step])
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.path)
+        """Write the whole file: these rows, and that of the present step."""
+        before = "".join([self._line({name: name for name in self._columns}), *map(self._line, rows)])
+        durable.write_text(self.path, before + (self._line(self._row) if self._row else ""))
+        self._row_offset = len(before.encode())
+
+    def _line(self, row: dict[str, Any]) -> str:
+        line = io.StringIO()
+        csv.DictWriter(line, self._columns).writerow(row)
+        return line.getvalue()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from ssl_nlp import durable
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.methods.base import Method
 
@@ -14,7 +15,10 @@ LONGEST = 200  # characters of a text that is shown
 
 
 class Samples(Callback):
-    """Appends what `Method.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
+    """Adds what `Method.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
+
+    What the file holds of this step and of later ones comes from a run that was killed and has gone on from an earlier
+    step: it is replaced.
 
     Args:
         directory: where `samples.jsonl` is.
@@ -39,9 +43,13 @@ class Samples(Callback):
         rows = pl_module.samples(self._prompts)
         if not rows:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps({"step": trainer.global_step} | row, ensure_ascii=False) + "\n")
+        new = [json.dumps({"step": trainer.global_step} | row, ensure_ascii=False) for row in rows]
+        durable.write_text(self.path, "".join(f"{line}\n" for line in [*self._before(trainer.global_step), *new]))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_table("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+    def _before(self, step: int) -> list[str]:
+        """The lines of the file that come from earlier steps."""
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
+        return [line for line in lines if line and json.loads(line)["step"] < step]

@@ -36,10 +36,12 @@ class Throughput(Callback):
         self._last: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self.tokens + self._window_tokens * self._ranks, "flops_per_token": self.flops_per_token}
+        window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
+        return {"tokens": self.tokens, "flops_per_token": self.flops_per_token, **window}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
+        self._window_tokens, self._window_positions = state_dict["window_tokens"], state_dict["window_positions"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._ranks = trainer.world_size

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from ssl_nlp import checkpoint as checkpoints
@@ -77,8 +78,8 @@ class Method(LightningModule):
         self.optimization = optimization or Optimization()
         self.compile_encoder = compile
         self._kind = type(self)  # sharding changes the class of an instance
-        self._train_sums = Sums()
-        self._valid_sums = Sums()
+        self.training_sums = Sums()
+        self.validation_sums = Sums()
         self._gradient_targets: list[list[Tensor]] = []
 
     # ------------------------------------------------------------------------------------------ what a method writes
@@ -257,7 +258,7 @@ class Method(LightningModule):
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
         seed_generators(self.device, run_seed(), batches, self.global_rank)
         loss = self.loss(batch)
-        self._train_sums.add(loss)
+        self.training_sums.add(loss)
         return self._over_all_targets(loss)
 
     def _over_all_targets(self, loss: Loss) -> Tensor:
@@ -286,9 +287,13 @@ class Method(LightningModule):
         self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        self.log_training()
+
+    def log_training(self) -> None:
+        """Log what the batches since the last logging gave, where it is time to; a second call does nothing."""
         if not self.trainer._logger_connector.should_update_logs and not self.trainer.is_last_batch:
             return
-        means = self._train_sums.means_over_ranks()
+        means = self.training_sums.means_over_ranks()
         if not means:
             return
         self._log_means("train", means)
@@ -304,16 +309,16 @@ class Method(LightningModule):
     def _evaluation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
         loss = self.loss(batch)
-        self._valid_sums.add(loss)
+        self.validation_sums.add(loss)
 
     def on_validation_epoch_start(self) -> None:
-        self._valid_sums = Sums()
+        self.validation_sums = Sums()
 
     def on_validation_epoch_end(self) -> None:
         self._log_evaluation("val", "valid")
 
     def on_test_epoch_start(self) -> None:
-        self._valid_sums = Sums()
+        self.validation_sums = Sums()
 
     def on_test_epoch_end(self) -> None:
         self._log_evaluation("test", "test")
@@ -321,7 +326,7 @@ class Method(LightningModule):
     def _log_evaluation(self, prefix: str, split: Literal["valid", "test"]) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         statistics = data.statistics(split) if isinstance(data, TextDataModule) else None
-        self._log_means(prefix, self.summarize(self._valid_sums.means_over_ranks(), statistics))
+        self._log_means(prefix, self.summarize(self.validation_sums.means_over_ranks(), statistics))
 
     def _log_means(self, prefix: str, means: dict[str, Tensor]) -> None:
         """Log scalars; a single term is the loss itself and not logged twice."""
@@ -379,6 +384,11 @@ class Method(LightningModule):
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
+    def finite(self) -> bool:
+        """Whether all weights are, of those that this process holds."""
+        held = [p.to_local() if isinstance(p, DTensor) else p for p in self.parameters()]
+        return bool(torch.stack([p.isfinite().all() for p in held]).all())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint self-contained: class, hyperparameters and tokenizer, as plain data."""
         checkpoint["hyper_parameters"] = {}
@@ -386,6 +396,12 @@ class Method(LightningModule):
             "method": checkpoints.describe(self._kind, self.init_args()),
             "tokenizer": self.tokenizer.serialize(),
         }
+        checkpoint["training_sums"] = self.training_sums.state_over_ranks()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what was not logged yet; the first rank stands for all that there were."""
+        if self.global_rank == 0:
+            self.training_sums.load_state(checkpoint.get("training_sums", {}))
 
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""

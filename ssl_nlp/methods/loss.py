@@ -1,7 +1,7 @@
 """What a method says about a batch, and how that is averaged: over targets, never over batch means."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,9 +69,23 @@ class Sums:
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
         total, count = total.detach().double(), count.detach().double()
         if name in self._sums:
-            before, counted = self._sums[name]
+            before, counted = (number.to(total.device) for number in self._sums[name])
             total, count = before + total, counted + count
         self._sums[name] = total, count
+
+    def finite(self) -> bool:
+        """Whether all losses are, on this rank."""
+        losses = [self._sums[name][0] for name in self._weights if name in self._sums]
+        return not losses or bool(torch.stack(losses).isfinite().all())
+
+    def state_over_ranks(self) -> dict[str, Any]:
+        """What was added on all ranks, for `load_state`. Every rank must call it."""
+        sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}
+        return {"sums": sums, "weights": dict(self._weights)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on with what `state_over_ranks` gave."""
+        self._sums, self._weights = dict(state.get("sums", {})), dict(state.get("weights", {}))
 
     def means_over_ranks(self) -> dict[str, Tensor]:
         """Sum / count of each name over all ranks, and start again; empty if nothing was added. Every rank must call it.

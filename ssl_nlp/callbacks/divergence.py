@@ -1,0 +1,47 @@
+"""A training whose numbers are no longer finite is stopped, before it is saved."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+
+
+class Diverged(UserError):
+    """The loss or the weights of a training are not finite."""
+
+    status = 1
+
+
+class Divergence(Callback):
+    """Stops a validation whose loss is not finite, before samples are drawn. `Checkpoints` looks at the training."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Method)
+        if trainer.state.fn == "fit" and not _everywhere(trainer, pl_module.validation_sums.finite()):
+            raise _diverged(trainer, "the validation loss is not finite")
+
+
+def check(trainer: Trainer, method: Method, weights: bool) -> None:
+    """Look at the loss since it was last logged and, where `weights` is true, at the weights.
+
+    A loss scaler skips steps whose gradients overflow, and the loss of such a step may do so, too: then only weights count.
+
+    Raises:
+        Diverged: something is not finite.
+    """
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    if not scaled and not _everywhere(trainer, method.training_sums.finite()):
+        raise _diverged(trainer, "the loss is not finite")
+    if weights and not _everywhere(trainer, method.finite()):
+        raise _diverged(trainer, "the weights are not finite")
+
+
+def _everywhere(trainer: Trainer, finite: bool) -> bool:
+    return trainer.strategy.reduce_boolean_decision(finite, all=True)
+
+
+def _diverged(trainer: Trainer, sign: str) -> Diverged:
+    return Diverged(
+        f"the training has diverged, {sign} at step {trainer.global_step:,}. The checkpoints are those from before: lower "
+        "model.optimization.learning_rate, or set trainer.gradient_clip_val, under another --run"
+    )
