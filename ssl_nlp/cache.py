@@ -1,19 +1,28 @@
-"""Where derived data lives, and how several processes agree on who builds it.
+"""Where derived data lives, how several processes agree on who builds it, and how damage to it is noticed.
 
-Everything that can be rebuilt (extracted corpora, trained tokenizers, token files) lies under one directory:
-`$SSL_NLP_CACHE`, by default `~/.cache/ssl_nlp`. Deleting it loses nothing but time.
+Everything that can be rebuilt (extracted corpora, trained tokenizers, token files, embeddings, baselines) lies under one
+directory: `$SSL_NLP_CACHE`, by default `~/.cache/ssl_nlp`. Deleting it loses nothing but time. It may be shared by users:
+what is built has the permissions that the umask gives.
 """
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from filelock import FileLock
+
+from ssl_nlp.errors import UserError
+
+DIGESTS = "digests.json"
 
 
 def cache_dir() -> Path:
@@ -30,24 +39,120 @@ def fingerprint(*parts: Any) -> str:
 
 
 def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
-    """Return `directory`, letting `build` fill it first where it does not exist yet.
+    """Return `directory`, letting `build` fill it first where it does not exist yet or is damaged.
 
     One process builds, under a file lock, into a temporary sibling that takes its final name only when it is complete;
-    the others wait. What a killed process left behind is therefore never mistaken for a cache.
+    the others wait. What a killed process left behind is therefore never mistaken for a cache. The digests of the files
+    are kept beside them and checked each time, in full: XXH3 reads about as fast as a disk does (5 GB/s from memory on
+    one core), and a file that is used all the same would have to be read anyway. They find accidents; they are no
+    protection against somebody who can write to the directory.
+
+    Raises:
+        UserError: the cache directory cannot be read or written, or its disk is full.
     """
-    if directory.is_dir():
-        return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{directory}.lock"):
-        if directory.is_dir():
+    with _explained(directory):
+        if damage(directory) is None:
             return directory
-        for remains in directory.parent.glob(f".{directory.name}.*"):
-            shutil.rmtree(remains)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            build(temporary)
-            temporary.rename(directory)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{directory}.lock"):
+            if not _discard_if_damaged(directory, "building it again"):
+                return directory
+            for remains in directory.parent.glob(f".{directory.name}.*"):
+                shutil.rmtree(remains)
+            temporary = _sibling(directory)
+            temporary.mkdir()
+            try:
+                build(temporary)
+                (temporary / DIGESTS).write_text(json.dumps(_digests(temporary)), encoding="utf-8")
+                temporary.rename(directory)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
     return directory
+
+
+def intact(directory: Path) -> bool:
+    """Whether `directory` is as `build_once` left it. If it is damaged, it is removed, and one line says so.
+
+    Raises:
+        UserError: the cache directory cannot be read, or a damaged part of it cannot be removed.
+    """
+    with _explained(directory):
+        if damage(directory) is None:
+            return True
+        with FileLock(f"{directory}.lock"):
+            return not _discard_if_damaged(directory, "what it held is computed again")
+
+
+def damage(directory: Path) -> str | None:
+    """What is wrong with a directory that `build_once` has built; None if nothing."""
+    if not directory.is_dir():
+        return "it is not a directory"
+    try:
+        expected = json.loads((directory / DIGESTS).read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        return f"{DIGESTS} is missing"
+    except ValueError:
+        return f"{DIGESTS} cannot be read"
+    if not isinstance(expected, dict):
+        return f"{DIGESTS} cannot be read"
+    for name, digest in expected.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _digest(path) != digest:
+            return f"{name} has changed"
+    return None
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(directory).as_posix(): _digest(path) for path in files}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
+def _discard_if_damaged(directory: Path, consequence: str) -> bool:
+    """Remove `directory` if something is wrong with it, and say so unless it does not exist. The lock is held.
+
+    Returns:
+        Whether it is gone.
+    """
+    reason = damage(directory)
+    if reason is None:
+        return False
+    if os.path.lexists(directory):
+        print(f"ssl-nlp: the cache {directory} is damaged ({reason}): {consequence}", file=sys.stderr, flush=True)
+        aside = _sibling(directory)  # so that a half removed one is never found under its name
+        directory.rename(aside)
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+    return True
+
+
+def _sibling(directory: Path) -> Path:
+    """A free name beside `directory`. `mkdtemp` would make one, too, but a directory that nobody else can read."""
+    return directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """Turn what the file system has against the cache into one line for the user."""
+    try:
+        yield
+    except OSError as error:
+        ours = error.filename is not None and str(error.filename).startswith(str(cache_dir()))
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not (ours or full):
+            raise
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"the cache {directory} cannot be read or written ({reason}): "
+            + ("make room there, or " if full else "")
+            + "set SSL_NLP_CACHE to a directory of your own"
+        ) from error

@@ -42,7 +42,7 @@ def test_what_a_killed_process_left_is_no_cache(tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "key").exists()
     build_once(tmp_path / "key", build)
-    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["first", "second"]
+    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["digests.json", "first", "second"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".key.")]  # the remains are gone
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.cache import build_once, cache_dir, fingerprint, intact
 from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.result import Array, Embedder
 
@@ -53,7 +53,7 @@ class CachedEmbedder:
     def missing(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts, each once, that are yet to be computed."""
         for directory in sorted(self._directory.glob("[0-9a-f]*")):
-            if directory.is_dir():
+            if directory.is_dir() and directory not in self._opened and intact(directory):
                 self._open(directory)
         return [text for text in dict.fromkeys(texts) if text_digest(text) not in self._rows]
 
