@@ -33,16 +33,19 @@ TOLERANCE = 0.01  # tokens seen may differ by this share: batches hold whole tex
 
 
 def flatten(config: Any, key: str = "") -> dict[str, str]:
-    """The leaves of a configuration by their dotted keys, without `init_args`, and classes by their short names."""
+    """The leaves of a configuration by their dotted keys, without `init_args`, and our own classes by their short names."""
     if isinstance(config, Mapping) and config:
         parts = config.items()
     elif isinstance(config, list) and any(isinstance(part, Mapping) for part in config):
         parts = dict(enumerate(config)).items()
     else:
         name = key.removesuffix(".class_path")
-        return {name: str(config).rsplit(".", 1)[-1] if name != key else _text(config)}
+        ours = name != key and str(config).startswith("ssl_nlp.")
+        return {name: str(config).rsplit(".", 1)[-1] if ours else _text(config)}
     leaves: dict[str, str] = {}
     for name, part in parts:
+        if name == "init_args" and not part:
+            continue  # a class without arguments is its name
         leaves |= flatten(part, key if name == "init_args" else f"{key}.{name}".lstrip("."))
     return leaves
 

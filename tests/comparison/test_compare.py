@@ -147,6 +147,21 @@ def test_what_is_not_equal_is_said(thing, tmp_path):
     assert compared == (1 if thing == "test data" else 2)  # only the best with itself
 
 
+def test_classes_without_arguments_are_told_apart(tmp_path):
+    """By their names; and classes of one name in two modules of the user's by their modules."""
+    for name in ("Deduplicate", "Strip", "mine.Cleaner", "theirs.Cleaner"):
+        path = name if "." in name else f"ssl_nlp.corpora.{name}"
+        write(tmp_path, name, data__init_args__corpus={"class_path": path, "init_args": {}})
+    write(tmp_path, "strip-again", seed=1, data__init_args__corpus={"class_path": "ssl_nlp.corpora.clean.Strip"})
+    rows = [row for row in comparison(tmp_path).rows if not row.baseline]
+    assert sorted(sorted(run.name for run in row.runs) for row in rows) == [
+        ["Deduplicate"],
+        ["Strip", "strip-again"],
+        ["mine.Cleaner"],
+        ["theirs.Cleaner"],
+    ]
+
+
 def test_configurations_of_one_method_are_called_after_what_differs(tmp_path):
     for rate in (0.15, 0.3):
         write(tmp_path, f"rate-{rate}", model__init_args__masking_rate=rate)
