@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import math
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,38 +48,56 @@ class Fields:
         """Those that are read at all."""
         return [field for field in (self.text, self.label, self.pair) if field is not None]
 
-    def check(self, place: str, existing: Iterable[Field]) -> None:
-        """Refuse a field that is not among those that exist at `place`.
+    def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
+        """Refuse a field that is not among those that exist at `place`, or is there twice.
+
+        Args:
+            existing: the names of all fields.
+            given: the fields to look for; default: all that are read.
 
         Raises:
-            UserError: it names the missing field and those that exist.
+            UserError: it names the field and, where it is missing, those that exist.
         """
         existing = list(existing)
-        for field in self.given:
+        for field in self.given if given is None else given:
             if field not in existing:
                 names = ", ".join(map(str, existing))
                 raise UserError(f"{place} has no field `{field}`; set `text`, `label` and `pair` to some of: {names}")
+            if existing.count(field) > 1:
+                raise UserError(f"{place} has {existing.count(field)} fields `{field}`: rename all but one")
 
     def document(self, place: str, record: Mapping[Any, Any]) -> Document:
-        """The document of a record that has these fields. A text that is None becomes a blank one.
+        """The document of a record that has these fields, the label excepted. A text that is None becomes a blank one.
+
+        A label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become fractions where one
+        is missing). None, NaN and blank text are no label.
 
         Raises:
-            UserError: a text or its pair is no string, or there is a text without its pair.
+            UserError: a text or its pair is not a string, a label is not a plain value, or a text lacks its pair.
         """
         text = self._string(place, "text", record[self.text])
-        label = None if self.label is None else record[self.label]
+        label = None if self.label is None else self._label(place, record.get(self.label))
         pair = None if self.pair is None else self._string(place, "pair", record[self.pair])
         if pair is not None and text.strip() and not pair.strip():
             raise UserError(
                 f"{place}: field `{self.pair}` is blank beside {text[:40]!r}: fill it, or remove the record"
             )
-        return Document(text, None if label is None else str(label), pair)
+        return Document(text, label, pair)
 
     def _string(self, place: str, role: str, value: object) -> str:
         if value is not None and not isinstance(value, str):
             field, kind = getattr(self, role), type(value).__name__
             raise UserError(f"{place}: field `{field}` holds {kind}, not text: name another one in `{role}`")
         return value or ""
+
+    def _label(self, place: str, value: object) -> str | None:
+        if isinstance(value, list | tuple | dict | set | bytes):
+            kind = type(value).__name__
+            raise UserError(f"{place}: field `{self.label}` holds {kind}, not a label: name another one in `label`")
+        if isinstance(value, float):
+            value = None if math.isnan(value) else int(value) if value.is_integer() else value
+        label = "" if value is None else str(value)
+        return label if label.strip() else None
 
 
 def read_file(path: Path, format: Format | None, unit: Unit, fields: Fields) -> Iterator[Document]:
@@ -103,8 +122,8 @@ def read_file(path: Path, format: Format | None, unit: Unit, fields: Fields) -> 
     readers: dict[Format, Callable[[], Iterator[Document]]] = {
         "text": lambda: read_text(path, unit),
         "jsonl": lambda: read_jsonl(path, fields),
-        "csv": lambda: read_table(path, csv_rows(path), fields),
-        "tsv": lambda: read_table(path, tsv_rows(path), fields),
+        "csv": lambda: read_table(path, csv_rows(path), fields, ragged=False),
+        "tsv": lambda: read_table(path, tsv_rows(path), fields, ragged=True),
         "parquet": lambda: read_parquet(path, fields),
     }
     empty = True
@@ -120,33 +139,52 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed when it ends with `.gz`.
 
     Raises:
-        UserError: here or while the bytes are read, when the file cannot be read or is no complete gzip file.
+        UserError: here or while the bytes are read, when the file cannot be read or is not a complete gzip file.
     """
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield file  # type: ignore[misc]  # a GzipFile is all that we need of a BinaryIO
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is no complete gzip file ({error}): compress or copy it again") from error
+        raise UserError(f"{path} is not a complete gzip file ({error}): compress or copy it again") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, each ending as on Unix. A byte order mark is dropped."""
-    offset = 0
+    """The lines of a UTF-8 file, each ending as on Unix. A byte order mark is dropped.
+
+    Only LF and CR LF end a line, as for `wc -l`; the other characters that Unicode counts as line ends belong to the text.
+    """
     with opened(path) as file:
-        for line in file:
-            try:
-                decoded = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
-                    "convert it (iconv -t UTF-8) or leave it out"
-                ) from error
-            if not offset:
-                decoded = decoded.removeprefix(codecs.BOM_UTF8.decode())
-            offset += len(line)
-            yield decoded[:-2] + "\n" if decoded.endswith("\r\n") else decoded
+        yield from decoded_lines(str(path), file)
+
+
+def decoded_lines(name: str, lines: Iterable[bytes]) -> Iterator[str]:
+    """What `read_lines` says of a file, for lines of bytes that come from elsewhere.
+
+    Raises:
+        UserError: the bytes are not UTF-8, or hold NUL bytes, as other encodings and files that are not text do.
+    """
+    offset = 0
+    for line in lines:
+        if not offset and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{name} is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)")
+        try:
+            decoded = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
+                "convert it (iconv -t UTF-8) or leave it out"
+            ) from error
+        if "\0" in decoded:
+            raise UserError(
+                f"{name} is not text: it holds a NUL byte at offset {offset + line.index(0)}; convert it (from UTF-16, "
+                "perhaps) or leave it out"
+            )
+        if not offset:
+            decoded = decoded.removeprefix(codecs.BOM_UTF8.decode())
+        offset += len(line)
+        yield decoded[:-2] + "\n" if decoded.endswith("\r\n") else decoded
 
 
 def read_text(path: Path, unit: Unit) -> Iterator[Document]:
@@ -169,18 +207,25 @@ def read_text(path: Path, unit: Unit) -> Iterator[Document]:
 
 
 def read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
-    """One JSON object a line. A text that is null is left out, a label may be missing or any plain value."""
+    """One JSON object a line. A text that is null is left out.
+
+    A label may be missing or any plain value; a field for it that no line has is refused at the end of the file.
+    """
+    required = [field for field in (fields.text, fields.pair) if field is not None]
+    labelled, names = fields.label is None, dict[str, None]()
     for number, line in enumerate(read_lines(path), start=1):
         if line.isspace():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number} is not JSON: {error.msg} at character {error.pos + 1}") from error
         place = f"{path}, line {number}"
+        try:
+            record = json.loads(line, object_pairs_hook=_unique)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{place} is not JSON: {error.msg} at character {error.pos + 1}") from error
+        except (RecursionError, ValueError) as error:
+            raise UserError(f"{place} cannot be read as JSON ({error}): repair it") from error
         if not isinstance(record, dict):
-            raise UserError(f"{place} is no JSON object: write {{{json.dumps(fields.text)}: ...}} on each line")
-        fields.check(place, record)
+            raise UserError(f"{place} is not a JSON object: write {{{json.dumps(fields.text)}: ...}} on each line")
+        fields.check(place, record, required)
         document = fields.document(place, record)
         if "\\ud" in line.lower():  # JSON can escape half a character, UTF-8 cannot hold it
             for field, value in ((fields.text, document.text), (fields.pair, document.pair or "")):
@@ -188,7 +233,21 @@ def read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
                     value.encode()
                 except UnicodeEncodeError as error:
                     raise UserError(f"{place}: half of a surrogate pair in `{field}`: repair it") from error
+        labelled = labelled or fields.label in record
+        if not labelled:
+            names |= dict.fromkeys(record)
         yield document
+    if not labelled and names:
+        fields.check(str(path), names)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of whose fields none is there twice: of two, only one would be read."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field `{next(name for name in names if names.count(name) > 1)}` is there twice")
+    return record
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -200,6 +259,8 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield rows.line_num, row
     except csv.Error as error:
+        if "new-line" in str(error):
+            raise UserError(f"{path}, line {rows.line_num} holds a lone CR: end lines with LF or CR LF") from error
         raise UserError(
             f"{path}, line {rows.line_num} is not CSV ({error}): double the quotes inside of quoted fields, or save it "
             "as .tsv, where quotes mean nothing"
@@ -213,19 +274,35 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, line.rstrip("\n").split("\t")
 
 
-def read_table(path: Path, rows: Iterator[tuple[int, list[str]]], fields: Fields) -> Iterator[Document]:
-    """Rows below a header, or without one when `text` is the number of its column."""
+def read_table(path: Path, rows: Iterator[tuple[int, list[str]]], fields: Fields, ragged: bool) -> Iterator[Document]:
+    """Rows below a header, or without one when `text` is the number of its column.
+
+    A row has as many fields as the header, or as the first row; more are allowed only where they are blank. A comma in a
+    text that is not quoted would otherwise cut the text, and shift what follows it.
+
+    Args:
+        ragged: whether rows without header need only have the fields that are read. It is true of TSV, where no text
+            holds a separator: the rows of the STS benchmark, for one, have seven or nine fields.
+    """
     names: list[str] | range | None = None
     for number, row in rows:
         if names is None:
             names = range(len(row)) if isinstance(fields.text, int) else row
             fields.check(str(path), names)
             columns = {field: names.index(field) for field in fields.given}  # type: ignore[arg-type]
+            loose = ragged and isinstance(names, range) and len(names) > 1
             if not isinstance(fields.text, int):
                 continue
-        record = {field: row[column] if column < len(row) else "" for field, column in columns.items()}
-        if "" in record.values() and len(row) < len(names):
-            raise UserError(f"{path}, line {number} has {len(row)} fields instead of {len(names)}: mend or remove it")
+        if loose and len(row) <= max(columns.values()):
+            raise UserError(
+                f"{path}, line {number} has {len(row)} fields and no field `{len(row)}`: repair or remove it"
+            )
+        if not loose and (len(row) < len(names) or any(field.strip() for field in row[len(names) :])):
+            remedy = "repair it" if ragged else "put texts with a comma into double quotes"
+            raise UserError(
+                f"{path}, line {number} has {len(row)} fields instead of {len(names)}: {remedy}, or remove the line"
+            )
+        record = {field: row[column] for field, column in columns.items()}
         yield fields.document(f"{path}, line {number}", record)
 
 
@@ -244,4 +321,4 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Document]:
                     yield fields.document(str(path), record)
         except pyarrow.ArrowException as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{path} is no complete parquet file ({reason}): write or copy it again") from error
+            raise UserError(f"{path} is not a complete parquet file ({reason}): write or copy it again") from error

@@ -83,7 +83,7 @@ def find_files(patterns: str | list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = Path(pattern).expanduser()
-        matches = [path] if path.is_file() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+        matches = [path] if path.is_file() else [Path(match) for match in _glob(path)]
         files = sorted(match for match in matches if match.is_file())
         if not files:
             mend = f"name its files, as in {path / '*.txt'}" if path.is_dir() else "check the path"
@@ -92,6 +92,22 @@ def find_files(patterns: str | list[str]) -> list[Path]:
     if not found:
         raise UserError("no file is named for a split: give at least one path")
     return list(found)
+
+
+def _glob(path: Path) -> list[str]:
+    """What a glob matches.
+
+    Its beginning is taken literally as far as there are such folders, and so are brackets that match nothing.
+    """
+    there = Path(path.anchor)
+    parts = path.parts[1:] if path.anchor else path.parts
+    while parts and (there / parts[0]).is_dir() and len(parts) > 1:
+        there, parts = there / parts[0], parts[1:]
+    rest = str(Path(*parts))
+    for pattern in (rest, rest.replace("[", "[[]")):
+        if found := glob.glob(str(Path(glob.escape(str(there))) / pattern), recursive=True):
+            return found
+    return []
 
 
 def file_stamps(files: Iterable[Path]) -> list[Any]:

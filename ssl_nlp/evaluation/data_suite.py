@@ -76,8 +76,21 @@ def _labelled(name: str, found: Iterable[Document], cap: int) -> Labelled:
     for document in chosen:
         if not document.label:
             raise UserError(f"{name} has no label for {document.text[:40]!r}: give every text one, or remove it")
+    if fractions := [document.label for document in chosen if _is_fraction(str(document.label))]:
+        raise UserError(
+            f"{name}: labels such as {fractions[0]!r} are numbers, not classes: name another field, or choose "
+            "`task: similarity` where they are scores of pairs"
+        )
     pairs = [document.pair for document in chosen if document.pair is not None]
     return Labelled([document.text for document in chosen], [str(document.label) for document in chosen], pairs or None)
+
+
+def _is_fraction(label: str) -> bool:
+    try:
+        number = float(label)
+    except ValueError:
+        return False
+    return math.isfinite(number) and not number.is_integer()
 
 
 def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from ssl_nlp.corpora import SPLITS, Document, TextFiles
 from ssl_nlp.corpora.readers import Fields, Format, Unit, read_file
+from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 
 RECORDS = [
@@ -234,15 +235,37 @@ def test_missing_field_names_those_that_exist(tmp_path: Path, format: str, field
     ("name", "content", "complaint"),
     [
         ("a.jsonl", '{"text": "a"}\n{"text": "b\n', "line 2 is not JSON"),
-        ("a.jsonl", '{"text": "a"}\n"b"\n', "line 2 is no JSON object"),
+        ("a.jsonl", '{"text": "a"}\n"b"\n', "line 2 is not a JSON object"),
         ("a.jsonl", '{"text": "a"}\n{"text": "\\ud800"}\n', "line 2: half of a surrogate pair"),
         ("a.csv", 'text,label\na,1\n"b,2\n', "line 3 is not CSV"),
         ("a.csv", "label,text\n1,a\n2\n", "line 3 has 1 fields instead of 2"),
         ("a.tsv", "label\ttext\n1\ta\n2\n", "line 3 has 1 fields instead of 2"),
-        ("a.parquet", "PAR1 and no more", "no complete parquet"),
-        ("a.parquet", "", "no complete parquet"),
-        ("a.txt.gz", "no gzip", "no complete gzip"),
-        ("a.jsonl.gz", "no gzip", "no complete gzip"),
+        (
+            "a.csv",
+            "text,label\nI ate pie, ice cream, and cookies,food\n",
+            "line 2 has 4 fields instead of 2: put texts with",
+        ),
+        ("a.csv", "text,label,id\na,b\n", "line 2 has 2 fields instead of 3"),
+        (
+            "a.csv",
+            "text\nI ate pie, ice cream\n",
+            "line 2 has 2 fields instead of 1: put texts with a comma into double",
+        ),
+        ("a.csv", "text,label\ra,1\rb,2\r", "holds a lone CR"),
+        ("a.csv", "text,text\na,b\n", "has 2 fields `text`: rename all but one"),
+        ("a.tsv", "text\tlabel\na\tb\tc\n", "line 2 has 3 fields instead of 2: repair it, or remove the line"),
+        ("a.tsv", "text\na\tb\n", "line 2 has 2 fields instead of 1"),
+        ("a.csv", "\n", "is empty"),
+        ("a.csv", ",\na,b\n", "has no field `text`"),
+        ("a.csv", "text,label\n", "is empty"),
+        ("a.txt", "one\0two\n", "is not text: it holds a NUL byte at offset 3"),
+        ("a.csv", "text\none\0two\n", "is not text: it holds a NUL byte at offset 8"),
+        ("a.jsonl", '{"text": "a", "text": "b"}\n', "the field `text` is there twice"),
+        ("a.jsonl", "[" * 100_000, "line 1 cannot be read as JSON"),
+        ("a.parquet", "PAR1 and no more", "not a complete parquet"),
+        ("a.parquet", "", "not a complete parquet"),
+        ("a.txt.gz", "no gzip", "not a complete gzip"),
+        ("a.jsonl.gz", "no gzip", "not a complete gzip"),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, content: str, complaint: str) -> None:
@@ -251,18 +274,101 @@ def test_broken_files(tmp_path: Path, name: str, content: str, complaint: str) -
     assert complaint in fails(path)
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_row_without_header_keeps_what_it_holds(tmp_path: Path, ending: str) -> None:
+    """A comma that is not quoted is refused; a tab cannot be part of a text, so that rows of TSV may differ in length."""
+    path = tmp_path / f"a.{ending}"
+    path.write_text("a dog,1\npie, ice cream,0\n".replace(",", "," if ending == "csv" else "\t"))
+    if ending == "csv":
+        assert "line 2 has 3 fields instead of 2" in fails(path, text=0, label=1)
+    else:
+        assert read(path, text=0, label=1) == [Document("a dog", "1"), Document("pie", " ice cream")]
+        path.write_text("a dog\t1\na cat\n")
+        assert "line 2 has 1 fields and no field `1`" in fails(path, text=0, label=1)
+    path.write_text("a dog\npie,\tcake\n")  # one column
+    assert "line 2 has 2 fields instead of 1" in fails(path, text=0)
+
+
+def test_blank_fields_behind_the_last_column_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na dog,1,,\n")  # as spreadsheets write them
+    assert read(path, label="label") == [Document("a dog", "1")]
+
+
+def test_a_label_may_be_missing_but_not_on_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two", "label": "b"}\n')
+    assert read(path, label="label") == [Document("one"), Document("two", "b")]
+    message = fails(path, label="lable")
+    assert "has no field `lable`" in message
+    assert "text, label" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("3", "3"),
+        ("1.0", "1"),
+        ("0.5", "0.5"),
+        ("true", "True"),
+        ("null", None),
+        ("NaN", None),
+        ('" "', None),
+        ('"a"', "a"),
+    ],
+)
+def test_labels_are_plain_values(tmp_path: Path, value: str, label: str | None) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "one", "label": {value}}}\n')
+    assert read(path, label="label") == [Document("one", label)]
+    path.write_text('{"text": "one", "label": ["a"]}\n')
+    assert "field `label` holds list, not a label" in fails(path, label="label")
+
+
+def test_labels_of_parquet_files(tmp_path: Path) -> None:
+    """A column of whole numbers is one of fractions where a number is missing; the classes are the same."""
+    path = tmp_path / "a.parquet"
+    columns = {"text": pyarrow.array(["one", "two"], pyarrow.large_string()), "label": [1.0, None], "day": [None, None]}
+    parquet.write_table(pyarrow.table(columns | {"kind": pyarrow.array(["a", "b"]).dictionary_encode()}), path)
+    assert read(path, label="label") == [Document("one", "1"), Document("two")]
+    assert read(path, text="kind", label="kind") == [Document("a", "a"), Document("b", "b")]
+    assert "field `label` holds float, not text" in fails(path, text="label")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "a.tsv"])
+def test_utf16(tmp_path: Path, name: str, encoding: str) -> None:
+    path = tmp_path / name
+    path.write_bytes("text\n".encode(encoding))
+    assert "iconv -f UTF-16" in fails(path) if encoding == "utf-16" else "NUL byte at offset" in fails(path)
+
+
+def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
+    """As `wc -l` counts; the text keeps every other character that Unicode counts as the end of a line."""
+    path = tmp_path / "a.txt"
+    lines = ["form\ffeed", "one\u2028two", "next\u0085line", "lone\rCR", "\x0b", "\x1c"]
+    path.write_text("\n".join([*lines, "end"]) + "\n", newline="")
+    assert [d.text for d in read(path, unit="line")] == [
+        "form\ffeed",
+        "one\u2028two",
+        "next\u0085line",
+        "lone\rCR",
+        "end",
+    ]
+
+
 def test_half_a_gzip_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     whole = gzip.compress(os.urandom(10_000).hex().encode())
     path.write_bytes(whole[: len(whole) // 2])
-    assert "no complete gzip" in fails(path)
+    assert "not a complete gzip" in fails(path)
 
 
 def test_half_a_parquet_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     as_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert "no complete parquet" in fails(path)
+    assert "not a complete parquet" in fails(path)
 
 
 def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
@@ -291,6 +397,21 @@ def test_a_file_may_be_named_like_a_glob(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("two")
     corpus = TextFiles(str(tmp_path / "a[1].txt"), valid=str(tmp_path / "v.txt"), test=None)
     assert [d.text for d in corpus.documents("train")] == ["one"]
+
+
+def test_folders_may_be_named_like_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data[v2]", "datav", "deep/x[1]"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.txt").write_text(folder)
+        (tmp_path / folder / "b[1].md").write_text(f"{folder} b")
+    assert [str(path) for path in find_files("data[v2]/*.txt")] == ["data[v2]/a.txt"]
+    assert [str(path) for path in find_files("data[v2]/b[1]*")] == ["data[v2]/b[1].md"]
+    assert [str(path) for path in find_files("deep/**/x[1]/*.txt")] == ["deep/x[1]/a.txt"]
+    assert [str(path) for path in find_files("data[uvw]/*.txt")] == ["datav/a.txt"]  # no folder of this name: a glob
+    assert find_files(f"{tmp_path}/data[v2]/*.txt") == [tmp_path / "data[v2]" / "a.txt"]
+    with pytest.raises(UserError, match="no file matches"):
+        find_files("data[34]/*.txt")
 
 
 def test_users_splits_do_not_leak(tmp_path: Path) -> None:

@@ -189,6 +189,9 @@ def test_without_training_texts_tf_idf_learns_from_those_it_is_asked_about(files
         ({"data": SCORED | {"score": 1}}, "the score 'same"),
         ({"data": SCORED | {"test": "nan.tsv"}}, "the score 'nan'"),
         ({"data": SCORED | {"test": "empty.tsv"}}, "empty.tsv is empty"),
+        ({"data": SCORED | {"test": "commas.csv"}}, "commas.csv, line 2 has 4 fields instead of 3"),
+        ({"data": SCORED | {"test": "commas.tsv"}}, "the score '5,5'"),
+        ({"data": LABELLED | {"train": "half.tsv"}}, "labels such as '0.5' are numbers, not classes"),
         ({"data": SCORED | {"test": "nowhere.tsv"}}, "no file matches 'nowhere.tsv'"),
         ({"data": LABELLED | {"train": "null.jsonl", "text": "sentence"}}, "has no label for 'a thing"),
         ({"data": {"task": "telepathy"}}, "set `task` to one of classification, similarity"),
@@ -201,6 +204,9 @@ def test_every_mistake_has_a_line(files, given, complaint):
     write("one.tsv", ["sentence\tlabel", *(f"text {i}\t1" for i in range(40))])
     write("nan.tsv", ["nan\ta\tb", "1\tc\td"])
     write("empty.tsv", [])
+    write("commas.csv", ["4,5,6", "5,5,a,b"])
+    write("commas.tsv", ["4\ta\tb", "5,5\tc\td"])
+    write("half.tsv", ["sentence\tlabel", *(f"text {i}\t{i % 4 / 2}" for i in range(40))])
     write("null.jsonl", [json.dumps({"sentence": f"a thing {i}", "label": None}) for i in range(40)])
     with pytest.raises(UserError) as caught:
         files_suite(config(**given))
