@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.callbacks import Checkpoints, CollapseMonitor, Divergence, MetricsCSV, Progress, Samples, Throughput
 from ssl_nlp.callbacks.checkpoints import DurableCheckpointIO
-from ssl_nlp.data import TextDataModule
+from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
@@ -50,6 +50,8 @@ class Cli(LightningCLI):
     run_directory: Run | None = None
     resume: Path | None = None
     step: int = 0  # of the checkpoint that training goes on from
+    same_data: bool = False  # whether the command is about the data that the checkpoint was trained on
+    checkpoint: dict[str, Any] | None = None  # what the data module has to know of it
     config_text: str = ""
 
     @staticmethod
@@ -95,7 +97,27 @@ class Cli(LightningCLI):
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
         if config.ckpt_path is not None:
-            self.step = check_checkpoint(config)
+            self._read_checkpoint(config)
+
+    def _read_checkpoint(self, config: Any) -> None:
+        """Take from the checkpoint what is needed before Lightning loads it.
+
+        Raises:
+            UserError: it is broken, that of another method, or not one of the run.
+        """
+        saved = check_checkpoint(config)
+        self.step = int(saved["global_step"])
+        tokenizer = Tokenizer(saved["ssl_nlp"]["tokenizer"])
+        if self.resume is not None or self.same_data:
+            Run(config.run).check_tokenizer(tokenizer.fingerprint(), config.ckpt_path)
+        same = self.subcommand == "fit" or self.same_data
+        trained_on = saved.get(TextDataModule.__qualname__, {}).get("splits", {})
+        self.checkpoint = {"tokenizer": tokenizer, "trained_on": trained_on if same else {}}
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.checkpoint is not None:
+            self.datamodule.continue_with(**self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run = self.run_directory
@@ -147,9 +169,9 @@ class RunKeeper(Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
         _say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Method, *args: Any) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not self.run.begun:
-            self.run.begin(self.config, self._wandb_id)
+            self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint())
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # Lightning validates before it stops early, but not before it stops in time
 
@@ -171,6 +193,12 @@ class RunKeeper(Callback):
         if self._lock is not None:
             self.run.abandon()
             self._lock.release()
+
+
+class RunCli(Cli):
+    """A command on a trained run and on its data, which have to be those that it was trained on."""
+
+    same_data = True
 
 
 class Plan(Cli):
@@ -195,7 +223,11 @@ def run_trainer(arguments: list[str]) -> None:
     Raises:
         UserError: a mistake of the user's.
     """
-    _run(Cli, arguments if arguments[0] == "fit" else _of_run(arguments))
+    if arguments[0] == "fit" or "--run" not in arguments[:-1]:
+        _run(Cli, arguments)
+    else:
+        others = any(argument.startswith(("--data", "--config")) for argument in arguments)
+        _run(Cli if others else RunCli, _of_run(arguments))
 
 
 def plan_fit(arguments: list[str]) -> str:
@@ -254,8 +286,6 @@ def _check_encoding(arguments: Sequence[str]) -> None:
 
 def _of_run(arguments: list[str]) -> list[str]:
     """For commands on a trained run, `--run NAME` stands for its configuration and its best checkpoint."""
-    if "--run" not in arguments[:-1]:
-        return arguments
     run = Run(arguments[arguments.index("--run") + 1])
     if not run.config.exists():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
@@ -293,8 +323,8 @@ def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", 
     return "32-true"
 
 
-def check_checkpoint(config: Any) -> int:
-    """The step of the checkpoint that a command is to load.
+def check_checkpoint(config: Any) -> dict[str, Any]:
+    """The content of the checkpoint that a command is to load.
 
     Raises:
         UserError: it is broken, or that of another method.
@@ -304,7 +334,7 @@ def check_checkpoint(config: Any) -> int:
     held, asked = (str(path).rsplit(".", 1)[-1] for path in paths)
     if held != asked:
         raise UserError(f"{config.ckpt_path} holds a {held}, not a {asked}: name a checkpoint of the same method")
-    return int(saved["global_step"])
+    return saved
 
 
 @rank_zero_only

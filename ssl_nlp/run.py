@@ -137,10 +137,32 @@ class Run:
         """That of the run or, before it has begun, one for it: an agent of W&B says which it expects."""
         return self.read_state().get("wandb_id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
-    def begin(self, config: str, wandb_id: str) -> None:
-        """Let the run exist, from now on with this configuration."""
+    def begin(self, config: str, wandb_id: str, tokenizer: str) -> None:
+        """Let the run exist, from now on with this configuration.
+
+        Args:
+            config: complete, as YAML.
+            wandb_id: under which W&B knows the run.
+            tokenizer: the fingerprint of its tokenizer.
+        """
         durable.write_text(self.config, config)
-        self.write_state({"wandb_id": wandb_id, "finished": False})
+        self.write_state({"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer})
+
+    def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:
+        """Make sure that a checkpoint has the tokenizer that the run was begun with.
+
+        Args:
+            tokenizer: the fingerprint of the checkpoint's.
+            checkpoint: its path.
+
+        Raises:
+            UserError: it has another one.
+        """
+        if self.read_state().get("tokenizer", tokenizer) != tokenizer:
+            raise UserError(
+                f"{checkpoint} has another tokenizer than runs/{self.name} was begun with: it is not a checkpoint of "
+                "this run"
+            )
 
     def abandon(self) -> None:
         """Remove what is left of a run that has not begun."""

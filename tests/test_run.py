@@ -14,7 +14,7 @@ CONFIG = "seed_everything: 0\ntrainer: {max_steps: 5}\n"
 def begin(run: Run, config: str = CONFIG) -> None:
     """Let a run begin, in a process that then ends."""
     lock = run.lock()
-    run.begin(config, "id")
+    run.begin(config, "id", "0123456789abcdef")
     lock.release()
 
 

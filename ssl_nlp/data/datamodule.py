@@ -1,5 +1,6 @@
 """The LightningDataModule that every method trains on."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class TextDataModule(LightningDataModule):
 
     Args:
         corpus: where the text comes from.
-        tokenizer: which tokenizer to train or take. A pretrained encoder brings its own, and this is then left alone.
+        tokenizer: which tokenizer to train or take. A pretrained encoder and a checkpoint bring their own, and this is
+            then left alone.
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
             sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
             document and its `pair`, or else two consecutive sentences of it, each sentence in one pair.
@@ -58,16 +60,19 @@ class TextDataModule(LightningDataModule):
         self.settings = tokenizer or TokenizerSettings()
         self.unit: Unit = unit
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
+        self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
         self._cursors: list[dict[int, dict[str, Any]]] = []
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, trained or loaded on first use."""
+        """That of the method if it has one already, from a checkpoint; else it is trained or loaded on first use."""
+        method = self.trainer.lightning_module if self.trainer is not None else None
+        if self._tokenizer is None:
+            self._tokenizer = getattr(method, "_tokenizer", None)
         if self._tokenizer is None:
             settings = self.settings
-            method = self.trainer.lightning_module if self.trainer is not None else None
             if name := getattr(method, "tokenizer_name", None):
                 if settings.name not in (None, name):
                     raise UserError(
@@ -77,11 +82,37 @@ class TextDataModule(LightningDataModule):
             self._tokenizer = get_tokenizer(settings, self.corpus)
         return self._tokenizer
 
+    def continue_with(self, tokenizer: Tokenizer, trained_on: dict[str, dict[str, Any]]) -> None:
+        """Use the tokenizer of a checkpoint, whatever the settings say, and insist on the data it was trained on.
+
+        Args:
+            tokenizer: of the checkpoint.
+            trained_on: `state_dict()["splits"]` of the data module that it was trained with; empty for any data.
+        """
+        self._tokenizer, self.trained_on = tokenizer, trained_on
+
     def store(self, split: Split) -> TokenStore:
-        """The tokens of a split, from the cache or tokenized now."""
+        """The tokens of a split, from the cache or tokenized now.
+
+        Raises:
+            UserError: they are not those that the checkpoint was trained on, where these are insisted on.
+        """
         if split not in self._stores:
-            self._stores[split] = open_store(self.corpus, split, self.tokenizer, self.unit)
+            store = open_store(self.corpus, split, self.tokenizer, self.unit)
+            self._check(split, store, self.trained_on)
+            self._stores[split] = store
         return self._stores[split]
+
+    def _check(self, split: str, store: TokenStore, trained_on: dict[str, dict[str, Any]]) -> None:
+        before = trained_on.get(split)
+        if before is not None and before["digest"] != store.digest:
+            now = store.statistics
+            raise UserError(
+                f"the {split} split of {type(self.corpus).__name__} has changed since the run was trained on it: "
+                f"{before['documents']:,} rows of {before['tokens']:,} tokens then, {now.documents:,} of {now.tokens:,} "
+                "now. Restore what it was read from, or train another run on the new text; to measure a run on other "
+                "text, name that: --data.corpus..."
+            )
 
     def statistics(self, split: Split) -> TextStatistics:
         """Documents, tokens and bytes of a split."""
@@ -93,7 +124,10 @@ class TextDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build every cache that the run will need, before other processes of this machine look for it."""
-        for split in _SPLITS_OF_STAGE[self._stage()]:
+        splits = _SPLITS_OF_STAGE[self._stage()]
+        if self.trained_on and "test" in splits:  # which no run has seen: that valid is the same has to do
+            splits += ("valid",)
+        for split in splits:
             if split != "train" or not self._streams():
                 self.store(split)
 
@@ -165,20 +199,32 @@ class TextDataModule(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the streams of all ranks stand. Corpora on disk need nothing but Lightning's count of batches."""
+        """What the run is trained on, and where the streams of all ranks stand.
+
+        Corpora on disk need no more than Lightning's count of batches to go on.
+        """
+        splits = {name: asdict(store.statistics) | {"digest": store.digest} for name, store in self._stores.items()}
         if not self._cursors:
-            return {}
+            return {"splits": splits}
         rank, ranks = self._rank_and_ranks()
         cursors: list[Any] = [None] * ranks
         if ranks == 1:
             cursors = [self._cursors[0]]
         else:
             torch.distributed.all_gather_object(cursors, self._cursors[rank])
-        return {"cursors": cursors, "workers": self.workers}
+        return {"splits": splits, "cursors": cursors, "workers": self.workers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, with as many ranks and workers."""
-        if not state_dict:
+        """Go on where `state_dict` was taken, with the same text and, of a stream, with as many ranks and workers.
+
+        Raises:
+            UserError: something of this has changed.
+        """
+        if self._stage() != "fit":
+            return
+        for split, store in self._stores.items():
+            self._check(split, store, state_dict.get("splits", {}))
+        if "cursors" not in state_dict:
             return
         if len(state_dict["cursors"]) != self._rank_and_ranks()[1] or state_dict["workers"] != self.workers:
             raise UserError(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
@@ -44,6 +45,8 @@ class TokenStore:
         starts: (rows + 1,) int64. Where each row begins in the stream; the last entry is the stream's length.
         documents: (rows,) uint32. The number of the document that each row was cut from.
         statistics: sizes of the split, for bits per byte.
+        digest: of all tokens, where words and rows begin, and which document each row is of. It is the same wherever the
+            same tokenizer meets the same text, whatever the files of either are called and however they were written.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -59,7 +62,9 @@ class TokenStore:
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self._chunk_starts = np.concatenate([[0], np.cumsum([offset[-1] - offset[0] for offset in offsets])])
         self.documents: Array = np.load(directory / "documents.npy", mmap_mode="r")
-        self.statistics = TextStatistics(**json.loads((directory / "statistics.json").read_text()))
+        statistics = json.loads((directory / "statistics.json").read_text())
+        self.digest: str = statistics.pop("digest")
+        self.statistics = TextStatistics(**statistics)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -93,7 +98,7 @@ def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -
     The key covers the corpus, the tokenizer and the unit, so that a changed setting never meets a stale cache. Packing
     and truncation happen when a batch is read: they need no key.
     """
-    key = fingerprint("tokens", 3, RULES, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
+    key = fingerprint("tokens", 4, RULES, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
     return TokenStore(
         build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, unit))
     )
@@ -182,8 +187,21 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
         raise UserError(f"{place} has no text: give it more documents")
     np.save(directory / "documents.npy", tokens.data["document"].to_numpy())
     tokens.remove_columns(["bytes", "document"]).save_to_disk(str(directory / "tokens"))
-    (directory / "statistics.json").write_text(json.dumps(asdict(statistics)))
+    (directory / "statistics.json").write_text(json.dumps(asdict(statistics) | {"digest": _digest(tokens.data)}))
     shutil.rmtree(scratch)
+
+
+def _digest(table: Any) -> str:
+    """That of a table's content, however it is cut into chunks."""
+    digest = xxhash.xxh3_128()
+    for name in ("input_ids", "starts_word"):
+        for chunk in _chunks(table[name]):
+            offsets = chunk.offsets.to_numpy()
+            digest.update(np.ascontiguousarray(chunk.values.to_numpy()[offsets[0] : offsets[-1]]))
+    for chunk in _chunks(table["input_ids"]):
+        digest.update(np.diff(chunk.offsets.to_numpy()).astype(np.int64))
+    digest.update(np.ascontiguousarray(table["document"].to_numpy()))
+    return digest.hexdigest()
 
 
 def _chunks(column: Any) -> list[Any]:

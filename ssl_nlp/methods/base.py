@@ -399,7 +399,16 @@ class Method(LightningModule):
         checkpoint["training_sums"] = self.training_sums.state_over_ranks()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what was not logged yet; the first rank stands for all that there were."""
+        """Go on with what was not logged yet; the first rank stands for all that there were.
+
+        Raises:
+            UserError: the checkpoint has another tokenizer than the data.
+        """
+        if Tokenizer(checkpoint["ssl_nlp"]["tokenizer"]).fingerprint() != self.tokenizer.fingerprint():
+            raise UserError(
+                "the checkpoint was trained with another tokenizer than the data's: begin with "
+                "Method.load_from_checkpoint(path), whose tokenizer the data then use"
+            )
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))
 
