@@ -43,7 +43,7 @@ def in_folder_with_a_payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer(train(TokenizerSettings(vocab_size=300), iter(random_texts(50))))
+    return Tokenizer(train(TokenizerSettings(vocab_size=300), lambda: iter(random_texts(50))))
 
 
 def tiny() -> Transformer:

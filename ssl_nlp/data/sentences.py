@@ -31,7 +31,7 @@ _CANDIDATE = re.compile(r"""[.!?][)\]}"']*\s+[^\sa-z]""")
 _STOP = regex.compile(rf"[!?]|…(?={_CLOSING}\s)|(?<=\p{{Greek}})[;\u037e]")
 _BEGINNING = regex.compile(rf"([.!?]{_CLOSING}\s+[\p{{Ps}}\p{{Pi}}\"']?)\d|(\p{{STerm}}{_CLOSING})[\p{{Ps}}\p{{Pi}}]")
 _BEFORE_GUILLEMET = regex.compile(r"\s(?=»(?:\s|$))")  # French closes « so »
-RULES = fingerprint(2, icu4py.icu_version, _NOT_AN_END.pattern, _STOP.pattern, _BEGINNING.pattern)
+SENTENCE_RULES = fingerprint(2, icu4py.icu_version, _NOT_AN_END.pattern, _STOP.pattern, _BEGINNING.pattern)
 """What sentences depend on beside the text, for the keys of caches."""
 
 

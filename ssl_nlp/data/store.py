@@ -13,8 +13,9 @@ import xxhash
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
-from ssl_nlp.data.sentences import RULES, split_sentences
+from ssl_nlp.data.sentences import SENTENCE_RULES, split_sentences
 from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.data.words import WORD_RULES
 from ssl_nlp.errors import UserError
 
 Unit = Literal["block", "sentence", "pair"]
@@ -98,7 +99,9 @@ def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -
     The key covers the corpus, the tokenizer and the unit, so that a changed setting never meets a stale cache. Packing
     and truncation happen when a batch is read: they need no key.
     """
-    key = fingerprint("tokens", 4, RULES, corpus.fingerprint(), split, tokenizer.fingerprint(), unit)
+    key = fingerprint(
+        "tokens", 5, SENTENCE_RULES, WORD_RULES, corpus.fingerprint(), split, tokenizer.fingerprint(), unit
+    )
     return TokenStore(
         build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, unit))
     )

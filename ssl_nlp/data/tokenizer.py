@@ -1,20 +1,21 @@
 """Text to token ids and back: trained on the corpus, or anybody's pretrained tokenizer."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import tokenizers
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus
+from ssl_nlp.data.tokenizer_training import BOUNDARY, MASK, PAD, UNK, train_backend
+from ssl_nlp.data.words import boundaries, needs_word_rules
 from ssl_nlp.errors import UserError
-
-PAD, UNK, MASK, BOUNDARY = "<pad>", "<unk>", "<mask>", "<s>"
 
 
 @dataclass
@@ -26,7 +27,7 @@ class TokenizerSettings:
     vocab_size: int = 8192
     """Entries of the vocabulary, special tokens included. A character vocabulary takes what the text has."""
     lowercase: bool = False
-    """Fold case (and, for WordPiece, strip accents) before anything else."""
+    """Fold case (and, for WordPiece, strip the accents of Latin letters) before anything else."""
     documents: int = 200_000
     """Train on at most this many documents of the train split, on both texts of those with a pair."""
     name: str | None = None
@@ -87,15 +88,24 @@ class Tokenizer:
         return fingerprint(self._roles)
 
     def encode(self, texts: list[str]) -> list[tuple[list[int], list[bool]]]:
-        """Frame and encode each text: token ids, and for each token whether a word begins there."""
+        """Frame and encode each text: token ids, and for each token whether a word begins there.
+
+        Words are the pieces into which the tokenizer cuts a text before it looks for tokens. Where these are no words
+        (characters; scripts with marks or without spaces), they are those of `ssl_nlp.data.words`, and a token that
+        holds parts of two words joins them.
+        """
         encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         before, after = [True] * len(self.prefix), [True] * len(self.suffix)
         framed = []
-        for encoding in encodings:
-            words, ids = encoding.word_ids, encoding.ids
+        for text, encoding in zip(texts, encodings, strict=True):
+            ids = encoding.ids
             if not self._reserved.isdisjoint(ids):  # a Unigram model knows the spelling of its special tokens
                 ids = [self._roles["unk"] if token in self._reserved else token for token in ids]
-            starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
+            if self._roles["characters"] or needs_word_rules(text):
+                starts = _word_starts(text, encoding.offsets)
+            else:
+                words = encoding.word_ids
+                starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
             framed.append((self.prefix + ids + self.suffix, before + starts + after))
         return framed
 
@@ -120,15 +130,32 @@ class Tokenizer:
         return self._backend.decode([token_id], skip_special_tokens=False)
 
 
+def _word_starts(text: str, offsets: list[tuple[int, int]]) -> list[bool]:
+    """For each token, whether a word begins with it; white space before a word belongs to the word's first token."""
+    places, starts, before = boundaries(text), [], -1
+    for start, end in offsets:
+        while start < end - 1 and text[start].isspace():
+            start += 1
+        starts.append(start in places and start != before)  # several tokens may be the bytes of one character
+        before = start
+    return starts
+
+
 def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     """The tokenizer that `settings` ask for; a trained one comes from the cache or is trained now."""
     if settings.name is not None:
         return load_pretrained(settings.name)
-    key = fingerprint("tokenizer", 1, corpus.fingerprint(), asdict(settings), tokenizers.__version__)
+    key = fingerprint(
+        "tokenizer", 2, corpus.fingerprint(), asdict(settings), tokenizers.__version__, version("sentencepiece")
+    )
 
     def build(directory: Path) -> None:
-        documents = islice(corpus.documents("train"), settings.documents)
-        texts = (text for document in documents for text in (document.text, document.pair) if text is not None)
+        def texts() -> Iterator[str]:
+            for document in islice(corpus.documents("train"), settings.documents):
+                yield document.text
+                if document.pair is not None:
+                    yield document.pair
+
         serialized = train(settings, texts)
         (directory / "tokenizer.json").write_text(serialized, encoding="utf-8")
 
@@ -136,35 +163,10 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     return Tokenizer((directory / "tokenizer.json").read_text(encoding="utf-8"))
 
 
-def train(settings: TokenizerSettings, texts: Iterator[str]) -> str:
-    """Train a tokenizer on `texts`; the result is for `Tokenizer(...)`."""
+def train(settings: TokenizerSettings, texts: Callable[[], Iterator[str]]) -> str:
+    """Train a tokenizer on `texts`, which are read from the beginning at each call; the result is for `Tokenizer(...)`."""
     special = [PAD, MASK, BOUNDARY] + [UNK] * (settings.kind != "bpe")
-    common = {"vocab_size": settings.vocab_size, "special_tokens": special, "show_progress": False}
-    normalize = [normalizers.Lowercase()] if settings.lowercase else []
-    if settings.kind == "bpe":
-        backend = tokenizers.Tokenizer(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
-    elif settings.kind == "wordpiece":
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
-        normalize = [normalizers.BertNormalizer(lowercase=settings.lowercase)]
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        backend.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(**common)
-    elif settings.kind == "unigram":
-        backend = tokenizers.Tokenizer(models.Unigram())
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        backend.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(unk_token=UNK, **common)
-    else:
-        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
-        backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        backend.decoder = decoders.Fuse()
-        trainer = trainers.WordLevelTrainer(**{**common, "vocab_size": 1_000_000})
-    if normalize:
-        backend.normalizer = normalizers.Sequence(normalize)
-    backend.train_from_iterator(texts, trainer)
+    backend = train_backend(settings.kind, settings.vocab_size, settings.lowercase, special, texts)
     boundary = backend.token_to_id(BOUNDARY)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOUNDARY} $A", pair=f"{BOUNDARY} $A {BOUNDARY} $B", special_tokens=[(BOUNDARY, boundary)]

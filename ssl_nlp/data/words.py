@@ -1,0 +1,54 @@
+"""The words of a text in any script.
+
+They are found by Unicode's rules (UAX 29), as ICU implements them: "can't" and "3.5" are one word each, marks belong to
+their letter, and where a script has no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) ICU's dictionaries say where
+words end. A dictionary's words, not characters, because a character of these is seldom what a word is elsewhere.
+"""
+
+from itertools import accumulate
+
+import icu4py
+import regex
+from icu4py.breakers import WordBreaker
+
+from ssl_nlp.cache import fingerprint
+
+_WORD = regex.compile(r"[\p{L}\p{N}]")
+_OWN_RULES = regex.compile(
+    r"(?V1)[[\p{M}--[\ufe00-\ufe0f]]\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}]"
+)
+WORD_RULES = fingerprint(1, icu4py.icu_version, _OWN_RULES.pattern)
+"""What words depend on beside the text, for the keys of caches."""
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each word begins and ends, in order. What has neither a letter nor a digit is no word."""
+    pieces = list(WordBreaker(text, "en"))
+    ends = accumulate(map(len, pieces))
+    return [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True) if _WORD.search(piece)]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in order, without what stands between them.
+
+    >>> words("Can't stop: 3.5 km!"), words("今天天气很好。")
+    (["Can't", 'stop', '3.5', 'km'], ['今天', '天气', '很好'])
+    """
+    return [text[start:end] for start, end in word_spans(text)]
+
+
+def boundaries(text: str) -> set[int]:
+    """Every place where a word, or a piece of what stands between words, begins."""
+    return {0, *accumulate(map(len, WordBreaker(text, "en")))}
+
+
+def first_words(text: str, number: int, longest: int) -> str:
+    """The text up to its `number`-th word and to `longest` characters, in one line, without white space at its ends."""
+    text = " ".join(text.split())
+    ends = [end for _, end in word_spans(text[: longest + 1]) if end <= longest]
+    return text[: ends[min(number, len(ends)) - 1]] if ends else text[:longest]
+
+
+def needs_word_rules(text: str) -> bool:
+    """Whether a text has marks, or a script without spaces, of which tokenizers do not know the words."""
+    return not text.isascii() and _OWN_RULES.search(text) is not None
