@@ -27,8 +27,10 @@ def choose_positions(
     """Draw `count` positions of a batch at random, whole units at a time.
 
     A unit is a token, a word, or a span of words whose number is geometric with mean 5. Units end where a document ends
-    or a token is not maskable. All units of a batch are equally likely, however long they are. The last one is dropped
-    whole if it does not fit into `count`, so slightly fewer tokens are chosen.
+    or a token is not maskable. All units of a batch are equally likely, however long they are, but those of more than
+    `count` tokens, which come last. The last one is dropped whole if it does not fit into `count`, so slightly fewer
+    tokens are chosen; if it is the only one, as where all are longer than `count`, as much of it is chosen as fits. At
+    least one token is chosen where `count` is positive and a token maskable.
 
     SpanBERT cuts lengths at 10 words, which gives a mean of 3.8, and draws spans one by one; here they are not cut, and the
     batch is divided into spans of which some are drawn, so that no loop is needed.
@@ -63,13 +65,16 @@ def choose_positions(
     unit_of = unit_starts.flatten().cumsum(0) - 1
 
     # Every unit draws a score, and the best tokens win. The sort is stable: units of equal score do not mix.
-    scores = torch.rand(size, generator=generator, device=device)[unit_of]
-    order = torch.where(eligible.flatten(), scores, torch.inf).sort(stable=True).indices
+    flat = eligible.flatten()
+    lengths = torch.zeros_like(unit_of).scatter_add(0, unit_of, flat.long())[unit_of]
+    scores = torch.rand(size, generator=generator, device=device)[unit_of] + (lengths > count)
+    order = torch.where(flat, scores, torch.inf).sort(stable=True).indices
     positions = order[:count]
-    chosen = eligible.flatten()[positions]
+    chosen = flat[positions]
     if count < size:
         first_out = order[count : count + 1]  # a slice, because a scalar index would wait for the device
-        chosen &= unit_of[positions] != unit_of[first_out]
+        only = unit_of[positions[:1]] == unit_of[first_out]
+        chosen &= only | (unit_of[positions] != unit_of[first_out])
     return positions, chosen
 
 

@@ -103,6 +103,30 @@ def test_words_stay_whole_and_the_budget_is_used(count: int) -> None:
             assert any((word <= taken) != (following <= taken) for taken in draws), "two words went as one"
 
 
+@pytest.mark.parametrize("unit", ["word", "span"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_small_batch_never_chooses_nothing(unit: Literal["word", "span"], count: int) -> None:
+    """Words of one to four tokens: whole ones, if any is short enough; otherwise as much of one as fits."""
+    starts = torch.tensor([[True, True, False, False, False, True, False, True, False, False]])
+    ids = torch.full_like(starts, FIRST, dtype=torch.int64)
+    batch = TokenBatch(ids, torch.ones_like(ids), starts_word=starts)
+    words = units_by_loop(batch, starts)
+    long = TokenBatch(ids[:, 1:5], torch.ones_like(ids[:, 1:5]), starts_word=starts[:, 1:5])
+    drawn = Counter[frozenset[int]]()
+    for seed in range(200):
+        positions, chosen = choose_positions(batch, maskable(), count, unit, seeded(seed))
+        taken = set(positions[chosen].tolist())
+        assert taken
+        if unit == "word":
+            assert all(word <= taken or not word & taken for word in words)
+            drawn.update(frozenset(word) for word in words if word <= taken)
+        positions, chosen = choose_positions(long, maskable(), count, unit, seeded(seed))
+        assert chosen.all()
+        assert sorted(positions.tolist()) == list(range(count))
+    if unit == "word":
+        assert set(drawn) == {frozenset(word) for word in words if len(word) <= count}
+
+
 def test_spans_are_runs_of_whole_words() -> None:
     batch = packed_batch()
     assert batch.starts_word is not None
