@@ -1,11 +1,15 @@
 """`embed`, `generate` and `fill-mask`: a checkpoint at work on text."""
 
+import io
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 from ssl_nlp import durable
+from ssl_nlp.corpora.readers import decoded_lines
 from ssl_nlp.errors import UserError
 from ssl_nlp.parsing import CommandParser
 
@@ -25,6 +29,9 @@ def run_command(command: str, arguments: list[str]) -> None:
 def embed(checkpoint: str, output: str, input: str | None = None, batch_size: int = 64) -> None:
     """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
 
+    Row i is that of line i. Only LF and CR LF end a line, and a blank line is an empty text. How many texts were cut,
+    because they are longer than what the encoder reads, is said on standard error.
+
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         output: the .npy file to write; one that exists is not overwritten.
@@ -32,14 +39,23 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         batch_size: texts at a time.
     """
     from ssl_nlp.methods import Method
+    from ssl_nlp.methods.base import TextsCut
 
     target = Path(output)
     if target.suffix != ".npy":
         raise UserError(f"--output {output} is not a .npy file: name one")
     if target.exists():
         raise UserError(f"--output {output} exists: name another file or move it away")
+    there = next(folder for folder in target.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"--output {output} cannot be written in {there}: name another folder")
     lines = _lines(input)
-    embeddings = Method.load_from_checkpoint(checkpoint).embed(lines, batch_size)
+    method = Method.load_from_checkpoint(checkpoint)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TextsCut)
+        embeddings = method.embed(lines, batch_size)
+    for warning in caught:
+        print(f"ssl-nlp: {warning.message}", file=sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
     with durable.replacing(target) as file:
         np.save(file, embeddings.numpy())
@@ -102,14 +118,16 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
 
     texts = _lines(input) if text is None else [text]
     method = MaskedLM.load_from_checkpoint(checkpoint)
-    for text in texts:
-        print(text)
-        for best in method.fill_mask(text, top_k):
+    for asked in texts:
+        print(asked)
+        if text is None and not asked.strip():
+            continue  # a blank line stays one
+        for best in method.fill_mask(asked, top_k):
             print("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
 
 
 def _lines(path: str | None) -> list[str]:
-    """The lines of a file, or of standard input."""
+    """The lines of a file, or of standard input, as many as `wc -l` counts; a blank line is an empty text."""
     if path is None:
         if sys.stdin.isatty():
             print("one text a line, end with Ctrl-D:", file=sys.stderr)
@@ -117,12 +135,10 @@ def _lines(path: str | None) -> list[str]:
     else:
         try:
             data = Path(path).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read --input {path}: {error.strerror}") from error
-    try:
-        lines = data.decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path or 'standard input'} is not UTF-8 at byte {error.start}: convert it") from error
-    if not lines:
-        raise UserError(f"{path or 'standard input'} is empty: give a text a line")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read --input {path}: {getattr(error, 'strerror', None) or error}") from error
+    name = path or "standard input"
+    lines = [line.removesuffix("\n") for line in decoded_lines(name, io.BytesIO(data))]
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{name} is empty: give a text a line")
     return lines

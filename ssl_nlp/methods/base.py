@@ -4,6 +4,7 @@ import inspect
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -31,6 +32,28 @@ VALIDATION_SEED = 1_000_003
 
 Pooling = Literal["mean", "first", "last"]
 Likelihood = Literal["likelihood", "pseudo-likelihood", "bound"]
+
+
+class TextsCut(UserWarning):
+    """Texts were longer than what the encoder reads, and their ends are left out."""
+
+
+def listed(texts: Iterable[str], batch_size: int = 1) -> list[str]:
+    """Texts as a list.
+
+    Raises:
+        UserError: they are a single text, whose letters would be taken for texts, or not all are texts; or the batch size
+            is below 1.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"{texts[:40]!r} is a single text: give a list of texts, such as [text]")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be 1 or more, not {batch_size}")
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"text {number} is of type {type(text).__name__}: give a list of texts")
+    return texts
 
 
 class Method(LightningModule):
@@ -348,9 +371,18 @@ class Method(LightningModule):
 
     @torch.no_grad()
     def embed(self, texts: Iterable[str], batch_size: int = 64) -> Tensor:
-        """Frozen embeddings of texts, (N, D) float32 on the CPU, in evaluation mode; the mode is restored after."""
-        texts = list(texts)
-        ids = [ids for ids, _ in self.tokenizer.encode(texts)]
+        """Frozen embeddings of texts, (N, D) float32 on the CPU, in evaluation mode; the mode is restored after.
+
+        Texts longer than the encoder's `max_length` are cut, of which a `TextsCut` warns.
+
+        Raises:
+            UserError: a single text instead of a list of them, or a batch size below 1.
+        """
+        ids = [ids for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
+        if cut := sum(len(row) > self.encoder.max_length for row in ids):
+            longest = self.encoder.max_length
+            said = f"{cut:,} of {len(ids):,} texts are longer than the encoder's {longest} tokens and are cut"
+            warnings.warn(said, TextsCut, stacklevel=3)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         training = self.training
         self.eval()
@@ -365,7 +397,7 @@ class Method(LightningModule):
     @torch.no_grad()
     def validate_texts(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, float]:
         """What a validation reports of texts, one a row, without a trainer; mode and random state are restored after."""
-        texts = list(texts)
+        texts = listed(texts, batch_size)
         rows = sorted(self.tokenizer.encode(texts), key=lambda row: len(row[0]))
         frame = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
         tokens = sum(len(ids) - frame for ids, _ in rows)

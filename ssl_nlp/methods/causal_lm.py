@@ -13,7 +13,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.base import Method, listed
 from ssl_nlp.methods.head import LanguageModelHead
 from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.sampling import check_sampling, continue_rows, seeded, texts_of
@@ -70,7 +70,7 @@ class CausalLM(Method):
         """
         check_sampling(temperature, top_k, top_p, max_new_tokens)
         ends = -len(self.tokenizer.suffix) or None
-        rows = [ids[:ends] for ids, _ in self.tokenizer.encode(list(prompts))]
+        rows = [ids[:ends] for ids, _ in self.tokenizer.encode(listed(prompts))]
         if not rows:
             return []
         longest = max(map(len, rows))

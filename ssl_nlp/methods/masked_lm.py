@@ -22,7 +22,7 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, pool
+from ssl_nlp.methods.base import Method, listed, pool
 from ssl_nlp.methods.head import LanguageModelHead, PairHead
 from ssl_nlp.methods.loss import Loss, Term
 from ssl_nlp.methods.optimization import Optimization
@@ -144,7 +144,7 @@ class MaskedLM(Method):
         training = self.training
         self.eval()
         results = []
-        for ids, _ in self.tokenizer.encode(texts):
+        for ids, _ in self.tokenizer.encode(listed(texts, batch_size)):
             row = torch.tensor(ids[: self.encoder.max_length], device=self.device)
             places = self.maskable[row].nonzero().squeeze(1)
             total = torch.zeros((), device=self.device)
@@ -173,12 +173,14 @@ class MaskedLM(Method):
     @torch.no_grad()
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[tuple[str, float]]]:
         """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""
+        if top_k < 1:
+            raise UserError(f"top_k must be 1 or more, not {top_k}")
         ids = self.tokenizer.encode_with_masks(text)
         if self.tokenizer.mask_id not in ids:
             raise UserError(f"no [MASK] in {text!r}: write one where a word is to be filled in")
         if len(ids) > self.encoder.max_length:
             raise UserError(
-                f"a text of {len(ids)} tokens exceeds the encoder's max_length of {self.encoder.max_length}"
+                f"a text of {len(ids)} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"
             )
         training = self.training
         self.eval()

@@ -1,5 +1,7 @@
 """Continuations of texts, token by token, as `CausalLM` and the decoders of sentences write them."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None, m
         UserError: all mistakes in one line.
     """
     problems = [
-        f"temperature {temperature} is negative" * (temperature < 0),
+        f"temperature {temperature} is not a number of 0 or more" * (not 0 <= temperature < math.inf),
         f"top_k {top_k} is not positive" * (top_k is not None and top_k < 1),
         f"top_p {top_p} is not in (0, 1]" * (top_p is not None and not 0 < top_p <= 1),
         f"max_new_tokens {max_new_tokens} is not positive" * (max_new_tokens < 1),
@@ -30,6 +32,8 @@ def seeded(seed: int | None, device: torch.device) -> torch.Generator:
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()
+    elif not 0 <= seed < 2**63:
+        raise UserError(f"seed must be between 0 and 2 ** 63 - 1, not {seed}")
     else:
         generator.manual_seed(seed)
     return generator

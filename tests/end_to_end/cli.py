@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp.__main__ import main
+from ssl_nlp.data import Tokenizer
+from ssl_nlp.methods import Method
 from tests.corpus import random_texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +60,15 @@ def tiny_encoder() -> list[str]:
         "--model.encoder.layers=2",
         "--model.encoder.heads=2",
     ]
+
+
+def save_untrained(method: Method, tokenizer: Tokenizer, path: Path) -> Path:
+    """Write a checkpoint of a method at random initialisation, which takes no training."""
+    method.connect(tokenizer)
+    saved = {"state_dict": method.state_dict(), "global_step": 0}
+    method.on_save_checkpoint(saved)
+    torch.save(saved, path)
+    return path
 
 
 def run(*arguments: str) -> int:

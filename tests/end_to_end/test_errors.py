@@ -98,7 +98,7 @@ def test_commands_and_their_arguments(tmp_path, capfd):
     Path("there.npy").write_bytes(b"mine")
     assert "'fti'" in refused(capfd, "fti")
     assert "checkpoint" in refused(capfd, "generate")
-    assert "byte 3" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=a.npy")
+    assert "0xe9 at offset 3" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=a.npy")
     assert "there.npy exists" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=there.npy")
     assert "nowhere.txt" in refused(capfd, "embed", "--checkpoint=a", "--input=nowhere.txt", "--output=a.npy")
     assert "no run gone" in refused(capfd, "validate", "--run", "gone")

@@ -184,7 +184,7 @@ def test_sampling_keeps_to_the_top_k_and_the_nucleus():
 
 def test_bad_settings_are_refused_together(tokenizer):
     method = connected(CausalLM, tokenizer)
-    with pytest.raises(UserError, match="temperature -1 is negative, top_k 0 is not positive"):
+    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more, top_k 0 is not positive"):
         method.generate(["a"], temperature=-1, top_k=0)
     with pytest.raises(UserError, match="exceed the encoder's max_length of 128"):
         method.generate(["a"], max_new_tokens=200)

@@ -362,7 +362,7 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
     with pytest.raises(UserError, match="no mask token, with which word_dropout hides"):
         connected(maskless, word_dropout=0.1)
     method = connected(tokenizer)
-    with pytest.raises(UserError, match="temperature -1 is negative"):
+    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
         method.generate(1, temperature=-1)
     with pytest.raises(UserError, match="number -1 is negative"):
         method.generate(-1)
