@@ -63,7 +63,8 @@ class TextDataModule(LightningDataModule):
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
-        self._cursors: list[dict[int, dict[str, Any]]] = []
+        self._cursors: list[dict[int, dict[str, Any]]] = []  # of each rank's streams
+        self._stream: StreamBatches | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -135,7 +136,7 @@ class TextDataModule(LightningDataModule):
         """Batches of the train split, beginning where a resumed run left off."""
         if self._streams():
             return self._stream_loader()
-        return self._loader("train", batches_done=self._batches_done())
+        return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[TokenBatch]:
         """Batches of the valid split, the same ones in the same order every time."""
@@ -147,7 +148,7 @@ class TextDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def _loader(self, split: Split, batches_done: int = 0) -> DataLoader[TokenBatch]:
+    def _loader(self, split: Split) -> DataLoader[TokenBatch]:
         rows = {"block": Blocks, "sentence": Sentences, "pair": Pairs}[self.unit](
             self.store(split), self.tokenizer, self.length
         )
@@ -160,8 +161,9 @@ class TextDataModule(LightningDataModule):
             seed=self._seed() if training else 0,
             shuffle=training,
         )
-        sampler.epoch, sampler.position = divmod(batches_done, len(sampler))
-        return DataLoader(
+        if training:
+            sampler.epoch, sampler.position = self._epoch_and_position()
+        return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by a list of rows: one call makes a batch
             sampler=sampler,
             batch_size=None,
@@ -173,7 +175,8 @@ class TextDataModule(LightningDataModule):
     def _stream_loader(self) -> DataLoader[TokenBatch]:
         assert isinstance(self.corpus, HubDataset)
         rank, ranks = self._rank_and_ranks()
-        batches = StreamBatches(
+        self._cursors = self._cursors or [{} for _ in range(ranks)]
+        self._stream = StreamBatches(
             self.corpus,
             self.tokenizer,
             self.unit,
@@ -182,10 +185,10 @@ class TextDataModule(LightningDataModule):
             rank,
             ranks,
             self._seed(),
-            dict(self._cursors[rank]) if self._cursors else {},
+            self._cursors[rank],
             turn=self._batches_done() % max(self.workers, 1),
         )
-        return DataLoader(batches, batch_size=None, num_workers=self.workers, pin_memory=self._pins())
+        return ResumableLoader(self._stream, batch_size=None, num_workers=self.workers, pin_memory=self._pins())
 
     def _streams(self) -> bool:
         return isinstance(self.corpus, HubDataset) and self.corpus.streaming
@@ -193,9 +196,8 @@ class TextDataModule(LightningDataModule):
     def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
         """Note where the stream stands after a batch that is about to be used; what was only prepared does not count."""
         if isinstance(batch, TokenBatch) and batch.cursor is not None:
-            rank, ranks = self._rank_and_ranks()
-            self._cursors = self._cursors or [{} for _ in range(ranks)]
-            self._cursors[rank][batch.cursor["worker"]] = batch.cursor
+            assert self._stream is not None
+            self._stream.go_on_after(batch.cursor)
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -204,7 +206,7 @@ class TextDataModule(LightningDataModule):
         Corpora on disk need no more than Lightning's count of batches to go on.
         """
         splits = {name: asdict(store.statistics) | {"digest": store.digest} for name, store in self._stores.items()}
-        if not self._cursors:
+        if self._stream is None:
             return {"splits": splits}
         rank, ranks = self._rank_and_ranks()
         cursors: list[Any] = [None] * ranks
@@ -243,12 +245,34 @@ class TextDataModule(LightningDataModule):
         """How many batches the training loop has consumed; Lightning keeps the count in its checkpoints."""
         return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
+    def _epoch_and_position(self) -> tuple[int, int]:
+        """The epoch, and how many of its batches are done, as Lightning counts them: it may end epochs early."""
+        if self.trainer is None:
+            return 0, 0
+        epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        if epochs.ready == epochs.processed:  # between two epochs
+            return epochs.processed, 0
+        return (epochs.processed + 1, 0) if batches.is_last_batch else (epochs.processed, batches.current.ready)
+
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
 
     def _stage(self) -> str:
         function = self.trainer.state.fn if self.trainer is not None else None
         return "fit" if function is None else function.value
+
+
+class ResumableLoader(DataLoader[TokenBatch]):
+    """A loader that goes on where a resumed run left off, because the data module makes it so.
+
+    Lightning asks for these two methods, and warns that results are unreliable where a loader has none.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """There is nothing in it."""
 
 
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {

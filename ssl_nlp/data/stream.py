@@ -49,6 +49,11 @@ class StreamBatches(IterableDataset[TokenBatch]):
         self.rank, self.ranks, self.seed = rank, ranks, seed
         self.cursors, self.turn = cursors, turn
 
+    def go_on_after(self, cursor: dict[str, Any]) -> None:
+        """Begin the next iteration after the batch of this cursor: the trainer may end an epoch before the stream does."""
+        self.cursors[cursor["worker"]] = cursor
+        self.turn = cursor["worker"] + 1
+
     def __iter__(self) -> Iterator[TokenBatch]:
         info = get_worker_info()
         workers = 1 if info is None else info.num_workers

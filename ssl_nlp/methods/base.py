@@ -103,6 +103,7 @@ class Method(LightningModule):
         self._kind = type(self)  # sharding changes the class of an instance
         self.training_sums = Sums()
         self.validation_sums = Sums()
+        self._measured: set[str] = set()  # names of what was logged last
         self._gradient_targets: list[list[Tensor]] = []
 
     # ------------------------------------------------------------------------------------------ what a method writes
@@ -319,6 +320,10 @@ class Method(LightningModule):
         means = self.training_sums.means_over_ranks()
         if not means:
             return
+        for name in self._measured - means.keys():  # Lightning would log the last value again and again
+            if stale := self.trainer.fit_loop.epoch_loop._results.get(f"on_train_batch_end.train/{name}"):
+                stale.reset()
+        self._measured = {name for name, mean in means.items() if mean.ndim == 0}
         self._log_means("train", means)
         for group in self.trainer.optimizers[0].param_groups:
             self.log(f"train/learning_rate/{group['name']}", group["lr"])
@@ -363,6 +368,12 @@ class Method(LightningModule):
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
+        loop = self.trainer.fit_loop
+        if loop._combined_loader is not None:
+            # Made to count its batches, before Lightning has restored where the training stands: it is to be made again.
+            assert loop._data_fetcher is not None
+            loop._data_fetcher.teardown()
+            loop._combined_loader = None
         optimizer = build_optimizer(self, self.optimization)
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps, self.optimization))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -434,13 +445,21 @@ class Method(LightningModule):
         """Go on with what was not logged yet; the first rank stands for all that there were.
 
         Raises:
-            UserError: the checkpoint has another tokenizer than the data.
+            UserError: the checkpoint has another tokenizer than the data, or weights of other sizes.
         """
         if Tokenizer(checkpoint["ssl_nlp"]["tokenizer"]).fingerprint() != self.tokenizer.fingerprint():
             raise UserError(
                 "the checkpoint was trained with another tokenizer than the data's: begin with "
                 "Method.load_from_checkpoint(path), whose tokenizer the data then use"
             )
+        saved, own = checkpoint.get("state_dict", {}), self.state_dict()
+        for name in [*own, *saved] if saved else []:
+            sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]
+            if sizes[0] != sizes[1]:
+                raise UserError(
+                    f"the checkpoint does not fit the model: {name} is {sizes[0]} in the one and {sizes[1]} in the other. "
+                    "Give the model the settings that it was trained with"
+                )
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))
 
