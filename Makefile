@@ -13,10 +13,10 @@ NANOGPT ?=
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test test-kill lint bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do so when needed)
 
@@ -38,6 +38,9 @@ demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and c
 
 test: $(INSTALLED)  ## run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-kill: $(INSTALLED)  ## kill commands at every moment there is, and see that they go on as if nothing had happened
+	@$(BIN)/python -m pytest -m kill $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types and which package imports which
 	@$(BIN)/python -m ruff check .
