@@ -5,6 +5,7 @@ import sys
 from ssl_nlp import __version__, interrupts
 from ssl_nlp.cache import cache_dir
 from ssl_nlp.errors import UserError
+from ssl_nlp.imports import import_code, take_imports
 
 TRAINER = {
     "fit": "pretrain: ssl-nlp fit --config masked_lm [--config OVERLAY]... [--key value]...",
@@ -34,7 +35,8 @@ def help_text() -> str:
     lines += [f"  {name:<10} {text}" for name, text in COMPARE.items()]
     lines += ["", "use a checkpoint:"]
     lines += [f"  {name:<10} {text}" for name, text in USE.items()]
-    lines += ["", f"Caches lie under {cache_dir()}; set SSL_NLP_CACHE to move them."]
+    lines += ["", "Every command takes --import FILE.py (or a module) first, which defines classes of your own."]
+    lines += [f"Caches lie under {cache_dir()}; set SSL_NLP_CACHE to move them."]
     return "\n".join(lines)
 
 
@@ -44,17 +46,20 @@ def main(arguments: list[str] | None = None) -> None:
     A signal that asks the process to stop ends it with one line and 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = arguments[0] if arguments else "--help"
     try:
+        arguments, imports = take_imports(arguments)
+        command = arguments[0] if arguments else "--help"
         with interrupts.handled():
-            _run(command, arguments)
+            for name in imports:
+                import_code(name)
+            _run(command, arguments, imports)
     except UserError as error:
         sys.exit(_one_line(str(error), error.status))
     except interrupts.Interrupted as stop:
         sys.exit(_one_line(str(stop), stop.status))
 
 
-def _run(command: str, arguments: list[str]) -> None:
+def _run(command: str, arguments: list[str], imports: list[str]) -> None:
     if command in ("-h", "--help"):
         print(help_text())
     elif command == "--version":
@@ -62,7 +67,7 @@ def _run(command: str, arguments: list[str]) -> None:
     elif command in TRAINER:
         from ssl_nlp.cli import run_trainer
 
-        run_trainer(arguments)
+        run_trainer(arguments, imports)
     elif command == "evaluate":
         from ssl_nlp.evaluate import evaluate
 
@@ -70,7 +75,7 @@ def _run(command: str, arguments: list[str]) -> None:
     elif command == "compare":
         from ssl_nlp.compare import compare
 
-        compare(arguments[1:])
+        compare(arguments[1:], imports)
     elif command == "demo":
         from ssl_nlp.demo import demo
 

@@ -24,13 +24,13 @@ from ssl_nlp.errors import UserError
 T = TypeVar("T")
 
 PACKAGE = __name__.split(".")[0]
-REMEDY = "give the file that defines it with --import FILE.py, or import it first in Python"
+REMEDY = "if it is yours, name its file with --import FILE.py, or import it first in Python"
 
 
 def describe(kind: type, init_args: dict[str, Any]) -> dict[str, Any]:
     """An object as the path of its class and the plain arguments of its constructor; dataclasses among them likewise."""
     plain = {name: _plain(value) for name, value in init_args.items()}
-    return {"class_path": _path(kind), "init_args": plain}
+    return {"class_path": path_of(kind), "init_args": plain}
 
 
 def _plain(value: Any) -> Any:
@@ -41,7 +41,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _path(kind: type) -> str:
+def path_of(kind: type) -> str:
+    """The name by which a class is described."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -74,9 +75,9 @@ def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> 
     module, _, name = class_path.rpartition(".")
     found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
     if found is None:
-        found = next((kind for kind in _subclasses(bases) if class_path == _path(kind)), None)
+        found = next((kind for kind in subclasses(bases) if class_path == path_of(kind)), None)
     if found is None and module == "__main__":  # of a script or notebook, which may have become a file with a name
-        found = next((kind for kind in _subclasses(bases) if name == kind.__qualname__), None)
+        found = next((kind for kind in subclasses(bases) if name == kind.__qualname__), None)
     if found is None:
         raise UserError(f"{where} needs the class {class_path}, which is not known: {REMEDY}")
     if not (isinstance(found, type) and issubclass(found, bases) and not found.__name__.startswith("_")):
@@ -85,10 +86,10 @@ def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> 
     return found
 
 
-def _subclasses(bases: tuple[type, ...]) -> Iterator[type]:
-    """Of the bases, themselves included; of several with one name the one that was defined last comes first."""
-    for base in reversed(bases):
-        yield from _subclasses(tuple(type.__subclasses__(base)))
+def subclasses(bases: Iterable[type]) -> Iterator[type]:
+    """Of the bases, themselves included, as far as Python has loaded them; what was defined last comes first."""
+    for base in reversed(list(bases)):
+        yield from subclasses(type.__subclasses__(base))
         yield base
 
 
@@ -210,6 +211,11 @@ def read(path: str | os.PathLike[str], map_location: str | torch.device = "cpu")
         raise UserError(f"{path} is damaged: copy or train it again")
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
+    described = saved["ssl_nlp"]
+    if not isinstance(described, dict) or described.keys() != {"method", "tokenizer"} or "state_dict" not in saved:
+        raise UserError(f"{path} describes no method: copy or train it again")
+    if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
+        raise UserError(f"{path} describes no method: copy or train it again")
     return saved
 
 

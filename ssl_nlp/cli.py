@@ -22,6 +22,7 @@ from ssl_nlp.callbacks import Checkpoints, CollapseMonitor, Divergence, MetricsC
 from ssl_nlp.callbacks.checkpoints import DurableCheckpointIO
 from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
+from ssl_nlp.imports import as_options
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
 from ssl_nlp.parsing import as_yaml, shorten
@@ -29,6 +30,7 @@ from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.shipped import with_paths
 from ssl_nlp.tracking import WandbSettings, wandb_logger
+from ssl_nlp.trust import restrict_imports, settings_of_run
 
 
 class TrainerParser(LightningArgumentParser):
@@ -67,6 +69,10 @@ class Cli(LightningCLI):
         )
         parser.add_class_arguments(WandbSettings, "wandb")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse them: they are those of `sys.argv`, but for the `--import` that only processes started from here read."""
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """The command line says what the model is; a checkpoint's own hyperparameters never override it."""
 
@@ -89,6 +95,9 @@ class Cli(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.complete_config()
         _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
+        if config.weights_only is False:
+            raise UserError("weights_only false: a checkpoint could then run code when it is read: leave it out")
+        config.weights_only = True
         if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
             raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
@@ -217,41 +226,50 @@ class Plan(Cli):
         """Nothing runs."""
 
 
-def run_trainer(arguments: list[str]) -> None:
+def run_trainer(arguments: list[str], imports: Sequence[str] = ()) -> None:
     """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        arguments: of the command, which comes first.
+        imports: what `--import` has named.
 
     Raises:
         UserError: a mistake of the user's.
     """
-    if arguments[0] == "fit" or "--run" not in arguments[:-1]:
-        _run(Cli, arguments)
-    else:
-        others = any(argument.startswith(("--data", "--config")) for argument in arguments)
-        _run(Cli if others else RunCli, _of_run(arguments))
+    others = any(argument.startswith(("--data", "--config")) for argument in arguments)
+    of_run = arguments[0] != "fit" and _option(arguments, "--run") is not None
+    _run(RunCli if of_run and not others else Cli, arguments, imports)
 
 
-def plan_fit(arguments: list[str]) -> str:
+def plan_fit(arguments: list[str], imports: Sequence[str] = ()) -> str:
     """The complete configuration, as YAML, of a `fit` with these arguments.
+
+    Args:
+        arguments: of the command.
+        imports: what `--import` has named.
 
     Raises:
         UserError: a mistake of the user's.
     """
     before = sys.argv
     try:
-        return _run(Plan, ["fit", *arguments]).config_text
+        return _run(Plan, ["fit", *arguments], imports).config_text
     finally:
         sys.argv = before
 
 
-def _run(cli: type[Cli], arguments: list[str]) -> Cli:
+def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
     quiet()
     arguments = with_paths(arguments)
     _check_encoding(arguments)
-    sys.argv = [sys.argv[0], *arguments]  # Lightning starts the processes of other devices with the same command
+    restrict_imports(imports)
+    command, *rest = arguments
+    sys.argv = [sys.argv[0], command, *as_options(imports), *rest]  # Lightning starts the processes of other devices so
     try:
         return cli(
-            Method,
-            TextDataModule,
+            args=arguments if command == "fit" else _of_run(arguments),
+            model_class=Method,
+            datamodule_class=TextDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -285,13 +303,23 @@ def _check_encoding(arguments: Sequence[str]) -> None:
 
 
 def _of_run(arguments: list[str]) -> list[str]:
-    """For commands on a trained run, `--run NAME` stands for its configuration and its best checkpoint."""
-    run = Run(arguments[arguments.index("--run") + 1])
+    """For commands on a trained run, `--run NAME` stands for what decides about its numbers, and its best checkpoint."""
+    name = _option(arguments, "--run")
+    if name is None:
+        return arguments
+    run = Run(name)
     if not run.config.exists():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
     command, *rest = arguments
-    best = [] if "--ckpt_path" in rest else ["--ckpt_path", str(run.best_checkpoint())]
-    return [command, "--config", str(run.config), *rest, *best]
+    checkpoint = _option(arguments, "--ckpt_path") or str(run.best_checkpoint())
+    return [command, f"--config={settings_of_run(run)}", *rest, f"--ckpt_path={checkpoint}"]
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    """The value of the last `--name VALUE` or `--name=VALUE`; None if there is none."""
+    joined = [argument.removeprefix(f"{name}=") for argument in arguments if argument.startswith(f"{name}=")]
+    following = [value for argument, value in pairwise(arguments) if argument == name]
+    return (following + joined)[-1] if following or joined else None
 
 
 def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:

@@ -21,6 +21,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.imports import as_options
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import RUNS
@@ -32,8 +33,12 @@ from ssl_nlp.tracking import log_comparison
 WIDTH = 100  # columns, where the output is no terminal
 
 
-def compare(arguments: Sequence[str]) -> None:
+def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     """Compare runs by the evaluation protocol; evaluate first those that were not, and with `--seeds` train them.
+
+    Args:
+        arguments: of the command.
+        imports: what `--import` has named, for the processes that train.
 
     Raises:
         UserError: a mistake of the user's, or a training that failed.
@@ -74,7 +79,7 @@ def compare(arguments: Sequence[str]) -> None:
     if options.seeds is not None:
         if suite is None and name not in SUITES:
             get_suite(name)  # says which there are, before hours of training
-        targets = train(options.targets, options.seeds, output.resolve().name, extra)
+        targets = train(options.targets, options.seeds, output.resolve().name, extra, imports)
     else:
         targets = options.targets
     runs = _evaluated(find_runs(targets), name, suite, options.wandb)
@@ -120,7 +125,9 @@ def _check_output(output: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------------- training
 
 
-def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -> list[str]:
+def train(
+    configs: Sequence[str], seeds: int, name: str, extra: Sequence[str], imports: Sequence[str] = ()
+) -> list[str]:
     """Train each configuration with each seed: what is finished is left, what is unfinished goes on. The runs' folders.
 
     Every run is a process of its own, so that one that fails leaves the others alone. All are checked before one starts.
@@ -130,6 +137,7 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
         seeds: how many, from 0.
         name: of the comparison: the W&B group, and the beginning of the runs' names.
         extra: further arguments of every `fit`.
+        imports: what `--import` has named.
 
     Raises:
         UserError: a configuration is wrong, is not that of the run there is, or a training failed.
@@ -146,7 +154,7 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
     runs = [f"{name}-{stem}-seed{seed}" for seed in range(seeds) for stem in stems]
     plans: dict[str, dict[str, Any]] = {}
     for config, stem in zip(configs, stems, strict=True):
-        plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra]))
+        plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra], imports))
     for seed in range(seeds):  # all methods with the first seed come first: they can be compared already
         for config, stem in zip(configs, stems, strict=True):
             run = RunDirectory(f"{name}-{stem}-seed{seed}")
@@ -157,7 +165,7 @@ def train(configs: Sequence[str], seeds: int, name: str, extra: Sequence[str]) -
     failed = []
     for number, (run_name, fit) in enumerate(missing, start=1):
         print(f"[{number}/{len(missing)}] {run_name}", flush=True)
-        if status := _run_fit(fit):
+        if status := _run_fit([*as_options(imports), *fit]):
             failed.append(f"{run_name} (exit status {status})")
     if failed:
         raise UserError(f"not trained: {', '.join(failed)}: mend what is said above, and the same command goes on")

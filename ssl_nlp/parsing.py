@@ -11,6 +11,9 @@ from ssl_nlp.errors import UserError
 COMPLAINTS = {  # of jsonargparse about a value, and what they come to
     r"Expected a typing\.Literal\[(.*?)\]": r"take one of \1",
     r"Expected a dot import path string: (.*)": r"there is no class \1: ssl-nlp fit --help lists them",
+    r"(?:Problem with given class_path '.*?': )?Importing '(.*?)' is not allowed.*": (
+        r"\1 is not a known class: if it is yours, name its file with --import FILE.py"
+    ),
     r"Expected an? <class '(\w+)'>": r"take a value of type \1",
     r"Option (.*) is not accepted": r"there is no option \1: ssl-nlp fit --help lists them",
 }

@@ -18,7 +18,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, Projection, SimCLR
 from ssl_nlp.objectives.views import Delete
 from tests.corpus import random_texts
-from tests.end_to_end.cli import run
+from tests.end_to_end.cli import run, write_texts
+from tests.end_to_end.test_errors import fit
 from tests.end_to_end.test_evaluate import write_suites
 
 PROOF = Path("PROOF")
@@ -152,13 +153,14 @@ BROKEN: dict[str, Any] = {
     "no tokenizer": {"method": {"class_path": "ssl_nlp.methods.MaskedLM", "init_args": {}}},
     "a list": {"method": [], "tokenizer": ""},
     "another tokenizer": {"method": {"class_path": "ssl_nlp.methods.MaskedLM", "init_args": {}}, "tokenizer": "{}"},
+    "no text": {"method": {"class_path": "ssl_nlp.methods.MaskedLM", "init_args": {}}, "tokenizer": {}},
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_checkpoint_that_describes_nothing_is_named(broken):
     torch.save({"ssl_nlp": BROKEN[broken], "state_dict": {}}, "a.ckpt")
-    with pytest.raises(UserError, match="a.ckpt"):
+    with pytest.raises(UserError, match=r"a.ckpt describes no method|the tokenizer is broken"):
         Method.load_from_checkpoint("a.ckpt")
 
 
@@ -228,6 +230,56 @@ def test_a_published_model_with_code_of_its_own_is_refused_without_a_question(ca
     assert "ssl-nlp: no tokenizer at 'model'" in refused(capfd, "evaluate", "pretrained:model")
     with pytest.raises(UserError, match="cannot load the encoder 'model'"):
         PretrainedEncoder("model").build(400, 0, False)
+
+
+# ---------------------------------------------------------------------------------------------------------- configurations
+
+
+CALL = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": "os.system"}}
+MADE = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_fit_start": TOUCH}}
+CONFIGURED = {
+    "method": {"model": LATER},
+    "method by name": {"model": "payload.Encoder"},
+    "encoder": {"model": {"init_args": {"encoder": TOUCH}}},
+    "encoder in a run": {"model": {"init_args": {"encoder": ATTACKS["a module in a run"]}}},
+    "views": {"model": {"class_path": "ssl_nlp.methods.SimCLR", "init_args": {"views": [LATER]}}},
+    "data": {"data": LATER},
+    "corpus": {"data": {"init_args": {"corpus": TOUCH}}},
+    "callback": {"trainer": {"callbacks": [LATER]}},
+    "command as a callback": {"trainer": {"callbacks": [TOUCH]}},
+    "function that a callback calls": {"trainer": {"callbacks": [CALL]}},
+    "object that a callback calls": {"trainer": {"callbacks": [MADE]}},
+    "logger": {"trainer": {"logger": TOUCH}},
+    "profiler": {"trainer": {"profiler": LATER}},
+    "strategy": {"trainer": {"strategy": LATER}},
+    "plugin": {"trainer": {"plugins": [TOUCH]}},
+    "accelerator": {"trainer": {"accelerator": LATER}},
+    "weights_only": {"weights_only": False},
+    "a pickle": {"ckpt_path": "pickle.ckpt"},
+}
+
+
+@pytest.fixture
+def pickle() -> Path:
+    """A checkpoint that leaves a proof when it is read by `pickle`."""
+
+    class Attack:
+        def __reduce__(self):
+            return PROOF.touch, ()
+
+    torch.save({"ssl_nlp": Attack(), "state_dict": {}}, "pickle.ckpt")
+    return Path("pickle.ckpt")
+
+
+@pytest.mark.parametrize("place", CONFIGURED)
+def test_a_configuration_names_known_classes_only(place, pickle, capfd):
+    """Whoever reads `--config` of somebody else's knows what is run: this package, Lightning, and their own `--import`."""
+    Path("sent.yaml").write_text(json.dumps(CONFIGURED[place]))
+    before = sorted(Path("runs").rglob("*"))
+    write_texts(Path())
+    line = refused(capfd, *fit("masked_lm", "--config=sent.yaml", "--run=mine"))
+    assert any(name in line for name in ("is not a known class", "weights_only", "pickle.ckpt"))
+    assert sorted(Path("runs").rglob("*")) == before
 
 
 # --------------------------------------------------------------------------------------- what checkpoints may well describe

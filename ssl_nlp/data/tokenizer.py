@@ -51,8 +51,11 @@ class Tokenizer:
     """
 
     def __init__(self, serialized: str) -> None:
-        roles = json.loads(serialized)
-        self._backend = tokenizers.Tokenizer.from_str(roles["tokenizer"])
+        try:
+            roles = json.loads(serialized)
+            self._backend = tokenizers.Tokenizer.from_str(roles["tokenizer"])
+        except Exception as error:  # the library raises nothing more specific
+            raise UserError(f"the tokenizer is broken: copy or train it again ({error})") from error
         self._backend.encode_special_tokens = True  # "<mask>" in a text is text
         self._backend.no_padding()
         self._backend.no_truncation()

@@ -38,7 +38,11 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     path, texts = alone
     overlay = ["--config", str(CONFIGS / "trainer" / "ddp.yaml")]
     short = ["--trainer.max_steps=20", "--trainer.limit_val_batches=4"]
-    result = run_process(*fit("two", texts, *overlay, *short, *TWO), cwd=path)
+    own = [
+        "--import=tests.end_to_end.cli",
+        "--trainer.callbacks+=tests.end_to_end.cli.KillAt",
+    ]  # the other one needs it too
+    result = run_process(*fit("two", texts, *overlay, *short, *TWO, *own), cwd=path)
     assert result.returncode == 0, result.stderr
     one, two = read_metrics(path / "runs/one/metrics.csv"), read_metrics(path / "runs/two/metrics.csv")
     assert [row["train/tokens"] for row in one] == [row["train/tokens"] for row in two]

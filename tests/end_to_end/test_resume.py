@@ -11,7 +11,7 @@ METHODS = ["masked_lm", "causal_lm"]
 def fit(method: str, name: str, texts: str) -> list[str]:
     config = ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder()]
     settings = ["--trainer.precision=32-true", "--model.encoder.dropout=0.1", "--trainer.accumulate_grad_batches=2"]
-    killer = ["--trainer.callbacks+=tests.end_to_end.cli.KillAt"]
+    killer = ["--import=tests.end_to_end.cli", "--trainer.callbacks+=tests.end_to_end.cli.KillAt"]
     return [*config, *settings, *killer, "--checkpoint_every=4", "--run", name]
 
 
