@@ -19,7 +19,10 @@ def sample_tokens(logits: Tensor, allowed: Tensor, generator: torch.Generator | 
         generator: on the device of the logits.
     """
     scores = logits[:, : len(allowed)].float().masked_fill(~allowed, -torch.inf)
-    return torch.multinomial(scores.softmax(dim=-1), 1, generator=generator).squeeze(1)
+    probabilities = scores.softmax(dim=-1)
+    # Of a model that has diverged any token is drawn: that is for its loss to tell, and a GPU would abort the process.
+    probabilities = torch.where(probabilities.isnan(), allowed.float(), probabilities)
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
 
 
 def replace_tokens(input_ids: Tensor, positions: Tensor, chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

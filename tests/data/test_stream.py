@@ -87,3 +87,26 @@ def test_a_stream_without_pairs_is_refused_after_an_epoch(tmp_path, tokenizer):
     data = corpus(tmp_path, stories=[f"Only {i}." for i in range(40)])
     with pytest.raises(UserError, match=r"HubDataset\(.*\) .* has no pairs"):
         next(iter(batches(data, tokenizer, "pair")))
+
+
+@pytest.mark.parametrize("unit", ["block", "sentence"])
+@pytest.mark.parametrize("first", [3, 2 * GROUP + 40])  # in the first and in a later pass over the documents
+def test_a_stream_goes_on_after_it_was_resumed_twice(tmp_path, tokenizer, unit, first):
+    data = corpus(tmp_path, STORIES[:60])
+    whole = list(islice(batches(data, tokenizer, unit), first + 25))
+    passes = {batch.cursor["epoch"] for batch in whole}
+    assert first == 3 or len(passes) > 1
+    cursor, done = whole[first - 1].cursor, first
+    for more in (7, 9):
+        resumed = list(islice(batches(data, tokenizer, unit, cursor), more))
+        for expected, batch in zip(whole[done : done + more], resumed, strict=True):
+            assert torch.equal(batch.input_ids, expected.input_ids)
+        cursor, done = resumed[-1].cursor, done + more
+
+
+def test_an_epoch_that_the_trainer_ends_early_is_gone_on_from(tmp_path, tokenizer):
+    stream = batches(corpus(tmp_path), tokenizer, "sentence")
+    whole = list(islice(stream, 12))
+    for batch in islice(stream, 5):
+        stream.go_on_after(batch.cursor)
+    assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(whole[5:], stream, strict=False))

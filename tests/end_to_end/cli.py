@@ -90,3 +90,12 @@ def run_process(*arguments: str, cwd: Path, **environment: str) -> subprocess.Co
         text=True,
         timeout=300,
     )
+
+
+class Blow(Callback):
+    """Multiplies all weights by 1e30 after the third step."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 3:
+            for weight in pl_module.parameters():
+                weight.data.mul_(1e30)
