@@ -18,8 +18,8 @@ from ssl_nlp import __version__
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.comparison.table import COSTS
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import PROTOCOL, Embedder, Result, Suite
-from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation import PROTOCOL, Evaluator, Result, Suite
+from ssl_nlp.evaluation.baselines import VERSION, BetterUnit, RandomWords, TfIdf
 from ssl_nlp.evaluation.cache import CachedEmbedder
 from ssl_nlp.evaluation.classification import Classifier
 from ssl_nlp.evaluation.embedding_map import embedding_map
@@ -98,12 +98,12 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shared = _stored(
-            "shared",
+            f"shared-{VERSION}",
             suite,
             lambda: {
                 "majority": _majority(suite),
-                "tfidf": _answers(suite, "tfidf", TfIdf(suite.train_texts), progress),
-                "random_words": _answers(suite, "random_words", RandomWords(), progress),
+                "tfidf": _answers(suite, "tfidf", BetterUnit(partial(TfIdf, suite.train_texts)).answer, progress),
+                "random_words": _answers(suite, "random_words", BetterUnit(RandomWords).answer, progress),
             },
         )
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
@@ -148,19 +148,20 @@ def _frozen(suite: Suite, name: str, method: Method, key: str, progress: Progres
     progress.update(bar, total=len(embedder.missing(texts)))
     embedder.embed(texts)
     progress.remove_task(bar)
-    return _answers(suite, name, embedder, progress) | language_modelling(method, suite.language_texts)
+    answers = _answers(suite, name, lambda evaluator: evaluator(embedder), progress)
+    return answers | language_modelling(method, suite.language_texts)
 
 
 def _cache_key(key: str) -> str:
     return f"{key}-{__version__}"
 
 
-def _answers(suite: Suite, name: str, embedder: Embedder, progress: Progress) -> dict[str, Result]:
+def _answers(suite: Suite, name: str, answer: Callable[[Evaluator], Result], progress: Progress) -> dict[str, Result]:
     bar = progress.add_task(name, total=len(suite.evaluators))
     answers = {}
     for key, evaluator in suite.evaluators.items():
         progress.update(bar, description=f"{name}: {key}")
-        answers[key] = evaluator(embedder)
+        answers[key] = answer(evaluator)
         progress.advance(bar)
     progress.remove_task(bar)
     return answers

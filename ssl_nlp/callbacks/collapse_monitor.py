@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.data.words import word_spans, words
 from ssl_nlp.methods.base import Method
 from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity
 
@@ -76,7 +77,7 @@ def validation_sentences(corpus: Corpus, number: int) -> list[str]:
     """The first different sentences of three words and more, at most four of a document."""
     found: dict[str, None] = {}
     for document in corpus.documents("valid"):
-        found |= dict.fromkeys(s for s in split_sentences(document.text)[:4] if len(s.split()) >= 3)
+        found |= dict.fromkeys(s for s in split_sentences(document.text)[:4] if len(words(s)) >= 3)
         if len(found) >= number:
             break
     return list(found)[:number]
@@ -84,5 +85,9 @@ def validation_sentences(corpus: Corpus, number: int) -> list[str]:
 
 def _with_gaps(sentence: str) -> str:
     """The sentence without some of its words, but at least one; which ones depends on the sentence alone."""
-    draw, words = random.Random(sentence), sentence.split()
-    return " ".join([word for word in words if draw.random() >= DROPPED] or words[:1])
+    draw, spans = random.Random(sentence), word_spans(sentence)
+    dropped = [span for span in spans if draw.random() < DROPPED]
+    dropped = dropped[1:] if len(dropped) == len(spans) else dropped
+    starts, ends = [0, *(end for _, end in dropped)], [*(start for start, _ in dropped), len(sentence)]
+    kept = (sentence[start:end] for start, end in zip(starts, ends, strict=True))
+    return " ".join("".join(kept).split())

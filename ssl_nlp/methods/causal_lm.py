@@ -12,6 +12,7 @@ import torch
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method, listed
 from ssl_nlp.methods.head import LanguageModelHead
@@ -44,7 +45,7 @@ class CausalLM(Method):
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         room = self.encoder.max_length // 2  # a byte is at most a token
-        prompts = [" ".join(text.split()[:8]).encode()[: room - 1].decode(errors="ignore") for text in texts]
+        prompts = [first_words(text, 8, room).encode()[: room - 1].decode(errors="ignore") for text in texts]
         continuations = self.generate(prompts, max_new_tokens=min(32, room), temperature=0.8, top_p=0.95, seed=0)
         return [{"prompt": p, "continuation": c} for p, c in zip(prompts, continuations, strict=True)]
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method, listed, pool
@@ -161,13 +162,14 @@ class MaskedLM(Method):
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         rows = []
-        for text in texts:
-            words = text.split()[:24]
-            middle = len(words) // 2
-            question = " ".join([*words[:middle], "[MASK]", *words[middle + 1 :]])
+        room = max(0, self.encoder.max_length - 8)  # for the frame and the mask; a byte is at most a token
+        for text in (text.encode()[:room].decode(errors="ignore") for text in texts):
+            spans = word_spans(text)[:24] or [(0, len(text))]
+            start, end = spans[len(spans) // 2]
+            question = f"{text[:start]}[MASK]{text[end : spans[-1][1]]}"
             best = self.fill_mask(question, top_k=5)[0]
             fillings = ", ".join(f"{token.strip()} {probability:.2f}" for token, probability in best)
-            rows.append({"text": question, "hidden": words[middle] if words else "", "fillings": fillings})
+            rows.append({"text": question, "hidden": text[start:end], "fillings": fillings})
         return rows
 
     @torch.no_grad()

@@ -106,6 +106,17 @@ def test_sentences_that_occur_often_leave_room_for_others():
     assert len(found) == len(set(found)) == 20
 
 
+def test_chinese_sentences_have_words_that_can_be_missing():
+    sentences = ["今天天气很好。", "我们去公园散步。", "他用手机看书。", "好。"]
+    found = validation_sentences(ListCorpus([], ["".join(sentences)]), 20)
+    assert found == sentences[:3], "one word is too few"
+    assert _with_gaps("好。") == "好。"
+    texts = [f"{'很' * i}好。我们去公园散步，他用手机看书。" for i in range(20)]
+    gaps = [_with_gaps(text) for text in texts]
+    assert any(len(gap) < len(text) for gap, text in zip(gaps, texts, strict=True))
+    assert all(set(gap) <= set(text) and len(gap) > 4 for gap, text in zip(gaps, texts, strict=True))
+
+
 def test_training_is_the_same_with_and_without_the_monitor(tmp_path):
     watched, alone = small(), small()
     fit(watched, tmp_path, CollapseMonitor())

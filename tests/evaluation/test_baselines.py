@@ -3,7 +3,9 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation.baselines import BetterUnit, RandomWords, TfIdf
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe, NearestNeighbours
+from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.vectors import embed
 
 TRAIN = ["the dog sees the cat", "a bird hears a dog", "the red house"]
@@ -27,3 +29,58 @@ def test_random_words_are_averages_of_fixed_vectors():
     assert torch.equal(RandomWords().embed(["dog"])[0], whole[1])
     assert whole[1].std() == pytest.approx(1, abs=0.15)
     assert abs(np.corrcoef(whole[1], whole[2])[0, 1]) < 0.2
+
+
+CHINESE = {
+    "水果": ["苹果很新鲜，非常好吃。", "香蕉又甜又软，很好吃。", "葡萄不新鲜，不好吃。", "西瓜很甜，水分也多。"],
+    "衣服": [
+        "衬衫的颜色很好看，穿着舒服。",
+        "裤子太大了，穿不了。",
+        "裙子的颜色和图片不一样。",
+        "外套很暖和，穿着好看。",
+    ],
+}
+
+
+def labelled(texts, endings):
+    """Each text with each of some endings, which say nothing of its class."""
+    rows = [(text + ending, name) for name, group in texts.items() for text in group for ending in endings]
+    return Labelled(*map(list, zip(*rows, strict=True)))
+
+
+def splits(texts, endings="甲乙丙丁戊己庚辛"):
+    parts = (labelled(texts, endings[part]) for part in (slice(4), slice(4, 6), slice(6, 8)))
+    return LabelledSplits("data", *parts)
+
+
+def test_baselines_learn_from_chinese_and_from_strings_without_words():
+    """Cut at white space, each text would be a word of its own, and nothing better than the majority class."""
+    strands = {"one": ["ACGTACGTACGTAA", "CACGTACGTTT"], "other": ["GGCCTTAAGGCC", "TTGGCCTTAAGG"]}
+    endings = ("A", "C", "G", "T", "AA", "CC", "GG", "TT")
+    for data, unit in ((splits(CHINESE), ("words", "characters")), (splits(strands, endings), ("characters",))):
+        for make in (lambda unit, data=data: TfIdf(data.train.texts, unit), RandomWords):
+            result = BetterUnit(make).answer(LinearProbe(data))
+            assert result.primary == 1 > LinearProbe(data).majority().primary
+            assert result.details["unit"] in unit
+
+
+def test_the_unit_is_chosen_once_for_each_data_set_and_never_by_the_test_part():
+    data = splits(CHINESE)
+
+    class Told:
+        """Knows the classes of some parts, and notes for whom it is asked."""
+
+        def __init__(self, known):
+            self.known = {t: n for part in known for t, n in zip(part.texts, part.labels, strict=True)}
+
+        def embed(self, texts):
+            return torch.tensor([[1.0 + (self.known.get(text) == "水果"), 1.0] for text in texts])
+
+    parts = {"words": (data.train, data.test), "characters": (data.train, data.valid)}
+    baseline = BetterUnit(lambda unit: Told(parts[unit]))
+    for evaluator in (LinearProbe(data), NearestNeighbours(data)):
+        assert baseline.answer(evaluator).details["unit"] == "characters"
+    pairs = Retrieval(TextPairs("pairs", ["今天", "明天"], ["今天天气很好", "明天去公园"]))
+    assert baseline.answer(pairs).details["unit"] == "words"
+    equal = BetterUnit(lambda unit: Told((data.train, data.valid)))
+    assert equal.answer(LinearProbe(data)).details["unit"] == "words"

@@ -231,3 +231,18 @@ def test_a_mask_is_filled_with_tokens_where_an_embedding_has_more_rows_than_ther
     method.connect(tokenizer)
     [best] = method.fill_mask("the [MASK]", top_k=1000)
     assert len(best) == tokenizer.vocab_size
+
+
+CHINESE = "今天天气很好。我们去公园散步，他用手机看书。" * 4
+
+
+def test_samples_of_a_text_without_spaces_show_a_beginning_of_it_and_hide_a_word(tokenizer):
+    [row] = connected(MaskedLM, tokenizer).samples([CHINESE[:40]])
+    before, after = row["text"].split("[MASK]")
+    assert before
+    assert after
+    assert CHINESE.startswith(before + row["hidden"] + after)
+    assert 1 <= len(row["hidden"]) <= 2
+    [row] = connected(CausalLM, tokenizer).samples([CHINESE])
+    assert CHINESE.startswith(row["prompt"])
+    assert 0 < len(row["prompt"]) < 20
