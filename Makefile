@@ -13,7 +13,7 @@ NANOGPT ?=
 SEEDS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill lint bench clean
+.PHONY: help setup demo test test-kill lint docs bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "setup: installing torch"
 	@$(PIP) torch
 	@echo "setup: installing ssl_nlp and what it depends on"
-	@$(PIP) --editable '.[dev,benchmarks,notebooks]'
+	@$(PIP) --editable '.[dev,docs,benchmarks,notebooks]'
 	@touch $@
 	@echo "setup: done"
 
@@ -47,6 +47,9 @@ lint: $(INSTALLED)  ## check style, types and which package imports which
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(INSTALLED)  ## build the documentation into build/site, with its links checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
 
 bench: $(INSTALLED)  ## train on TEXT beside nanoGPT: make bench TEXT=folder NANOGPT=checkout
 	@$(BIN)/python benchmarks/shakespeare_char.py --text '$(TEXT)' --seeds $(SEEDS) $(if $(NANOGPT),--nanogpt '$(NANOGPT)')

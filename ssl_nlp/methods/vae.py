@@ -263,7 +263,9 @@ class VAE(SentenceDecoding):
         Args:
             number: how many, 0 or more.
             max_new_tokens: the longest sentence, at most the decoder's `max_length`.
-            temperature, top_k, top_p: of the tokens, as in `CausalLM.generate`; temperature 0 always takes the likeliest.
+            temperature: divides the logits of the tokens; 0 always takes the likeliest.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the smallest set of tokens with at least this probability.
             seed: makes the sentences reproducible.
         """
         check_sampling(temperature, top_k, top_p, max_new_tokens)
