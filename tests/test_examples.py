@@ -1,0 +1,61 @@
+"""The examples of classes of one's own work from an empty folder, from YAML and in a comparison, and stay short."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
+from tests.end_to_end.test_evaluate import write_suites
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the examples, a small corpus and a suite of a few lines."""
+    path = tmp_path_factory.mktemp("own")
+    shutil.copytree(EXAMPLES, path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    write_texts(path)
+    write_suites(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def there(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def fit(name: str, *arguments: str, run_name: str) -> int:
+    overlay = ["--config", f"examples/{name}.yaml"]
+    return run("fit", "--import", f"examples/{name}.py", *arguments, *overlay, *tiny_encoder(), "--run", run_name)
+
+
+def test_a_method_of_ones_own_is_trained_and_compared_with_another(folder, capsys):
+    texts = small("texts.txt")
+    overlay = ["--config", "examples/own_method.yaml"]
+    own = ["--import", "examples/own_method.py"]
+    assert run("fit", *own, *overlay, *texts, *tiny_encoder(), "--run", "twins") == 0
+    pair = ["--data.unit", "sentence"]
+    assert run("fit", "--config", "masked_lm", *texts, *pair, *tiny_encoder(), "--run", "bert") == 0
+    assert run("compare", *own, "twins", "bert", "--config", "mine.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "BarlowTwins" in shown
+    assert "MaskedLM" in shown
+    assert (folder / "comparison" / "report.html").is_file()
+
+
+def test_a_corpus_of_ones_own_is_read(folder):
+    size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32", "--config", "trainer/debug"]
+    assert fit("own_corpus", "--config", "masked_lm", *size, run_name="comments") == 0
+    assert "own_corpus.Comments" in (folder / "runs" / "comments" / "config.yaml").read_text()
+
+
+def test_a_view_of_ones_own_is_seen(folder):
+    assert fit("own_view", "--config", "simclr", *small("texts.txt"), run_name="swapped") == 0
+    assert "own_view.SwapNeighbours" in (folder / "runs" / "swapped" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_under_40_lines(path):
+    assert len(path.read_text().splitlines()) < 40
