@@ -1,11 +1,13 @@
 """`ssl-nlp` and `python -m ssl_nlp`."""
 
+import errno
 import sys
 
 from ssl_nlp import __version__, interrupts
 from ssl_nlp.cache import cache_dir
 from ssl_nlp.errors import UserError
 from ssl_nlp.imports import import_code, take_imports
+from ssl_nlp.terminal import say
 
 TRAINER = {
     "fit": "pretrain: ssl-nlp fit --config masked_lm [--config OVERLAY]... [--key value]...",
@@ -55,6 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
             _run(command, arguments, imports)
     except UserError as error:
         sys.exit(_one_line(str(error), error.status))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        sys.exit(_one_line(f"{str(error.filename)[:60]!r}... is too long for the name of a file: choose another", 2))
     except interrupts.Interrupted as stop:
         sys.exit(_one_line(str(stop), stop.status))
 
@@ -89,7 +95,7 @@ def _run(command: str, arguments: list[str], imports: list[str]) -> None:
 
 
 def _one_line(message: str, status: int) -> int:
-    print(f"ssl-nlp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    say(f"ssl-nlp: {' '.join(message.split())}", sys.stderr)
     return status
 
 

@@ -25,10 +25,12 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.imports import as_options
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
+from ssl_nlp.names import as_name
 from ssl_nlp.parsing import as_yaml, shorten
 from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.shipped import with_paths
+from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 from ssl_nlp.trust import restrict_imports, settings_of_run
 
@@ -329,7 +331,7 @@ def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:
         model = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("model")
         chosen = model.get("class_path") if isinstance(model, dict) else model
         if str(chosen).rsplit(".", 1)[-1] == class_path.rsplit(".", 1)[-1]:  # a short name says the same
-            name = Path(file).stem
+            name = as_name(Path(file).stem)
     return f"{name}-seed{seed}"
 
 
@@ -367,4 +369,4 @@ def check_checkpoint(config: Any) -> dict[str, Any]:
 
 @rank_zero_only
 def _say(line: str) -> None:
-    print(line, flush=True)
+    say(line)

@@ -12,6 +12,7 @@ from ssl_nlp import durable
 from ssl_nlp.corpora.readers import decoded_lines
 from ssl_nlp.errors import UserError
 from ssl_nlp.parsing import CommandParser
+from ssl_nlp.terminal import say
 
 
 def run_command(command: str, arguments: list[str]) -> None:
@@ -55,11 +56,11 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         warnings.simplefilter("always", TextsCut)
         embeddings = method.embed(lines, batch_size)
     for warning in caught:
-        print(f"ssl-nlp: {warning.message}", file=sys.stderr)
+        say(f"ssl-nlp: {warning.message}", sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
     with durable.replacing(target) as file:
         np.save(file, embeddings.numpy())
-    print(f"{output}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")
+    say(f"{output}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")
 
 
 def generate(
@@ -94,13 +95,13 @@ def generate(
         if prompt is not None or input is not None:
             raise UserError("a VAE draws sentences from its prior and continues none: leave --prompt and --input out")
         for text in method.generate(5 if number is None else number, *sampling):
-            print(text)
+            say(text)
     elif isinstance(method, CausalLM):
         if number is not None:
             raise UserError("a CausalLM continues each prompt once: leave --number out")
         prompts = _lines(input) if prompt is None else [prompt]
         for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
-            print(beginning + text)
+            say(beginning + text)
     else:
         raise UserError(f"{checkpoint} holds a {type(method).__name__}, which writes no text: name a CausalLM or a VAE")
 
@@ -119,11 +120,11 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
     texts = _lines(input) if text is None else [text]
     method = MaskedLM.load_from_checkpoint(checkpoint)
     for asked in texts:
-        print(asked)
+        say(asked)
         if text is None and not asked.strip():
             continue  # a blank line stays one
         for best in method.fill_mask(asked, top_k):
-            print("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
+            say("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))
 
 
 def _lines(path: str | None) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
+from ssl_nlp import terminal
 from ssl_nlp.comparison import Comparison
 from ssl_nlp.comparison import compare as compare_runs
 from ssl_nlp.comparison.report import write_report
@@ -88,9 +88,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     write_csv(comparison, output / "comparison.csv")
     write_report(comparison, output / "report.html")
     _log(comparison, output, options.wandb)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = terminal.console(WIDTH)
     console.print(render(comparison))
     for file in sorted(output.glob("*.*")):
         console.print(str(file), markup=False, highlight=False, soft_wrap=True)
@@ -164,7 +162,7 @@ def train(
                 missing.append((run.name, [*arguments, f"--seed_everything={seed}", f"--run={run.name}"]))
     failed = []
     for number, (run_name, fit) in enumerate(missing, start=1):
-        print(f"[{number}/{len(missing)}] {run_name}", flush=True)
+        terminal.say(f"[{number}/{len(missing)}] {run_name}")
         if status := _run_fit([*as_options(imports), *fit]):
             failed.append(f"{run_name} (exit status {status})")
     if failed:
@@ -211,7 +209,7 @@ def _evaluated(runs: Sequence[Run], name: str, suite: Suite | None, wandb: Mode 
     if missing:
         inside = RUNS.absolute().resolve()
         targets = [find_target(run.name if run.folder.parent == inside else str(run.folder)) for run in missing]
-        print(f"evaluating {', '.join(run.name for run in missing)}", flush=True)
+        terminal.say(f"evaluating {', '.join(run.name for run in missing)}")
         record_suite(suite or get_suite(name), targets, wandb)
     return [read_run(run.folder) if run in missing else run for run in runs]
 

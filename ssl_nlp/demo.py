@@ -1,6 +1,5 @@
 """`demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any
 
 import torch
 import yaml
-from rich.console import Console
 from rich.table import Table
 
+from ssl_nlp import terminal
 from ssl_nlp.callbacks.collapse_monitor import validation_sentences
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.checkpoint import instantiate
@@ -73,7 +72,7 @@ def train(arguments: list[str]) -> None:
 
 def show() -> None:
     """Print losses beside the unigram baseline, and each method at work."""
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = terminal.console(WIDTH)
     models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
     console.print(losses())
     for title, lines in (

@@ -1,6 +1,9 @@
 """`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -8,13 +11,12 @@ from typing import Literal
 import sklearn
 import torch
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ssl_nlp import __version__
+from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.comparison.table import COSTS
 from ssl_nlp.errors import UserError
@@ -30,9 +32,10 @@ from ssl_nlp.methods import Method
 from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import Run
 from ssl_nlp.targets import SEED, Target, find_target
-from ssl_nlp.tracking import WandbSettings, log_evaluation
+from ssl_nlp.tracking import WandbSettings, log_evaluation, wandb_mode
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+WIDTH = 140  # columns, where the output is no terminal
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -66,9 +69,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         read_record(target.record), read_items(target.record)  # say what is wrong with them
     suite = get_suite(options.suite or "docs", options.config)
     results = record_suite(suite, targets, options.wandb)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = terminal.console(WIDTH)
     for table in tables(suite.name, targets, results):
         console.print(table)
     for target in targets:
@@ -94,7 +95,7 @@ def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = N
 
 def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
     """The answers of each target and of its baselines, one by one, with a progress bar on standard error."""
-    console = Console(stderr=True)
+    console = terminal.SafeConsole(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shared = _stored(
@@ -180,9 +181,30 @@ def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
 
 
 def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
-    """Those in the configuration of a run, with another mode where one is given."""
-    configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
-    return WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
+    """Those in the configuration of a run, with another mode where one is given.
+
+    Whoever has sent a run does not decide who gets the numbers: an entity other than that of the login, or the one that the
+    environment names, is left out, and the numbers stay on this machine.
+
+    Raises:
+        UserError: the configuration is broken.
+    """
+    try:
+        configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
+        settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{config} is broken: copy the run again, or move it away") from error
+    if settings.entity in (None, os.environ.get("WANDB_ENTITY")):
+        return settings
+    if wandb_mode(settings) not in ("offline", "disabled"):
+        name = config.parent.name
+        terminal.say(
+            f"{name} names the W&B entity {settings.entity}: nothing is sent there unless WANDB_ENTITY names it, too; its "
+            "numbers are kept offline",
+            sys.stderr,
+        )
+        settings = replace(settings, mode="offline")
+    return replace(settings, entity=None)
 
 
 # -------------------------------------------------------------------------------------------------------------- the tables

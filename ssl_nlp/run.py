@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from ssl_nlp import durable
 from ssl_nlp.checkpoint import is_complete
 from ssl_nlp.errors import UserError
+from ssl_nlp.names import check_name
 
 RUNS = Path("runs")
 
@@ -30,6 +31,8 @@ class Run:
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or "/" in self.name or os.sep in self.name:
             raise UserError(f"--run {self.name!r} is not a name: use letters, digits, - and _")
+        if "\0" in self.name or len(os.fsencode(self.name)) > 240:  # no such run can have been made
+            check_name(self.name, "--run")
 
     @property
     def directory(self) -> Path:
@@ -99,6 +102,7 @@ class Run:
             UserError: it is neither.
         """
         if not self.begun:
+            check_name(self.name, "--run")  # only now: what was begun under another name goes on
             if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
                 raise UserError(f"{self.directory} exists but is no run: choose another --run")
             return

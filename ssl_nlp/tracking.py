@@ -13,9 +13,14 @@ import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.run import Run
+from ssl_nlp.terminal import say
 
+FORBIDDEN = set("/\\#?%:")  # in the names of projects, by W&B
+LONGEST_NAME = 128
+LONGEST_TAG = 64
 PATIENCE = 10.0  # seconds to wait for an answer of the server
 
 
@@ -33,6 +38,25 @@ class WandbSettings:
     """Runs of one group are shown together, such as the seeds of a comparison."""
     tags: list[str] = field(default_factory=list)
     """Tags of the run."""
+
+    def __post_init__(self) -> None:
+        signs = " ".join(sorted(FORBIDDEN))
+        for what, name in (("project", self.project), ("entity", self.entity)):
+            if name is not None and (not name or FORBIDDEN & set(name)):
+                raise UserError(f"wandb.{what} {name[:60]!r}: use a name without any of {signs}")
+        longest = {"project": LONGEST_NAME, "entity": LONGEST_NAME, "group": LONGEST_NAME, "tags": LONGEST_TAG}
+        for what, most in longest.items():
+            given = self.tags if what == "tags" else [getattr(self, what) or ""]
+            if too_long := [name for name in given if len(name) > most]:
+                raise UserError(f"wandb.{what} {too_long[0][:20]!r}... is too long: use at most {most} signs")
+
+
+def wandb_mode(settings: WandbSettings) -> str:
+    """The mode that holds: whatever a configuration says, nothing is sent that WANDB_MODE in the environment keeps back."""
+    limit = os.environ.get("WANDB_MODE") or "auto"
+    if "disabled" in (limit, settings.mode):
+        return "disabled"
+    return limit if settings.mode == "auto" or limit in ("dryrun", "offline") else settings.mode
 
 
 def wandb_logger(settings: WandbSettings, run: Run, run_id: str, config: dict[str, Any]) -> list[Logger]:
@@ -90,7 +114,7 @@ def log_comparison(
         files: what the artifact (type `report`) holds.
         folder: where an offline run is kept.
     """
-    settings = replace(settings, group=name)
+    settings = replace(settings, group=name[:LONGEST_NAME])
     experiment = _open(settings, folder, {"name": f"{name}-comparison"}, {"comparison": name}, "comparison")
     if experiment is None:
         return
@@ -123,7 +147,7 @@ def _open(
     settings: WandbSettings, folder: Path, identity: dict[str, str], config: dict[str, Any], job_type: str
 ) -> Any:
     """A W&B run, begun or, by its id, taken up again; None where W&B is disabled."""
-    mode = (os.environ.get("WANDB_MODE") or "auto") if settings.mode == "auto" else settings.mode
+    mode = wandb_mode(settings)
     if mode in ("disabled", "dryrun"):
         return None
     import wandb  # a second, which only those pay who use it
@@ -131,7 +155,7 @@ def _open(
     if mode == "auto":
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
-        print(f"W&B cannot be reached, the run is kept offline ({reason})", file=sys.stderr)
+        say(f"W&B cannot be reached, the run is kept offline ({reason})", sys.stderr)
         mode = "offline"
     arguments: dict[str, Any] = {
         **identity,
@@ -148,7 +172,7 @@ def _open(
         resume = {"resume": "allow"} if mode == "online" else {}
         return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
     except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        print(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", file=sys.stderr)
+        say(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", sys.stderr)
         wandb.teardown()  # its service still holds the id of the run
         return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
 

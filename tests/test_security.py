@@ -1,22 +1,35 @@
 """Files that somebody else sent do not run code, whatever they say: each attack ends with one line, and leaves no proof."""
 
+import csv
 import dataclasses
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from rich.table import Table
+from rich.text import Text
 
 from ssl_nlp import checkpoint
+from ssl_nlp.comparison import Comparison, Estimate, Row
+from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import train
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluate import wandb_settings
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, Projection, SimCLR
+from ssl_nlp.names import as_name, check_name
 from ssl_nlp.objectives.views import Delete
+from ssl_nlp.terminal import SafeConsole, console, printable, say
+from ssl_nlp.tracking import WandbSettings, wandb_mode
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, write_texts
 from tests.end_to_end.test_errors import fit
@@ -280,6 +293,253 @@ def test_a_configuration_names_known_classes_only(place, pickle, capfd):
     line = refused(capfd, *fit("masked_lm", "--config=sent.yaml", "--run=mine"))
     assert any(name in line for name in ("is not a known class", "weights_only", "pickle.ckpt"))
     assert sorted(Path("runs").rglob("*")) == before
+
+
+# ------------------------------------------------------------------------------------------------------ runs that were sent
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_texts(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run(*fit("masked_lm", "--run=mine")) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def sent(trained: Path) -> Path:
+    """Somebody else's run, for the attack to be written into."""
+    shutil.copytree(trained, ".", dirs_exist_ok=True)
+    Path("runs/mine").rename("runs/theirs")
+    return Path("runs/theirs")
+
+
+def reconfigure(run: Path, **changes: Any) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_configuration_of_a_run_decides_about_numbers_only(command, sent, pickle, capfd):
+    """Its trainer would write elsewhere, import modules, and read another checkpoint with pickle: none of it happens."""
+    profiler = {"class_path": "lightning.pytorch.profilers.AdvancedProfiler", "init_args": {"dirpath": "PROOF"}}
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "PROOF"}}
+    trainer = {"profiler": profiler, "logger": logger, "callbacks": [LATER], "default_root_dir": "PROOF"}
+    trainer |= {"plugins": [TOUCH], "strategy": LATER, "limit_val_batches": 1}
+    reconfigure(sent, trainer=trainer, ckpt_path="pickle.ckpt", weights_only=False, wandb={"mode": "online"})
+    before = {path for path in Path().rglob("*") if "cache" not in str(path)}
+    assert run(command, "--run=theirs") == 0, capfd.readouterr().err
+    assert {path for path in Path().rglob("*") if "cache" not in str(path)} == before
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_pickle_in_a_run_is_not_read(command, sent, pickle, capfd):
+    reconfigure(sent, weights_only=False)
+    for name in ("best.ckpt", "last.ckpt"):
+        shutil.copy(pickle, sent / "checkpoints" / name)
+    assert "best.ckpt is not a complete checkpoint" in refused(capfd, command, "--run", "theirs")
+    assert run("fit", "--config", str(sent / "config.yaml"), "--trainer.max_steps=30") == 2
+
+
+@pytest.mark.parametrize("place", ["model", "data"])
+def test_the_classes_of_a_run_are_known_ones(place, sent, capfd):
+    reconfigure(sent, **{place: LATER})
+    assert "payload.Encoder is not a known class" in refused(capfd, "validate", "--run=theirs")
+
+
+def test_a_broken_configuration_of_a_run_is_named(sent, capfd):
+    for text in ("", "[]", "model: {}\n", "a: [", "model: 1\ndata: 2\nseed_everything: 0\ntrainer: 3\n"):
+        (sent / "config.yaml").write_text(text)
+        assert "theirs/config.yaml is broken" in refused(capfd, "validate", "--run=theirs")
+
+
+def test_a_run_does_not_decide_to_whom_its_numbers_are_sent(sent, monkeypatch, capfd):
+    config = sent / "config.yaml"
+    monkeypatch.delenv("WANDB_MODE")
+    reconfigure(sent, wandb={"mode": "online", "entity": "somebody"})
+    for mode in (None, "auto", "online"):
+        settings = wandb_settings(config, mode)
+        assert (settings.mode, settings.entity) == ("offline", None)
+        assert "theirs names the W&B entity somebody: nothing is sent there" in capfd.readouterr().err
+    monkeypatch.setenv("WANDB_ENTITY", "somebody")  # the user is of that team
+    assert wandb_settings(config, None) == WandbSettings("online", entity="somebody")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode(wandb_settings(config, None)) == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_mode(wandb_settings(config, "online")) == "offline"
+    reconfigure(sent, wandb={"mode": "online", "to": "somebody"})
+    with pytest.raises(UserError, match=r"config.yaml is broken"):
+        wandb_settings(config, None)
+
+
+# ------------------------------------------------------------------------------------------- names, terminals, spreadsheets
+
+NAMES = [
+    "",
+    " ",
+    ".",
+    "..",
+    "a/b",
+    "a b",
+    "a\n",
+    "\x1b[31m",
+    "$(touch PROOF)",
+    "-a",
+    ".a",
+    "a.",
+    "a\u202e",
+    "a\0",
+    "x" * 300,
+    "语" * 90,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_name_is_refused_in_one_line(name, capfd):
+    write_texts(Path())
+    line = refused(capfd, *fit("masked_lm", f"--run={name}"))
+    assert "is not a name" in line or "is too long for a name" in line
+    assert line.isprintable()
+    assert refused(capfd, "validate", f"--run={name}").isprintable()
+
+
+@pytest.mark.parametrize("name", ["a", "lr-0.1_b", "v1.2", "实验一", "हिन्दी", "über", "مرحبا", "7"])
+def test_names_of_any_script(name):
+    check_name(name, "--run")
+    assert as_name(f"{name} {name}") == f"{name}-{name}"
+
+
+def test_a_run_that_was_begun_under_another_name_is_still_one(sent, capfd):
+    sent.rename("runs/a run of old")
+    assert run("validate", "--run=a run of old") == 0
+
+
+@pytest.mark.parametrize("command", [["embed", "--checkpoint"], ["evaluate"], ["compare"], ["validate", "--config"]])
+def test_paths_that_no_file_system_takes(command, capfd):
+    end = ["--output=a.npy", "--input=payload.py"] if command[0] == "embed" else []
+    assert refused(capfd, *command, "x" * 300 + ".ckpt", *end).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("project", "a/b"), ("project", ""), ("project", "x" * 129), ("entity", "a:b"), ("group", "x" * 129)],
+)
+def test_what_wandb_does_not_take_is_said_before_training(option, value, capfd):
+    write_texts(Path())
+    assert f"wandb.{option}" in refused(capfd, *fit("masked_lm", f"--wandb.{option}={value}"))
+
+
+ESCAPES = "a\x1b]0;title\x07\x1b[2J\rb\x9b31m\u202ec\n\td\ud800"
+SAFE = "a\\x1b]0;title\\x07\\x1b[2J\\rb\\x9b31m\\u202ec\n\td\\ud800"
+
+
+def test_a_terminal_obeys_nobody_else(capfd):
+    assert printable(ESCAPES) == SAFE
+    assert printable("naïve 语 हि \u200d 👩‍🚀") == "naïve 语 हि \u200d 👩‍🚀"
+    say(ESCAPES)
+    assert capfd.readouterr().out == SAFE + "\n"
+    table = Table(title="t")
+    table.add_column(Text("\x1b[31mname"))
+    table.add_row(Text("\x1b]8;;http://there\x07row"))
+    console(80).print(table)
+    SafeConsole(force_terminal=True, color_system="standard").print(Text("\x1b[2Jred", style="red"))
+    shown = capfd.readouterr().out
+    assert "\\x1b[31mname" in shown and "\\x1b]8;;http://ther" in shown
+    assert shown.splitlines()[-1] == "\x1b[31m\\x1b[2Jred\x1b[0m"  # the colour is ours
+
+
+def test_what_a_checkpoint_writes_is_shown_without_escapes(tokenizer, monkeypatch, capfd):
+    torch.save(saved(CausalLM(tiny()), tokenizer), "clm.ckpt")
+    torch.save(saved(MaskedLM(tiny()), tokenizer), "mlm.ckpt")
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, ids: "\x1b[2Jone\ntwo")
+    monkeypatch.setattr(Tokenizer, "token", lambda self, token_id: "\x1b[2J")
+    assert run("generate", "--checkpoint=clm.ckpt", "--prompt=a", "--max_new_tokens=8") == 0
+    assert "a\\x1b[2Jone\ntwo\n" in capfd.readouterr().out
+    assert run("fill-mask", "--checkpoint=mlm.ckpt", "--text=\x1b[31m [MASK]") == 0
+    shown = capfd.readouterr().out
+    assert "\\x1b[31m [MASK]" in shown
+    assert "\x1b" not in shown
+
+
+def test_no_cell_of_a_comparison_is_a_formula(tmp_path):
+    formula = '=HYPERLINK("http://there","see")'
+    for label in (formula, "+1", "-1", "@SUM(1)", "\t=1", "\r=1"):
+        row = Row(label, (), True, {label: Estimate(-0.5, None, None, 1)})
+        write_csv(Comparison("docs", 1, [], [row], [], {}), tmp_path / "comparison.csv")
+        with (tmp_path / "comparison.csv").open(newline="") as file:
+            [line] = csv.DictReader(file)
+        assert (line["row"], line["number"], line["mean"]) == (f"'{label}", f"'{label}", "-0.5")
+
+
+# ---------------------------------------------------------------------------------------------------------------- --import
+
+OWN = '''
+from pathlib import Path
+
+from beside import RATE
+from ssl_nlp.methods import MaskedLM
+
+class Mine(MaskedLM):
+    """A masked language model with an argument more."""
+
+    def __init__(self, hidden: float = RATE, **others) -> None:
+        super().__init__(**others)
+        self.hidden = hidden
+'''
+
+
+def test_a_class_of_ones_own_from_the_working_directory(monkeypatch, capfd):
+    """Trained, resumed and used in a folder that is not a package, as the console script runs it."""
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(Path.cwd()))])
+    for name in ("beside", "mine_in_file"):  # what is there after the test is forgotten
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        monkeypatch.delitem(sys.modules, name)
+    write_texts(Path())
+    Path("beside.py").write_text("RATE = 0.4\n")
+    Path("mine_in_file.py").write_text(OWN)
+    command = [*fit("masked_lm", "--run=own"), "--model=mine_in_file.Mine"]
+    assert "mine_in_file.Mine is not a known class: if it is yours, name its file with --import" in refused(
+        capfd, *command
+    )
+    assert run(*command, "--import=mine_in_file.py") == 0
+    checkpoint = "--checkpoint=runs/own/checkpoints/last.ckpt"
+    assert Method.load_from_checkpoint(checkpoint.partition("=")[2]).hidden == 0.4
+    capfd.readouterr()
+    # Another process has not imported it: what the class was is forgotten.
+    del sys.modules["mine_in_file"]
+    monkeypatch.setattr("ssl_nlp.checkpoint.subclasses", lambda bases: iter(()))
+    assert "--import FILE.py" in refused(capfd, "fill-mask", checkpoint, "--text=[MASK]")
+    assert run("fill-mask", "--import", "mine_in_file.py", checkpoint, "--text=[MASK]") == 0
+    assert run("validate", "--import", "mine_in_file", "--run=own") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--import"], "--import names nothing"),
+        (["--import=there.py"], "there is no such file"),
+        (["--import=there_is_no_such_module"], "ModuleNotFoundError"),
+        (["--import=json.py"], "there is a module json already: rename the file"),
+        (["--import=my-file.py"], "cannot be the name of a module"),
+        (["--import=wrong.py"], "--import wrong.py fails: ZeroDivisionError: division by zero (line 2)"),
+        (["--import=half.py"], "SyntaxError"),
+    ],
+)
+def test_mistakes_of_import(given, said, capfd):
+    Path("json.py").touch()
+    Path("my-file.py").touch()
+    Path("wrong.py").write_text("# a comment\n1 / 0\n")
+    Path("half.py").write_text("class\n")
+    assert said in refused(capfd, "generate", "--checkpoint=a.ckpt", *given)
+    assert not {"wrong", "half"} & sys.modules.keys()
 
 
 # --------------------------------------------------------------------------------------- what checkpoints may well describe

@@ -11,6 +11,7 @@ from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.words import word_spans, words
 from ssl_nlp.methods.base import Method
 from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity
+from ssl_nlp.terminal import say
 
 # Below either of these the embeddings of different sentences are all but the same.
 LEAST_SPREAD = 0.05
@@ -69,7 +70,7 @@ class CollapseMonitor(Callback):
         """Once, until it is something else, or things are well again."""
         kind = text.partition(":")[0]
         if kind != self._said and trainer.is_global_zero:
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            say(f"warning: {text}", sys.stderr)
         self._said = kind
 
 

@@ -87,8 +87,13 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                         "baseline_low": over.low,
                         "baseline_high": over.high,
                     }
-                writer.writerow(line)
+                writer.writerow({name: _harmless(cell) for name, cell in line.items()})
         durable.write_text(path, file.getvalue())
+
+
+def _harmless(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _parts(columns: Sequence[Column]) -> list[Sequence[Column]]:

@@ -25,6 +25,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
 from ssl_nlp.evaluation.suite import Suite
+from ssl_nlp.names import check_name
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ def files_suite(path: str | Path) -> Suite:
     if not isinstance(config, dict) or config.keys() != {"name", "data"} or not isinstance(config["data"], dict):
         raise UserError(f"--config {path}: give it `name: NAME` and `data:` with a data set or more, and nothing else")
     name = str(config["name"])
-    if not name.replace("-", "").replace("_", "").isalnum() or name in RESERVED:
-        raise UserError(f"--config {path}: `name: {name}` is taken or no name: use letters, digits, - and _")
+    check_name(name, f"--config {path}: `name`")
+    if name in RESERVED:
+        raise UserError(f"--config {path}: `name: {name}` is taken: choose another")
     if not config["data"]:
         raise UserError(f"--config {path}: `data` names no data set: describe one")
     if wrong := [key for key in config["data"] if "/" in str(key)]:
