@@ -254,7 +254,7 @@ def test_replacements_follow_the_counts_of_the_corpus(frame: Frame) -> None:
     total = sum(found.values())
     shares = {token: token**2 / sum(t**2 for t in range(5, VOCAB - 1) if t != 7) for token in range(5, VOCAB - 1)}
     shares.pop(7)
-    assert {*found} == {*shares}
+    assert {token for token, share in shares.items() if total * share > 30} <= {*found} <= {*shares}
     chi_square = sum((found[token] - total * share) ** 2 / (total * share) for token, share in shares.items())
     freedom = len(shares) - 1
     assert abs(chi_square - freedom) < 5 * math.sqrt(2 * freedom)
