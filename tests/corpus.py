@@ -28,6 +28,18 @@ class ListCorpus(Corpus):
         return fingerprint(self.texts)
 
 
+def caption_texts(number: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Texts whose lengths spread as those of captions of pictures do, each with another of the same picture."""
+    generator = random.Random(seed)
+    texts = []
+    for _ in range(number):
+        words = generator.lognormvariate(2.4, 0.35)
+        lengths = (max(3, round(words * generator.lognormvariate(0, 0.15))) for _ in range(2))
+        one, other = (" ".join(generator.choices(WORDS, k=length)) for length in lengths)
+        texts.append((one, other))
+    return texts
+
+
 def random_texts(number: int, seed: int = 0, longest: int = 40) -> list[str]:
     """Texts of 3 to `longest` random words."""
     generator = random.Random(seed)

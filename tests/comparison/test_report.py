@@ -28,7 +28,14 @@ COLUMNS = [
     Column("mine/geometry/effective_rank", "effective rank", None, "directions"),
     Column("mine/language_modelling/bits_per_byte", "bits per byte", False, "bits/byte"),
 ]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "chromium-headless-shell",
+)
 ALONE = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 LOOK = """<script>addEventListener("load", () => {
   const found = [];

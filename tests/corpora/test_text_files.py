@@ -462,18 +462,29 @@ def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
     assert len(fingerprints) == 7
 
 
-def test_real_files(shared_data: Path) -> None:
-    shakespeare = shared_data / "tinyshakespeare"
-    corpus = TextFiles(str(shakespeare / "train.txt"), valid=str(shakespeare / "val.txt"), test=None)
-    assert [len(d.text) for s in SPLITS[:2] for d in corpus.documents(s)] == [1_003_854, 111_540]
+def test_files_as_data_sets_come(tmp_path: Path) -> None:
+    """A book in two files, sentences with classes and quotes of their own, and pairs with scores and no header."""
+    train, valid = ("".join(f"Line {i} of it.\n\n\tÉtude {i}.\n" for i in range(n)) for n in (20_000, 900))
+    (tmp_path / "train.txt").write_text(train)
+    (tmp_path / "val.txt").write_text(valid)
+    corpus = TextFiles(str(tmp_path / "train.txt"), valid=str(tmp_path / "val.txt"), test=None)
+    assert [[d.text for d in corpus.documents(s)] for s in SPLITS[:2]] == [[train], [valid]]
 
-    sst2 = shared_data / "sst2"
-    corpus = TextFiles(str(sst2 / "train.tsv"), valid=str(sst2 / "dev.tsv"), text="sentence", label="label")
-    rows = [line.split("\t") for line in (sst2 / "train.tsv").read_text().splitlines()[1:]]
+    rows = [(f'it \'s "film" no. {i % 900} , and "so', str(i % 2)) for i in range(1000)]
+    held_out = rows[:40]
+    for name, some in (("train", rows), ("dev", held_out)):
+        lines = ["sentence\tlabel", *("\t".join(row) for row in some)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    train_file, valid_file = str(tmp_path / "train.tsv"), str(tmp_path / "dev.tsv")
+    corpus = TextFiles(train_file, valid=valid_file, text="sentence", label="label")
     splits = {split: list(corpus.documents(split)) for split in SPLITS}
-    valid = {document.text for document in splits["valid"]}
-    assert len(splits["train"]) + len(splits["test"]) == len({text for text, _ in rows if text not in valid})
+    assert {(d.text, d.label) for d in splits["valid"]} == set(held_out)
+    assert {d.text for d in splits["train"] + splits["test"]} == {text for text, _ in rows} - {t for t, _ in held_out}
+    assert len(splits["train"]) + len(splits["test"]) == 860
     assert {document.label for document in splits["train"]} == {"0", "1"}
 
-    stsb = TextFiles(str(shared_data / "stsb" / "train.tsv"), text=5, label=4)
-    assert next(stsb.documents("train")) == Document("A plane is taking off.", "5.000")
+    line = 'main-captions\tMSRvid\t2012test\t0001\t5.000\tA "plane is taking off.\tAn air plane is taking off.\n'
+    (tmp_path / "pairs.tsv").write_text(line)
+    pairs = TextFiles(str(tmp_path / "pairs.tsv"), valid=None, test=None, text=5, label=4, pair=6)
+    expected = Document('A "plane is taking off.', "5.000", "An air plane is taking off.")
+    assert next(pairs.documents("train")) == expected

@@ -10,7 +10,7 @@ from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
 from ssl_nlp.data.units import Blocks, Pairs, Sentences, item_sizes
-from tests.corpus import ListCorpus, random_texts
+from tests.corpus import ListCorpus, caption_texts, random_texts
 
 TEXTS = random_texts(30)
 
@@ -149,8 +149,8 @@ def test_both_texts_of_a_pair_are_framed_padded_and_cut_to_half_the_length(frame
     assert batch.all_tokens == int(batch.is_text.sum() + batch.pair.is_text.sum())
 
 
-def test_batches_of_real_sentences_have_little_padding(shared_data, tokenizer):
-    lines = (shared_data / "multi30k" / "train.en").read_text().splitlines()[:10_000]
+def test_batches_of_sentences_have_little_padding(tokenizer):
+    lines = [text for text, _ in caption_texts(10_000)]
     rows = Sentences(open_store(ListCorpus(lines), "train", tokenizer, "sentence"), tokenizer, 256)
     batches = list(BatchSampler(len(rows), rows.sizes, 64, 0, 1, 0, True))
     parts = [rows[batch] for batch in batches]
@@ -165,12 +165,9 @@ def test_pairs_are_sorted_by_their_longer_text_and_then_by_both():
     assert [pairs[i] for i in np.argsort(sizes)] == sorted(pairs, key=lambda pair: (max(pair), sum(pair)))
 
 
-def test_batches_of_real_pairs_have_little_padding_apart_and_joined(shared_data, tokenizer):
+def test_batches_of_pairs_have_little_padding_apart_and_joined(tokenizer):
     """Apart, where both texts of all pairs make one batch; joined, where the two of a pair make one row."""
-    english, german = (
-        (shared_data / "multi30k" / f"train.{x}").read_text().splitlines()[:10_000] for x in ("en", "de")
-    )
-    corpus = ListCorpus([*zip(english, german, strict=True)])
+    corpus = ListCorpus(caption_texts(10_000))
     pairs = Pairs(open_store(corpus, "train", tokenizer, "pair"), tokenizer, 256)
     apart = joined = tokens = 0
     for rows in BatchSampler(len(pairs), pairs.sizes, 64, 0, 1, 0, True):

@@ -8,6 +8,7 @@ import yaml
 
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.methods import Method
+from tests.corpus import random_texts
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
@@ -118,9 +119,11 @@ def test_gpu_overlay_compiles_the_encoder(tmp_path):
     assert fit_with(CONFIGS / "trainer" / "gpu.yaml", *tiny_encoder(), *cpu) == 0
 
 
-def test_data_files_overlay(tmp_path, shared_data):
-    english = shared_data / "english"
-    files = [f"--data.corpus.{split}={english / split}.jsonl" for split in ("train", "valid", "test")]
+def test_data_files_overlay(tmp_path):
+    for seed, split in enumerate(("train", "valid", "test")):
+        records = [json.dumps({"text": text, "label": "prose"}) for text in random_texts(300, seed)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(records))
+    files = [f"--data.corpus.{split}={tmp_path / split}.jsonl" for split in ("train", "valid", "test")]
     overlay = CONFIGS / "data" / "files.yaml"
     config = ["fit", "--config", str(CONFIGS / "causal_lm.yaml"), "--config", str(overlay), *files, *tiny_encoder()]
     assert run(*config, "--config", str(CONFIGS / "trainer" / "debug.yaml")) == 0
@@ -128,8 +131,6 @@ def test_data_files_overlay(tmp_path, shared_data):
 
 def test_wikitext_overlay_with_a_local_copy_of_its_shape(tmp_path):
     from datasets import Dataset, DatasetDict
-
-    from tests.corpus import random_texts
 
     splits = {"train": 200, "validation": 20, "test": 20}
     texts = {name: random_texts(size, seed=i) for i, (name, size) in enumerate(splits.items())}

@@ -259,8 +259,6 @@ def test_a_zero_matrix_stays_zero() -> None:
 @pytest.mark.parametrize("matched", [False, True])
 def test_muon_equals_torchs_own(matched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With iterations that converge on both sides, since the coefficients of the few steps differ."""
-    if not hasattr(torch.optim, "Muon"):
-        pytest.skip("this torch has no Muon")
     converging = (15 / 8, -10 / 8, 3 / 8)
     monkeypatch.setattr(optimization, "NEWTON_SCHULZ", (converging,) * 20)
     torch.manual_seed(0)
