@@ -12,6 +12,9 @@ TEXT ?= ../shared/data/tinyshakespeare
 NANOGPT ?=
 SEEDS ?= 3
 
+# How many tests run at a time, each on one thread.
+WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kill lint docs bench clean
 
@@ -36,8 +39,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and compare them
 	@$(BIN)/python -m ssl_nlp demo
 
-test: $(INSTALLED)  ## run the tests; ARGS="-k name" goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED)  ## run the tests on WORKERS=2 cores; ARGS="-k name" goes to pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-kill: $(INSTALLED)  ## kill commands at every moment there is, and see that they go on as if nothing had happened
 	@$(BIN)/python -m pytest -m kill $(ARGS)
