@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ssl_nlp.cache import DIGESTS, build_once, fingerprint
-from ssl_nlp.corpora import InstalledDocs, installed_docs
+from ssl_nlp.corpora import HubDataset, InstalledDocs, installed_docs
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.errors import UserError
@@ -47,6 +47,11 @@ def documentation() -> list[Any]:
     return [(document.text, document.label) for document in InstalledDocs(0.3, 0.3).read("train")]
 
 
+def local_data_set() -> list[Any]:
+    path = Path(os.environ["SSL_NLP_CACHE"]).with_name("records")
+    return [document.text for document in HubDataset(str(path)).documents("train")]
+
+
 def embeddings() -> list[Any]:
     return CachedEmbedder(Hashed(), "key").embed([f"text {i}" for i in range(20)]).tolist()
 
@@ -60,6 +65,7 @@ KINDS: dict[str, tuple[str, Callable[[], Any]]] = {
     "tokenizer": ("tokenizers", tokenizer),
     "tokens": ("tokens", tokens),
     "corpus": ("corpora", documentation),
+    "local data set": ("datasets", local_data_set),
     "embeddings": ("embeddings/key", embeddings),
     "baselines": ("baselines", baselines),
 }
@@ -102,6 +108,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package.parent.mkdir()
     sentences = [f'def f{i}():\n    """The sentence {i} is long enough to count as prose."""\n' for i in range(9)]
     package.write_text("\n\n".join(sentences))
+    (tmp_path / "records").mkdir()
+    records = [json.dumps({"text": f"The sentence {i} is a record."}) for i in range(40)]
+    (tmp_path / "records" / "train.jsonl").write_text("\n".join(records))
     monkeypatch.setattr(installed_docs, "source_roots", lambda: [package.parent])
     monkeypatch.setenv("SSL_NLP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"

@@ -1,13 +1,14 @@
 """A corpus from the Hugging Face hub, or from a local directory in one of its formats."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_nlp.cache import cache_dir, fingerprint
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Document, Split
 from ssl_nlp.corpora.readers import Fields
 from ssl_nlp.corpora.splits import SplitCorpus, digests_of
@@ -138,19 +139,27 @@ class HubDataset(SplitCorpus):
             if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
                 source = self._load_saved(root, name)
             else:
-                source = datasets.load_dataset(
+                load = partial(
+                    datasets.load_dataset,
                     str(root) if root.is_dir() else self.path,
                     self.name,
                     split=name,
                     data_files=self.data_files,
                     revision=self.revision,
                     streaming=self.streaming,
-                    cache_dir=str(cache_dir() / "datasets") if local else None,
                 )
+                if local:
+                    cache = cache_dir() / "datasets" if self.streaming else self._prepare(load)
+                source = load(cache_dir=str(cache) if local else None)
         if source.column_names is None:  # a stream may learn its columns from its first record only
             return source
         self.fields.check(f"{self}, split {name!r},", source.column_names)
         return source.select_columns(self.fields.given)
+
+    def _prepare(self, load: Callable[..., Any]) -> Path:
+        """The directory in which `datasets` keeps local files as it reads them, which it does not check itself."""
+        key = fingerprint("HubDataset", self.path, self.name, self.data_files, file_stamps(self._local_files()))
+        return build_once(cache_dir() / "datasets" / key, lambda directory: load(cache_dir=str(directory)))
 
     def _load_saved(self, root: Path, name: str) -> "Dataset | IterableDataset":
         """A split of a directory of `save_to_disk`. A single data set that was saved there is called train."""
