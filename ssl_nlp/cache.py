@@ -146,7 +146,7 @@ def _explained(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        ours = error.filename is not None and str(error.filename).startswith(str(cache_dir()))
+        ours = error.filename is not None and _related(Path(error.filename), cache_dir())
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not (ours or full):
             raise
@@ -156,3 +156,8 @@ def _explained(directory: Path) -> Iterator[None]:
             + ("make room there, or " if full else "")
             + "set SSL_NLP_CACHE to a directory of your own"
         ) from error
+
+
+def _related(one: Path, other: Path) -> bool:
+    """Whether one path lies below the other, or is the other."""
+    return one.is_relative_to(other) or other.is_relative_to(one)

@@ -218,6 +218,13 @@ def test_a_cache_that_cannot_be_read_is_named(part, shared):
     (shared / part).chmod(0o755)
 
 
+def test_a_cache_directory_that_cannot_be_made_is_named(shared, monkeypatch):
+    shared.chmod(0o555)
+    monkeypatch.setenv("SSL_NLP_CACHE", str(shared / "a" / "b"))
+    said = as_somebody_else(partial(build_once, shared / "a" / "b" / "kind" / "key", build))
+    assert said.startswith("UserError: the cache") and "Permission denied" in said and "set SSL_NLP_CACHE" in said
+
+
 def test_a_cache_directory_that_is_a_file_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SSL_NLP_CACHE", str(tmp_path / "file"))
