@@ -12,7 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as there are co
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every test run, and each worker of it, starts with empty caches and leaves the user's alone."""
-    path = tmp_path_factory.mktemp("cache")
+    """Every test run starts with empty caches, which its workers share, and leaves the user's alone."""
+    folder = tmp_path_factory.getbasetemp()
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     os.environ["SSL_NLP_CACHE"] = str(path)
     return path
