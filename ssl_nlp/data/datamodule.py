@@ -1,5 +1,6 @@
 """The LightningDataModule that every method trains on."""
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -33,7 +34,8 @@ class TextDataModule(LightningDataModule):
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
             sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
             document and its `pair`, or else two consecutive sentences of it, each sentence in one pair.
-        length: tokens of a row; a sentence is truncated to it, and each text of a pair to half of it.
+        length: tokens of a row; a sentence is truncated to it, and each text of a pair to half of it. A run says once
+            which share of the training texts and tokens is cut off (of a stream, of the valid split).
         batch_size: rows of a batch on one device.
         workers: processes that prepare batches beside the training; 0 prepares them in the training process, which is
             fast enough on CPUs.
@@ -131,6 +133,22 @@ class TextDataModule(LightningDataModule):
         for split in splits:
             if split != "train" or not self._streams():
                 self.store(split)
+        if self._stage() == "fit" and self._rank_and_ranks()[0] == 0 and self.unit != "block":
+            self._say_what_is_cut_off("valid" if self._streams() else "train")
+
+    def _say_what_is_cut_off(self, split: Split) -> None:
+        """One line on standard error, where `length` cuts a text."""
+        limit = self.length // 2 if self.unit == "pair" else self.length
+        sizes = np.diff(self.store(split).starts)
+        beyond = np.maximum(sizes - limit, 0)
+        if beyond.any():
+            print(
+                f"note: data.length {self.length} leaves {limit} tokens to a text, and cuts off the end of "
+                f"{(beyond > 0).mean():.1%} of the {split} split's texts, with {beyond.sum() / sizes.sum():.1%} of its "
+                f"tokens. The longest text has {sizes.max():,}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Batches of the train split, beginning where a resumed run left off."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.store import row_texts
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
@@ -50,3 +51,21 @@ def test_resuming_reads_nothing_of_what_was_seen(monkeypatch):
 def test_a_pair_needs_room_for_two():
     with pytest.raises(UserError, match="length 3.* take at least 4"):
         TextDataModule(CORPUS, unit="pair", length=3)
+
+
+@pytest.mark.parametrize(("unit", "length"), [("sentence", 8), ("pair", 16), ("sentence", 64), ("block", 8)])
+def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
+    data = module(unit)
+    data.length = length
+    data.prepare_data()
+    said = capsys.readouterr().err
+    sizes = [
+        len(ids) for ids, _ in data.tokenizer.encode([t for d in CORPUS.documents("train") for t in row_texts(d, unit)])
+    ]
+    beyond = [size - 8 for size in sizes if size > 8]
+    if unit == "block" or length == 64:
+        assert "cuts off" not in said
+    else:
+        assert said.count("cuts off") == 1
+        assert f"leaves 8 tokens to a text, and cuts off the end of {len(beyond) / len(sizes):.1%} of the train" in said
+        assert f"with {sum(beyond) / sum(sizes):.1%} of its tokens. The longest text has {max(sizes)}" in said
