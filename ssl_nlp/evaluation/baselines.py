@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+import regex
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
@@ -18,17 +19,21 @@ from ssl_nlp.evaluation.vectors import to_tensor
 
 WIDTH = 256
 SEED = 0
-VERSION = f"2-{WORD_RULES}"
+_PART = regex.compile(r"[\w\p{M}]+")
+VERSION = f"3-{WORD_RULES}"
 """Of what the baselines are, for the keys of caches."""
 
 Unit = Literal["words", "characters"]
 
 
 def split_into(unit: Unit, text: str) -> list[str]:
-    """The lower-cased words of a text in any script, or its characters and pairs of characters, white space left out."""
+    """The lower-cased words of a text in any script, or its characters and pairs of characters, white space left out.
+
+    Words are cut at what is neither letter, mark, digit nor _, as scikit-learn does: `numpy.array` is two.
+    """
     text = text.lower()
     if unit == "words":
-        return words(text)
+        return [part for word in words(text) for part in _PART.findall(word)]
     text = "".join(text.split())
     return [*text, *map("".join, pairwise(text))]
 

@@ -8,8 +8,8 @@ from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearPr
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.vectors import embed
 
-TRAIN = ["the dog sees the cat", "a bird hears a dog", "the red house"]
-TEXTS = ["the dog", "nobody knows these", "", "a red bird"]
+TRAIN = ["the dog sees the cat", "a bird hears a dog", "the red house", "don't use numpy.array(x_1, 3.5)"]
+TEXTS = ["the dog", "nobody knows these", "", "a red bird, don't", "array x_1 of 3"]
 
 
 def test_tf_idf_is_that_of_scikit_learn_fitted_on_the_training_texts():
@@ -17,7 +17,7 @@ def test_tf_idf_is_that_of_scikit_learn_fitted_on_the_training_texts():
     found = embed(TfIdf(TRAIN), TEXTS).toarray()
     assert found == pytest.approx(vectorizer.transform(TEXTS).toarray(), rel=1e-6)
     assert not found[1:3].any()
-    assert embed(TfIdf(["..."]), TEXTS).shape[0] == 4  # nothing to learn from is no failure
+    assert embed(TfIdf(["..."]), TEXTS).shape[0] == 5  # nothing to learn from is no failure
 
 
 def test_random_words_are_averages_of_fixed_vectors():
