@@ -1,10 +1,23 @@
 """Room for text in plots."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from matplotlib.figure import Figure
 
 EDGE = 0.015  # of the width: the letters of a browser are higher than those that were measured
+
+
+@contextmanager
+def glyphs_are_the_browsers() -> Iterator[None]:
+    """Measure text without matplotlib's warnings of glyphs that its font lacks.
+
+    In a page, text is text: the browser draws it, in a font that has the glyph.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from ", UserWarning)
+        yield
 
 
 def make_room(figure: Figure) -> Figure:

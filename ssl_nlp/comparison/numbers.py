@@ -2,6 +2,8 @@
 
 import math
 
+from rich.cells import cell_len, set_cell_size
+
 from ssl_nlp.comparison.comparison import Estimate
 
 SCALES = (
@@ -17,8 +19,8 @@ SCALES = (
 
 
 def shorten(text: str, longest: int) -> str:
-    """At most so many characters, the last of them dots where there were more."""
-    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+    """At most so many columns of a terminal, in which a Chinese character has two; dots at the end of what was longer."""
+    return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
 
 
 def written(score: Estimate) -> str:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.comparison import Column, Comparison, Row
-from ssl_nlp.comparison.layout import make_room, spread
+from ssl_nlp.comparison.layout import glyphs_are_the_browsers, make_room, spread
 from ssl_nlp.comparison.numbers import scale_of, shorten, written
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
@@ -46,7 +46,7 @@ PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE), glyphs_are_the_browsers():  # type: ignore[arg-type]
             return make_room(draw(*args, **kwargs))
 
     return styled

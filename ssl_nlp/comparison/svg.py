@@ -7,6 +7,8 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
+from ssl_nlp.comparison.layout import glyphs_are_the_browsers
+
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
     """A figure as an `<svg>` element: text stays text, in the font of the page, and the width follows from it, too.
@@ -17,7 +19,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
         description: for those who do not see it.
     """
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), glyphs_are_the_browsers():
         figure.savefig(
             file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
         )

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from ssl_nlp.comparison import Column, Comparison, Estimate, Row, Run, Verdict
 from ssl_nlp.comparison.layout import spread
-from ssl_nlp.comparison.numbers import figure_of, quantity, written
+from ssl_nlp.comparison.numbers import figure_of, quantity, shorten, written
 from ssl_nlp.comparison.plots import curve
 from ssl_nlp.comparison.report import write_report
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -141,6 +142,20 @@ def test_ids_are_unique_and_plots_are_described(page):
     plots = re.findall(r"<svg [^>]*>", text)
     assert len(plots) == 4 + 5 + 5 + 3 + 5  # bars, loss against tokens and FLOPs, score against cost, maps
     assert all('role="img"' in plot and re.search(r'aria-label="[^"]{20}', plot) for plot in plots)
+
+
+def test_names_in_other_scripts_are_text_of_the_page_and_matplotlib_does_not_look_for_their_glyphs(
+    comparison, tmp_path
+):
+    name = "中文掩码语言模型" * 4
+    rows = [replace(comparison.rows[0], label=name), *comparison.rows[1:]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_report(replace(comparison, rows=rows), tmp_path / "report.html")
+    drawn = re.findall(r"<text[^>]*>(中[^<]*)</text>", (tmp_path / "report.html").read_text())
+    assert f"{name[:14]}…" in drawn  # 29 columns of 30, in the bars
+    assert shorten(name, 24) == f"{name[:11]}…"
+    assert shorten("MaskedLM", 8) == "MaskedLM"
 
 
 def test_a_comparison_of_little(comparison, tmp_path):
