@@ -155,6 +155,7 @@ def test_sweeps(path, folder, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
     assert run(*command[1:], *shared()) == 0
     [state] = (folder / "runs").glob("*-abc/run.json")
-    assert json.loads(state.read_text()) == {"wandb_id": "abc", "finished": True}
+    kept = json.loads(state.read_text())
+    assert (kept["wandb_id"], kept["finished"]) == ("abc", True)
     config = yaml.safe_load(state.with_name("config.yaml").read_text())
     assert config["seed_everything"] == sweep["parameters"]["seed_everything"]["values"][-1]
