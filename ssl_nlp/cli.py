@@ -18,7 +18,19 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
-from ssl_nlp.callbacks import Checkpoints, CollapseMonitor, Divergence, MetricsCSV, Progress, Samples, Throughput
+from ssl_nlp import trainer_settings
+from ssl_nlp.callbacks import (
+    Checkpoints,
+    CollapseMonitor,
+    Divergence,
+    EmbeddingWriter,
+    FinalValidation,
+    MetricsCSV,
+    Progress,
+    Samples,
+    Throughput,
+    ValidationLine,
+)
 from ssl_nlp.callbacks.checkpoints import DurableCheckpointIO
 from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
@@ -70,6 +82,10 @@ class Cli(LightningCLI):
             "--checkpoint_every", type=int, default=500, help="Steps between two savings of checkpoints/last.ckpt."
         )
         parser.add_class_arguments(WandbSettings, "wandb")
+        if sys.argv[1] == "predict":
+            parser.add_argument(
+                "--output", type=str | None, default=None, help="The .npy file; default: embeddings.npy of the run."
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse them: they are those of `sys.argv`, but for the `--import` that only processes started from here read."""
@@ -96,10 +112,13 @@ class Cli(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.complete_config()
+        trainer_settings.check(config.trainer, self.subcommand)
         _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
         if config.weights_only is False:
             raise UserError("weights_only false: a checkpoint could then run code when it is read: leave it out")
         config.weights_only = True
+        if self.subcommand == "predict" and config.output is None:
+            raise UserError("predict: say where to write the embeddings: --run NAME, or --output FILE.npy")
         if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
             raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run goes on from its last checkpoint")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
@@ -132,31 +151,43 @@ class Cli(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run = self.run_directory
+        config = self.config_init[self.subcommand]
         if run is None:
+            own: list[Callback] = []
             if self.subcommand == "fit":
                 _say("fast_dev_run: nothing is kept")
-                self.trainer_defaults["callbacks"] = [Divergence(), Progress()]
-            return super().instantiate_trainer(logger=False, **kwargs)
-        config = self.config_init[self.subcommand]
+                own = [Divergence(), Progress(), ValidationLine()]
+            elif self.subcommand == "predict":
+                own = [EmbeddingWriter(Path(config.output))]
+            folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
+            self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
+            profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)
+            return super().instantiate_trainer(logger=False, profiler=profiler, **kwargs)
         step = None if self.resume is None else self.step
         if self.resume not in (None, run.last_checkpoint):
             _say(f"{run.last_checkpoint} is damaged or missing: {self.resume} is taken instead")
         _say(f"runs/{run.name}" + ("" if step is None else f" goes on at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
-        self.trainer_defaults["callbacks"] = [
+        own = [
             keeper,
             Divergence(),
+            FinalValidation(),
             Throughput(),
             Samples(run.directory),
             CollapseMonitor(),
             Progress(),
+            ValidationLine(),
             Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
         ]
+        self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, run.checkpoints)
+        profiler = trainer_settings.profiler_in(run.directory, config.trainer.profiler)
         configured = config.trainer.logger
         extra = [] if configured in (None, True, False) else configured
         metrics = MetricsCSV(run.directory, step)
         loggers = [metrics, *(extra if isinstance(extra, Sequence) else [extra])]
-        trainer = super().instantiate_trainer(logger=loggers, default_root_dir=str(run.directory), **kwargs)
+        trainer = super().instantiate_trainer(
+            logger=loggers, profiler=profiler, default_root_dir=str(run.directory), **kwargs
+        )
         metrics.trainer = trainer
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody has asked for another one
             trainer.strategy.checkpoint_io = DurableCheckpointIO()
@@ -183,10 +214,10 @@ class RunKeeper(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Method, *args: Any) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not self.run.begun:
             self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint())
-        if trainer.global_step == trainer.max_steps:
-            trainer.should_stop = True  # Lightning validates before it stops early, but not before it stops in time
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer_settings.weights_change_at_the_end(trainer):
+            trainer.save_checkpoint(self.run.last_checkpoint)
         if trainer.is_global_zero:
             self.run.finish()
             _say(f"finished: {self.run.directory}")
@@ -238,9 +269,12 @@ def run_trainer(arguments: list[str], imports: Sequence[str] = ()) -> None:
     Raises:
         UserError: a mistake of the user's.
     """
+    if len(names := _values(arguments, "--run")) > 1:
+        raise UserError(f"--run is given {len(names)} times ({', '.join(names)}): give one")
     others = any(argument.startswith(("--data", "--config")) for argument in arguments)
-    of_run = arguments[0] != "fit" and _option(arguments, "--run") is not None
-    _run(RunCli if of_run and not others else Cli, arguments, imports)
+    of_run = arguments[0] != "fit" and bool(names)
+    with trainer_settings.lightning_errors():
+        _run(RunCli if of_run and not others else Cli, arguments, imports)
 
 
 def plan_fit(arguments: list[str], imports: Sequence[str] = ()) -> str:
@@ -294,9 +328,7 @@ def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
 
 def _check_encoding(arguments: Sequence[str]) -> None:
     """Refuse configuration files that are not UTF-8: the parser would not say which one it is."""
-    joined = [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
-    following = [value for name, value in pairwise(arguments) if name == "--config"]
-    for file in joined + following:
+    for file in _values(arguments, "--config"):
         try:
             if os.path.isfile(file):
                 Path(file).read_text(encoding="utf-8")
@@ -313,15 +345,21 @@ def _of_run(arguments: list[str]) -> list[str]:
     if not run.config.exists():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
     command, *rest = arguments
-    checkpoint = _option(arguments, "--ckpt_path") or str(run.best_checkpoint())
-    return [command, f"--config={settings_of_run(run)}", *rest, f"--ckpt_path={checkpoint}"]
+    added = [f"--ckpt_path={_option(arguments, '--ckpt_path') or run.best_checkpoint()}"]
+    if command == "predict" and _option(arguments, "--output") is None:
+        added.append(f"--output={run.directory / 'embeddings.npy'}")
+    return [command, f"--config={settings_of_run(run)}", *rest, *added]
+
+
+def _values(arguments: Sequence[str], name: str) -> list[str]:
+    """The values of all `--name VALUE` and `--name=VALUE`."""
+    joined = [argument.removeprefix(f"{name}=") for argument in arguments if argument.startswith(f"{name}=")]
+    return [value for argument, value in pairwise(arguments) if argument == name] + joined
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
     """The value of the last `--name VALUE` or `--name=VALUE`; None if there is none."""
-    joined = [argument.removeprefix(f"{name}=") for argument in arguments if argument.startswith(f"{name}=")]
-    following = [value for argument, value in pairwise(arguments) if argument == name]
-    return (following + joined)[-1] if following or joined else None
+    return (_values(arguments, name) or [None])[-1]
 
 
 def default_run_name(class_path: str, files: Sequence[str], seed: int) -> str:

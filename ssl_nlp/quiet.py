@@ -8,6 +8,7 @@ WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*Checkpoint directory.*",
     ".*Experiment logs directory.*",
+    ".*WeightAveraging callback with a model that overrides the configure_model.*",
     ".*was deprecated in v4.49.0.*",
     ".*IProgress not found.*",
     "(?s).*JSONARGPARSE_DEPRECATION_WARNINGS.*",

@@ -3,15 +3,12 @@
 import sys
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """A bar with loss, tokens per second and time left, and a line for every validation.
-
-    Where standard output is no terminal only the lines are printed.
-    """
+    """A bar with loss, tokens per second and time left; nothing where standard output is not a terminal."""
 
     def __init__(self) -> None:
         super().__init__(leave=False)
@@ -26,8 +23,24 @@ class Progress(RichProgressBar):
             {} if rate is None else {"tokens/s": f"{rate:,.0f}"}
         )
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """`Epoch 1/3`, or `Epoch 1` where steps rather than epochs end the run (Lightning shows `Epoch 0/-2`)."""
+        epochs = self.trainer.max_epochs
+        description = f"Epoch {current_epoch + 1}" + (f"/{epochs}" if epochs is not None and epochs > 0 else "")
+        return description.ljust(len(self.validation_description))  # of equal length, or the bars would flicker
+
+    def print(self, *lines: str) -> None:
+        """Print above the bar."""
+        if self.progress is not None and self.is_enabled:
+            self.progress.console.print(*lines)
+        else:
+            print(*lines, flush=True)
+
+
+class ValidationLine(Callback):
+    """Prints a line for every validation, also where there is no bar or another one."""
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_validation_end(trainer, pl_module)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         metrics = trainer.callback_metrics
@@ -38,7 +51,7 @@ class Progress(RichProgressBar):
         if "train/tokens_per_second" in metrics:
             parts.append(f"{float(metrics['train/tokens_per_second']):,.0f} tokens/s")
         line = "  ".join(parts)
-        if self.progress is not None and self.is_enabled:
-            self.progress.console.print(line)
-        else:
+        if trainer.progress_bar_callback is None:
             print(line, flush=True)
+        else:
+            trainer.progress_bar_callback.print(line)

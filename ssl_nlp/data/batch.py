@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TokenBatch:
     """Token ids of B rows and T columns, with the documents that are packed into each row.
+
+    Nobody changes a batch. It is not frozen because Lightning refuses to convert frozen ones for `bf16-true` and others.
 
     Attributes:
         input_ids: (B, T) int64.

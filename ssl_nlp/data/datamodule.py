@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.sampler import BatchSampler
+from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, Unit, open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
@@ -150,9 +150,17 @@ class TextDataModule(LightningDataModule):
                 flush=True,
             )
 
+    def setup(self, stage: str) -> None:
+        """Lightning's hook, the first of all: have the method create what depends on the vocabulary."""
+        method = self.trainer.lightning_module if self.trainer is not None else None
+        if (connect := getattr(method, "connect_data", None)) is not None:
+            connect(self, stage)
+
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Batches of the train split, beginning where a resumed run left off."""
         if self._streams():
+            if self.trainer is not None and self.trainer.overfit_batches:
+                raise UserError("trainer.overfit_batches: a stream does not begin again: take limit_train_batches")
             return self._stream_loader()
         return self._loader("train")
 
@@ -179,8 +187,11 @@ class TextDataModule(LightningDataModule):
             seed=self._seed() if training else 0,
             shuffle=training,
         )
-        if training:
-            sampler.epoch, sampler.position = self._epoch_and_position()
+        epoch, position = self._epoch_and_position() if training else (0, 0)
+        if self.trainer is not None and self.trainer.overfit_batches:
+            fixed = FixedBatches(rows, [*sampler])
+            return ResumableLoader(fixed, sampler=InOrder(fixed, position), batch_size=None, pin_memory=self._pins())
+        sampler.epoch, sampler.position = epoch, position
         return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by a list of rows: one call makes a batch
             sampler=sampler,

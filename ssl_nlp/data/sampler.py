@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from ssl_nlp.errors import UserError
 
@@ -77,6 +77,36 @@ class BatchSampler(DistributedSampler[Any]):
             last = batches.pop()
             batches = [batches[i] for i in random.permutation(len(batches))] + [last]
         return batches
+
+
+class FixedBatches(Dataset[Any]):
+    """The batches of one epoch, by number: the same ones in every epoch, as `overfit_batches` asks for.
+
+    Args:
+        rows: a data set that is indexed by a list of row numbers.
+        batches: the row numbers of each batch.
+    """
+
+    def __init__(self, rows: Any, batches: list[list[int]]) -> None:
+        self.rows, self.batches = rows, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.rows[self.batches[number]]
+
+
+class InOrder(SequentialSampler):
+    """Numbers in order; the first epoch begins at `first`, where a resumed run left off."""
+
+    def __init__(self, data: FixedBatches, first: int) -> None:
+        super().__init__(data)
+        self.size, self.first = len(data), first
+
+    def __iter__(self) -> Iterator[int]:
+        first, self.first = self.first, 0
+        return iter(range(first, self.size))
 
 
 def padding_share(lengths: npt.NDArray[np.int64], batches: list[list[int]]) -> float:

@@ -235,12 +235,15 @@ class Method(LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook: connect to the data module's tokenizer."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it attaches the data
-        if not isinstance(data, TextDataModule):
-            if self._tokenizer is None:
-                raise UserError("fit a method on a ssl_nlp.data.TextDataModule, or call connect(tokenizer) before")
-            return
+        """Lightning's hook, after those of the data module and the callbacks."""
+        if self._tokenizer is None:
+            raise UserError("fit a method on a ssl_nlp.data.TextDataModule, or call connect(tokenizer) before")
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        """Connect to the data module's tokenizer. Called by its `setup`, which comes before that of any callback.
+
+        Some callbacks look for the parameters in their own `setup`: weight averaging copies them, pruning lists them.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(run_seed())  # the same initial weights on every rank and for every order of construction
             self.connect(data.tokenizer)

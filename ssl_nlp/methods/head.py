@@ -29,7 +29,7 @@ class LanguageModelHead(nn.Module):
         self._embedding = [embedding]  # in a list: the encoder owns it, and it must not appear twice in a checkpoint
 
     @property
-    def weight(self) -> Tensor:
+    def output_weight(self) -> Tensor:
         """(V, E): the shared embedding."""
         return self._embedding[0].weight
 
@@ -39,15 +39,15 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., D) to logits (..., V)."""
-        return F.linear(self._transform(hidden), self.weight, self.bias)
+        return F.linear(self._transform(hidden), self.output_weight, self.bias)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100."""
-        return linear_cross_entropy(self._transform(hidden), self.weight, self.bias, targets)
+        return linear_cross_entropy(self._transform(hidden), self.output_weight, self.bias, targets)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
-        return token_losses(self._transform(hidden), self.weight, self.bias, targets)[0]
+        return token_losses(self._transform(hidden), self.output_weight, self.bias, targets)[0]
 
 
 class PairHead(nn.Module):

@@ -1,0 +1,52 @@
+"""Where the embeddings of `predict` go."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from ssl_nlp.data import TextDataModule
+from ssl_nlp.errors import UserError
+
+
+class EmbeddingWriter(Callback):
+    """Writes what `predict` embeds as a NumPy file of (N, D) float32: a row for each row of the test split, in its order.
+
+    Args:
+        path: the `.npy` file; one that exists is not overwritten.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix != ".npy":
+            raise UserError(f"--output {path} is not a .npy file: name one")
+        if path.exists():
+            raise UserError(f"--output {path} exists: name another file or move it away")
+        self.path = path
+        self._parts: list[Tensor] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            raise UserError("predict writes the embeddings of one device: set --trainer.devices 1")
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(outputs, Tensor)
+        self._parts.append(outputs.float().cpu())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, TextDataModule)
+        rows = torch.tensor([*chain.from_iterable([*data.test_dataloader().sampler][: len(self._parts)])])
+        embeddings = torch.cat(self._parts)[rows.argsort()]  # batches are of similar lengths, the file goes by the text
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(self.path, embeddings.numpy())
+        print(f"{self.path}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}", flush=True)
