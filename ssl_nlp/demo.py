@@ -29,6 +29,7 @@ METHODS: dict[str, type[Method]] = {
     "autoencoder": Autoencoder,
     "vae": VAE,
 }
+GROUP = "demo"  # of the runs in W&B
 COMPARISON = Path("demo-comparison")
 WIDTH = 100  # columns, where the output is no terminal
 QUESTIONS = [
@@ -67,7 +68,7 @@ def train(arguments: list[str]) -> None:
             continue
         print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)
         overlay = ["--config", find_config(name), "--config", find_config("trainer/demo")]
-        run_trainer(["fit", *overlay, *arguments, "--run", run.name])
+        run_trainer(["fit", *overlay, "--wandb.group", GROUP, *arguments, "--run", run.name])
 
 
 def show() -> None:

@@ -69,6 +69,8 @@ def wandb_logger(settings: WandbSettings, run: Run, run_id: str, config: dict[st
         return []
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step")
+    for name in ("val/loss", "val/bits_per_byte"):  # runs compare at equal tokens; every validation logs them
+        experiment.define_metric(name, step_metric="train/tokens")
     return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
 
 
@@ -152,8 +154,9 @@ def _open(
         return None
     import wandb  # a second, which only those pay who use it
 
+    _use_writable_folders(folder)
     if mode == "auto":
-        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        mode = _mode_of_login()
     if mode == "online" and (reason := _unreachable(wandb.setup().settings.base_url)):
         say(f"W&B cannot be reached, the run is kept offline ({reason})", sys.stderr)
         mode = "offline"
@@ -168,13 +171,44 @@ def _open(
         "config": config,
     }
     quiet = {"silent": True, "console": "off", "init_timeout": 30.0}
+    if mode == "online":
+        try:
+            return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, resume="allow")
+        except (wandb.errors.CommError, wandb.errors.UsageError) as error:
+            say(f"W&B does not take the run, which is kept offline: {_first_line(error)}", sys.stderr)
+            wandb.teardown()  # its service still holds the id of the run
+            mode = "offline"
     try:
-        resume = {"resume": "allow"} if mode == "online" else {}
-        return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, **resume)
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        say(f"W&B cannot be reached, the run is kept offline ({str(error).splitlines()[0]})", sys.stderr)
-        wandb.teardown()  # its service still holds the id of the run
-        return wandb.init(mode="offline", settings=wandb.Settings(**quiet), **arguments)
+        return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
+    except wandb.errors.UsageError as error:
+        raise UserError(f"wandb: {_first_line(error)}: change it, or set --wandb.mode disabled") from error
+
+
+def _mode_of_login() -> str:
+    """`online` where somebody is logged in; a key that cannot be one is said."""
+    import wandb
+
+    try:
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        say(f"W&B: the run is kept offline: {_first_line(error)}", sys.stderr)
+        return "offline"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _use_writable_folders(folder: Path) -> None:
+    """Have W&B keep in the run what it keeps in the home directory, where that cannot be written."""
+    from wandb import env
+
+    homes = {env.DATA_DIR: env.get_data_dir(), env.CACHE_DIR: env.get_cache_dir(), env.CONFIG_DIR: "~/.config/wandb"}
+    for name, path in homes.items():
+        home = Path(os.environ.get(name) or os.path.expanduser(str(path)))
+        there = next(parent for parent in (home, *home.parents) if parent.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            os.environ[name] = str(folder / "wandb" / name.lower())
 
 
 def _unreachable(url: str) -> str | None:

@@ -86,6 +86,15 @@ class Throughput(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None
 
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the tokens and FLOPs so far beside what the validation says, so that either can be its axis in a plot."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
+        tokens = self.tokens + int(window)
+        pl_module.log("train/tokens", float(tokens))
+        pl_module.log("train/flops", tokens * self.flops_per_token)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._last = None
 

@@ -8,6 +8,8 @@ import pytest
 import wandb
 import yaml
 
+from ssl_nlp import tracking
+from ssl_nlp.tracking import WandbSettings, log_comparison
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
 
 
@@ -44,7 +46,8 @@ def test_an_offline_run_holds_configuration_metrics_and_samples(method, columns,
     state = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
     history: dict[str, list] = {}
     config, group, run_id = {}, "", ""
-    for record in records(path):
+    written = [*records(path)]
+    for record in written:
         if record.HasField("run"):
             config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             group, run_id = record.run.run_group, record.run.run_id
@@ -55,6 +58,11 @@ def test_an_offline_run_holds_configuration_metrics_and_samples(method, columns,
     expected = yaml.safe_load((tmp_path / "runs" / "a" / "config.yaml").read_text())
     assert config["model"]["init_args"] == expected["model"]["init_args"]
     assert config["data"]["init_args"]["corpus"]["init_args"]["train"] == texts
+    rows = [{item.key or ".".join(item.nested_key) for item in record.history.item} for record in written]
+    validations = [row for row in rows if "val/loss" in row]
+    assert validations and all({"train/tokens", "train/flops"} <= row for row in validations)
+    axes = {r.metric.name or r.metric.glob_name: r.metric.step_metric for r in written if r.HasField("metric")}
+    assert (axes["val/loss"], axes["*"]) == ("train/tokens", "trainer/global_step")
     for name in ("train/loss", "val/loss", "train/tokens_per_second", "train/mfu", "train/tokens", "train/flops"):
         assert history[name], name
     assert history["samples._type"][-1] == "table-file"
@@ -73,6 +81,49 @@ def test_no_network_is_no_failure(tmp_path, monkeypatch):
     assert result.returncode == 0, result.stderr
     assert "kept offline" in result.stderr
     assert list((tmp_path / "runs" / "a" / "wandb").glob("offline-run-*"))
+
+
+def test_a_home_that_cannot_be_written_is_left_alone(tmp_path, monkeypatch):
+    """Tables are staged in the home directory, which would end the run at its first validation."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/dev/null/nobody")
+    for name in ("DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", f"/dev/null/nobody/{name}")
+    texts = write_texts(tmp_path)
+    arguments = ["--wandb.mode=offline", "--run=a", "--trainer.max_steps=2"]
+    assert run("fit", "--config", str(CONFIGS / "masked_lm.yaml"), *small(texts), *tiny_encoder(), *arguments) == 0
+    assert list((tmp_path / "runs" / "a" / "wandb").glob("offline-run-*/files/media/table/*.json"))
+
+
+@pytest.mark.parametrize("error", [wandb.errors.UsageError, wandb.errors.CommError])
+def test_what_the_server_says_against_a_run_is_said_and_the_run_kept_offline(error, tmp_path, monkeypatch, capfd):
+    """The server is there, and does not know the entity."""
+    begin = wandb.init
+
+    def init(mode, **arguments):
+        if mode == "online":
+            raise error("entity 'nobody' not found (404)")
+        return begin(mode=mode, **arguments)
+
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(tracking, "_unreachable", lambda url: None)
+    log_comparison(WandbSettings(mode="online"), "mine", ["method"], [["a"]], [], tmp_path)
+    said = capfd.readouterr().err
+    assert "does not take the run, which is kept offline: entity 'nobody' not found (404)" in said
+    assert "reached" not in said
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+    wandb.teardown()
+
+
+def test_a_key_that_cannot_be_one_is_said(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    wandb.teardown()
+    log_comparison(WandbSettings(), "mine", ["method"], [["a"]], [], tmp_path)
+    assert "API key must have 40+ characters" in capfd.readouterr().err
+    assert list(tmp_path.glob("wandb/offline-run-*"))
+    wandb.teardown()
 
 
 @pytest.mark.parametrize("mode", ["disabled"])
