@@ -1,7 +1,7 @@
 """What every encoder offers to every method."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ class Encoder(nn.Module, ABC):
         vocab_size, pad_id, causal: what `build` was given. Causal means that a position sees only itself and what
             precedes it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
+        pretrained: whether the weights are published ones, which a learning rate for new weights would undo.
         tokens: the fingerprint of the tokenizer whose ids the encoder reads, None if `build` was not told.
     """
 
@@ -31,6 +32,7 @@ class Encoder(nn.Module, ABC):
     pad_id: int
     causal: bool
     tokenizer_name: str | None = None
+    pretrained: ClassVar[bool] = False
     tokens: str | None = None
     _built: dict[str, int | bool] | None = None
 

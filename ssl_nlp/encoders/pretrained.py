@@ -47,6 +47,7 @@ class PretrainedEncoder(Encoder):
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
+    pretrained = True
     model: "PreTrainedModel"
 
     def __init__(self, name: str, dropout: float | None = None, config: dict[str, Any] | None = None) -> None:

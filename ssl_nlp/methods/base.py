@@ -4,6 +4,7 @@ import inspect
 import math
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.methods.loss import Loss, Sums
-from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor
+from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor, unusual_for_pretrained
 from ssl_nlp.objectives.views import View, Vocabulary, apply_views
 from ssl_nlp.seeding import run_seed, seed_generators
 
@@ -278,8 +279,19 @@ class Method(LightningModule):
 
     def on_fit_start(self) -> None:
         train_all_but_frozen(self)
+        self._warn_of_learning_rate()
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
+
+    def _warn_of_learning_rate(self) -> None:
+        trained = self.encoder.pretrained and any(p.requires_grad for p in self.encoder.parameters())
+        if trained and self.global_rank == 0 and (setting := unusual_for_pretrained(self.optimization)):
+            print(
+                f"warning: optimization.{setting} is unusual for pretrained weights, and may undo in a few steps what they "
+                "know: AdamW with a learning_rate of 2e-5 to 5e-5 is usual (encoder/bert-base-uncased.yaml)",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         batches = self.trainer.fit_loop.epoch_loop.total_batch_idx

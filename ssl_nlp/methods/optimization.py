@@ -17,6 +17,12 @@ from ssl_nlp.errors import UserError
 NEWTON_SCHULZ = ((8.0934, -23.6204, 17.4462), (3.4877, -2.3672, 0.4220), (2.6128, -1.7656, 0.3605))
 MOMENTUM = 0.95
 
+# Peak learning rates above which pretrained weights are trained unusually fast. BERT is fine-tuned by AdamW at 2e-5 to 5e-5
+# (arXiv:1810.04805, appendix A.3): AdamW's bound is twice the highest of these. At Muon's bound its updates of a matrix of
+# width 768 are as large as AdamW's at AdamW's: 0.2 sqrt(768) times as much (arXiv:2502.16982, section 2.2).
+USUAL_ADAMW = 1e-4
+USUAL_MUON = 5e-4
+
 OptimizerName = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
 
@@ -77,6 +83,14 @@ class Optimization:
         }
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError(f"optimization: {'; '.join(found)}")
+
+
+def unusual_for_pretrained(optimization: Optimization) -> str | None:
+    """The setting that is too high for weights that were trained before, as `name value`; None if none is."""
+    muon = optimization.muon_learning_rate
+    if optimization.optimizer == "muon" and muon is not None and muon > USUAL_MUON:
+        return f"muon_learning_rate {muon}"
+    return f"learning_rate {optimization.learning_rate}" if optimization.learning_rate > USUAL_ADAMW else None
 
 
 def learning_rate_factor(step: int, total_steps: float, optimization: Optimization) -> float:

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from ssl_nlp.callbacks.metrics_csv import read_metrics
-from ssl_nlp.methods import Method
+from ssl_nlp.cli import plan_fit
+from ssl_nlp.methods import Method, Optimization
+from ssl_nlp.methods.optimization import unusual_for_pretrained
 from tests.corpus import random_texts
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
@@ -83,6 +85,16 @@ def fit_with(overlay: Path, *more: str) -> int:
 def test_encoder_overlays(name, tmp_path):
     write_texts(tmp_path)
     assert fit_with(CONFIGS / "encoder" / f"{name}.yaml") == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_pretrained_overlay_brings_rates_for_pretrained_weights(method):
+    """The method's own, for new weights, would undo in a few steps what these know."""
+    files = [CONFIGS / f"{method}.yaml", CONFIGS / "encoder" / "bert-base-uncased.yaml"]
+    plan = yaml.safe_load(plan_fit([argument for file in files for argument in ("--config", str(file))]))
+    optimization = Optimization(**plan["model"]["init_args"]["optimization"])
+    assert optimization.optimizer == "adamw" and 2e-5 <= optimization.learning_rate <= 5e-5 and optimization.warmup > 0
+    assert unusual_for_pretrained(optimization) is None
 
 
 def test_base_encoder_overlay(tmp_path):

@@ -168,3 +168,37 @@ def test_a_pretrained_encoder_of_the_other_kind_is_refused_in_one_line(name, pre
     with pytest.raises(UserError, match=r"causal|no mask token") as caught:
         trainer(tmp_path, 1, enable_checkpointing=False).fit(method, data(method))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("optimization", "frozen", "setting"),
+    [
+        (Optimization(optimizer="muon", learning_rate=2e-5), False, "muon_learning_rate 0.02"),
+        (Optimization(learning_rate=1e-3), False, "learning_rate 0.001"),
+        (Optimization(optimizer="muon", learning_rate=1e-3, muon_learning_rate=None), False, "learning_rate 0.001"),
+        (Optimization(learning_rate=5e-5), False, None),
+        (Optimization(optimizer="muon", learning_rate=5e-5, muon_learning_rate=None), False, None),
+        (Optimization(optimizer="muon", learning_rate=5e-5, muon_learning_rate=5e-4), False, None),
+        (Optimization(learning_rate=1e-3), True, None),
+    ],
+)
+def test_rates_that_would_undo_pretrained_weights_are_warned_of(
+    optimization, frozen, setting, pretrained, tmp_path, capfd
+):
+    """In one line; heads over a frozen encoder are new, and may learn as fast as they like."""
+    method = MaskedLM(PretrainedEncoder(pretrained["bert"]), optimization=optimization)
+    module = data(method)
+    module.settings = TokenizerSettings(name=pretrained["bert"])
+    method.connect(module.tokenizer)
+    method.encoder.requires_grad_(not frozen)
+    trainer(tmp_path, 1, limit_val_batches=0, enable_checkpointing=False).fit(method, module)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: optimization.")]
+    assert [line.partition(" is unusual")[0] for line in warnings] == (
+        [] if setting is None else [f"warning: optimization.{setting}"]
+    )
+
+
+def test_new_weights_may_be_trained_at_any_rate(tmp_path, capfd):
+    method = made("masked_lm", Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    trainer(tmp_path, 1, limit_val_batches=0, enable_checkpointing=False).fit(method, data(method))
+    assert "unusual" not in capfd.readouterr().err
