@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,8 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree("cache")
     train = tokenizer.train
 
-    def other(settings: TokenizerSettings, texts: object) -> str:
-        return train(settings, (text[::-1] for text in texts))
+    def other(settings: TokenizerSettings, texts: Callable[[], Iterator[str]]) -> str:
+        return train(settings, lambda: (text[::-1] for text in texts()))
 
     monkeypatch.setattr(tokenizer, "train", other)
 
