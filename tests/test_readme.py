@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("readme")
     (path / "configs").symlink_to(ROOT / "configs")
     (path / "README.md").write_text(README)
+    (path / "my_method.py").write_text(next(source for source in PYTHON if "class LastToken" in source))
     (path / "texts").mkdir()
     for number, text in enumerate(random_texts(200)):
         (path / "texts" / f"{number}.txt").write_text(f"{text}\n{text[::-1]}")  # two lines, for pairs
