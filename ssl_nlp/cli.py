@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp import checkpoint as checkpoints
-from ssl_nlp import trainer_settings
+from ssl_nlp import methods, trainer_settings
 from ssl_nlp.callbacks import (
     Checkpoints,
     CollapseMonitor,
@@ -32,13 +32,16 @@ from ssl_nlp.callbacks import (
     ValidationLine,
 )
 from ssl_nlp.callbacks.checkpoints import DurableCheckpointIO
+from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule, Tokenizer
+from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.imports import as_options
 from ssl_nlp.methods import Method
 from ssl_nlp.methods.optimization import cpu_multiplies_bfloat16
 from ssl_nlp.names import as_name
-from ssl_nlp.parsing import as_yaml, shorten
+from ssl_nlp.objectives.views import View
+from ssl_nlp.parsing import as_yaml, nearest, nullable, options_of, shorten, unknown_option
 from ssl_nlp.quiet import quiet
 from ssl_nlp.run import RUNS, Run
 from ssl_nlp.shipped import with_paths
@@ -55,6 +58,14 @@ class TrainerParser(LightningArgumentParser):
     ) -> Any:
         """Parse arguments; for options of a class inside of another one, jsonargparse calls this with `--NAME=VALUE`."""
         return super().parse_args(None if args is None else [as_yaml(argument) for argument in args], *more, **settings)
+
+    def validate(self, cfg: Any, *more: Any, **settings: Any) -> None:
+        """Check a configuration; jsonargparse alone takes null for every argument."""
+        super().validate(cfg, *more, **settings)
+        for action in self._actions:
+            hint, name = getattr(action, "_typehint", None), action.dest
+            if hint is not None and not nullable(hint) and action.default is not None and cfg.get(name, ...) is None:
+                self.error(f"{name} must not be null: leave it out, or give it a value")
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(shorten(message)) from ex
@@ -110,9 +121,17 @@ class Cli(LightningCLI):
             self.config_text = self._parser("fit").dump(config, skip_none=False)
         return config
 
+    def _set_seed(self) -> None:
+        seed = self.config[self.subcommand].seed_everything
+        if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything must be between 0 and 2 ** 32 - 1, not {seed}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         config = self.complete_config()
         trainer_settings.check(config.trainer, self.subcommand)
+        if self.subcommand == "fit" and config.checkpoint_every < 1:
+            raise UserError(f"checkpoint_every must be 1 or more steps, not {config.checkpoint_every}")
         _say(f"{config.trainer.precision} precision, seed {config.seed_everything}")
         if config.weights_only is False:
             raise UserError("weights_only false: a checkpoint could then run code when it is read: leave it out")
@@ -297,7 +316,7 @@ def plan_fit(arguments: list[str], imports: Sequence[str] = ()) -> str:
 def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
     quiet()
     arguments = with_paths(arguments)
-    _check_encoding(arguments)
+    _check_configs(arguments)
     restrict_imports(imports)
     command, *rest = arguments
     sys.argv = [sys.argv[0], command, *as_options(imports), *rest]  # Lightning starts the processes of other devices so
@@ -319,6 +338,10 @@ def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
                 "enable_model_summary": False,
             },
         )
+    except UserError as error:
+        if (unknown := unknown_option(str(error), arguments)) is None:
+            raise
+        raise UserError(f"there is no option {unknown}: {_help_with(unknown, arguments)}") from error
     except (ValueError, TypeError) as error:  # jsonargparse wraps what a constructor raises
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):
@@ -326,20 +349,58 @@ def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
         raise (cause or error) from None
 
 
-def _check_encoding(arguments: Sequence[str]) -> None:
-    """Refuse configuration files that are not UTF-8: the parser would not say which one it is."""
-    for file in _values(arguments, "--config"):
+def _help_with(option: str, arguments: Sequence[str]) -> str:
+    """What to do about an option that there is not: the one that is meant, perhaps, and where all of them are listed."""
+    chosen = None
+    for file in _config_files(arguments):
+        model = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("model")
+        chosen = (model.get("class_path") if isinstance(model, dict) else model) or chosen
+    chosen = _option(arguments, "--model") or _option(arguments, "--model.class_path") or chosen
+    name = str(chosen).rpartition(".")[2]
+    kind = next((kind for kind in vars(methods).values() if getattr(kind, "__name__", None) == name), Method)
+    known = ["--config", "--seed_everything", "--run", "--checkpoint_every", "--ckpt_path"]
+    bases = (Corpus, Encoder, View)
+    for root, place in (
+        (kind, "--model"),
+        (TextDataModule, "--data"),
+        (WandbSettings, "--wandb"),
+        (Trainer, "--trainer"),
+    ):
+        known += options_of(root, place, bases)
+    meant = nearest(option, known)
+    if option.startswith("--model"):
+        where = f"ssl-nlp fit --model.help {kind.__name__} lists those of the method"
+    elif option.startswith("--data"):
+        where = "ssl-nlp fit --data.help TextDataModule lists those of the data"
+    else:
+        where = "ssl-nlp fit --help lists those of a run, and fit --model.help CLASS those of a method"
+    return f"did you mean {meant}? {where}" if meant else where
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    """The files among the values of `--config`, which may also be YAML themselves."""
+    return [file for file in _values(arguments, "--config") if os.path.isfile(file)]
+
+
+def _check_configs(arguments: Sequence[str]) -> None:
+    """Refuse configuration files that are not YAML of settings: the parser would not say which one it is."""
+    for file in _config_files(arguments):
         try:
-            if os.path.isfile(file):
-                Path(file).read_text(encoding="utf-8")
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
             raise UserError(f"--config {file} is not UTF-8 at byte {error.start}: convert it") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"--config {file} is not YAML ({' '.join(str(error).split())}): correct it") from error
+        if content is not None and not isinstance(content, dict):
+            raise UserError(f"--config {file} holds no settings: write `key: value`, as in configs/masked_lm.yaml")
 
 
 def _of_run(arguments: list[str]) -> list[str]:
     """For commands on a trained run, `--run NAME` stands for what decides about its numbers, and its best checkpoint."""
     name = _option(arguments, "--run")
     if name is None:
+        if not {"-h", "--help"} & set(arguments) and not _config_files(arguments):
+            raise UserError(f"{arguments[0]} needs a run: ssl-nlp {arguments[0]} --run NAME")
         return arguments
     run = Run(name)
     if not run.config.exists():

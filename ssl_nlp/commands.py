@@ -1,7 +1,6 @@
 """`embed`, `generate` and `fill-mask`: a checkpoint at work on text."""
 
 import io
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from ssl_nlp import durable
 from ssl_nlp.corpora.readers import decoded_lines
 from ssl_nlp.errors import UserError
-from ssl_nlp.parsing import CommandParser
+from ssl_nlp.parsing import CommandParser, check_writable
 from ssl_nlp.terminal import say
 
 
@@ -47,9 +46,7 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         raise UserError(f"--output {output} is not a .npy file: name one")
     if target.exists():
         raise UserError(f"--output {output} exists: name another file or move it away")
-    there = next(folder for folder in target.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"--output {output} cannot be written in {there}: name another folder")
+    check_writable("--output", target)
     lines = _lines(input)
     method = Method.load_from_checkpoint(checkpoint)
     with warnings.catch_warnings(record=True) as caught:
@@ -99,6 +96,8 @@ def generate(
     elif isinstance(method, CausalLM):
         if number is not None:
             raise UserError("a CausalLM continues each prompt once: leave --number out")
+        if prompt is not None and input is not None:
+            raise UserError("--prompt and --input are both prompts: leave one out")
         prompts = _lines(input) if prompt is None else [prompt]
         for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
             say(beginning + text)
@@ -117,6 +116,8 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
     """
     from ssl_nlp.methods import MaskedLM
 
+    if text is not None and input is not None:
+        raise UserError("--text and --input are both texts: leave one out")
     texts = _lines(input) if text is None else [text]
     method = MaskedLM.load_from_checkpoint(checkpoint)
     for asked in texts:

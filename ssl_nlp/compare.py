@@ -1,7 +1,6 @@
 """`compare`: runs, or configurations with several seeds, in one table that says what is more than chance."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.imports import as_options
 from ssl_nlp.interrupts import Interrupted
-from ssl_nlp.parsing import CommandParser
+from ssl_nlp.parsing import CommandParser, check_writable
 from ssl_nlp.run import RUNS
 from ssl_nlp.run import Run as RunDirectory
 from ssl_nlp.shipped import find_config
@@ -113,9 +112,7 @@ def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
-    there = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"--output {output} cannot be written in {there}: name another folder")
+    check_writable("--output", output / "comparison.csv")
     if output.exists() and any(output.iterdir()) and not (output / "comparison.csv").exists():
         raise UserError(f"--output {output} exists and holds no comparison: name another folder")
 

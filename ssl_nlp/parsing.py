@@ -1,8 +1,16 @@
 """Parsers of the command line, whose errors are single lines."""
 
 import ast
+import inspect
 import json
 import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import is_dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -15,8 +23,9 @@ COMPLAINTS = {  # of jsonargparse about a value, and what they come to
         r"\1 is not a known class: if it is yours, name its file with --import FILE.py"
     ),
     r"Expected an? <class '(\w+)'>": r"take a value of type \1",
-    r"Option (.*) is not accepted": r"there is no option \1: ssl-nlp fit --help lists them",
+    r"Option (.*) is not accepted": r"there is no option \1",
 }
+LIKE = 0.6  # names that share less are not meant
 
 
 class CommandParser(ArgumentParser):
@@ -41,9 +50,86 @@ def as_yaml(argument: str) -> str:
         return argument
 
 
+def check_writable(option: str, path: Path) -> None:
+    """Refuse a file or folder that cannot be created, before the work that it is to hold.
+
+    Raises:
+        UserError: it names the option and the path.
+    """
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(
+            f"{option} {path} cannot be written in {there} ({error.strerror}): name another place"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------------------ names of options
+
+
+def nullable(hint: Any) -> bool:
+    """Whether an argument of this type may be null."""
+    return hint is Any or hint is NoneType or any(nullable(part) for part in get_args(hint) if hint is not part)
+
+
+def options_of(kind: type, option: str, bases: tuple[type, ...] = ()) -> Iterator[str]:
+    """The names of all options below a class: its arguments, and those of the classes that these may be.
+
+    Args:
+        kind: the class.
+        option: how the class itself is set, such as `--model`.
+        bases: of the classes whose subclasses a configuration chooses from.
+    """
+    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]
+        if name == "return":
+            continue
+        yield f"{option}.{name}"
+        for choice in _choices(hint, bases):
+            yield from options_of(choice, f"{option}.{name}", bases)
+
+
+def _choices(hint: Any, bases: tuple[type, ...]) -> list[type]:
+    if inspect.isclass(hint) and issubclass(hint, bases):
+        return [hint, *(below for kind in hint.__subclasses__() for below in _choices(kind, bases))]
+    if inspect.isclass(hint) and is_dataclass(hint):
+        return [hint]
+    return [kind for part in get_args(hint) for kind in _choices(part, bases)]
+
+
+def unknown_option(message: str, arguments: Sequence[str]) -> str | None:
+    """The option that a message calls unknown, as it was typed or stands in a configuration; None if there is none."""
+    if found := re.search(r"(?:(\S+): )?there is no option '([\w.-]+)'", message):
+        place, name = found.groups()
+    elif found := re.search(r"(?:(\S+): )?unrecognized arguments: (--[\w.-]+)", message):
+        place, name = found[1], found[2].removeprefix("--")
+    else:
+        return None
+    typed = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    fallback = f"--{place}.{name}" if place else f"--{name}"
+    return next((option for option in typed if option == f"--{name}" or option.endswith(f".{name}")), fallback)
+
+
+def nearest(option: str, known: Iterable[str]) -> str | None:
+    """The option whose name, and then whose place, is most like this one; None if none is like it."""
+
+    def likeness(one: str, other: str) -> float:
+        return SequenceMatcher(None, one, other).ratio()
+
+    leaf = option.rpartition(".")[2].lstrip("-")
+    scored = [(likeness(leaf, other.rpartition(".")[2].lstrip("-")), likeness(option, other), other) for other in known]
+    best = max(scored, default=(0.0, 0.0, ""))
+    return best[2] if best[0] > LIKE else None
+
+
+# ------------------------------------------------------------------------------------------------------------- complaints
+
+
 def shorten(message: str) -> str:
     """One line of a parser's complaint: the option and what is wrong with it, without all the types that were tried."""
     line = " ".join(message.split())
+    if found := re.match("the following arguments are required: (.*)", line):
+        return f"{found[1]} missing: --help explains the arguments"
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
         option, tried = found.groups()
         tried, _, given = tried.partition(" Given value type: ")

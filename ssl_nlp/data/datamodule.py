@@ -58,6 +58,8 @@ class TextDataModule(LightningDataModule):
             raise UserError(
                 f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least {shortest}, 1 and 0"
             )
+        if seed is not None and seed < 0:
+            raise UserError(f"data: seed must be 0 or more, not {seed}")
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
         self.unit: Unit = unit

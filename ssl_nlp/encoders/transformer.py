@@ -100,7 +100,7 @@ class Transformer(Encoder):
                 problems.append(f"dim {self.dim} / heads {self.heads} is odd, but rotary positions turn pairs")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout must be at least 0 and less than 1, not {self.dropout}")
-        if self.rope_theta <= 0:
+        if not 0 < self.rope_theta < math.inf:
             problems.append(f"rope_theta must be positive, not {self.rope_theta}")
         if problems:
             raise UserError("encoder: " + "; ".join(problems))

@@ -77,7 +77,7 @@ class CausalLM(Method):
         longest = max(map(len, rows))
         if longest + max_new_tokens > self.encoder.max_length:
             raise UserError(
-                f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the encoder's max_length of "
+                f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} exceed the encoder's max_length of "
                 f"{self.encoder.max_length}: shorten the prompt or ask for fewer"
             )
         training = self.training

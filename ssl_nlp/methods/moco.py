@@ -72,7 +72,7 @@ class MoCo(Contrastive):
     ) -> None:
         super().__init__(encoder, views, projection, pooling, optimization, compile)
         problems = {
-            f"temperature {temperature} is not positive": not temperature > 0,
+            f"temperature {temperature} is not positive and finite": not 0 < temperature < math.inf,
             f"momentum {momentum} is not in [0, 1]": not 0 <= momentum <= 1,
             f"queue {queue} is not positive": queue < 1,
         }

@@ -72,6 +72,8 @@ class Optimization:
             f"warmup {self.warmup} is a share above 1 (a number of steps must be whole)": (
                 isinstance(self.warmup, float) and self.warmup > 1
             ),
+            "learning_rate, muon_learning_rate, weight_decay and eps must be finite": math.inf
+            in (self.learning_rate, self.muon_learning_rate, self.weight_decay, self.eps),
             f"decay {self.decay} is not in (0, 1]": not 0 < self.decay <= 1,
             f"final {self.final} is not in [0, 1]": not 0 <= self.final <= 1,
             f"warmup {self.warmup} and decay {self.decay} together exceed all steps": (

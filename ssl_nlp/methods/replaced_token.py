@@ -13,6 +13,8 @@ or replaced, so D has to call them original. Where the code leaves 15 % of the t
 masked here, as the paper says.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,7 +63,7 @@ class ReplacedToken(Method):
         problems = {
             f"masking_rate {masking_rate} is not between 0 and 1": not 0 < masking_rate < 1,
             f"generator_size {generator_size} is not in (0, 1]": not 0 < generator_size <= 1,
-            f"detection_weight {detection_weight} is not positive": not detection_weight > 0,
+            f"detection_weight {detection_weight} is not positive and finite": not 0 < detection_weight < math.inf,
         }
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError("; ".join(found))

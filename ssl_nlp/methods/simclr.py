@@ -63,8 +63,8 @@ class SimCLR(Contrastive):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, views, projection, pooling, optimization, compile)
-        if not temperature > 0:
-            raise UserError(f"temperature {temperature} is not positive")
+        if not 0 < temperature < math.inf:
+            raise UserError(f"temperature {temperature} is not positive and finite")
         if learn_temperature and temperature < LOWEST_TEMPERATURE:
             raise UserError(f"temperature {temperature} is below {LOWEST_TEMPERATURE}, the lowest that is learned")
         if chunk is not None and chunk < 1:

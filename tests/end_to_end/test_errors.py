@@ -46,7 +46,10 @@ FIT_MISTAKES = {
         ["--model.optimization.muon_learning_rate=x"],
         "muon_learning_rate: take a value of type float",
     ),
-    "unknown option": (["--data.corpus.trian=x"], "ssl-nlp: data: there is no option 'trian': "),
+    "unknown option": (
+        ["--data.corpus.trian=x"],
+        "ssl-nlp: there is no option --data.corpus.trian: did you mean --data.corpus.train? ",
+    ),
     "no such config": (["--config=nowhere.yaml"], "nowhere.yaml"),
     "no such file": (["--data.corpus.init_args.train=nowhere/*.txt"], "nowhere/*.txt"),
     "row longer than the model": (["--data.length=2000"], "data.length 2000"),
