@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --constraint constraints.txt
 
 # What `make bench` measures on: a folder with train.txt and val.txt, and optionally a checkout of nanoGPT.
-TEXT ?= ../shared/data/tinyshakespeare
+TEXT ?=
 NANOGPT ?=
 SEEDS ?= 3
 
@@ -55,6 +55,7 @@ docs: $(INSTALLED)  ## build the documentation into build/site, with its links c
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
 
 bench: $(INSTALLED)  ## train on TEXT beside nanoGPT: make bench TEXT=folder NANOGPT=checkout
+	@[ -n '$(TEXT)' ] || { echo "a folder with train.txt and val.txt is needed: make bench TEXT=folder" >&2; exit 2; }
 	@$(BIN)/python benchmarks/shakespeare_char.py --text '$(TEXT)' --seeds $(SEEDS) $(if $(NANOGPT),--nanogpt '$(NANOGPT)')
 
 clean:  ## remove build leftovers and the caches of the tools; .venv and runs/ stay
