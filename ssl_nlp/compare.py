@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ssl_nlp import terminal
+from ssl_nlp import durable, terminal
 from ssl_nlp.comparison import Comparison
 from ssl_nlp.comparison import compare as compare_runs
 from ssl_nlp.comparison.report import write_report
@@ -84,6 +84,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     runs = _evaluated(find_runs(targets), name, suite, options.wandb)
     comparison = compare_runs(runs, name)
     output.mkdir(parents=True, exist_ok=True)
+    durable.remove_unfinished(output)
     write_csv(comparison, output / "comparison.csv")
     write_report(comparison, output / "report.html")
     _log(comparison, output, options.wandb)
@@ -113,7 +114,8 @@ def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
     check_writable("--output", output / "comparison.csv")
-    if output.exists() and any(output.iterdir()) and not (output / "comparison.csv").exists():
+    found = [path for path in output.iterdir() if not path.name.endswith(durable.UNFINISHED)] if output.exists() else []
+    if found and not (output / "comparison.csv").exists():
         raise UserError(f"--output {output} exists and holds no comparison: name another folder")
 
 

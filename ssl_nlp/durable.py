@@ -73,10 +73,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes were writing into a folder; nobody else may be writing there."""
-    for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink()
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes were writing into a folder, of one file or of all; nobody else may be writing them."""
+    for path in folder.glob(f".{name}.*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

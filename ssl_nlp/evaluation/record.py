@@ -131,6 +131,8 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
+        for name in (path.name, items_path(path).name):
+            durable.remove_unfinished(path.parent, name)
         record, items = read_record(path), read_items(path)
         items = {key: array for key, array in items.items() if not key.startswith(f"{suite}/")}
         for (name, baseline), answer in results.items():
