@@ -66,7 +66,7 @@ class StreamBatches(IterableDataset[TokenBatch]):
     def _documents(
         self, cursor: dict[str, Any], shard: int, shards: int
     ) -> Iterator[tuple[list[list[int]], dict[str, Any]]]:
-        """Framed token rows of each document, and where the stream stands after it.
+        """Framed rows of each document, as `marked` tokens, and where the stream stands after it.
 
         Raises:
             UserError: a whole epoch gives no pair.
@@ -78,7 +78,7 @@ class StreamBatches(IterableDataset[TokenBatch]):
             if state is not None:
                 stream.load_state_dict(state)
             for document in stream:
-                rows = [ids for ids, _ in self.tokenizer.encode(row_texts(document, self.unit))]
+                rows = [marked(*row) for row in self.tokenizer.encode(row_texts(document, self.unit))]
                 found, read = found or bool(rows), read + 1
                 yield rows, {"epoch": epoch, "documents": stream.state_dict(), "read": read}
             if not found:
@@ -90,8 +90,8 @@ class StreamBatches(IterableDataset[TokenBatch]):
         need = self.batch_size * self.length
         buffer = TokenBuffer(cursor["left"], cursor.get("starts", []))
         for rows, after in self._documents(cursor, shard, shards):
-            for ids in rows:
-                buffer.add(ids)
+            for row in rows:
+                buffer.add(row)
             while len(buffer) > need:  # one more than needed: the last position predicts it
                 batch = Blocks(buffer, self.tokenizer, self.length)[range(self.batch_size)]
                 buffer.drop(need)
@@ -109,12 +109,12 @@ class StreamBatches(IterableDataset[TokenBatch]):
         start, done = dict(cursor), cursor["batches"]
         for rows, after in self._documents(cursor, shard, shards):
             document = after["read"] * shards + shard
-            rows = [ids[: length + 1] for ids in rows]
+            rows = [row[: length + 1] for row in rows]
             group = group + [(document, rows[i : i + texts]) for i in range(0, len(rows), texts)]
             if len(group) < size:
                 continue
             group, rest = group[:size], group[size:]
-            sizes = item_sizes(np.array([[len(ids) for ids in item] for _, item in group]))
+            sizes = item_sizes(np.array([[len(row) for row in item] for _, item in group]))
             order = np.argsort(sizes, kind="stable").reshape(GROUP, self.batch_size)
             order = order[np.random.default_rng([self.seed, shard, after["epoch"]]).permutation(GROUP)]
             for i in range(done, GROUP):
@@ -126,14 +126,31 @@ class StreamBatches(IterableDataset[TokenBatch]):
         """The batch of items, each the number of its document and one text or two, truncated to `length`."""
         documents = torch.tensor([document for document, _ in items])
         first, *second = (
-            replace(pad_rows(ids, None, self.tokenizer, length), documents=documents)
-            for ids in zip(*(texts for _, texts in items), strict=True)
+            replace(pad_rows(*zip(*map(unmarked, rows), strict=True), self.tokenizer, length), documents=documents)
+            for rows in zip(*(texts for _, texts in items), strict=True)
         )
         return replace(first, pair=second[0]) if second else first
 
 
+def marked(ids: list[int], starts_word: list[bool]) -> list[int]:
+    """Tokens and whether a word begins at each in one list, as cursors keep them: one that continues a word is ~id."""
+    return [token if start else ~token for token, start in zip(ids, starts_word, strict=True)]
+
+
+def unmarked(row: list[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """What `marked` has joined."""
+    tokens = np.array(row, dtype=np.int64)
+    starts_word = tokens >= 0
+    return np.where(starts_word, tokens, ~tokens), starts_word
+
+
 class TokenBuffer:
-    """A `TokenStore` in memory, to which documents are added at the end and from which tokens are taken at the front."""
+    """A `TokenStore` in memory, to which documents are added at the end and from which tokens are taken at the front.
+
+    Attributes:
+        ids: the tokens, `marked`.
+        begin: where documents begin.
+    """
 
     def __init__(self, ids: list[int], begin: list[int]) -> None:
         self.ids, self.begin = list(ids), list(begin)
@@ -148,13 +165,13 @@ class TokenBuffer:
         return np.array([0, *inner, len(self.ids)], dtype=np.int64)
 
     def read(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """As `TokenStore.read`. Streams keep no word boundaries."""
-        return np.array(self.ids[start:stop], dtype=np.int64), np.ones(stop - start, dtype=bool)
+        """As `TokenStore.read`."""
+        return unmarked(self.ids[start:stop])
 
-    def add(self, ids: list[int]) -> None:
+    def add(self, row: list[int]) -> None:
         """Append a document."""
         self.begin.append(len(self.ids))
-        self.ids += ids
+        self.ids += row
 
     def drop(self, count: int) -> None:
         """Forget the first `count` tokens."""

@@ -7,7 +7,7 @@ import torch
 from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import row_texts
-from ssl_nlp.data.stream import GROUP, StreamBatches
+from ssl_nlp.data.stream import GROUP, StreamBatches, unmarked
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
@@ -47,9 +47,25 @@ def test_a_resumed_stream_goes_on_as_it_would_have(tmp_path, tokenizer, unit):
         cursor = torch.load(tmp_path / "cursor.pt", weights_only=True)
         for expected, batch in zip(whole[done : done + 15], batches(data, tokenizer, unit, cursor), strict=False):
             assert torch.equal(batch.input_ids, expected.input_ids)
+            assert torch.equal(batch.starts_word, expected.starts_word)
             assert batch.cursor == expected.cursor
             if unit != "block":
                 assert texts_of(batch, tokenizer) == texts_of(expected, tokenizer)
+
+
+@pytest.mark.parametrize("unit", ["block", "sentence", "pair"])
+def test_a_stream_knows_where_words_begin_as_a_corpus_on_disk_does(tmp_path, tokenizer, unit):
+    """Otherwise `masking_unit: word` would hide single tokens."""
+    stories = [f"Remarkable events happened {i}. Nobody understood them." for i in range(150)]
+    for batch in islice(batches(corpus(tmp_path, stories), tokenizer, unit), 3):
+        for part in [batch] if batch.pair is None else [batch, batch.pair]:
+            words = part.starts_word[part.is_text]
+            assert words.any()
+            assert not words.all()
+            if unit != "block":
+                texts = [tokenizer.decode(ids) for ids in part.input_ids.tolist()]
+                expected = [starts for _, starts in tokenizer.encode(texts)]
+                assert [row[: len(e)] for row, e in zip(part.starts_word.tolist(), expected, strict=True)] == expected
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -79,7 +95,7 @@ def test_every_sentence_once_an_epoch_over_two_readers(tmp_path, tokenizer):
         ):
             if after["epoch"]:
                 break
-            seen += [tokenizer.decode(ids) for ids in rows]
+            seen += [tokenizer.decode(unmarked(row)[0]) for row in rows]
     assert sorted(seen) == sentences
 
 
@@ -101,6 +117,7 @@ def test_a_stream_goes_on_after_it_was_resumed_twice(tmp_path, tokenizer, unit, 
         resumed = list(islice(batches(data, tokenizer, unit, cursor), more))
         for expected, batch in zip(whole[done : done + more], resumed, strict=True):
             assert torch.equal(batch.input_ids, expected.input_ids)
+            assert torch.equal(batch.starts_word, expected.starts_word)
         cursor, done = resumed[-1].cursor, done + more
 
 
