@@ -104,6 +104,12 @@ class Checkpoints(Checkpoint):
             divergence.check(trainer, pl_module, weights=saves or self._validates)
         pl_module.log_training()
         if saves:
+            epoch = trainer.fit_loop.epoch_progress
+            for count in (
+                epoch.total,
+                epoch.current,
+            ):  # resumed at the end of an epoch, Lightning does not count the next
+                count.ready = count.started = count.processed + 1
             self._save(trainer)
         if stepped and number is not None:
             raise self._interrupted(trainer, number)
@@ -115,6 +121,8 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = trainer.callback_metrics.get("val/loss")
         if trainer.state.fn != "fit" or trainer.sanity_checking or loss is None:
+            return
+        if self._saved is None:  # gradients are being accumulated for the first time: nothing could go on from there
             return
         if self.best is not None and float(loss) >= self.best:
             return

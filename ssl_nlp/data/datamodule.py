@@ -280,10 +280,11 @@ class TextDataModule(LightningDataModule):
         """The epoch, and how many of its batches are done, as Lightning counts them: it may end epochs early."""
         if self.trainer is None:
             return 0, 0
-        epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
-        if epochs.ready == epochs.processed:  # between two epochs
-            return epochs.processed, 0
-        return (epochs.processed + 1, 0) if batches.is_last_batch else (epochs.processed, batches.current.ready)
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress
+        if not batches.is_last_batch:
+            return epoch, batches.current.ready
+        return epoch + (batches.current.completed < batches.current.ready), 0  # a checkpoint of the epoch's last batch
 
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
