@@ -46,7 +46,7 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         raise UserError(f"--output {output} is not a .npy file: name one")
     if target.exists():
         raise UserError(f"--output {output} exists: name another file or move it away")
-    check_writable("--output", target)
+    check_writable(f"--output {output}", target)
     lines = _lines(input)
     method = Method.load_from_checkpoint(checkpoint)
     with warnings.catch_warnings(record=True) as caught:

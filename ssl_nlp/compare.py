@@ -13,6 +13,7 @@ import yaml
 from ssl_nlp import durable, terminal
 from ssl_nlp.comparison import Comparison
 from ssl_nlp.comparison import compare as compare_runs
+from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.runs import Run, find_runs, read_run
 from ssl_nlp.comparison.table import render, write_csv
@@ -20,6 +21,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.evaluation.suites import FILES
 from ssl_nlp.imports import as_options
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.parsing import CommandParser, check_writable
@@ -67,8 +69,10 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         "--wandb", type=Mode | None, default=None, help="how evaluations and the report reach W&B, as for evaluate"
     )
     options = parser.parse_args(own)
-    if options.suite is not None and options.config is not None:
+    if options.suite not in (None, FILES) and options.config is not None:
         raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    if options.suite == FILES and options.config is None:
+        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
     if extra and options.seeds is None:
         raise UserError("arguments after -- are those of fit, and nothing is trained without --seeds: leave them out")
     output = Path(options.output)
@@ -113,7 +117,7 @@ def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
 def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
-    check_writable("--output", output / "comparison.csv")
+    check_writable(f"--output {output}", output / "comparison.csv")
     found = [path for path in output.iterdir() if not path.name.endswith(durable.UNFINISHED)] if output.exists() else []
     if found and not (output / "comparison.csv").exists():
         raise UserError(f"--output {output} exists and holds no comparison: name another folder")
@@ -152,6 +156,8 @@ def train(
     plans: dict[str, dict[str, Any]] = {}
     for config, stem in zip(configs, stems, strict=True):
         plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra], imports))
+    for line in not_equal(plans):
+        terminal.say(f"Not equal: {line}")
     for seed in range(seeds):  # all methods with the first seed come first: they can be compared already
         for config, stem in zip(configs, stems, strict=True):
             run = RunDirectory(f"{name}-{stem}-seed{seed}")

@@ -27,7 +27,7 @@ from ssl_nlp.evaluation.classification import Classifier
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.language_modelling import language_modelling
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
-from ssl_nlp.evaluation.suites import SUITES, get_suite
+from ssl_nlp.evaluation.suites import FILES, SUITES, get_suite
 from ssl_nlp.methods import Method
 from ssl_nlp.parsing import CommandParser
 from ssl_nlp.run import Run
@@ -51,7 +51,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         type=str,
         help="runs (NAME or runs/NAME: their last checkpoint), .ckpt files, or pretrained:PATH_OR_HUB_NAME",
     )
-    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)} (default: docs)")
+    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)} (default: docs), files")
     parser.add_argument(
         "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
     )
@@ -62,15 +62,17 @@ def evaluate(arguments: Sequence[str]) -> None:
         help="how the numbers reach an existing W&B run (default: its own mode)",
     )
     options = parser.parse_args(list(arguments))
-    if options.suite is not None and options.config is not None:
+    if options.suite not in (None, FILES) and options.config is not None:
         raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    if options.suite == FILES and options.config is None:
+        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
     targets = [find_target(name) for name in dict.fromkeys(options.targets)]
     for target in targets:
         read_record(target.record), read_items(target.record)  # say what is wrong with them
     suite = get_suite(options.suite or "docs", options.config)
     results = record_suite(suite, targets, options.wandb)
     console = terminal.console(WIDTH)
-    for table in tables(suite.name, targets, results):
+    for table in tables(suite.name, targets, results, console.width):
         console.print(table)
     for target in targets:
         console.print(f"{target.name}: {target.record}", markup=False, highlight=False, soft_wrap=True)
@@ -210,8 +212,8 @@ def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
 # -------------------------------------------------------------------------------------------------------------- the tables
 
 
-def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]) -> list[Table]:
-    """Embeddings beside baselines; language modelling, with its kind; cost."""
+def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
+    """Embeddings beside baselines, in as many tables as `width` columns of text need; language modelling; cost."""
     rows: list[tuple[str, Mapping[str, Result]]] = []
     for target, result in zip(targets, results, strict=True):
         rows.append((target.name, result.evaluators))
@@ -222,25 +224,37 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
                 seen.add(id(answers))
                 several = baseline == "random_init" and len(targets) > 1
                 rows.append((f"{baseline} ({target.name})" if several else baseline, answers))
-    shown = [_scores(suite, rows, len(targets))]
+    shown = _scores(suite, rows, len(targets), width)
     language = [(name, r) for name, answers in rows for r in answers.values() if "kind" in r.details]
     if language:
         shown.append(_language(suite, language))
     return [*shown, _cost(targets)]
 
 
-def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int) -> Table:
-    table = Table(title=f"{escape(suite)}: frozen embeddings (protocol {PROTOCOL})")
-    table.add_column("")
+def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
     metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
+    parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
+    room = 0
     for name, metric in metrics.items():
-        table.add_column(Text("\n".join((*name.split("."), metric))), justify="right", vertical="bottom")
-    for number, (name, answers) in enumerate(rows):
-        cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in metrics]
-        table.add_row(
-            Text(name), *cells, style="bold" if number < targets else "dim", end_section=number == targets - 1
-        )
-    return table
+        title = [*name.split("."), metric]
+        wide = max(map(len, [*title, "-0.000"])) + 3
+        if wide > room:
+            parts.append({})
+            room = width - max(len(name) for name, _ in rows) - 4
+        parts[-1][name] = title
+        room -= wide
+    shown = []
+    for part in parts:
+        table = Table(title=f"{escape(suite)}: frozen embeddings (protocol {PROTOCOL})")
+        table.add_column("", overflow="fold")
+        for title in part.values():
+            table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
+        for number, (name, answers) in enumerate(rows):
+            cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in part]
+            style = "bold" if number < targets else "dim"
+            table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
+        shown.append(table)
+    return shown
 
 
 def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:

@@ -50,19 +50,21 @@ def as_yaml(argument: str) -> str:
         return argument
 
 
-def check_writable(option: str, path: Path) -> None:
-    """Refuse a file or folder that cannot be created, before the work that it is to hold.
+def check_writable(given: str, path: Path) -> None:
+    """Refuse a file that cannot be created, before the work that it is to hold.
+
+    Args:
+        given: what the user gave, as in `--output FILE`.
+        path: the file.
 
     Raises:
-        UserError: it names the option and the path.
+        UserError: it says what was given, and where it cannot be.
     """
     there = next(folder for folder in path.absolute().parents if folder.exists())
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        raise UserError(
-            f"{option} {path} cannot be written in {there} ({error.strerror}): name another place"
-        ) from error
+        raise UserError(f"{given} cannot be written in {there} ({error.strerror}): name another folder") from error
 
 
 # ------------------------------------------------------------------------------------------------------ names of options

@@ -74,7 +74,8 @@ class Run:
         self.check(config)
         if self.finished:
             raise UserError(
-                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again"
+                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train on, "
+                f"begin another --run with --ckpt_path {self.last_checkpoint} and a larger trainer.max_steps"
             )
         there = [path for path in (self.last_checkpoint, self.checkpoints / "previous.ckpt") if path.exists()]
         for path in there:

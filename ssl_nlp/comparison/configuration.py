@@ -102,6 +102,12 @@ def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
     return said
 
 
+def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The sentences on complete configurations by their labels, which are known before anything is trained."""
+    differing = difference([flatten(configuration) for configuration in configurations.values()])
+    return sentences({key: dict(zip(configurations, row, strict=True)) for key, row in differing.items()})
+
+
 def spoken(values: Mapping[str, str]) -> str:
     """Who has which value: `0.1 for A, B and 0.2 for C`."""
     labels: dict[str, list[str]] = {}

@@ -81,7 +81,7 @@ class PairedFiles:
         return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
 
 
-RESERVED = ("docs", *HUB_SUITES)
+RESERVED = ("docs", "files", *HUB_SUITES)
 KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles) for task in kind.tasks}
 
 

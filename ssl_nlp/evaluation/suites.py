@@ -7,6 +7,7 @@ from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
 from ssl_nlp.evaluation.hub_suites import hub_suite
 from ssl_nlp.evaluation.suite import Suite
 
+FILES = "files"  # the suite that a YAML file describes
 SUITES = ("docs", *HUB_SUITES)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare, find_runs
+from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.table import render, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
@@ -160,6 +161,17 @@ def test_classes_without_arguments_are_told_apart(tmp_path):
         ["mine.Cleaner"],
         ["theirs.Cleaner"],
     ]
+
+
+def test_what_is_not_equal_is_known_from_the_configurations(tmp_path):
+    """Before anything is trained: `compare --seeds` says it first."""
+    corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": "a.txt"}}
+    plans = {
+        "simclr": {"data": {"init_args": {"corpus": corpus, "seed": 1}}, "seed_everything": 0},
+        "vae": {"data": {"init_args": {"corpus": corpus | {"init_args": {"train": "b.txt"}}}}, "seed_everything": 1},
+    }
+    assert not_equal(plans) == ["The corpus differs: data.corpus.train is a.txt for simclr and b.txt for vae."]
+    assert not_equal(dict.fromkeys(plans, plans["vae"])) == []
 
 
 def test_configurations_of_one_method_are_called_after_what_differs(tmp_path):

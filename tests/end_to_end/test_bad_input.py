@@ -289,6 +289,7 @@ OTHER: list[tuple[list[str], str]] = [
     (["evaluate", MASKED, "--suite", "everything"], "everything"),
     (["evaluate", MASKED, "--suite", "docs", "--config", "suite.yaml"], "two suites"),
     (["evaluate", MASKED, "--suite", "files"], "--config"),
+    (["evaluate", MASKED, "--suite", "files", "--config", "suite.yaml"], "suite.yaml: unknown ending"),
     (["evaluate", MASKED, "--wandb", "sometimes"], "wandb"),
     *(
         (["evaluate", MASKED, "--config", bad], bad)

@@ -8,6 +8,7 @@ import yaml
 
 from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.cli import plan_fit
+from ssl_nlp.evaluation import get_suite
 from ssl_nlp.methods import Method, Optimization
 from ssl_nlp.methods.optimization import unusual_for_pretrained
 from tests.corpus import random_texts
@@ -171,6 +172,18 @@ def test_benchmark_config(tmp_path):
     (tmp_path / "valid.txt").write_text("the dog sees the red house\nthe bird\n")
     files[1] = f"--data.corpus.valid={tmp_path / 'valid.txt'}"
     assert run(*config, *files, "--config", str(CONFIGS / "trainer" / "debug.yaml")) == 0
+
+
+def test_suite_of_files(tmp_path):
+    """The shipped example, on files such as it describes: `configs/suites/files.yaml`."""
+    reviews = [f"{word} {number},{word}" for number in range(40) for word in ("good", "bad")]
+    (tmp_path / "reviews.csv").write_text("\n".join(["review,rating", *reviews]))
+    (tmp_path / "similar.tsv").write_text("".join(f"a dog {i}\ta cat {i}\t{i % 5}\n" for i in range(20)))
+    (tmp_path / "words.tsv").write_text("".join(f"dog{i}\tcat{i}\t{i % 5}\n" for i in range(20)))
+    captions = [json.dumps({"english": f"a dog {i}", "german": f"ein Hund {i}"}) for i in range(20)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(captions))
+    suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
+    assert {name.partition(".")[0] for name in suite.evaluators} == {"reviews", "similar", "captions", "words"}
 
 
 def test_every_file_is_named_in_a_test():

@@ -1,5 +1,6 @@
 """`ssl-nlp evaluate`: what it writes, where, and what it refuses."""
 
+import io
 import json
 import os
 import shutil
@@ -8,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from ssl_nlp.evaluate import _scores
+from ssl_nlp.evaluation import Result
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import Method
@@ -202,6 +206,19 @@ def test_names_with_brackets_are_printed_whole(folder, capsys):
     shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "a[b].ckpt")
     assert run("evaluate", "a[b].ckpt", "--config", "other.yaml") == 0
     assert capsys.readouterr().out.count("a[b]") >= 4  # three tables and the file
+
+
+def test_many_data_sets_make_several_tables_and_numbers_stay_whole():
+    answers = {f"data{number}.linear_probe": Result("accuracy", {"accuracy": 0.8123}) for number in range(12)}
+    rows = [("a run with a long name", answers), ("tfidf", answers)]
+    for width in (60, 80, 140):
+        console = Console(width=width, record=True, file=io.StringIO())
+        for table in _scores("mine", rows, 1, width):
+            console.print(table)
+        shown = console.export_text()
+        assert shown.count("0.812") == 24
+        assert "…" not in shown
+        assert all(f"data{number}" in shown for number in range(12))
 
 
 MISTAKES = {
