@@ -20,18 +20,20 @@ from icu4py.breakers import SentenceBreaker
 from ssl_nlp.cache import fingerprint
 
 _CLOSING = r"[\p{Pe}\p{Pf}\"']*"
+_BEFORE_SPACE = r"[\p{Pe}\p{Pf}\p{Pi}\"']*"  # German closes „so“ and »so«
 _ABBREVIATION = r"Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|cf|al|No|Fig|Eq|Sec|Ch|i\.e|e\.g|approx"
-_NOT_AN_END = regex.compile(rf"\b(?:\p{{Lu}}|{_ABBREVIATION})\.{_CLOSING}\s*$")
+_NOT_AN_END = regex.compile(rf"\b(?:\p{{Lu}}|{_ABBREVIATION})\.{_BEFORE_SPACE}\s*$")
 LONGEST = 24  # characters of an abbreviation with what closes it and the white space
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 # Where a line of ASCII can end a sentence before its own end. Most lines cannot, and are not shown to ICU.
 _CANDIDATE = re.compile(r"""[.!?][)\]}"']*\s+[^\sa-z]""")
 # What ICU is shown in place of a character: a full stop, after which no small letter begins a sentence, for other stops;
 # a letter without case for digits that begin a sentence, and for quotes that open after a stop, not close before it.
-_STOP = regex.compile(rf"[!?]|…(?={_CLOSING}\s)|(?<=\p{{Greek}})[;\u037e]")
-_BEGINNING = regex.compile(rf"([.!?]{_CLOSING}\s+[\p{{Ps}}\p{{Pi}}\"']?)\d|(\p{{STerm}}{_CLOSING})[\p{{Ps}}\p{{Pi}}]")
+_STOP = regex.compile(rf"[!?]|…(?={_BEFORE_SPACE}\s)|(?<=\p{{Greek}})[;\u037e]")
+_OPENING = r"[\p{Ps}\p{Pi}](?=[\p{Ps}\p{Pi}]*[\p{L}\p{N}])"
+_BEGINNING = regex.compile(rf"([.!?]{_BEFORE_SPACE}\s+[\p{{Ps}}\p{{Pi}}\"']?)\d|(\p{{STerm}}{_CLOSING}){_OPENING}")
 _BEFORE_GUILLEMET = regex.compile(r"\s(?=»(?:\s|$))")  # French closes « so »
-SENTENCE_RULES = fingerprint(2, icu4py.icu_version, _NOT_AN_END.pattern, _STOP.pattern, _BEGINNING.pattern)
+SENTENCE_RULES = fingerprint(3, icu4py.icu_version, _NOT_AN_END.pattern, _STOP.pattern, _BEGINNING.pattern)
 """What sentences depend on beside the text, for the keys of caches."""
 
 

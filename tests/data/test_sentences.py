@@ -16,6 +16,7 @@ TEXTS = {
     "Armenian": ["Բարեւ։", "Ինչպես ես։"],
     "Burmese": ["မင်္ဂလာပါ။", "နေကောင်းလား။"],
     "German": ["Das ist gut.", "Über uns, z.B. Ärzte."],
+    "German quotes": ["„Ja.“", "Er ging.", "»Wohin?«", "„Nein.“, sagte sie.", "‚Doch…‘", "Ärzte kamen."],
     "French": ["C'est bien.", "Élodie part.", "« Où ? »", "Ici."],
     "Spanish": ["¿Qué tal?", "¡Muy bien!", "¿Y tú?"],
     "curly quotes and ellipses": ["“Good.”", "“Yes…”", "He left…", "Then he came… back."],
