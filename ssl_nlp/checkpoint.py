@@ -11,11 +11,11 @@ import os
 import pickle
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -82,7 +82,10 @@ def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> 
         raise UserError(f"{where} needs the class {class_path}, which is not known: {REMEDY}")
     if not (isinstance(found, type) and issubclass(found, bases) and not found.__name__.startswith("_")):
         names = " or ".join(base.__name__ for base in bases)
-        raise UserError(f"{where} holds a {class_path}, not a {names}: do not use it if you do not know who made it")
+        article = "an" if names[0] in "AEIO" else "a"
+        raise UserError(
+            f"{where} holds a {class_path}, not {article} {names}: do not use it if you do not know who made it"
+        )
     return found
 
 
@@ -104,8 +107,9 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
         )
     if lacking := [name for name in getattr(kind, "needed_in_checkpoints", ()) if given.get(name) is None]:
         raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
+    ours = kind.__module__.split(".")[0] == PACKAGE  # whose types say what works; those of others may be careless
     arguments = {
-        name: _object(value, declared[name], f"{where}: {kind.__name__}.{name}") for name, value in given.items()
+        name: _object(value, declared[name], f"{where}: {kind.__name__}.{name}", ours) for name, value in given.items()
     }
     try:
         return kind(**arguments | overrides)
@@ -119,20 +123,51 @@ def _is_description(value: Any) -> bool:
     return isinstance(value["class_path"], str) and isinstance(value["init_args"], dict)
 
 
-def _object(value: Any, declared: Any, where: str) -> Any:
-    """A value with what it describes created; `declared` is the type of the argument that it is for."""
+def _object(value: Any, declared: Any, where: str, checks: bool) -> Any:
+    """A value with what it describes created.
+
+    Args:
+        declared: the type of the argument that it is for.
+        where: the argument, for messages.
+        checks: whether a plain value has to be of that type.
+    """
     types = _alternatives(declared)
+    described = isinstance(value, dict) and "class_path" in value
+    if checks and not described and not any(_is_plain_of(value, kind) for kind in types):
+        names = " or ".join(map(_named, types))
+        raise UserError(f"{where} is {repr(value)[:40]}, not {names}: it was made by another version of the class")
     if isinstance(value, list | tuple):
-        return type(value)(_object(part, _elements(types), where) for part in value)
+        return type(value)(_object(part, _elements(types), where, checks) for part in value)
     if not isinstance(value, dict):
         return value
-    if "class_path" not in value:
-        return {key: _object(part, _values(types), where) for key, part in value.items()}
+    if not described:
+        return {key: _object(part, _values(types), where, checks) for key, part in value.items()}
     if bases := tuple(kind for kind in types if _is_creatable(kind)):
         return _create(value, bases, {}, where)
     if any(_is_mapping(kind) for kind in types):
         return value  # plain data that happen to have such a key
     raise UserError(f"{where} is described as {value['class_path']}, but the class declares no type of its own for it")
+
+
+def _is_plain_of(value: Any, kind: Any) -> bool:
+    """Whether plain data are of a type, as far as they are not descriptions; True of types that plain data do not have."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return kind is float or value == value // 1  # a whole number may be written as a float
+    if kind in (bool, int, float, str, NoneType):
+        return type(value) is kind
+    if _is_mapping(kind):
+        return isinstance(value, dict)
+    if _is_sequence(kind):
+        return isinstance(value, list | tuple)
+    return not _is_creatable(kind)
+
+
+def _named(kind: Any) -> str:
+    return (
+        " or ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else getattr(kind, "__name__", str(kind))
+    )
 
 
 def _is_creatable(kind: Any) -> bool:
@@ -153,9 +188,14 @@ def _is_mapping(kind: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
+def _is_sequence(kind: Any) -> bool:
+    origin = get_origin(kind) or kind
+    return isinstance(origin, type) and issubclass(origin, Sequence) and origin is not str
+
+
 def _elements(types: tuple[Any, ...]) -> Any:
     """The type of the elements of the lists and tuples among types."""
-    sequences = [kind for kind in types if isinstance(get_origin(kind), type) and not _is_mapping(kind)]
+    sequences = [kind for kind in types if _is_sequence(kind)]
     return _union(part for kind in sequences for part in get_args(kind) if part is not ...)
 
 

@@ -102,7 +102,7 @@ def test_a_checkpoint_cannot_name_a_command_to_run(command, tokenizer, capfd):
     Path("runs/sent/run.json").write_text(json.dumps({"wandb_id": "a", "finished": True}))
     Path("runs/sent/config.yaml").write_text("model: {class_path: ssl_nlp.methods.MaskedLM}\n")
     torch.save(content, "runs/sent/checkpoints/last.ckpt")
-    assert "holds a subprocess.Popen, not a Encoder" in refused(capfd, *COMMANDS[command])
+    assert "holds a subprocess.Popen, not an Encoder" in refused(capfd, *COMMANDS[command])
 
 
 PLACES: dict[str, tuple[Method, Any]] = {  # a method, and where in its arguments a description is smuggled in
@@ -161,6 +161,36 @@ def test_nothing_is_created_or_imported_that_does_not_belong(place, tokenizer):
         assert not PROOF.exists()
 
 
+WRONG: dict[str, tuple[Method, str, Any]] = {
+    "a text as the encoder": (MaskedLM(tiny()), "encoder", "tiny"),
+    "a text as settings": (MaskedLM(tiny()), "optimization", "x"),
+    "plain settings": (MaskedLM(tiny()), "optimization", {"learning_rate": 1}),
+    "a text as a number": (MaskedLM(tiny()), "masking_rate", "x"),
+    "a truth value as a number": (MaskedLM(tiny()), "masking_rate", True),
+    "not one of the choices": (MaskedLM(tiny()), "masking_unit", "page"),
+    "not a list": (SimCLR(tiny()), "views", 3),
+    "a text in a list": (SimCLR(tiny()), "views", ["x"]),
+    "texts for methods": (MultiObjective(tiny(), [MaskedLM()]), "objectives", "abc"),
+    "nothing for a method": (MultiObjective(tiny(), [MaskedLM()]), "objectives", [None]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_plain_values_are_of_the_type_that_the_constructor_declares(wrong, tokenizer):
+    method, name, value = WRONG[wrong]
+    described = saved(method, tokenizer)["ssl_nlp"]
+    described["method"]["init_args"][name] = value
+    with pytest.raises(UserError, match=f"a.ckpt: {type(method).__name__}.{name} is .*, not "):
+        Method.from_description(described, "a.ckpt")
+
+
+def test_numbers_may_be_written_in_either_way(tokenizer):
+    described = saved(MaskedLM(tiny()), tokenizer)["ssl_nlp"]
+    described["method"]["init_args"]["encoder"]["init_args"]["dropout"] = 0
+    described["method"]["init_args"]["encoder"]["init_args"]["max_length"] = 64.0
+    assert Method.from_description(described, "a.ckpt").encoder.max_length == 64
+
+
 BROKEN: dict[str, Any] = {
     "nothing": None,
     "no tokenizer": {"method": {"class_path": "ssl_nlp.methods.MaskedLM", "init_args": {}}},
@@ -181,6 +211,13 @@ def test_weights_that_do_not_fit_are_named(tokenizer):
     content = saved(MaskedLM(tiny()), tokenizer)
     del content["state_dict"]["token_counts"]
     torch.save(content, "a.ckpt")
+    with pytest.raises(UserError, match=r"a.ckpt: its weights do not fit its MaskedLM"):
+        Method.load_from_checkpoint("a.ckpt")
+
+
+@pytest.mark.parametrize("weights", [None, [1], {}, {1: torch.ones(1)}, {"token_counts": "x"}])
+def test_what_is_not_weights_is_named(weights, tokenizer):
+    torch.save(saved(MaskedLM(tiny()), tokenizer) | {"state_dict": weights}, "a.ckpt")
     with pytest.raises(UserError, match=r"a.ckpt: its weights do not fit its MaskedLM"):
         Method.load_from_checkpoint("a.ckpt")
 
@@ -226,6 +263,8 @@ def test_a_pretrained_encoder_of_a_checkpoint_fetches_no_code(config, tokenizer,
         (None, "has no 'config', without which it would read other files"),
         ({"model_type": "someone"}, "cannot load the encoder"),
         ({"vocab_size": 3}, "cannot load the encoder"),
+        (BERT | {"hidden_size": "a"}, "cannot load the encoder"),
+        ("config.json", "PretrainedEncoder.config is 'config.json', not dict"),
         ({"model_type": "resnet"}, "does not read tokens"),
         ({"model_type": "timm_wrapper", "architecture": "resnet18"}, "does not read tokens"),
     ],
@@ -576,6 +615,54 @@ def test_what_a_class_of_ones_own_declares_is_created_again(tokenizer):
     assert isinstance(loaded, Shaped)
     assert (loaded.shape, loaded.shapes, loaded.by_name) == (Shape(4), (Shape(5), Shape(6)), {"class_path": "text"})
     assert (loaded.hparams["views"], loaded.hparams["projection"]) == ([Delete(0.3)], Projection(1, 8))
+
+
+class Halved(MaskedLM):
+    """A user's own method, which decides about an argument of its base, and hands on the others."""
+
+    def __init__(self, encoder: Encoder | None = None, **others: Any) -> None:
+        super().__init__(encoder, masking_rate=0.5, **others)
+
+
+class Alone(Halved):
+    """One that decides about the encoder, too."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(tiny(), **others)
+
+
+class Two(MultiObjective):
+    """One that decides about its objectives."""
+
+    def __init__(self, encoder: Encoder | None = None, **others: Any) -> None:
+        super().__init__(encoder, [Halved(masking_unit="word")], **others)
+
+
+class Unnamed(MaskedLM):
+    """One that hands on whatever it is given."""
+
+    def __init__(self, *some: Any, **others: Any) -> None:
+        super().__init__(*some, **others)
+
+
+@pytest.mark.parametrize(
+    ("method", "rate"),
+    [
+        (Halved(tiny(), masking_unit="word"), 0.5),
+        (Alone(masking_unit="word"), 0.5),
+        (Unnamed(tiny(), 0.4, masking_unit="word"), 0.4),
+        (Unnamed(encoder=tiny(), masking_rate=0.4, masking_unit="word"), 0.4),
+        (MultiObjective(tiny(), [Halved(masking_unit="word")]), 0.5),
+        (Two(tiny()), 0.5),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_what_a_class_of_ones_own_gives_to_its_base_is_not_given_twice(method, rate, tokenizer):
+    torch.save(saved(method, tokenizer), "a.ckpt")
+    loaded = Method.load_from_checkpoint("a.ckpt")
+    assert type(loaded) is type(method)
+    [inner] = loaded.objectives.values() if isinstance(loaded, MultiObjective) else [loaded]
+    assert (inner.masking_rate, inner.masking_unit) == (rate, "word")
 
 
 def test_a_class_is_found_by_each_of_its_names():

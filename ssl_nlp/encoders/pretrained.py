@@ -251,11 +251,12 @@ def _config_of(shape: dict[str, Any]) -> "PretrainedConfig":
     Raises:
         ValueError: they describe none.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     try:
         return AutoConfig.for_model(**shape)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, StrictDataclassError) as error:
         raise ValueError(f"its configuration is broken: {error}") from error
 
 

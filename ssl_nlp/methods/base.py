@@ -102,6 +102,7 @@ class Method(LightningModule):
         self.optimization = optimization or Optimization()
         self.compile_encoder = compile
         self._kind = type(self)  # sharding changes the class of an instance
+        self._given = arguments_of(self)
         self.training_sums = Sums()
         self.validation_sums = Sums()
         self._measured: set[str] = set()  # names of what was logged last
@@ -478,13 +479,16 @@ class Method(LightningModule):
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))
 
+    def was_given(self, name: str) -> bool:
+        """Whether an argument of this name was given to the constructor, rather than by it to those it builds on."""
+        return self._given is None or name in self._given
+
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        taken = inspect.signature(self._kind).parameters.values()  # often fewer than those of the classes it builds on
-        names = {parameter.name for parameter in taken}
-        forwards = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)
-        arguments = {name: value for name, value in self.hparams.items() if forwards or name in names}
-        return arguments | {"encoder": checkpoints.describe(type(self.encoder), self.encoder.hparams())}
+        arguments = {name: value for name, value in self.hparams.items() if self.was_given(name)}
+        if self.was_given("encoder"):
+            arguments["encoder"] = checkpoints.describe(type(self.encoder), self.encoder.hparams())
+        return arguments
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing but the file is needed, so nothing else is asked for
@@ -501,7 +505,7 @@ class Method(LightningModule):
         method = cls.from_description(saved["ssl_nlp"], str(checkpoint_path), **overrides)
         try:
             method.load_state_dict(saved["state_dict"])
-        except (RuntimeError, KeyError, TypeError) as error:
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
                 f"{checkpoint_path}: its weights do not fit its {type(method).__name__} ({reason})"
@@ -523,6 +527,19 @@ class Method(LightningModule):
         method = checkpoints.instantiate(saved["method"], cls, overrides, where)
         method.connect(Tokenizer(saved["tokenizer"]))
         return method
+
+
+def arguments_of(method: Method) -> set[str] | None:
+    """The names of the arguments of the constructor that is being called; None if some have no name, being among *args."""
+    given: set[str] | None = set()
+    frame = inspect.currentframe()
+    while frame is not None:  # the constructor of the object's own class is the outermost one
+        names, positional, keywords, values = inspect.getargvalues(frame)
+        if frame.f_code.co_name == "__init__" and names and values[names[0]] is method:
+            unnamed = positional is not None and values[positional]
+            given = None if unnamed else {*names[1:], *(values[keywords] if keywords is not None else ())}
+        frame = frame.f_back
+    return given
 
 
 def snake_case(name: str) -> str:

@@ -162,7 +162,10 @@ class MultiObjective(Method):
         ]
 
     def init_args(self) -> dict[str, Any]:
-        return super().init_args() | {"objectives": [_without_encoder(o) for o in self.objectives.values()]}
+        arguments = super().init_args()
+        if self.was_given("objectives"):
+            arguments["objectives"] = [_without_encoder(objective) for objective in self.objectives.values()]
+        return arguments
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -176,5 +179,5 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _without_encoder(objective: Method) -> dict[str, Any]:
     arguments = objective.init_args()
-    del arguments["encoder"]
+    arguments.pop("encoder", None)
     return checkpoints.describe(objective._kind, arguments)
