@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class Run:
         Raises:
             UserError: it is neither.
         """
+        self.check_links()
         if not self.begun:
             check_name(self.name, "--run")  # only now: what was begun under another name goes on
             if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
@@ -114,6 +116,25 @@ class Run:
         if changes:
             shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
+
+    def check_links(self, reads: str | None = None) -> None:
+        """Make sure that what is written into the run stays there: whoever has sent it may have put links into it.
+
+        Args:
+            reads: the name of a folder into which nothing is written.
+
+        Raises:
+            UserError: it names the link. A link to the whole run is the user's own.
+        """
+        home = os.path.realpath(self.directory)
+        for folder in (self.directory, self.checkpoints):
+            for path in sorted(folder.iterdir()) if folder.is_dir() and folder.name != reads else ():
+                target = os.path.realpath(path)
+                if path.is_symlink() and path.name != reads and not Path(target).is_relative_to(home):
+                    raise UserError(
+                        f"{path} is a link to {target}, outside of the run, where nothing is written for it: to keep files "
+                        f"elsewhere, move all of {self.directory}, and make that a link"
+                    )
 
     @property
     def begun(self) -> bool:
@@ -139,8 +160,15 @@ class Run:
         return lock
 
     def wandb_id(self) -> str:
-        """That of the run or, before it has begun, one for it: an agent of W&B says which it expects."""
-        return self.read_state().get("wandb_id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+        """That of the run or, before it has begun, one for it: an agent of W&B says which it expects.
+
+        Raises:
+            UserError: run.json holds what is not an id.
+        """
+        known = self.read_state().get("wandb_id")
+        if known and not (isinstance(known, str) and re.fullmatch(r"[\w.-]{1,128}", known, re.ASCII)):
+            raise UserError(f"{self.directory / 'run.json'} is broken: {str(known)[:40]!r} is not an id of W&B")
+        return known or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
     def begin(self, config: str, wandb_id: str, tokenizer: str) -> None:
         """Let the run exist, from now on with this configuration.

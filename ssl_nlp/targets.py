@@ -82,6 +82,7 @@ def find_target(name: str) -> Target:
     run = Run(path.name)
     if not run.directory.is_dir():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    run.check_links(reads="checkpoints")
     # The last checkpoint and not the one with the best loss: methods are compared after the same number of tokens.
     last = run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint()
     return _checkpoint(run.name, last, run.directory / "evaluation.json", run)

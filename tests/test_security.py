@@ -28,6 +28,7 @@ from ssl_nlp.evaluate import wandb_settings
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, Projection, SimCLR
 from ssl_nlp.names import as_name, check_name
 from ssl_nlp.objectives.views import Delete
+from ssl_nlp.run import Run as RunDirectory
 from ssl_nlp.terminal import SafeConsole, console, printable, say
 from ssl_nlp.tracking import WandbSettings, wandb_mode
 from tests.corpus import random_texts
@@ -376,7 +377,8 @@ def test_the_configuration_of_a_run_decides_about_numbers_only(command, sent, pi
     reconfigure(sent, trainer=trainer, ckpt_path="pickle.ckpt", weights_only=False, wandb={"mode": "online"})
     before = {path for path in Path().rglob("*") if "cache" not in str(path)}
     assert run(command, "--run=theirs") == 0, capfd.readouterr().err
-    assert {path for path in Path().rglob("*") if "cache" not in str(path)} == before
+    written = {path for path in Path().rglob("*") if "cache" not in str(path)} - before
+    assert written == ({sent / "embeddings.npy"} if command == "predict" else set())
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -398,6 +400,49 @@ def test_a_broken_configuration_of_a_run_is_named(sent, capfd):
     for text in ("", "[]", "model: {}\n", "a: [", "model: 1\ndata: 2\nseed_everything: 0\ntrainer: 3\n"):
         (sent / "config.yaml").write_text(text)
         assert "theirs/config.yaml is broken" in refused(capfd, "validate", "--run=theirs")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "wandb", "samples.jsonl", "metrics.csv", "checkpoints/last.ckpt"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_nothing_is_written_through_the_links_of_a_run(name, begun, sent, capfd):
+    elsewhere = Path("elsewhere").absolute()
+    elsewhere.mkdir()
+    link = sent / name
+    if link.exists():
+        link.rename(elsewhere / link.name)
+    link.symlink_to(elsewhere / link.name)
+    state = json.loads((sent / "run.json").read_text()) | {"finished": False}
+    (sent / "run.json").write_text(json.dumps(state))
+    if not begun:
+        (sent / "run.json").unlink()
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    line = refused(capfd, "fit", "--config", str(sent / "config.yaml"))
+    assert f"{name} is a link to {elsewhere}" in line
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+def test_links_within_a_run_and_to_all_of_it_are_the_users_own(sent, capfd):
+    Path("disk").mkdir()
+    sent.rename("disk/theirs")
+    sent.symlink_to(Path("disk/theirs").absolute())
+    Path("disk/theirs/checkpoints/mine.ckpt").symlink_to("last.ckpt")
+    assert "is finished" in refused(capfd, "fit", "--config", str(sent / "config.yaml"))
+
+
+def test_evaluations_and_embeddings_follow_no_link_of_a_run(sent, capfd):
+    (sent / "embeddings.npy").symlink_to(Path("PROOF").absolute())
+    assert run("predict", "--run=theirs") == 0
+    assert not PROOF.exists() and not (sent / "embeddings.npy").is_symlink()
+    (sent / "wandb").symlink_to(Path().absolute())
+    capfd.readouterr()
+    assert "theirs/wandb is a link" in refused(capfd, "evaluate", "theirs")
+
+
+@pytest.mark.parametrize("known", ["../../x", "a/b", "x" * 300, 3, ["a"], "a b"])
+def test_the_wandb_id_of_a_run_is_one(known, sent):
+    (sent / "run.json").write_text(json.dumps({"wandb_id": known, "finished": True}))
+    with pytest.raises(UserError, match=r"run.json is broken"):
+        RunDirectory("theirs").wandb_id()
 
 
 def test_a_run_does_not_decide_to_whom_its_numbers_are_sent(sent, monkeypatch, capfd):

@@ -10,8 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
+from ssl_nlp import durable
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
+from ssl_nlp.terminal import say
 
 
 class EmbeddingWriter(Callback):
@@ -48,5 +50,6 @@ class EmbeddingWriter(Callback):
         rows = torch.tensor([*chain.from_iterable([*data.test_dataloader().sampler][: len(self._parts)])])
         embeddings = torch.cat(self._parts)[rows.argsort()]  # batches are of similar lengths, the file goes by the text
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(self.path, embeddings.numpy())
-        print(f"{self.path}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}", flush=True)
+        with durable.replacing(self.path) as file:
+            np.save(file, embeddings.numpy())
+        say(f"{self.path}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")
