@@ -104,12 +104,7 @@ class Checkpoints(Checkpoint):
             divergence.check(trainer, pl_module, weights=saves or self._validates)
         pl_module.log_training()
         if saves:
-            epoch = trainer.fit_loop.epoch_progress
-            for count in (
-                epoch.total,
-                epoch.current,
-            ):  # resumed at the end of an epoch, Lightning does not count the next
-                count.ready = count.started = count.processed + 1
+            _count_epoch(trainer)
             self._save(trainer)
         if stepped and number is not None:
             raise self._interrupted(trainer, number)
@@ -134,6 +129,7 @@ class Checkpoints(Checkpoint):
                 with last.open("rb") as source, durable.replacing(self.directory / BEST) as target:
                     shutil.copyfileobj(source, target)
         else:  # gradients are being accumulated over this validation
+            _count_epoch(trainer)
             trainer.save_checkpoint(self.directory / BEST)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -167,6 +163,13 @@ class Checkpoints(Checkpoint):
             more = "SLURM starts the job again"
         trainer.strategy.barrier()  # a process that ended while the first one still writes would have it killed
         return Interrupted(number, f"{where}; {more}") if trainer.is_global_zero else SystemExit(0)
+
+
+def _count_epoch(trainer: Trainer) -> None:
+    """Count the epoch that goes on: resumed at the end of the one before, Lightning does not."""
+    epoch = trainer.fit_loop.epoch_progress
+    for count in (epoch.total, epoch.current):
+        count.ready = count.started = count.processed + 1
 
 
 def _ends(trainer: Trainer) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import DoublePrecision
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -468,6 +469,8 @@ class Method(LightningModule):
                 "the checkpoint was trained with another tokenizer than the data's: begin with "
                 "Method.load_from_checkpoint(path), whose tokenizer the data then use"
             )
+        if isinstance(self.trainer.precision_plugin, DoublePrecision):
+            self.double()  # Lightning does this after it has loaded the weights, which would be rounded
         saved, own = checkpoint.get("state_dict", {}), self.state_dict()
         for name in [*own, *saved] if saved else []:
             sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]

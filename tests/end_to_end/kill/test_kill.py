@@ -185,6 +185,18 @@ def test_a_resumed_run_counts_its_epochs_as_they_were_limited(chain_of, limit):
     assert not chain.ends_like_one_left_alone(*kills)
 
 
+@pytest.mark.kill
+def test_a_run_resumed_at_the_end_of_an_epoch_has_the_best_checkpoint_of_one_left_alone(chain_of):
+    """Also where the validation is in the middle of accumulated gradients."""
+    more = ["--trainer.accumulate_grad_batches=3", "--trainer.val_check_interval=7", "--trainer.limit_train_batches=10"]
+    assert not chain_of("vae", *more).ends_like_one_left_alone({"kill": "on_train_batch_start@5"})
+
+
+def test_a_resumed_run_in_double_precision_keeps_all_digits_of_its_weights(chain_of):
+    chain = chain_of("causal_lm", "--trainer.precision=64-true")
+    assert not chain.ends_like_one_left_alone({"kill": "on_train_batch_start@7"})
+
+
 # -------------------------------------------------------------------------------------------- evaluate and compare
 
 
