@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         """(B, 1, E): what joins every token embedding, given vectors (B, Z)."""
         # The scale stands beside the weight, not in it: the steps of an optimizer do not shrink with a weight, and a few
         # of Muon's would make the vector far larger than any token.
-        return self.scale * self.condition(vectors).unsqueeze(1)
+        return self.scale * self.condition(vectors.to(self.condition.weight.dtype)).unsqueeze(1)
 
     def loss(self, vectors: Tensor, batch: TokenBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
         """-log p(sentence | vector), summed over all tokens of all sentences, and the number of tokens, ends included.

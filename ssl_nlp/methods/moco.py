@@ -147,7 +147,7 @@ class MoCo(Contrastive):
         """Write keys (N, E) in place of the oldest ones; the last batch of an epoch may go over the end of the queue."""
         keys, ids = keys[-self.queue_size :], ids[-self.queue_size :]
         places = (self.queue_end + torch.arange(len(keys), device=keys.device)) % self.queue_size
-        self.queue[places] = keys
+        self.queue[places] = keys.to(self.queue.dtype)  # keys are float32 or wider
         self.queue_ids[places] = ids
         self.queue_end.add_(len(keys)).remainder_(self.queue_size)
 

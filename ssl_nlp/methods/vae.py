@@ -39,6 +39,7 @@ from ssl_nlp.objectives.gaussian import (
     mutual_information,
     reparameterize,
 )
+from ssl_nlp.objectives.geometry import widened
 from ssl_nlp.objectives.views import Mask
 
 ACTIVE = 0.01
@@ -144,7 +145,7 @@ class VAE(SentenceDecoding):
     def posterior(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """(B, Z) each: mean and log variance of q(z | x)."""
         pooled = pool(self.encoder(batch), batch, self.pooling)
-        mean, log_variance = self.to_posterior(pooled).float().chunk(2, dim=1)
+        mean, log_variance = widened(self.to_posterior(pooled)).chunk(2, dim=1)
         return mean, log_variance
 
     def embed_batch(self, batch: TokenBatch) -> Tensor:

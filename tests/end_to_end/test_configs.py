@@ -26,6 +26,21 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_validates_and_shows_samples_with_all_weights_in_another_precision(method, precision, tmp_path):
+    short = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", f"--trainer.precision={precision}"]
+    command = [
+        "fit",
+        "--config",
+        str(CONFIGS / f"{method}.yaml"),
+        *small(write_texts(tmp_path), *short),
+        *tiny_encoder(),
+    ]
+    assert run(*command, "--run=a") == 0
+    assert float(read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]["val/loss"]) > 0
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp_path, capfd):
     texts = write_texts(tmp_path)
