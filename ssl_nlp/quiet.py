@@ -8,6 +8,7 @@ WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*Checkpoint directory.*",
     ".*Experiment logs directory.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has no use for those of `fit`
     ".*WeightAveraging callback with a model that overrides the configure_model.*",
     ".*was deprecated in v4.49.0.*",
     ".*IProgress not found.*",
