@@ -53,6 +53,10 @@ from ssl_nlp.trust import restrict_imports, settings_of_run
 class TrainerParser(LightningArgumentParser):
     """Argument parser of LightningCLI, and of each class that is configured inside of another one."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        # No abbreviations: `--ckpt` would be lost beside the `--ckpt_path` that `--run` stands for.
+        super().__init__(*args, **settings | {"allow_abbrev": False})
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **settings: Any
     ) -> Any:
@@ -351,7 +355,7 @@ def _run(cli: type[Cli], arguments: list[str], imports: Sequence[str]) -> Cli:
 
 def _help_with(option: str, arguments: Sequence[str]) -> str:
     """What to do about an option that there is not: the one that is meant, perhaps, and where all of them are listed."""
-    chosen = None
+    option, chosen = option.replace(".init_args.", "."), None
     for file in _config_files(arguments):
         model = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("model")
         chosen = (model.get("class_path") if isinstance(model, dict) else model) or chosen
@@ -367,6 +371,8 @@ def _help_with(option: str, arguments: Sequence[str]) -> str:
         (Trainer, "--trainer"),
     ):
         known += options_of(root, place, bases)
+    if option in known:
+        return "the class that is chosen has none of that name: choose another class, or leave it out"
     meant = nearest(option, known)
     if option.startswith("--model"):
         where = f"ssl-nlp fit --model.help {kind.__name__} lists those of the method"

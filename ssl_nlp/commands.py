@@ -114,12 +114,14 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
         input: a text file, a text a line; default, without a text: standard input.
         top_k: how many tokens to print.
     """
-    from ssl_nlp.methods import MaskedLM
+    from ssl_nlp.methods import MaskedLM, Method
 
     if text is not None and input is not None:
         raise UserError("--text and --input are both texts: leave one out")
     texts = _lines(input) if text is None else [text]
-    method = MaskedLM.load_from_checkpoint(checkpoint)
+    method = Method.load_from_checkpoint(checkpoint)
+    if not isinstance(method, MaskedLM):
+        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which fills no masks: name a MaskedLM")
     for asked in texts:
         say(asked)
         if text is None and not asked.strip():

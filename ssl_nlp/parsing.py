@@ -25,13 +25,27 @@ COMPLAINTS = {  # of jsonargparse about a value, and what they come to
     r"Expected an? <class '(\w+)'>": r"take a value of type \1",
     r"Option (.*) is not accepted": r"there is no option \1",
 }
+IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody meant
 LIKE = 0.6  # names that share less are not meant
 
 
 class CommandParser(ArgumentParser):
     """Argument parser of a command of our own."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **settings)
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        options = {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
+        if found := re.match("unrecognized arguments: (--[^ =]+)", message):
+            meant = nearest(found[1], options.values())
+            hint = f"did you mean {meant}? " if meant else ""
+            raise UserError(f"there is no option {found[1]}: {hint}{self.prog} --help lists all") from ex
+        if found := re.match("unrecognized arguments: (.*)", message):
+            raise UserError(f"{found[1]} is one argument too many: {self.prog} --help lists all") from ex
+        if found := re.match("the following arguments are required: (.*)", message):
+            missing = ", ".join(options.get(name, name) for name in found[1].split(", "))
+            raise UserError(f"{missing} missing: {self.prog} --help explains the arguments") from ex
         raise UserError(shorten(message)) from ex
 
 
@@ -109,17 +123,25 @@ def unknown_option(message: str, arguments: Sequence[str]) -> str | None:
         return None
     typed = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
     fallback = f"--{place}.{name}" if place else f"--{name}"
-    return next((option for option in typed if option == f"--{name}" or option.endswith(f".{name}")), fallback)
+    if f"--{name}" in typed:
+        return f"--{name}"
+    return next((option for option in typed if option.endswith(f".{name}")), fallback)
 
 
 def nearest(option: str, known: Iterable[str]) -> str | None:
-    """The option whose name, and then whose place, is most like this one; None if none is like it."""
+    """The option whose name, and then whose place, is most like this one; None if none is like it.
+
+    Of another part of the configuration than this one is said to be, only an option of the very same name.
+    """
+    parts = ("--model.", "--data.", "--trainer.", "--wandb.")
+    place = next((part for part in parts if option.startswith(part)), "")
 
     def likeness(one: str, other: str) -> float:
         return SequenceMatcher(None, one, other).ratio()
 
     leaf = option.rpartition(".")[2].lstrip("-")
     scored = [(likeness(leaf, other.rpartition(".")[2].lstrip("-")), likeness(option, other), other) for other in known]
+    scored = [score for score in scored if score[0] == 1 or score[2].startswith(place)]
     best = max(scored, default=(0.0, 0.0, ""))
     return best[2] if best[0] > LIKE else None
 
@@ -130,17 +152,28 @@ def nearest(option: str, known: Iterable[str]) -> str | None:
 def shorten(message: str) -> str:
     """One line of a parser's complaint: the option and what is wrong with it, without all the types that were tried."""
     line = " ".join(message.split())
+    if line.startswith("the following arguments are required: fit."):
+        return "fit needs a configuration: ssl-nlp fit --config masked_lm, for one"
+    if found := re.match("unrecognized arguments: (?!--)(.*)", line):
+        return f"{found[1]} is one argument too many: --help lists all"
     if found := re.match("the following arguments are required: (.*)", line):
         return f"{found[1]} missing: --help explains the arguments"
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
         option, tried = found.groups()
         tried, _, given = tried.partition(" Given value type: ")
         complaints = re.split(r" - (?=Expected an? |Option |[\w.]+: )", tried.split("Errors: - ")[-1])
-        complaints = [text for text in complaints if text != "Expected a <class 'NoneType'>"]
+        complaints = [text.removeprefix("- ") for text in complaints if not re.search(IDLE, text)]
         for pattern, plain in COMPLAINTS.items():
             complaints = [re.sub(pattern, plain, text) for text in complaints]
         inner = [text for text in complaints if re.match(r"[\w.]+: ", text)]  # of an option within this one
         line = f"{option}.{inner[0]}" if inner else f"{option}: {' or '.join(dict.fromkeys(complaints))}"
+        if (
+            (nested := re.search(r"NestedArg\(key='([\w.]+)\.(\w+)'", given))
+            and inner
+            and inner[0].startswith(f"{nested[2]}:")
+        ):
+            line = f"{option}.{nested[1]}.{inner[0]}"
+        line = line.replace(" or take ", " or ")
         value = given.partition(" Given value: ")[2]
         if value and not value.startswith("NestedArg(") and "take " in line and "Got value" not in line:
             line += f". Got value: {value}"

@@ -141,6 +141,21 @@ FIT: list[tuple[str, list[str], str]] = [
     ("masked_lm", ["--batch_size=3"], "--data.batch_size"),
     ("masked_lm", ["--wandb.projekt=a"], "--wandb.project"),
     ("masked_lm", ["--checkpoint_evry=3"], "--checkpoint_every"),
+    ("masked_lm", ["--trainer.max_step=3"], "did you mean --trainer.max_steps?"),  # no abbreviations
+    (
+        "masked_lm",
+        ["--max_steps=3", "--trainer.max_steps=3"],
+        "there is no option --max_steps: did you mean --trainer.max_st",
+    ),
+    (
+        "masked_lm",
+        ["--data.corpus=InstalledDocs", "--data.corpus.unit=line"],
+        "unit: the class that is chosen has",
+    ),
+    ("masked_lm", ["--model.views=[]"], "there is no option --model.views: ssl-nlp fit"),
+    ("masked_lm", ["--data.corpus.unit=word"], "data.corpus.unit: take one of 'file', 'line', 'paragraph'"),
+    ("masked_lm", ["--data.corpus=TextFile"], "data.corpus: there is no class TextFile"),
+    ("masked_lm", ["--seed_everything=x"], "take a value of type bool or a value of type int"),
     ("masked_lm", ["--quite.something.else=3"], "--quite.something.else"),
     ("masked_lm", ["--model.temperature=1"], "temperature"),  # of another method
     ("masked_lm", ["--model.nothing=1"], "ssl-nlp fit --model.help MaskedLM"),
@@ -214,8 +229,15 @@ MASKED, CAUSAL, DRAWN = "masked.ckpt", "causal.ckpt", "vae.ckpt"
 OTHER: list[tuple[list[str], str]] = [
     (["fti"], "'fti'"),
     (["--fit"], "'--fit'"),
-    (["embed"], "checkpoint, output missing"),
-    (["embed", "--checkpoint", MASKED], "output missing"),
+    (["embed"], "--checkpoint, --output missing"),
+    (["embed", "--checkpoint", MASKED], "--output missing"),
+    (["embed", "--checkpoint", MASKED, "--output=a.npy", "--inptu=a"], "did you mean --input? ssl-nlp embed --help"),
+    (["embed", "--checkpoint", MASKED, "--output=a.npy", "stray"], "stray is one argument too many"),
+    (["evaluate"], "targets missing"),
+    (["evaluate", MASKED, "--suit=docs"], "did you mean --suite? ssl-nlp evaluate --help"),  # no abbreviations
+    (["compare", "somewhere", "--outp=a"], "did you mean --output? ssl-nlp compare --help"),
+    (["fit"], "fit needs a configuration"),
+    (["fill-mask", "--checkpoint", CAUSAL, "--text=a"], "holds a CausalLM, which fills no masks"),
     *(
         (["embed", "--checkpoint", bad, "--input", "texts.txt", "--output", "a.npy"], bad)
         for bad in ("nowhere.ckpt", "folder", "binary.txt", "texts.txt", "empty.txt", "other.ckpt", "half.ckpt")

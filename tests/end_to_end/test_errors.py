@@ -40,7 +40,7 @@ FIT_MISTAKES = {
     ),
     "one of several types": (
         ["--seed_everything=x"],
-        "take a value of type bool or take a value of type int. Got value: x",
+        "take a value of type bool or a value of type int. Got value: x",
     ),
     "a number or nothing": (
         ["--model.optimization.muon_learning_rate=x"],
