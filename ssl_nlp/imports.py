@@ -64,8 +64,9 @@ def import_code(name: str) -> None:
             _run(Path(name), module)
         else:
             importlib.import_module(module)
-    except Exception as error:
-        raise UserError(f"{OPTION} {name} fails: {type(error).__name__}: {error}{_line(error, name)}") from error
+    except (Exception, SystemExit) as error:  # a script that ends is not one that the command could go on after
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise UserError(f"{OPTION} {name} fails: {reason}{_line(error, name)}") from error
 
 
 def _is_file(name: str) -> bool:
@@ -75,6 +76,8 @@ def _is_file(name: str) -> bool:
 def _check_file(path: Path, module: str) -> None:
     if not path.is_file():
         raise UserError(f"{OPTION} {path}: there is no such file")
+    if path.suffix != ".py":
+        raise UserError(f"{OPTION} {path}: this is not a .py file: name one, or a module without its path")
     if not module.isidentifier():
         raise UserError(f"{OPTION} {path}: {module!r} cannot be the name of a module: use letters, digits and _")
     there = sys.modules.get(module)

@@ -615,6 +615,8 @@ def test_a_class_of_ones_own_from_the_working_directory(monkeypatch, capfd):
         (["--import=my-file.py"], "cannot be the name of a module"),
         (["--import=wrong.py"], "--import wrong.py fails: ZeroDivisionError: division by zero (line 2)"),
         (["--import=half.py"], "SyntaxError"),
+        (["--import=ends.py"], "--import ends.py fails: SystemExit: 0 (line 1)"),
+        (["--import=./text.txt"], "--import text.txt: this is not a .py file"),
     ],
 )
 def test_mistakes_of_import(given, said, capfd):
@@ -622,8 +624,10 @@ def test_mistakes_of_import(given, said, capfd):
     Path("my-file.py").touch()
     Path("wrong.py").write_text("# a comment\n1 / 0\n")
     Path("half.py").write_text("class\n")
+    Path("ends.py").write_text("raise SystemExit(0)\n")
+    Path("text.txt").touch()
     assert said in refused(capfd, "generate", "--checkpoint=a.ckpt", *given)
-    assert not {"wrong", "half"} & sys.modules.keys()
+    assert not {"wrong", "half", "ends"} & sys.modules.keys()
 
 
 # --------------------------------------------------------------------------------------- what checkpoints may well describe
