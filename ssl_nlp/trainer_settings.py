@@ -177,7 +177,10 @@ def lightning_errors() -> Iterator[None]:
             remedy = "pip install 'ssl_nlp[tensorboard]'"
             raise UserError(f"trainer.logger: TensorBoardLogger needs the package tensorboard: {remedy}") from error
         if isinstance(error, MisconfigurationException) or _raised_by(error).startswith("lightning."):
-            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+            message = " ".join(str(error).split())
+            if "Please increase the `limit_" in message:
+                message += ", or a larger overfit_batches if that is set, which takes its place"
+            raise UserError(f"trainer: {message}") from error
         raise
 
 

@@ -89,7 +89,7 @@ REFUSED: dict[str, list[tuple[str, str]]] = {
     "limit_val_batches": [("-1", "limit_val_batches"), ("1.5", "limit_val_batches")],
     "limit_test_batches": [("-1", "limit_test_batches")],
     "limit_predict_batches": [("-1", "limit_predict_batches")],
-    "overfit_batches": [("-1", "overfit_batches"), ("0.001", "0.001")],
+    "overfit_batches": [("-1", "overfit_batches"), ("0.001", "a larger overfit_batches")],
     "val_check_interval": [
         ("0", "val_check_interval 0"),
         ("-1", "val_check_interval -1"),
