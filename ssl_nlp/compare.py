@@ -171,7 +171,9 @@ def train(
         if status := _run_fit([*as_options(imports), *fit]):
             failed.append(f"{run_name} (exit status {status})")
     if failed:
-        raise UserError(f"not trained: {', '.join(failed)}: mend what is said above, and the same command goes on")
+        raise UserError(
+            f"not trained: {', '.join(failed)}: fix what is reported above, and give the same command again"
+        )
     return [str(RUNS.absolute() / run) for run in runs]
 
 

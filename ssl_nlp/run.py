@@ -107,7 +107,7 @@ class Run:
         if not self.begun:
             check_name(self.name, "--run")  # only now: what was begun under another name goes on
             if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
-                raise UserError(f"{self.directory} exists but is no run: choose another --run")
+                raise UserError(f"{self.directory} exists but is not a run: choose another --run")
             return
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: put it back, or choose another --run")

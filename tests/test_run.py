@@ -109,7 +109,7 @@ def test_two_processes_cannot_train_one_run():
 def test_a_folder_of_somebody_else_is_left_alone():
     Path("runs/a").mkdir(parents=True)
     Path("runs/a/thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match="is not a run"):
         Run("a").resume_from(CONFIG)
 
 

@@ -53,7 +53,7 @@ def read_run(folder: Path) -> Run:
         UserError: it is none, or something in it is broken.
     """
     if not _is_run(folder):
-        raise UserError(f"{folder} is no run: name a folder that ssl-nlp fit or evaluate has written")
+        raise UserError(f"{folder} is not a run: name a folder that ssl-nlp fit or evaluate has written")
     config, state = _load(folder / "config.yaml"), _load(folder / "run.json")
     record = read_record(folder / "evaluation.json")
     rows = read_metrics(folder / "metrics.csv")
@@ -101,7 +101,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: move the run away and train it again") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is no configuration: move the run away and train it again")
+        raise UserError(f"{path} is not a configuration: move the run away and train it again")
     return content
 
 

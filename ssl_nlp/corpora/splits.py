@@ -36,7 +36,7 @@ class SplitCorpus(Corpus):
             if share is None:
                 continue
             if not 0 < share < 1:
-                raise UserError(f"`{split}: {share}` is no share of the documents: choose one between 0 and 1")
+                raise UserError(f"`{split}: {share}` is not a share of the documents: choose one between 0 and 1")
             self.shares[split] = share
         if sum(self.shares.values()) >= 1:
             raise UserError(f"the shares {self.shares} leave nothing to train on: choose smaller ones")

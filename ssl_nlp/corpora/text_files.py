@@ -86,8 +86,8 @@ def find_files(patterns: str | list[str]) -> list[Path]:
         matches = [path] if path.is_file() else [Path(match) for match in _glob(path)]
         files = sorted(match for match in matches if match.is_file())
         if not files:
-            mend = f"name its files, as in {path / '*.txt'}" if path.is_dir() else "check the path"
-            raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()}): {mend}")
+            remedy = f"name its files, as in {path / '*.txt'}" if path.is_dir() else "check the path"
+            raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()}): {remedy}")
         found.update(dict.fromkeys(files))
     if not found:
         raise UserError("no file is named for a split: give at least one path")

@@ -111,7 +111,7 @@ def _score(name: str, document: Document) -> float:
         score = math.nan
     if not math.isfinite(score):
         raise UserError(
-            f"{name}: the score {document.label!r} of {document.text[:40]!r} is no number: mend it, or name another field"
+            f"{name}: the score {document.label!r} of {document.text[:40]!r} is not a number: correct it, or name another"
         )
     return score
 

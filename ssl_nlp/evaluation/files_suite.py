@@ -123,7 +123,7 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
         raise UserError(f"{place}: {', '.join(problems)}; {task} takes {', '.join(sorted(known))}")
     for key, value in settings.items():
         if not _is_of_kind(key, value, kind):
-            raise UserError(f"{place}: `{key}: {value}` is not what {task} can use: mend it, or leave it out")
+            raise UserError(f"{place}: `{key}: {value}` is not what {task} can use: correct it, or leave it out")
     return task, kind(**settings).read(place, task)
 
 

@@ -60,7 +60,7 @@ def read_record(path: Path) -> dict[str, Any]:
         protocol = record["protocol"]
         record["suites"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no evaluation: move it away and evaluate again") from error
+        raise UserError(f"{path} is not an evaluation: move it away and evaluate again") from error
     if protocol != PROTOCOL:
         raise UserError(
             f"{path} was written by protocol {protocol}, this is {PROTOCOL}: move it away and evaluate again"

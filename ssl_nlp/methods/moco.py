@@ -97,7 +97,7 @@ class MoCo(Contrastive):
         rows = data.batch_size * self.trainer.world_size
         if self.queue_size % rows:
             raise UserError(
-                f"queue {self.queue_size} is no multiple of the {rows} rows of a batch over all ranks: "
+                f"queue {self.queue_size} is not a multiple of the {rows} rows of a batch over all ranks: "
                 f"take {max(1, round(self.queue_size / rows)) * rows}"
             )
 

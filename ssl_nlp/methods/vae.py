@@ -109,7 +109,7 @@ class VAE(SentenceDecoding):
             f"free_bits_per {free_bits_per!r} is unknown: use dimension or total": (
                 free_bits_per not in get_args(FreeBitsPer)
             ),
-            f"beta {beta} is no weight: take 0 or more": not 0 <= beta < math.inf,
+            f"beta must be 0 or more, not {beta}": not 0 <= beta < math.inf,
             f"annealing_steps {annealing_steps} is neither a number of steps, 1 or more, nor a share in (0, 1]": (
                 annealing_steps is not None
                 and not (0 < annealing_steps <= 1 if isinstance(annealing_steps, float) else annealing_steps >= 1)
@@ -119,7 +119,7 @@ class VAE(SentenceDecoding):
             ),
             f"annealing {annealing} needs annealing_steps": annealing != "none" and annealing_steps is None,
             f"annealing_cycles {annealing_cycles} is not positive": annealing_cycles < 1,
-            f"free_bits {free_bits} is no amount: take 0 or more": not 0 <= free_bits < math.inf,
+            f"free_bits must be 0 or more, not {free_bits}": not 0 <= free_bits < math.inf,
             f"free_bits {free_bits} contradicts annealing cyclical, which frees all of the KL again and again: "
             "set one of them to 0 or none": free_bits > 0 and annealing == "cyclical",
             f"word_dropout {word_dropout} is not in [0, 1]": not 0 <= word_dropout <= 1,

@@ -214,7 +214,9 @@ class Repeat(View):
 
 def _check_share(view: View, name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise UserError(f"{type(view).__name__}: {name} {value} is no share of the tokens: take a number from 0 to 1")
+        raise UserError(
+            f"{type(view).__name__}: {name} {value} is not a share of the tokens: take a number from 0 to 1"
+        )
 
 
 def _chosen(content: Tensor, rate: float) -> Tensor:

@@ -227,7 +227,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="is broken"):
         compare(find_runs([tmp_path / "runs" / "b"]), "docs")
     (tmp_path / "runs" / "b" / "evaluation.json").write_text("no")
-    with pytest.raises(UserError, match="is no evaluation"):
+    with pytest.raises(UserError, match="is not an evaluation"):
         find_runs([tmp_path / "runs" / "b"])
 
 

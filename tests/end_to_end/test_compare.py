@@ -94,6 +94,16 @@ def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_fac
     assert "causal: evaluation_items.npz lacks its items" in " ".join(capfd.readouterr().out.split())
 
 
+def test_trainings_run_what_import_names(folder, monkeypatch):
+    """They are processes of their own, which have not imported it."""
+    (folder / "mine_for_seeds.py").write_text("")
+    commands = []
+    monkeypatch.setattr("ssl_nlp.compare._run_fit", lambda arguments: bool(commands.append(arguments)) or 1)
+    assert run("compare", "--import", "mine_for_seeds.py", *SEEDS, "--output=imported", "--", *shared()) == 2
+    assert len(commands) == 2
+    assert all(command[0] == "--import=mine_for_seeds.py" for command in commands)
+
+
 def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch, capfd):
     (folder / "runs" / "mine-masked_lm-seed0" / "run.json").write_text('{"wandb_id": "a", "finished": false}')
     commands = []
@@ -114,7 +124,7 @@ MISTAKES = {
     "two suites": (["causal", "--suite", "docs", "--config", "mine.yaml"], "name one"),
     "output is something else": (["causal", "--output", "runs"], "holds no comparison"),
     "output is a file": (["causal", "--output", "mine.yaml"], "is a file"),
-    "broken evaluation": (["broken"], "is no evaluation"),
+    "broken evaluation": (["broken"], "is not an evaluation"),
     "fit arguments without seeds": (["causal", "--", "--trainer.max_steps=1"], "without --seeds"),
     "no such configuration": (["--seeds", "1", "missing.yaml"], "missing.yaml"),
     "no number": (["--seeds", "many", "masked_lm.yaml"], "seeds: take a value of type int"),

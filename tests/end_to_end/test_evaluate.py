@@ -234,7 +234,7 @@ MISTAKES = {
     "nothing at all": ([], "targets"),
     "one class": (["causal_lm", "--config", "one.yaml"], "one class only"),
     "no label field": (["causal_lm", "--config", "nolabel.yaml"], "no field `mark`"),
-    "no number": (["causal_lm", "--config", "nonumber.yaml"], "is no number"),
+    "no number": (["causal_lm", "--config", "nonumber.yaml"], "is not a number"),
     "empty file": (["causal_lm", "--config", "empty.yaml"], "empty.tsv is empty"),
 }
 
@@ -260,7 +260,7 @@ def test_mistakes(mistake, folder, capfd):
 def test_what_is_no_evaluation_is_left_alone(folder, capfd):
     path = folder / "runs" / "causal_lm" / "evaluation.json"
     path.write_text("mine")
-    assert "is no evaluation" in refused(capfd, "causal_lm", "--config", "mine.yaml")
+    assert "is not an evaluation" in refused(capfd, "causal_lm", "--config", "mine.yaml")
     path.write_text('{"protocol": 0, "suites": {}}')
     assert "protocol 0" in refused(capfd, "causal_lm", "--config", "mine.yaml")
     path.write_text('{"protocol": 1, "suites": {}}')

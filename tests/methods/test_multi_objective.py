@@ -243,7 +243,7 @@ def test_bad_settings_are_refused_together():
 
 
 REFUSED = {
-    "queue": (lambda: MoCo(queue=10), "sentence", "queue 10 is no multiple of the 4 rows of a batch over all ranks"),
+    "queue": (lambda: MoCo(queue=10), "sentence", "queue 10 is not a multiple of the 4 rows of a batch over all ranks"),
     "views": (lambda: SimCLR(views=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
     "noise": (lambda: Autoencoder(noise=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
     "no difference": (lambda: MoCo(views=[], queue=8), "sentence", "MoCo would see each sentence twice alike"),

@@ -350,9 +350,9 @@ def test_only_tokens_are_written_where_a_tied_embedding_has_more_rows_than_there
 
 
 def test_bad_settings_are_refused_together(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="VAE: beta -1 is no weight: take 0 or more; word_dropout 2 is not in"):
+    with pytest.raises(UserError, match="VAE: beta must be 0 or more, not -1; word_dropout 2 is not in"):
         VAE(beta=-1, word_dropout=2)
-    with pytest.raises(UserError, match="beta nan is no weight.*; free_bits nan is no amount"):
+    with pytest.raises(UserError, match="beta must be 0 or more, not nan.*; free_bits must be 0 or more, not nan"):
         VAE(beta=math.nan, free_bits=math.nan)
     with pytest.raises(UserError, match="annealing 'slow' is unknown.*; free_bits_per 'token' is unknown"):
         VAE(annealing="slow", free_bits_per="token", annealing_steps=1)
