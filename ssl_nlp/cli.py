@@ -362,7 +362,7 @@ def _help_with(option: str, arguments: Sequence[str]) -> str:
     chosen = _option(arguments, "--model") or _option(arguments, "--model.class_path") or chosen
     name = str(chosen).rpartition(".")[2]
     kind = next((kind for kind in vars(methods).values() if getattr(kind, "__name__", None) == name), Method)
-    known = ["--config", "--seed_everything", "--run", "--checkpoint_every", "--ckpt_path"]
+    known = ["--config", "--seed_everything", "--run", "--checkpoint_every", "--ckpt_path", "--output"]
     bases = (Corpus, Encoder, View)
     for root, place in (
         (kind, "--model"),

@@ -233,6 +233,7 @@ OTHER: list[tuple[list[str], str]] = [
     (["embed", "--checkpoint", MASKED], "--output missing"),
     (["embed", "--checkpoint", MASKED, "--output=a.npy", "--inptu=a"], "did you mean --input? ssl-nlp embed --help"),
     (["embed", "--checkpoint", MASKED, "--output=a.npy", "stray"], "stray is one argument too many"),
+    (["predict", "--run=done", "--outp=a.npy"], "did you mean --output?"),
     (["evaluate"], "targets missing"),
     (["evaluate", MASKED, "--suit=docs"], "did you mean --suite? ssl-nlp evaluate --help"),  # no abbreviations
     (["compare", "somewhere", "--outp=a"], "did you mean --output? ssl-nlp compare --help"),
