@@ -43,7 +43,7 @@ test: $(INSTALLED)  ## run the tests on WORKERS=2 cores; ARGS="-k name" goes to 
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-kill: $(INSTALLED)  ## kill commands at every moment there is, and see that they go on as if nothing had happened
-	@$(BIN)/python -m pytest -m kill $(ARGS)
+	@$(BIN)/python -m pytest -m kill -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types and which package imports which
 	@$(BIN)/python -m ruff check .
