@@ -85,7 +85,7 @@ def intact(directory: Path) -> bool:
 
 
 def damage(directory: Path) -> str | None:
-    """What is wrong with a directory that `build_once` has built; None if nothing."""
+    """The damage to a directory that `build_once` has built, in words; None if there is none."""
     if not directory.is_dir():
         return "it is not a directory"
     try:

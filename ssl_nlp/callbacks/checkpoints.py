@@ -1,4 +1,4 @@
-"""What a run keeps, so that one which was killed goes on and ends as if it had never stopped."""
+"""Checkpoints of a run, from which a killed one resumes and ends as if it had never stopped."""
 
 import shutil
 from pathlib import Path
