@@ -11,12 +11,11 @@ from typing import Any
 import yaml
 
 from ssl_nlp import durable, terminal
-from ssl_nlp.comparison import Comparison
-from ssl_nlp.comparison import compare as compare_runs
+from ssl_nlp.comparison import Comparison, compare_runs
+from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run
 from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.report import write_report
-from ssl_nlp.comparison.runs import Run, find_runs, read_run
-from ssl_nlp.comparison.table import render, write_csv
+from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluate import Mode, record_suite, wandb_settings
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
@@ -93,7 +92,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     write_report(comparison, output / "report.html")
     _log(comparison, output, options.wandb)
     console = terminal.console(WIDTH)
-    console.print(render(comparison))
+    console.print(render_tables(comparison))
     for file in sorted(output.glob("*.*")):
         console.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
@@ -206,7 +205,7 @@ def _run_fit(arguments: Sequence[str]) -> int:
 # -------------------------------------------------------------------------------------------------------------- evaluation
 
 
-def _evaluated(runs: Sequence[Run], name: str, suite: Suite | None, wandb: Mode | None) -> list[Run]:
+def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wandb: Mode | None) -> list[ComparedRun]:
     """The runs, those evaluated first that have no answers to the suite, or those of another checkpoint or other data."""
     if suite is None and name == "docs":  # which changes with the installed packages
         suite = get_suite(name)
@@ -221,7 +220,7 @@ def _evaluated(runs: Sequence[Run], name: str, suite: Suite | None, wandb: Mode 
     return [read_run(run.folder) if run in missing else run for run in runs]
 
 
-def _is_answered(run: Run, name: str, suite: Suite | None) -> bool:
+def _is_answered(run: ComparedRun, name: str, suite: Suite | None) -> bool:
     entry = run.record.get("suites", {}).get(name)
     if entry is None:
         return False

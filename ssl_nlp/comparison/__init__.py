@@ -1,8 +1,19 @@
 """Runs beside each other: statistics, table and report."""
 
-from ssl_nlp.comparison.assemble import compare
-from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row, Verdict
-from ssl_nlp.comparison.runs import Run, find_runs, read_run
-from ssl_nlp.comparison.table import render
+from ssl_nlp.comparison.assemble import compare_runs
+from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run
+from ssl_nlp.comparison.table import render_tables
+from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row, Verdict
 
-__all__ = ["Column", "Comparison", "Estimate", "Row", "Run", "Verdict", "compare", "find_runs", "read_run", "render"]
+__all__ = [
+    "Column",
+    "ComparedRun",
+    "Comparison",
+    "Estimate",
+    "Row",
+    "Verdict",
+    "compare_runs",
+    "find_runs",
+    "read_run",
+    "render_tables",
+]

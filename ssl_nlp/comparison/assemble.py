@@ -8,10 +8,10 @@ import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.columns import column
-from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row
-from ssl_nlp.comparison.runs import Run
+from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.statistics import t_interval
-from ssl_nlp.comparison.verdicts import Answers, with_verdicts
+from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
+from ssl_nlp.comparison.verdicts import RowResults, with_verdicts
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
@@ -19,7 +19,7 @@ from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_
 BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "random words"}
 
 
-def compare(runs: Sequence[Run], suite: str = "docs") -> Comparison:
+def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison:
     """Compare runs that were evaluated on a suite.
 
     Runs whose configurations are equal but for the seed are one row. Unfinished runs and repeated ones are left out, and
@@ -41,11 +41,11 @@ def compare(runs: Sequence[Run], suite: str = "docs") -> Comparison:
     ]
     groups = configurations.group(chosen)
     labels = configurations.label(groups)
-    rows: list[tuple[Row, Answers]] = []
+    rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
         answers = [answered[run.folder] for run in members]
         results, data = [answer.evaluators for answer in answers], {answer.data for answer in answers}
-        given = Answers(results, data, trained=bool(members[0].config))
+        given = RowResults(results, data, trained=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         rows.append((Row(label, tuple(members), False, scores(suite, given.results), cost=cost), given))
     if all(len(members) == 1 for members in groups) and len(groups) > 1:
@@ -91,10 +91,10 @@ def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     return found
 
 
-def _choose(runs: Sequence[Run]) -> tuple[list[str], list[Run]]:
+def _choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
     """What is said about runs that are left out, and those that are not."""
     notes: list[str] = []
-    chosen: dict[object, Run] = {}
+    chosen: dict[object, ComparedRun] = {}
     for run in runs:
         if not run.finished:
             notes.append(
@@ -112,16 +112,16 @@ def _choose(runs: Sequence[Run]) -> tuple[list[str], list[Run]]:
     return notes, list(chosen.values())
 
 
-def _read(run: Run, suite: str) -> SuiteResult:
+def _read(run: ComparedRun, suite: str) -> SuiteResult:
     try:
         return read_suite(run.evaluation, suite)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate again") from error
 
 
-def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteResult]) -> list[tuple[Row, Answers]]:
+def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
     """Each baseline once; a method before training as often as it answers differently."""
-    found: list[tuple[Row, Answers]] = []
+    found: list[tuple[Row, RowResults]] = []
     for row in rows:
         for run in row.runs[:1]:
             for name, answers in answered[run.folder].baselines.items():
@@ -129,7 +129,7 @@ def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteRes
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
                 new = Row(label, row.runs, True, scores(suite, [answers]))
-                given = Answers([answers], {answered[run.folder].data}, False)
+                given = RowResults([answers], {answered[run.folder].data}, False)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:
                     found.append((new, given))
@@ -160,7 +160,7 @@ def _equal(one: Row, other: Row) -> bool:
     return bool(common) and all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
 
 
-def _columns(suite: str, answers: Sequence[Answers]) -> list[Column]:
+def _columns(suite: str, answers: Sequence[RowResults]) -> list[Column]:
     """The primary metric of every evaluator: frozen embeddings first, then language models."""
     found: dict[str, Column] = {}
     language: set[str] = set()
@@ -188,7 +188,7 @@ def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
 
 
 def _differences(
-    rows: Sequence[Row], answers: Sequence[Answers], configuration: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Row], answers: Sequence[RowResults], configuration: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
     trained = [row for row in rows if any(run.config for run in row.runs)]
     published = [row.label for row in rows if row not in trained]

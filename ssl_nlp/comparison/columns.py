@@ -1,6 +1,6 @@
 """The questions of a suite as columns."""
 
-from ssl_nlp.comparison.comparison import Column
+from ssl_nlp.comparison.types import Column
 from ssl_nlp.evaluation import Result
 
 EVALUATORS = {

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_nlp.comparison.runs import Run
+from ssl_nlp.comparison.compared_runs import ComparedRun
 
 # Neither the result of a run nor its place in the comparison depends on these.
 ASIDE = (
@@ -50,22 +50,22 @@ def flatten(config: Any, key: str = "") -> dict[str, str]:
     return leaves
 
 
-def settings(run: Run) -> dict[str, str]:
+def settings(run: ComparedRun) -> dict[str, str]:
     """What makes the configuration of a run: two runs with equal ones are two seeds of one configuration."""
     if not run.config:
         return {"model": run.name}
     return {key: value for key, value in flatten(run.config).items() if not _within(key, ASIDE)}
 
 
-def group(runs: Sequence[Run]) -> list[list[Run]]:
+def group(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
     """Runs by configuration, each group in the order of its seeds."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
     return [sorted(members, key=lambda run: run.seed or 0) for members in groups.values()]
 
 
-def label(groups: Sequence[Sequence[Run]]) -> list[str]:
+def label(groups: Sequence[Sequence[ComparedRun]]) -> list[str]:
     """A name for each configuration: its method and, where several have the same, what differs between them."""
     names = [members[0].method if members[0].config else members[0].name for members in groups]
     labels = list(names)

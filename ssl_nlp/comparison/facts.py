@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_nlp.comparison.comparison import Comparison, Row
-from ssl_nlp.comparison.numbers import quantity
-from ssl_nlp.comparison.runs import Run
+from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.numbers import format_quantity
+from ssl_nlp.comparison.types import Comparison, Row
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def facts(comparison: Comparison) -> list[Fact]:
     return [*(fact for fact in found if fact.values), asked]
 
 
-def _fact(name: str, describe: Callable[[Run], str], methods: Sequence[Row]) -> Fact:
+def _fact(name: str, describe: Callable[[ComparedRun], str], methods: Sequence[Row]) -> Fact:
     values: dict[str, list[str]] = {}
     for row in methods:
         said = list(dict.fromkeys(filter(None, map(describe, row.runs))))
@@ -56,8 +56,8 @@ def spell(node: Any) -> str:
     return str(node)
 
 
-def _part(*path: str) -> Callable[[Run], str]:
-    def describe(run: Run) -> str:
+def _part(*path: str) -> Callable[[ComparedRun], str]:
+    def describe(run: ComparedRun) -> str:
         node: Any = run.config
         for key in path:
             node = node.get(key) if isinstance(node, Mapping) else None
@@ -66,20 +66,20 @@ def _part(*path: str) -> Callable[[Run], str]:
     return describe
 
 
-def _batches(run: Run) -> str:
+def _batches(run: ComparedRun) -> str:
     data = (run.config.get("data") or {}).get("init_args") or {}
     kept = {key: data[key] for key in ("unit", "length", "batch_size") if key in data}
     return spell(kept).replace("_", " ")
 
 
-def _budget(run: Run) -> str:
+def _budget(run: ComparedRun) -> str:
     tokens = run.record.get("cost", {}).get("tokens")
     steps = max((int(row["step"]) for row in run.metrics), default=0)
-    parts = ([f"{quantity(tokens)} tokens"] if tokens else []) + ([f"{steps:,} steps"] if steps else [])
+    parts = ([f"{format_quantity(tokens)} tokens"] if tokens else []) + ([f"{steps:,} steps"] if steps else [])
     return ", ".join(parts)
 
 
-_DESCRIBED: dict[str, Callable[[Run], str]] = {
+_DESCRIBED: dict[str, Callable[[ComparedRun], str]] = {
     "corpus": _part("data", "init_args", "corpus"),
     "tokenizer": _part("data", "init_args", "tokenizer"),
     "encoder": _part("model", "init_args", "encoder"),

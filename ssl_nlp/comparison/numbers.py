@@ -4,7 +4,7 @@ import math
 
 from rich.cells import cell_len, set_cell_size
 
-from ssl_nlp.comparison.comparison import Estimate
+from ssl_nlp.comparison.types import Estimate
 
 SCALES = (
     (1.0, "", ""),
@@ -18,27 +18,27 @@ SCALES = (
 )
 
 
-def shorten(text: str, longest: int) -> str:
+def truncate(text: str, longest: int) -> str:
     """At most so many columns of a terminal, in which a Chinese character has two; dots at the end of what was longer."""
     return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
 
 
-def written(score: Estimate) -> str:
+def format_score(score: Estimate) -> str:
     """A score as people write it: with half of its interval, where it has one."""
-    half = "" if score.low is None or score.high is None else f" ± {figure_of((score.high - score.low) / 2)}"
-    return figure_of(score.mean) + half
+    half = "" if score.low is None or score.high is None else f" ± {format_number((score.high - score.low) / 2)}"
+    return format_number(score.mean) + half
 
 
-def figure_of(value: float) -> str:
+def format_number(value: float) -> str:
     """Three places after the point for shares, four figures for what is larger."""
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
 
 
-def quantity(value: float) -> str:
+def format_quantity(value: float) -> str:
     """A large number with three figures and the prefix of its unit.
 
-    >>> quantity(4_234_063_642_624)
+    >>> format_quantity(4_234_063_642_624)
     '4.23 T'
     """
     scale, prefix, _ = scale_of(value)

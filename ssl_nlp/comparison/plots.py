@@ -9,9 +9,9 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssl_nlp.comparison.comparison import Column, Comparison, Row
 from ssl_nlp.comparison.layout import glyphs_are_the_browsers, make_room, spread
-from ssl_nlp.comparison.numbers import scale_of, shorten, written
+from ssl_nlp.comparison.numbers import format_score, scale_of, truncate
+from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
 P = ParamSpec("P")
@@ -69,7 +69,7 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
         colour: of the lines; validation is thick, training thin.
         limit: where the horizontal axis ends, the same for all methods.
     """
-    figure, axes = _panel(f"{shorten(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
+    figure, axes = _panel(f"{truncate(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
     column, title = PROGRESS[against]
     for run in row.runs:
         x, train = curve(run.metrics, column, "train/loss")
@@ -114,8 +114,8 @@ def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figu
             axes.errorbar(score.mean, y + 0.2, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
         at = axes.get_yaxis_transform()
         text: dict[str, Any] = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
-        axes.text(0.0, y - 0.19, shorten(row.label, 30), ha="left", **text)
-        axes.text(1.0, y - 0.19, written(score), ha="right", **text)
+        axes.text(0.0, y - 0.19, truncate(row.label, 30), ha="left", **text)
+        axes.text(1.0, y - 0.19, format_score(score), ha="right", **text)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -138,21 +138,21 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     """
     methods = [row for row in rows if column.key in row.scores and cost in row.cost]
     name, unit = COSTS[cost]
-    figure, axes = _panel(f"{shorten(column.title, 24)} against {unit}", right=0.66)
+    figure, axes = _panel(f"{truncate(column.title, 24)} against {unit}", right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for row in methods:
         score, spent = row.scores[column.key], row.cost[cost].mean
         if score.low is not None and score.high is not None:
             axes.plot([spent, spent], [score.low, score.high], color=colour[row.label], linewidth=1.0)
         axes.plot(spent, score.mean, "o", color=colour[row.label], markersize=6, markeredgecolor="white")
-        labels.append((score.mean, shorten(row.label, 15), colour[row.label], spent))
+        labels.append((score.mean, truncate(row.label, 15), colour[row.label], spent))
     baselines = [row for row in rows if row.baseline and column.key in row.scores]
     if baselines and column.higher_is_better is not None:
         choose = max if column.higher_is_better else min
         best = choose(baselines, key=lambda row: row.scores[column.key].mean)
         level = best.scores[column.key].mean
         axes.axhline(level, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
-        labels.append((level, shorten(best.label, 15), "#666666", None))
+        labels.append((level, truncate(best.label, 15), "#666666", None))
     axes.set_xscale("log")
     spent_by = [row.cost[cost].mean for row in methods]
     axes.set_xlim(min(spent_by) / 1.6, max(spent_by) * 1.6)
@@ -198,7 +198,7 @@ def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Fi
         classes: all of them, in the order of their colours; the group of the n-th has the id `class-n` in an SVG.
     """
     figure, axes = _panel(
-        f"{shorten(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.11, top=0.91
+        f"{truncate(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.11, top=0.91
     )
     for number, name in reversed(list(enumerate(classes))):
         x, y = shown.points[shown.labels == name].T

@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots
-from ssl_nlp.comparison.comparison import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.facts import facts
-from ssl_nlp.comparison.numbers import figure_of, quantity, written
+from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
 from ssl_nlp.comparison.svg import inline_svg
+from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import read_items
@@ -48,10 +48,10 @@ def write_report(comparison: Comparison, path: Path) -> None:
         path: the HTML file; its folder is made where there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_text(path, render(comparison))
+    durable.write_text(path, render_page(comparison))
 
 
-def render(comparison: Comparison) -> str:
+def render_page(comparison: Comparison) -> str:
     """The page as HTML."""
     loader = PackageLoader("ssl_nlp.comparison", "templates")
     environment = Environment(
@@ -101,7 +101,7 @@ def _cell(row: Row, column: Column) -> Cell:
     if over is not None:
         words.append(f"{_difference(over)} to the best baseline")
     return Cell(
-        written(score),
+        format_score(score),
         best=verdict is not None and verdict.best,
         tied=verdict is not None and verdict.tie and not verdict.best and not row.baseline,
         unproven=over is not None and not beats(column, over),
@@ -110,14 +110,14 @@ def _cell(row: Row, column: Column) -> Cell:
 
 
 def _difference(verdict: Verdict) -> str:
-    low, high = figure_of(verdict.low), figure_of(verdict.high)
-    return f"{'+' if verdict.difference > 0 else ''}{figure_of(verdict.difference)} ({low} to {high})"
+    low, high = format_number(verdict.low), format_number(verdict.high)
+    return f"{'+' if verdict.difference > 0 else ''}{format_number(verdict.difference)} ({low} to {high})"
 
 
 def _bars(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
     for number, column in enumerate(comparison.columns):
         answers = [
-            f"{row.label} {written(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
+            f"{row.label} {format_score(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
         ]
         drawn = plots.bars(column, comparison.rows, colours)
         yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(answers)}")
@@ -169,4 +169,4 @@ def _samples(row: Row) -> list[list[tuple[str, str]]]:
 
 
 def _costs(methods: list[Row], key: str) -> list[str]:
-    return [quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods]
+    return [format_quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods]

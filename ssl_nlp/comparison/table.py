@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.comparison import Column, Comparison, Estimate, Row
+from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 
 COSTS = {  # title and how many of the unit of `Row.cost` it stands for
@@ -36,7 +36,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def render(comparison: Comparison) -> Group:
+def render_tables(comparison: Comparison) -> Group:
     """What is not equal, the scores, language modelling, cost, and what the signs mean."""
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
     noted = [Text(f"Note: {line}") for line in comparison.notes]

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssl_nlp.comparison.comparison import Column, Row, Verdict
 from ssl_nlp.comparison.statistics import Sample, difference_intervals
+from ssl_nlp.comparison.types import Column, Row, Verdict
 from ssl_nlp.evaluation import Result
 
 
 @dataclass(frozen=True)
-class Answers:
+class RowResults:
     """What a row answered.
 
     Attributes:
@@ -37,7 +37,7 @@ class Answers:
 
 
 def with_verdicts(
-    columns: Sequence[Column], methods: Sequence[tuple[Row, Answers]], baselines: Sequence[tuple[Row, Answers]]
+    columns: Sequence[Column], methods: Sequence[tuple[Row, RowResults]], baselines: Sequence[tuple[Row, RowResults]]
 ) -> list[Row]:
     """All rows, with their verdicts filled in."""
     rows = [row for row, _ in [*methods, *baselines]]
@@ -74,7 +74,7 @@ def _best(samples: Sequence[Sample | None], among: np.ndarray, higher_is_better:
 
 
 def _verdicts(
-    samples: Sequence[Sample | None], answers: Sequence[Answers], best: int, level: float
+    samples: Sequence[Sample | None], answers: Sequence[RowResults], best: int, level: float
 ) -> dict[int, Verdict]:
     """By row. Rows whose test data differ from those of `best` are not compared with it."""
     one = samples[best]

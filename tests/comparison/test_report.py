@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_nlp.comparison import Column, Comparison, Estimate, Row, Run, Verdict
+from ssl_nlp.comparison import Column, ComparedRun, Comparison, Estimate, Row, Verdict
 from ssl_nlp.comparison.layout import spread
-from ssl_nlp.comparison.numbers import figure_of, quantity, shorten, written
+from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score, truncate
 from ssl_nlp.comparison.plots import curve
 from ssl_nlp.comparison.report import write_report
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -56,7 +56,7 @@ LOOK = """<script>addEventListener("load", () => {
 });</script>"""
 
 
-def a_run(folder: Path, number: int, method: str, seed: int) -> Run:
+def a_run(folder: Path, number: int, method: str, seed: int) -> ComparedRun:
     """A run of 40 steps that was evaluated."""
     generator = np.random.default_rng([number, seed])
     labels = np.array([f"class {n % 11} {EVIL if n % 11 == 10 else ''}" for n in range(66)])
@@ -71,7 +71,7 @@ def a_run(folder: Path, number: int, method: str, seed: int) -> Run:
     samples = [{"step": step, "text": f"the dog {EVIL}", "filling": f"cat at step {step}"} for step in (20, 40)]
     corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": f"a/{'long' * 30}/path.txt"}}
     config = {"data": {"init_args": {"corpus": corpus}}}
-    return Run(directory, directory.name, method, seed, config, metrics, samples, json.loads(
+    return ComparedRun(directory, directory.name, method, seed, config, metrics, samples, json.loads(
         (directory / "evaluation.json").read_text()), True)  # fmt: skip
 
 
@@ -118,9 +118,9 @@ def test_everything_is_in_it(page, comparison):
         for column in comparison.columns:
             assert column.title in text
             if column.key in row.scores:
-                assert written(row.scores[column.key]) in text
+                assert format_score(row.scores[column.key]) in text
         for cost in row.cost.values():
-            assert quantity(cost.mean) in text
+            assert format_quantity(cost.mean) in text
     for said in (*comparison.differences, *comparison.notes, "cat at step 40", "class 10", "seeds", "TextFiles"):
         assert said in text
     assert "cat at step 20" not in text  # the last validation only
@@ -154,8 +154,8 @@ def test_names_in_other_scripts_are_text_of_the_page_and_matplotlib_does_not_loo
         write_report(replace(comparison, rows=rows), tmp_path / "report.html")
     drawn = re.findall(r"<text[^>]*>(中[^<]*)</text>", (tmp_path / "report.html").read_text())
     assert f"{name[:14]}…" in drawn  # 29 columns of 30, in the bars
-    assert shorten(name, 24) == f"{name[:11]}…"
-    assert shorten("MaskedLM", 8) == "MaskedLM"
+    assert truncate(name, 24) == f"{name[:11]}…"
+    assert truncate("MaskedLM", 8) == "MaskedLM"
 
 
 def test_a_comparison_of_little(comparison, tmp_path):
@@ -214,6 +214,6 @@ def test_a_curve_has_the_progress_of_its_row_or_of_the_last_one_that_said():
 
 
 def test_numbers():
-    assert [figure_of(x) for x in (0.1234, -2.5, 98.405, 4166.1)] == ["0.123", "−2.500", "98.4", "4,166"]
-    assert [quantity(x) for x in (0.0, 52.98, 397_410, 4.234e12)] == ["0.00", "53.0", "397 k", "4.23 T"]
-    assert written(Estimate(0.4, 0.35, 0.45, 3)) == "0.400 ± 0.050"
+    assert [format_number(x) for x in (0.1234, -2.5, 98.405, 4166.1)] == ["0.123", "−2.500", "98.4", "4,166"]
+    assert [format_quantity(x) for x in (0.0, 52.98, 397_410, 4.234e12)] == ["0.00", "53.0", "397 k", "4.23 T"]
+    assert format_score(Estimate(0.4, 0.35, 0.45, 3)) == "0.400 ± 0.050"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from ssl_nlp.comparison import compare, find_runs
+from ssl_nlp.comparison import compare_runs, find_runs
 from tests.end_to_end.cli import CONFIGS, ROOT, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
@@ -70,7 +70,7 @@ def test_seeds_are_trained_where_missing_and_tie(folder, capfd):
         config = yaml.safe_load(path.read_text())
         config["model"]["init_args"]["masking_rate"] += config["seed_everything"]
         path.write_text(yaml.safe_dump(config))
-    found = compare(find_runs(["mine-masked_lm-seed0", "mine-masked_lm-seed1"]), "mine")
+    found = compare_runs(find_runs(["mine-masked_lm-seed0", "mine-masked_lm-seed1"]), "mine")
     verdicts = [verdict for row in found.rows if not row.baseline for verdict in row.ties.values()]
     assert len(verdicts) >= 12
     assert all(verdict.tie for verdict in verdicts)

@@ -15,7 +15,7 @@ from ssl_nlp.run import RUNS
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """A run, or a published model that was evaluated.
 
     Attributes:
@@ -46,7 +46,7 @@ class Run:
         return self.folder / "evaluation.json"
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> ComparedRun:
     """Read a run directory.
 
     Raises:
@@ -64,10 +64,12 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder} is broken ({error!r}): move it away and train it again") from error
     seed = config.get("seed_everything")
     samples = list(_lines(folder / "samples.jsonl"))
-    return Run(folder, folder.name, method, seed, config, metrics, samples, record, state.get("finished", not config))
+    return ComparedRun(
+        folder, folder.name, method, seed, config, metrics, samples, record, state.get("finished", not config)
+    )
 
 
-def find_runs(paths: Iterable[str | Path]) -> list[Run]:
+def find_runs(paths: Iterable[str | Path]) -> list[ComparedRun]:
     """The runs that a person means: names, run directories, or folders that hold some. Each once.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ssl_nlp.comparison.runs import Run
+from ssl_nlp.comparison.compared_runs import ComparedRun
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Row:
     """
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[ComparedRun, ...]
     baseline: bool
     scores: dict[str, Estimate]
     ties: dict[str, Verdict] = field(default_factory=dict)

@@ -13,9 +13,9 @@ import yaml
 from rich.console import Console
 
 from ssl_nlp.__main__ import main
-from ssl_nlp.comparison import compare, find_runs
+from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.configuration import not_equal
-from ssl_nlp.comparison.table import render, write_csv
+from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.evaluation.result import Result
@@ -69,12 +69,12 @@ def hash_of(name: str) -> int:
 
 
 def comparison(folder: Path):
-    return compare(find_runs([folder / "runs"]), "docs")
+    return compare_runs(find_runs([folder / "runs"]), "docs")
 
 
 def shown(found) -> str:
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render(found))
+    console.print(render_tables(found))
     return console.export_text()
 
 
@@ -222,10 +222,10 @@ def test_mistakes(tmp_path):
         comparison(tmp_path)
     write(tmp_path, "b", seed=1)
     with pytest.raises(UserError, match="no answers to the suite other"):
-        compare(find_runs([tmp_path / "runs" / "b"]), "other")
+        compare_runs(find_runs([tmp_path / "runs" / "b"]), "other")
     (tmp_path / "runs" / "b" / "evaluation_items.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="is broken"):
-        compare(find_runs([tmp_path / "runs" / "b"]), "docs")
+        compare_runs(find_runs([tmp_path / "runs" / "b"]), "docs")
     (tmp_path / "runs" / "b" / "evaluation.json").write_text("no")
     with pytest.raises(UserError, match="is not an evaluation"):
         find_runs([tmp_path / "runs" / "b"])
