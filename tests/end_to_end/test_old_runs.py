@@ -1,0 +1,115 @@
+"""Runs and checkpoints of version 0.1.0 load, resume and evaluate to the numbers that 0.1.0 found."""
+
+import csv
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_nlp.methods import Method
+from tests.end_to_end.cli import run
+
+OLD = Path(__file__).parents[1] / "runs_0_1"
+TEXTS = ["the dog sees a cat", "A small bird hears the red house.", "一只小狗看见猫。", ""]
+STOPPED = sorted(path.name.removesuffix("_stopped") for path in OLD.glob("*_stopped"))
+NAMES = sorted(path.parent.name for path in OLD.glob("*/evaluation.json"))
+
+
+def validation(output: str) -> dict[str, float]:
+    """The metrics in the table that `validate` prints."""
+    return {name: float(number) for name, number in re.findall(r"(val/\S+)\s+\S+\s+(-?\d\S*)", output)}
+
+
+def expected(name: str) -> dict:
+    return json.loads((OLD / "expected.json").read_text())[name]
+
+
+def copy_to(folder: Path) -> None:
+    """The old runs in `runs/`, beside the texts that they were trained on."""
+    for path in OLD.iterdir():
+        if (path / "run.json").exists():
+            shutil.copytree(path, folder / "runs" / path.name)
+        elif path.is_dir() and path.name != "__pycache__":
+            shutil.copytree(path, folder / path.name)
+        elif path.is_file():
+            shutil.copy(path, folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_validates_to_the_same_numbers(name, folder, capsys):
+    assert run("validate", "--run", name) == 0
+    assert validation(capsys.readouterr().out) == pytest.approx(expected(name)["validation"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_checkpoint_embeds_texts_as_before(name):
+    method = Method.load_from_checkpoint(OLD / name / "checkpoints" / "last.ckpt")
+    vectors = torch.tensor(expected(name)["embeddings"])
+    torch.testing.assert_close(method.embed(TEXTS), vectors, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_stopped_run_goes_on_and_ends_like_the_one_that_was_left_alone(name, folder, capsys):
+    assert run("fit", "--config", f"runs/{name}_stopped/config.yaml") == 0
+    assert "goes on at step 6" in capsys.readouterr().out
+    with (folder / "runs" / f"{name}_stopped" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last["step"] == "8"
+    assert float(last["val/loss"]) == pytest.approx(expected(name)["validation"]["val/loss"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the old runs, evaluated anew: `evaluation.json` as this version writes it."""
+    folder, before = tmp_path_factory.mktemp("evaluated"), Path.cwd()
+    copy_to(folder)
+    os.chdir(folder)
+    try:
+        for path in folder.glob("runs/*/evaluation*"):
+            path.unlink()
+        assert run("evaluate", *NAMES, "--config", "suite.yaml") == 0
+    finally:
+        os.chdir(before)
+    return folder / "runs"
+
+
+def scores(evaluation: Path) -> dict[str, dict[str, float]]:
+    """The metrics of each evaluator."""
+    suite = json.loads(evaluation.read_text())["suites"]["mine"]
+    return {name: result["metrics"] for name, result in suite["evaluators"].items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_gets_the_same_scores(name, evaluated):
+    old, new = (scores(runs / name / "evaluation.json") for runs in (OLD, evaluated))
+    assert old.keys() <= new.keys()
+    for evaluator, metrics in old.items():
+        # A few of the items may be decided otherwise by a processor that rounds otherwise.
+        close = {"rel": 1e-3} if "language_modelling" in evaluator else {"rel": 1e-2, "abs": 0.06}
+        assert {metric: new[evaluator][metric] for metric in metrics} == pytest.approx(metrics, **close), evaluator
+
+
+def test_an_old_evaluation_is_read_or_named(folder, capfd):
+    """A later version of the protocol does not mix its numbers with those of this one."""
+    evaluations = [folder / "runs" / name / "evaluation.json" for name in ("simclr", "moco")]
+    before = [path.read_bytes() for path in evaluations]
+    protocol = json.loads(before[0])["protocol"]
+    status = run("compare", "simclr", "moco", "--suite", "mine", "--output", "comparison")
+    assert [path.read_bytes() for path in evaluations] == before
+    if status:
+        [line] = [line for line in capfd.readouterr().err.splitlines() if line]
+        assert f"was written by protocol {protocol}" in line
+    else:
+        with Path("comparison/comparison.csv").open() as file:
+            assert {"SimCLR", "MoCo"} <= {row["row"] for row in csv.DictReader(file)}
