@@ -19,15 +19,15 @@ import torch
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 
-from ssl_nlp.checkpoint import instantiate
-from ssl_nlp.cli import default_precision
+from ssl_nlp.commands.fit import default_precision
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.methods import VAE, Optimization
-from ssl_nlp.methods.loss import Loss, Term
-from ssl_nlp.methods.vae import ACTIVE
+from ssl_nlp.methods.autoencoding.vae import ACTIVE
 from ssl_nlp.objectives.gaussian import kl_to_standard_normal
+from ssl_nlp.runs.checkpoint import instantiate
+from ssl_nlp.training.sums import Loss, Term
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "vae.yaml"
 M = TypeVar("M", bound=VAE)

@@ -5,8 +5,8 @@ import sys
 
 from ssl_nlp import __version__, interrupts
 from ssl_nlp.cache import cache_dir
+from ssl_nlp.commands.imports import import_code, take_imports
 from ssl_nlp.errors import UserError
-from ssl_nlp.imports import import_code, take_imports
 from ssl_nlp.terminal import say
 
 TRAINER = {
@@ -71,23 +71,23 @@ def _run(command: str, arguments: list[str], imports: list[str]) -> None:
     elif command == "--version":
         print(__version__)
     elif command in TRAINER:
-        from ssl_nlp.cli import run_trainer
+        from ssl_nlp.commands.fit import run_trainer
 
         run_trainer(arguments, imports)
     elif command == "evaluate":
-        from ssl_nlp.evaluate import evaluate
+        from ssl_nlp.commands.evaluate import evaluate
 
         evaluate(arguments[1:])
     elif command == "compare":
-        from ssl_nlp.compare import compare
+        from ssl_nlp.commands.compare import compare
 
         compare(arguments[1:], imports)
     elif command == "demo":
-        from ssl_nlp.demo import demo
+        from ssl_nlp.commands.demo import demo
 
         demo(arguments[1:])
     elif command in USE:
-        from ssl_nlp.commands import run_command
+        from ssl_nlp.commands.use import run_command
 
         run_command(command, arguments[1:])
     else:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from ssl_nlp.cache import DIGESTS, build_once, fingerprint
+from ssl_nlp.commands.evaluate import _stored
 from ssl_nlp.corpora import HubDataset, InstalledDocs, installed_docs
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluate import _stored
 from ssl_nlp.evaluation.cache import CachedEmbedder
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.evaluation.suite import Suite

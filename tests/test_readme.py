@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from ssl_nlp import demo
 from ssl_nlp.__main__ import COMPARE, TRAINER, USE, help_text
 from ssl_nlp.cache import cache_dir
+from ssl_nlp.commands import demo
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
 from tests.end_to_end.test_evaluate import write_suites

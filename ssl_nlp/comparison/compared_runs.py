@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import read_record
-from ssl_nlp.run import RUNS
+from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.run import RUNS
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.store import TextStatistics, Unit
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.distributed import sum_over_ranks
-from ssl_nlp.methods.loss import Loss, Sums
-from ssl_nlp.methods.optimization import Optimization, build_optimizer, learning_rate_factor, unusual_for_pretrained
 from ssl_nlp.objectives.views import View, Vocabulary, apply_views
+from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.seeding import run_seed, seed_generators
+from ssl_nlp.training.optimization import Optimization, build_optimizer, learning_rate_factor, unusual_for_pretrained
+from ssl_nlp.training.ranks import sum_over_ranks
+from ssl_nlp.training.sums import Loss, Sums
 
 VALIDATION_SEED = 1_000_003
 
@@ -499,7 +499,7 @@ class Method(LightningModule):
     ) -> Self:
         """The method in a checkpoint, ready to `embed`, whichever way it was trained.
 
-        The file may come from anybody: nothing in it can run code (`ssl_nlp.checkpoint`).
+        The file may come from anybody: nothing in it can run code (`ssl_nlp.runs.checkpoint`).
 
         Raises:
             UserError: the file is missing, broken, or not a checkpoint of ours, or it needs a class that is not loaded.

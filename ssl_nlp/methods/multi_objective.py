@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_nlp import checkpoint as checkpoints
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.methods.loss import Loss
-from ssl_nlp.methods.optimization import Optimization
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.sums import Loss
 
 
 class MultiObjective(Method):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_nlp.callbacks.metrics_csv import read_metrics
-from ssl_nlp.cli import plan_fit
+from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.evaluation import get_suite
 from ssl_nlp.methods import Method, Optimization
-from ssl_nlp.methods.optimization import unusual_for_pretrained
+from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.terminal import printable
+from ssl_nlp.training.optimization import unusual_for_pretrained
 from tests.corpus import random_texts
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites

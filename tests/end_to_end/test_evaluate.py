@@ -11,13 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from ssl_nlp.evaluate import _scores
+from ssl_nlp.commands.evaluate import _scores
 from ssl_nlp.evaluation import Result
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import Method
-from tests.callbacks.test_tracking import records
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+from tests.runs.test_tracking import records
 
 SUITE = """
 name: mine

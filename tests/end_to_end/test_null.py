@@ -9,14 +9,15 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 
-from ssl_nlp import callbacks, corpora, encoders, methods
-from ssl_nlp.cli import plan_fit
+from ssl_nlp import corpora, encoders, methods
+from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.methods import MaskedLM, Method, SimCLR
 from ssl_nlp.objectives import views
 from ssl_nlp.objectives.views import View
+from ssl_nlp.training import callbacks
 from tests.end_to_end.cli import CONFIGS
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
 
 METHODS = ["masked_lm", "causal_lm"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Callback, Trainer
 
-from ssl_nlp.callbacks.metrics_csv import read_metrics
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenizerSettings, tokenizer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
+from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 CHANGED = (

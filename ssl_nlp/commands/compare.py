@@ -1,0 +1,237 @@
+"""`compare`: runs, or configurations with several seeds, in one table that says what is more than chance."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_nlp import durable, terminal
+from ssl_nlp.commands.evaluate import Mode, record_suite, wandb_settings
+from ssl_nlp.commands.imports import as_options
+from ssl_nlp.commands.models import find_target
+from ssl_nlp.commands.parser import CommandParser, check_writable
+from ssl_nlp.commands.shipped import find_config
+from ssl_nlp.comparison import Comparison, compare_runs
+from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run
+from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.report import write_report
+from ssl_nlp.comparison.table import render_tables, write_csv
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import SUITES, Suite, get_suite
+from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.evaluation.suites import FILES
+from ssl_nlp.interrupts import Interrupted
+from ssl_nlp.runs.run import RUNS
+from ssl_nlp.runs.run import Run as RunDirectory
+from ssl_nlp.runs.tracking import log_comparison
+
+WIDTH = 100  # columns, where the output is no terminal
+
+
+def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
+    """Compare runs by the evaluation protocol; evaluate first those that were not, and with `--seeds` train them.
+
+    Args:
+        arguments: of the command.
+        imports: what `--import` has named, for the processes that train.
+
+    Raises:
+        UserError: a mistake of the user's, or a training that failed.
+    """
+    arguments = list(arguments)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    extra = arguments[len(own) + 1 :]
+    parser = CommandParser(
+        prog="ssl-nlp compare",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="ssl-nlp compare --seeds 3 CONFIG... -- ARGUMENTS gives the arguments to every fit, "
+        "such as --config configs/trainer/demo.yaml.",
+    )
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        type=str,
+        help="runs, folders of runs such as runs/ or, with --seeds, configurations for fit",
+    )
+    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)}, or yours (default: docs)")
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+    )
+    parser.add_argument("--output", type=str, default="comparison", help="folder of comparison.csv and report.html")
+    parser.add_argument("--seeds", type=int | None, default=None, help="train each YAML file with seeds 0, 1, ...")
+    parser.add_argument(
+        "--wandb", type=Mode | None, default=None, help="how evaluations and the report reach W&B, as for evaluate"
+    )
+    options = parser.parse_args(own)
+    if options.suite not in (None, FILES) and options.config is not None:
+        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    if options.suite == FILES and options.config is None:
+        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+    if extra and options.seeds is None:
+        raise UserError("arguments after -- are those of fit, and nothing is trained without --seeds: leave them out")
+    output = Path(options.output)
+    _check_output(output)
+    suite = None if options.config is None else get_suite(config=options.config)
+    name = suite.name if suite is not None else options.suite or "docs"
+    if options.seeds is not None:
+        if suite is None and name not in SUITES:
+            get_suite(name)  # says which there are, before hours of training
+        targets = train(options.targets, options.seeds, output.resolve().name, extra, imports)
+    else:
+        targets = options.targets
+    runs = _evaluated(find_runs(targets), name, suite, options.wandb)
+    comparison = compare_runs(runs, name)
+    output.mkdir(parents=True, exist_ok=True)
+    durable.remove_unfinished(output)
+    write_csv(comparison, output / "comparison.csv")
+    write_report(comparison, output / "report.html")
+    _log(comparison, output, options.wandb)
+    console = terminal.console(WIDTH)
+    console.print(render_tables(comparison))
+    for file in sorted(output.glob("*.*")):
+        console.print(str(file), markup=False, highlight=False, soft_wrap=True)
+
+
+def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
+    """Show the comparison on W&B, where one of its runs is."""
+    folders = [run.folder for row in comparison.rows if not row.baseline for run in row.runs]
+    tracked = next((folder for folder in folders if (folder / "wandb").is_dir()), None)
+    if tracked is None:
+        return
+    settings = wandb_settings(tracked / "config.yaml", mode)
+    columns = ["method", *(column.title for column in comparison.columns)]
+    rows: list[list[Any]] = []
+    for row in comparison.rows:
+        scores = [row.scores.get(column.key) for column in comparison.columns]
+        rows.append([row.label, *(None if score is None else score.mean for score in scores)])
+    files = [output / "comparison.csv", output / "report.html"]
+    log_comparison(settings, output.resolve().name, columns, rows, files, output)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file: name a folder")
+    check_writable(f"--output {output}", output / "comparison.csv")
+    found = [path for path in output.iterdir() if not path.name.endswith(durable.UNFINISHED)] if output.exists() else []
+    if found and not (output / "comparison.csv").exists():
+        raise UserError(f"--output {output} exists and holds no comparison: name another folder")
+
+
+# ---------------------------------------------------------------------------------------------------------------- training
+
+
+def train(
+    configs: Sequence[str], seeds: int, name: str, extra: Sequence[str], imports: Sequence[str] = ()
+) -> list[str]:
+    """Train each configuration with each seed: what is finished is left, what is unfinished goes on. The runs' folders.
+
+    Every run is a process of its own, so that one that fails leaves the others alone. All are checked before one starts.
+
+    Args:
+        configs: YAML files.
+        seeds: how many, from 0.
+        name: of the comparison: the W&B group, and the beginning of the runs' names.
+        extra: further arguments of every `fit`.
+        imports: what `--import` has named.
+
+    Raises:
+        UserError: a configuration is wrong, is not that of the run there is, or a training failed.
+    """
+    from ssl_nlp.commands.fit import plan_fit
+
+    configs = [find_config(config) for config in configs]
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: train at least one")
+    stems = [Path(config).stem for config in configs]
+    if twice := [stem for stem in stems if stems.count(stem) > 1]:
+        raise UserError(f"two configurations are called {twice[0]}: rename one, their runs are called after them")
+    missing: list[tuple[str, list[str]]] = []
+    runs = [f"{name}-{stem}-seed{seed}" for seed in range(seeds) for stem in stems]
+    plans: dict[str, dict[str, Any]] = {}
+    for config, stem in zip(configs, stems, strict=True):
+        plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra], imports))
+    for line in not_equal(plans):
+        terminal.say(f"Not equal: {line}")
+    for seed in range(seeds):  # all methods with the first seed come first: they can be compared already
+        for config, stem in zip(configs, stems, strict=True):
+            run = RunDirectory(f"{name}-{stem}-seed{seed}")
+            run.check(yaml.safe_dump(plans[stem] | {"seed_everything": seed, "run": run.name}))
+            if not run.finished:
+                arguments = ["--config", config, f"--wandb.group={name}", *extra]
+                missing.append((run.name, [*arguments, f"--seed_everything={seed}", f"--run={run.name}"]))
+    failed = []
+    for number, (run_name, fit) in enumerate(missing, start=1):
+        terminal.say(f"[{number}/{len(missing)}] {run_name}")
+        if status := _run_fit([*as_options(imports), *fit]):
+            failed.append(f"{run_name} (exit status {status})")
+    if failed:
+        raise UserError(
+            f"not trained: {', '.join(failed)}: fix what is reported above, and give the same command again"
+        )
+    return [str(RUNS.absolute() / run) for run in runs]
+
+
+def _run_fit(arguments: Sequence[str]) -> int:
+    """Run `fit` in a process of its own; its exit status.
+
+    It gets the signals that ask this one to stop, once each: in a session of its own, none of the terminal's.
+
+    Raises:
+        Interrupted: this process or that one was asked to stop.
+    """
+    command = [sys.executable, "-m", "ssl_nlp", "fit", *arguments]
+    stop: Interrupted | None = None
+    with subprocess.Popen(command, start_new_session=True) as process:
+        while process.returncode is None:
+            try:
+                process.wait()
+            except Interrupted as asked:
+                process.send_signal(asked.signal)
+                stop = asked
+    if stop is not None:
+        raise stop
+    status = process.returncode
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if status in (128 + number, -number):
+            raise Interrupted(number, "the same command goes on from there")
+    return status
+
+
+# -------------------------------------------------------------------------------------------------------------- evaluation
+
+
+def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wandb: Mode | None) -> list[ComparedRun]:
+    """The runs, those evaluated first that have no answers to the suite, or those of another checkpoint or other data."""
+    if suite is None and name == "docs":  # which changes with the installed packages
+        suite = get_suite(name)
+    missing = [run for run in runs if run.finished and not _is_answered(run, name, suite)]
+    if missing and suite is None and name not in SUITES:
+        raise UserError(f"{missing[0].name} has no answers to the suite {name}: give its file with --config")
+    if missing:
+        inside = RUNS.absolute().resolve()
+        targets = [find_target(run.name if run.folder.parent == inside else str(run.folder)) for run in missing]
+        terminal.say(f"evaluating {', '.join(run.name for run in missing)}")
+        record_suite(suite or get_suite(name), targets, wandb)
+    return [read_run(run.folder) if run in missing else run for run in runs]
+
+
+def _is_answered(run: ComparedRun, name: str, suite: Suite | None) -> bool:
+    entry = run.record.get("suites", {}).get(name)
+    if entry is None:
+        return False
+    if not isinstance(entry, dict) or not {"data", "checkpoint"} <= entry.keys():
+        raise UserError(f"{run.evaluation} is broken: move it away and evaluate again")
+    checkpoint = run.folder / entry["checkpoint"]["file"]
+    if not checkpoint.is_file():  # a published model, or a checkpoint that was deleted to save space
+        return True
+    if suite is not None and entry["data"] != suite.fingerprint:
+        return False
+    if (suite is not None or name in SUITES) and lost_items(run.evaluation, name):
+        return False
+    with checkpoint.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

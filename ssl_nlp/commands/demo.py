@@ -1,0 +1,181 @@
+"""`demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.table import Table
+
+from ssl_nlp import terminal
+from ssl_nlp.commands.compare import compare as run_compare
+from ssl_nlp.commands.fit import run_trainer
+from ssl_nlp.commands.shipped import find_config
+from ssl_nlp.corpora import Corpus
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.unigram import unigram_loss
+from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
+from ssl_nlp.runs.checkpoint import instantiate
+from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.run import Run
+from ssl_nlp.training.callbacks.collapse_monitor import validation_sentences
+
+METHODS: dict[str, type[Method]] = {
+    "masked_lm": MaskedLM,
+    "causal_lm": CausalLM,
+    "simclr": SimCLR,
+    "autoencoder": Autoencoder,
+    "vae": VAE,
+}
+GROUP = "demo"  # of the runs in W&B
+COMPARISON = Path("demo-comparison")
+WIDTH = 100  # columns, where the output is no terminal
+QUESTIONS = [
+    "Return the [MASK] of the array elements along the given axis.",
+    "If [MASK] is not specified, the default value is used.",
+    "Raises an [MASK] if the file does not exist.",
+    "The number of [MASK] in the graph.",
+    "This method returns a [MASK] of strings.",
+]
+PROMPTS = ["Return the", "This class", "Raised when"]
+QUERIES = [
+    "Return the number of elements in the list.",
+    "Raises an error if the file does not exist.",
+    "Compute the gradient of the loss.",
+]
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """Train all methods, show what each has learned, and compare them; `arguments` are added to each `fit`."""
+    train(list(arguments))
+    show()
+    compare([])
+
+
+def run_of(name: str) -> Run:
+    """The run of a method."""
+    return Run(f"demo-{name}")
+
+
+def train(arguments: list[str]) -> None:
+    """Train all methods but those that an earlier demo has trained; `arguments` are added to each command."""
+    for number, name in enumerate(METHODS, start=1):
+        run = run_of(name)
+        if run.finished:
+            print(f"runs/{run.name} is there already")
+            continue
+        print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)
+        overlay = ["--config", find_config(name), "--config", find_config("trainer/demo")]
+        run_trainer(["fit", *overlay, "--wandb.group", GROUP, *arguments, "--run", run.name])
+
+
+def show() -> None:
+    """Print losses beside the unigram baseline, and each method at work."""
+    console = terminal.console(WIDTH)
+    models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
+    console.print(losses())
+    for title, lines in (
+        ("MaskedLM fills in:", fillings(models["masked_lm"])),  # type: ignore[arg-type]  # each is of its class
+        ("CausalLM goes on:", continuations(models["causal_lm"])),  # type: ignore[arg-type]
+        ("SimCLR finds the nearest of 2,000 validation sentences:", neighbours(models["simclr"])),
+        ("Autoencoder writes down again what it read as one vector:", copies(models["autoencoder"])),  # type: ignore[arg-type]
+        ("VAE draws sentences from its prior:", draws(models["vae"])),  # type: ignore[arg-type]
+    ):
+        console.print(f"\n[bold]{title}[/bold]")
+        for line in lines:
+            console.print(f"  {line}", markup=False, highlight=False)
+
+
+def compare(arguments: list[str]) -> None:
+    """Ask the frozen embeddings of all methods, and baselines, the same questions; `arguments` are added to the command."""
+    print("\nThe same questions to the embeddings of all methods, and to baselines:", flush=True)
+    run_compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
+    print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
+    for name in METHODS:
+        print(f"  {run_of(name).directory}")
+
+
+def data_settings() -> dict[str, Any]:
+    """How the data of all runs were configured."""
+    settings: dict[str, Any] = yaml.safe_load(run_of("masked_lm").config.read_text())["data"]["init_args"]
+    return settings
+
+
+def corpus() -> Corpus:
+    """What all runs read: the installed documentation, unless `train` was told otherwise."""
+    described = {"init_args": {}} | data_settings()["corpus"]
+    return instantiate(described, Corpus, where=str(run_of("masked_lm").config))  # type: ignore[type-abstract]  # a subclass
+
+
+def losses() -> Table:
+    """What the validations of the first and the last hundred steps said, and the unigram baseline."""
+    settings = data_settings()
+    data = TextDataModule(corpus(), TokenizerSettings(**settings["tokenizer"]), settings["unit"], settings["length"])
+    statistics = data.statistics("valid")
+    table = Table(
+        title="Validation. Only bits per byte compare (lower is better), also with those of token frequencies;\n"
+        "rank: directions that the embeddings make use of"
+    )
+    columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "rank"]
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("method", "loss") else "right")
+    units = {
+        "masked_lm": "nats/token",
+        "causal_lm": "nats/token",
+        "simclr": "nats/view",
+        "autoencoder": "nats/token",
+        "vae": "nats/sentence",
+    }
+    ends = {"masked_lm": False, "causal_lm": True, "autoencoder": True, "vae": True}
+    for name, kind in METHODS.items():
+        rows = [row for row in read_metrics(run_of(name).directory / "metrics.csv") if row.get("val/loss")]
+        first, last = float(rows[0]["val/loss"]), float(rows[-1]["val/loss"])
+        bits, unigram = rows[-1].get("val/bits_per_byte"), ""
+        if bits:
+            targets = statistics.tokens + statistics.documents * ends[name]
+            unigram = f"{unigram_loss(data, ends[name]) * targets / statistics.bytes / torch.tensor(2.0).log():.2f}"
+        table.add_row(
+            kind.__name__, units[name], f"{first:.3f}", f"{last:.3f}", f"{float(bits):.2f}" if bits else "",
+            unigram, f"{float(rows[-1]['val/effective_rank']):.0f}",
+        )  # fmt: skip
+    return table
+
+
+def fillings(method: MaskedLM) -> list[str]:
+    """Each question and the likeliest tokens."""
+    lines = []
+    for question in QUESTIONS:
+        best = "  ".join(f"{token.strip()} ({p:.0%})" for token, p in method.fill_mask(question, top_k=4)[0])
+        lines += [question, f"    {best}"]
+    return lines
+
+
+def continuations(method: CausalLM) -> list[str]:
+    """Each prompt and what follows."""
+    texts = method.generate(PROMPTS, max_new_tokens=40, temperature=0.7, top_p=0.9, seed=0)
+    return [f"{prompt} | {' '.join(text.split())}" for prompt, text in zip(PROMPTS, texts, strict=True)]
+
+
+def neighbours(method: Method) -> list[str]:
+    """Each query, the sentence whose embedding is nearest, and their cosine."""
+    candidates = [text for text in validation_sentences(corpus(), 2000) if text not in QUERIES]
+    both = torch.nn.functional.normalize(method.embed(QUERIES + candidates), dim=1)
+    cosines, best = (both[: len(QUERIES)] @ both[len(QUERIES) :].T).max(dim=1)
+    lines = []
+    for query, cosine, index in zip(QUERIES, cosines.tolist(), best.tolist(), strict=True):
+        lines += [query, f"    {cosine:.2f}  {candidates[index]}"]
+    return lines
+
+
+def copies(method: Autoencoder) -> list[str]:
+    """Each query and its reconstruction."""
+    return [
+        line for pair in zip(QUERIES, method.reconstruct(QUERIES), strict=True) for line in (pair[0], f"    {pair[1]}")
+    ]
+
+
+def draws(method: VAE) -> list[str]:
+    """Three sentences."""
+    return list(islice(method.generate(3, seed=0), 3))

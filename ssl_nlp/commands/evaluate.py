@@ -1,0 +1,279 @@
+"""`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import sklearn
+import torch
+import yaml
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ssl_nlp import __version__, terminal
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.commands.models import SEED, Target, find_target
+from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.comparison.table import COSTS
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import PROTOCOL, Evaluator, Result, Suite
+from ssl_nlp.evaluation.baselines import VERSION, BetterUnit, RandomWords, TfIdf
+from ssl_nlp.evaluation.cache import CachedEmbedder
+from ssl_nlp.evaluation.classification import Classifier
+from ssl_nlp.evaluation.embedding_map import embedding_map
+from ssl_nlp.evaluation.language_modelling import language_modelling
+from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
+from ssl_nlp.evaluation.suites import FILES, SUITES, get_suite
+from ssl_nlp.methods import Method
+from ssl_nlp.runs.run import Run
+from ssl_nlp.runs.tracking import WandbSettings, log_evaluation, wandb_mode
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+WIDTH = 140  # columns, where the output is no terminal
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Evaluate runs, checkpoints and pretrained models.
+
+    Raises:
+        UserError: a mistake of the user's. It is found before anything is written.
+    """
+    parser = CommandParser(prog="ssl-nlp evaluate", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        type=str,
+        help="runs (NAME or runs/NAME: their last checkpoint), .ckpt files, or pretrained:PATH_OR_HUB_NAME",
+    )
+    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)} (default: docs), files")
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+    )
+    parser.add_argument(
+        "--wandb",
+        type=Mode | None,
+        default=None,
+        help="how the numbers reach an existing W&B run (default: its own mode)",
+    )
+    options = parser.parse_args(list(arguments))
+    if options.suite not in (None, FILES) and options.config is not None:
+        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
+    if options.suite == FILES and options.config is None:
+        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+    targets = [find_target(name) for name in dict.fromkeys(options.targets)]
+    for target in targets:
+        read_record(target.record), read_items(target.record)  # say what is wrong with them
+    suite = get_suite(options.suite or "docs", options.config)
+    results = record_suite(suite, targets, options.wandb)
+    console = terminal.console(WIDTH)
+    for table in tables(suite.name, targets, results, console.width):
+        console.print(table)
+    for target in targets:
+        console.print(f"{target.name}: {target.record}", markup=False, highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- the evaluation
+
+
+def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
+    """The answers of each target, which are written into its `evaluation.json` and into the summary of its W&B run.
+
+    Each is written before the next target is asked, so that what stops the command loses nothing.
+    """
+    results = []
+    for target, result in zip(targets, run_suite(suite, targets), strict=True):
+        write_suite(target.record, target.header, suite.name, result)
+        if target.run is not None:
+            _log(target.run, wandb, suite.name, result)
+        results.append(result)
+    return results
+
+
+def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
+    """The answers of each target and of its baselines, one by one, with a progress bar on standard error."""
+    console = terminal.SafeConsole(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        shared = _stored(
+            f"shared-{VERSION}",
+            suite,
+            lambda: {
+                "majority": _majority(suite),
+                "tfidf": _answers(suite, "tfidf", BetterUnit(partial(TfIdf, suite.train_texts)).answer, progress),
+                "random_words": _answers(suite, "random_words", BetterUnit(RandomWords).answer, progress),
+            },
+        )
+        untrained: dict[str, dict[str, dict[str, Result]]] = {}
+        for target in targets:
+            key = target.random_key
+            if key not in untrained:
+                untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
+            try:
+                answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
+            except UserError as error:
+                raise UserError(f"{target.name}: {error}") from error
+            bar = progress.add_task(f"{target.name}: map", total=None)
+            drawn = embedding_map(suite, CachedEmbedder(target.method, _cache_key(target.digest[:32])))
+            progress.remove_task(bar)
+            yield SuiteResult(suite.fingerprint, answers, shared | untrained[key], drawn)
+
+
+def _stored(key: str, suite: Suite, answer: Callable[[], dict[str, dict[str, Result]]]) -> dict[str, dict[str, Result]]:
+    """The answers of baselines, computed once for every suite: they are the same for all runs."""
+    key = fingerprint(key, suite.fingerprint, __version__, sklearn.__version__, torch.__version__)
+
+    def build(directory: Path) -> None:
+        result = SuiteResult(suite.fingerprint, {}, answer())
+        write_suite(directory / "evaluation.json", {"checkpoint": None}, suite.name, result)
+
+    directory = build_once(cache_dir() / "baselines" / key, build)
+    return read_suite(directory / "evaluation.json", suite.name).baselines
+
+
+def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, dict[str, Result]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        method = target.untrained().eval()
+    return {"random_init": _frozen(suite, f"{target.name}, untrained", method, target.random_key, progress)}
+
+
+def _frozen(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> dict[str, Result]:
+    """The answers of a method whose embeddings are cached under `key`."""
+    bar = progress.add_task(f"{name}: embeddings", total=None)
+    embedder = CachedEmbedder(method, _cache_key(key), lambda texts: progress.advance(bar, texts))
+    texts = suite.texts
+    progress.update(bar, total=len(embedder.missing(texts)))
+    embedder.embed(texts)
+    progress.remove_task(bar)
+    answers = _answers(suite, name, lambda evaluator: evaluator(embedder), progress)
+    return answers | language_modelling(method, suite.language_texts)
+
+
+def _cache_key(key: str) -> str:
+    return f"{key}-{__version__}"
+
+
+def _answers(suite: Suite, name: str, answer: Callable[[Evaluator], Result], progress: Progress) -> dict[str, Result]:
+    bar = progress.add_task(name, total=len(suite.evaluators))
+    answers = {}
+    for key, evaluator in suite.evaluators.items():
+        progress.update(bar, description=f"{name}: {key}")
+        answers[key] = answer(evaluator)
+        progress.advance(bar)
+    progress.remove_task(bar)
+    return answers
+
+
+def _majority(suite: Suite) -> dict[str, Result]:
+    classifiers = {name: e for name, e in suite.evaluators.items() if isinstance(e, Classifier)}
+    return {name: evaluator.majority() for name, evaluator in classifiers.items()}
+
+
+def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
+    """Put the answers into the run's W&B run, where it has one."""
+    if not (run.directory / "wandb").is_dir():
+        return
+    log_evaluation(wandb_settings(run.config, mode), run, suite, result)
+
+
+def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
+    """Those in the configuration of a run, with another mode where one is given.
+
+    Whoever has sent a run does not decide who gets the numbers: an entity other than that of the login, or the one that the
+    environment names, is left out, and the numbers stay on this machine.
+
+    Raises:
+        UserError: the configuration is broken.
+    """
+    try:
+        configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
+        settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{config} is broken: copy the run again, or move it away") from error
+    if settings.entity in (None, os.environ.get("WANDB_ENTITY")):
+        return settings
+    if wandb_mode(settings) not in ("offline", "disabled"):
+        name = config.parent.name
+        terminal.say(
+            f"{name} names the W&B entity {settings.entity}: nothing is sent there unless WANDB_ENTITY names it, too; its "
+            "numbers are kept offline",
+            sys.stderr,
+        )
+        settings = replace(settings, mode="offline")
+    return replace(settings, entity=None)
+
+
+# -------------------------------------------------------------------------------------------------------------- the tables
+
+
+def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
+    """Embeddings beside baselines, in as many tables as `width` columns of text need; language modelling; cost."""
+    rows: list[tuple[str, Mapping[str, Result]]] = []
+    for target, result in zip(targets, results, strict=True):
+        rows.append((target.name, result.evaluators))
+    seen: set[int] = set()
+    for target, result in zip(targets, results, strict=True):
+        for baseline, answers in result.baselines.items():
+            if answers and id(answers) not in seen:  # those that targets share
+                seen.add(id(answers))
+                several = baseline == "random_init" and len(targets) > 1
+                rows.append((f"{baseline} ({target.name})" if several else baseline, answers))
+    shown = _scores(suite, rows, len(targets), width)
+    language = [(name, r) for name, answers in rows for r in answers.values() if "kind" in r.details]
+    if language:
+        shown.append(_language(suite, language))
+    return [*shown, _cost(targets)]
+
+
+def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
+    metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
+    parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
+    room = 0
+    for name, metric in metrics.items():
+        title = [*name.split("."), metric]
+        wide = max(map(len, [*title, "-0.000"])) + 3
+        if wide > room:
+            parts.append({})
+            room = width - max(len(name) for name, _ in rows) - 4
+        parts[-1][name] = title
+        room -= wide
+    shown = []
+    for part in parts:
+        table = Table(title=f"{escape(suite)}: frozen embeddings (protocol {PROTOCOL})")
+        table.add_column("", overflow="fold")
+        for title in part.values():
+            table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
+        for number, (name, answers) in enumerate(rows):
+            cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in part]
+            style = "bold" if number < targets else "dim"
+            table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
+        shown.append(table)
+    return shown
+
+
+def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    table = Table(title=f"{escape(suite)}: language modelling; kinds cannot be compared with each other")
+    for column in ("", "kind", "nats per token", "perplexity", "bits per byte"):
+        table.add_column(column, justify="right" if column not in ("", "kind") else "left")
+    for name, result in rows:
+        cells = [f"{value:,.3f}" for value in list(result.metrics.values())[:3]]
+        table.add_row(Text(name), str(result.details["kind"]), *cells)
+    return table
+
+
+def _cost(targets: Sequence[Target]) -> Table:
+    table = Table(title="cost of training")
+    table.add_column("")
+    for title, _ in COSTS.values():
+        table.add_column(title, justify="right")
+    for target in targets:
+        numbers = target.header["cost"]
+        cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in COSTS.items()]
+        table.add_row(Text(target.name), *cells)
+    return table

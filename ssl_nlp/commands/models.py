@@ -1,0 +1,121 @@
+"""What `evaluate` and `compare` take: runs, checkpoints and published models, each with its weights."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ssl_nlp.cache import fingerprint
+from ssl_nlp.data.tokenizer import load_pretrained
+from ssl_nlp.encoders import PretrainedEncoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import PROTOCOL
+from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.methods import Method
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.run import RUNS, Run
+
+PRETRAINED = "pretrained:"
+SEED = 0  # of the encoder at random initialisation
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is evaluated.
+
+    Attributes:
+        name: how it is called in tables.
+        method: the method with its weights.
+        record: its `evaluation.json`.
+        file: where the weights came from.
+        digest: a key of the weights.
+        description: what the method is without its weights, as plain data.
+        untrained: creates the method at random initialisation.
+        run: the run that it belongs to, if it does.
+    """
+
+    name: str
+    method: Method
+    record: Path
+    file: str
+    digest: str
+    description: Any
+    untrained: Callable[[], Method]
+    run: Run | None = None
+
+    @property
+    def random_key(self) -> str:
+        """A key of the method at random initialisation: runs that differ in their training only share it."""
+        return fingerprint("untrained", PROTOCOL, SEED, self.description)
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What `evaluation.json` says beside the suites."""
+        rows = [] if self.run is None else read_metrics(self.run.directory / "metrics.csv")
+        parameters = sum(parameter.numel() for parameter in self.method.parameters())
+        kind = type(self.method).__name__ if type(self.method) is not Method else type(self.method.encoder).__name__
+        checkpoint = {"file": self.file, "digest": self.digest}
+        return {
+            "method": kind,
+            "loss_unit": self.method.loss_unit,
+            "checkpoint": checkpoint,
+            "cost": cost(parameters, rows),
+        }
+
+
+def find_target(name: str) -> Target:
+    """The run, checkpoint or pretrained model that a person means by `name`.
+
+    Raises:
+        UserError: there is none, or it cannot be loaded.
+    """
+    if name.startswith(PRETRAINED):
+        return _pretrained(name.removeprefix(PRETRAINED))
+    path = Path(name)
+    if path.suffix == ".ckpt":
+        return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
+    if len(path.parts) > 1 and path.absolute().parent.resolve() != RUNS.resolve():
+        raise UserError(f"{name} is neither a .ckpt file nor in {RUNS.absolute()}: name a run there, or a checkpoint")
+    run = Run(path.name)
+    if not run.directory.is_dir():
+        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    run.check_links(reads="checkpoints")
+    # The last checkpoint and not the one with the best loss: methods are compared after the same number of tokens.
+    last = run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint()
+    return _checkpoint(run.name, last, run.directory / "evaluation.json", run)
+
+
+def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:
+    saved = checkpoints.read(path)["ssl_nlp"]
+    method = Method.load_from_checkpoint(path)
+
+    def untrained() -> Method:
+        return Method.from_description(saved, str(path))
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    where = path if run is None else path.relative_to(run.directory)
+    return Target(name, method, record, str(where), digest, saved, untrained, run)
+
+
+def _pretrained(name: str) -> Target:
+    """A model of `transformers` as it was published, pooled by the mean of its states."""
+    tokenizer = load_pretrained(name)
+
+    def build(config: dict[str, Any] | None = None) -> Method:
+        method = Method(PretrainedEncoder(name, config=config))
+        method.connect(tokenizer)
+        return method.eval()
+
+    method = build()
+    weights = hashlib.sha256()
+    for key, tensor in method.state_dict().items():
+        weights.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    config = method.encoder.hparams()["config"]
+    label = name.strip("/").replace("/", "--") if not Path(name).exists() else Path(name).resolve().name
+    record = RUNS.absolute() / f"pretrained-{label}" / "evaluation.json"
+    description = [config, tokenizer.serialize()]
+    return Target(label, method, record, f"{PRETRAINED}{name}", weights.hexdigest(), description, lambda: build(config))

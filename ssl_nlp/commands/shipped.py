@@ -1,0 +1,47 @@
+"""The configurations that come with the package, by name: `masked_lm`, `trainer/demo`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssl_nlp.errors import UserError
+
+_IN_CHECKOUT = Path(__file__).parents[2] / "configs"
+CONFIGS = _IN_CHECKOUT if _IN_CHECKOUT.is_dir() else Path(__file__).parents[1] / "configs"  # the latter in a wheel
+
+
+def find_config(name: str) -> str:
+    """The path of a YAML file: `name` where that is a file, else the shipped configuration of this name.
+
+    YAML itself, as in `--config '{seed_everything: 1}'`, is left as it is.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if "{" in name or "\n" in name or Path(name).is_file():
+        return name
+    shipped = CONFIGS / (name if name.endswith(".yaml") else f"{name}.yaml")
+    if shipped.is_file() and shipped.resolve().is_relative_to(CONFIGS.resolve()):
+        return str(shipped)
+    names = ", ".join(config_names())
+    raise UserError(f"there is no file {name}, and no configuration of this name is shipped: name a file or {names}")
+
+
+def config_names() -> list[str]:
+    """The names of all shipped configurations, those of whole runs first."""
+    paths = sorted(CONFIGS.rglob("*.yaml"), key=lambda path: (len(path.relative_to(CONFIGS).parts), path))
+    return [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in paths]
+
+
+def with_paths(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command in which every `--config` names a file.
+
+    Raises:
+        UserError: there is no such configuration.
+    """
+    found = list(arguments)
+    for place, argument in enumerate(found):
+        if argument.startswith("--config="):
+            found[place] = f"--config={find_config(argument.removeprefix('--config='))}"
+        elif place and found[place - 1] == "--config":
+            found[place] = find_config(argument)
+    return found

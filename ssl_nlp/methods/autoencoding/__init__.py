@@ -1,0 +1,1 @@
+"""Methods that write a sentence from its embedding."""

@@ -1,0 +1,149 @@
+"""Methods that write a sentence from its embedding: what `Autoencoder` and `VAE` share."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.sentences import split_sentences
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+from ssl_nlp.modules.decoder import Decoder
+from ssl_nlp.modules.generation import texts_of
+from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
+from ssl_nlp.training.optimization import Optimization
+
+EXAMINED = 8
+"""Sentences of a validation batch on which costly metrics are taken."""
+BATCH = 64
+"""Sentences that are written at a time."""
+
+
+class SentenceDecoding(Method):
+    """A method with a vector for each sentence, which is its embedding, and a `Decoder` that writes the sentence from it.
+
+    A subclass writes `embed_batch` and `loss`, and sets `vector_scale`, the `scale` of its decoder.
+
+    Args:
+        encoder: bidirectional.
+        latent_dim: width Z of the vector; None: that of the encoder's states.
+        decoder_layers: number of layers of the decoder.
+        tied_embeddings: let encoder and decoder share their token embeddings.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    units = ("sentence",)
+    vector_scale: ClassVar[float]
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        latent_dim: int | None,
+        decoder_layers: int,
+        tied_embeddings: bool,
+        optimization: Optimization | None,
+        compile: bool,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        for name, value in {"latent_dim": latent_dim, "decoder_layers": decoder_layers}.items():
+            if value is not None and value < 1:
+                raise UserError(f"{name} {value} is not positive: take 1 or more")
+        self.latent_dim = latent_dim
+        self.decoder_layers = decoder_layers
+        self.tied_embeddings = tied_embeddings
+
+    def build(self) -> None:
+        self.decoder = Decoder(
+            self.embedding_dim,
+            self.decoder_layers,
+            self.encoder,
+            self.tokenizer,
+            self.tied_embeddings,
+            self.vector_scale,
+        )
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.encoder.dim if self.latent_dim is None else self.latent_dim
+
+    def targets(self, batch: TokenBatch) -> Tensor:
+        """(B, T): the tokens of each sentence after its first one, and its end; none for what was cut off and not seen."""
+        if batch.next_ids is None:
+            raise UserError(f"{type(self).__name__} needs the next tokens of a batch: views that change it have none")
+        last = batch.is_text & ~F.pad(batch.is_text[:, 1:], (0, 1))
+        cut = last & (batch.next_ids != self.tokenizer.end_id)
+        return batch.next_ids.masked_fill(cut, IGNORE_INDEX)
+
+    def accuracies(self, vectors: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """How well sentences (B, T) are written from their vectors (B, Z), always with the likeliest token.
+
+        Returns:
+            Sums and counts: `token_accuracy`, the share of tokens, ends included, that stand at their place, and
+            `exact_match`, the share of sentences that are right from the beginning to the end.
+        """
+        targets = self.targets(batch)[:, len(self.tokenizer.prefix) - 1 :]
+        written = self.decoder.write(vectors, targets.shape[1])
+        is_end = written == self.tokenizer.end_id
+        written = written.masked_fill(is_end.cumsum(dim=1) > is_end.long(), -1)  # what follows an end
+        written = F.pad(written, (0, targets.shape[1] - written.shape[1]), value=-1)
+        asked = targets != IGNORE_INDEX
+        right = (written == targets) & asked
+        return {
+            "token_accuracy": (right.sum(), asked.sum()),
+            "exact_match": ((right == asked).all(dim=1).sum(), torch.tensor(len(batch), device=batch.input_ids.device)),
+        }
+
+    def reconstruct(self, texts: Sequence[str]) -> list[str]:
+        """Each sentence as the decoder writes it from its embedding, the likeliest token each time.
+
+        None becomes longer than the longest of the texts.
+        """
+        texts = list(texts)
+        longest = max((len(ids) for ids, _ in self.tokenizer.encode(texts)), default=0)
+        return self.decode(self.embed(texts), longest)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        vectors: Tensor,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[str]:
+        """A sentence for each vector (N, Z), of at most `max_new_tokens` and of what the decoder's `max_length` allows.
+
+        The other arguments are those of `Decoder.write`.
+        """
+        training = self.training
+        self.eval()
+        steps = min(max_new_tokens, self.decoder.transformer.max_length + 1 - len(self.tokenizer.prefix))
+        texts: list[str] = []
+        for some in vectors.to(self.device).split(BATCH):
+            new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)
+            texts += texts_of(self.tokenizer, new)
+        self.train(training)
+        return texts
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        sentences = [next(iter(split_sentences(text)), "") for text in texts]
+        pairs = zip(sentences, self.reconstruct(sentences), strict=True)
+        return [{"text": text, "reconstruction": reconstruction} for text, reconstruction in pairs]
+
+
+def examined(size: int) -> Tensor:
+    """Row numbers of at most `EXAMINED` of `size` rows, evenly spaced: rows of a batch are often sorted by length."""
+    count = min(size, EXAMINED)
+    return torch.arange(count) * size // count
+
+
+def take_rows(batch: TokenBatch, rows: Tensor) -> TokenBatch:
+    """Some rows of a batch of sentences, with what a decoder reads."""
+    following = None if batch.next_ids is None else batch.next_ids[rows]
+    return TokenBatch(batch.input_ids[rows], batch.segment_ids[rows], following, packed=False, padded=batch.padded)

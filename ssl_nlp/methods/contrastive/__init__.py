@@ -1,0 +1,1 @@
+"""Methods that tell the other text of a pair from all others."""

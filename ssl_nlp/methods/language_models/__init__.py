@@ -1,0 +1,1 @@
+"""Methods that predict tokens: the next one, masked ones, replaced ones."""

@@ -1,0 +1,90 @@
+"""GPT: predict the next token (Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018).
+
+    loss = - sum over t of log p(x_{t+1} | x_1 ... x_t)
+
+The model sees each document from its start token on and predicts every token of it, the end included.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import concatenate
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.data.words import first_words
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method, listed
+from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
+from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.training.sums import Loss, Term
+
+
+class CausalLM(Method):
+    """Autoregressive language model over a causal encoder. Its embedding is the state of the last token."""
+
+    causal = True
+    units = Method.all_units
+    pooling = "last"
+    language_term = "next_token"
+    likelihood = "likelihood"
+
+    def build(self) -> None:
+        self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        if batch.next_ids is None:
+            raise UserError("CausalLM needs the next tokens of a batch: views that change the text have none")
+        hidden = self.encoder(batch)
+        return Loss({"next_token": Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))})
+
+    def targets_per_byte(self, statistics: TextStatistics) -> float:
+        return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        room = self.encoder.max_length // 2  # a byte is at most a token
+        prompts = [first_words(text, 8, room).encode()[: room - 1].decode(errors="ignore") for text in texts]
+        continuations = self.generate(prompts, max_new_tokens=min(32, room), temperature=0.8, top_p=0.95, seed=0)
+        return [{"prompt": p, "continuation": c} for p, c in zip(prompts, continuations, strict=True)]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """Continue each prompt; the results do not repeat the prompts.
+
+        Args:
+            prompts: texts, also empty ones. All are continued in one batch.
+            max_new_tokens: the longest continuation; a document that ends sooner is shorter.
+            temperature: divides the logits; 0 takes the most probable token every time.
+            top_k: sample from the k most probable tokens only.
+            top_p: sample from the smallest set of tokens with at least this probability (arXiv:1904.09751).
+            seed: makes the samples reproducible.
+        """
+        check_sampling(temperature, top_k, top_p, max_new_tokens)
+        ends = -len(self.tokenizer.suffix) or None
+        rows = [ids[:ends] for ids, _ in self.tokenizer.encode(listed(prompts))]
+        if not rows:
+            return []
+        longest = max(map(len, rows))
+        if longest + max_new_tokens > self.encoder.max_length:
+            raise UserError(
+                f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} exceed the encoder's max_length of "
+                f"{self.encoder.max_length}: shorten the prompt or ask for fewer"
+            )
+        training = self.training
+        self.eval()
+        generator = seeded(seed, self.device)
+        new = continue_rows(
+            self.encoder, self.head, self.tokenizer, rows, max_new_tokens, temperature, top_k, top_p, generator
+        )
+        self.train(training)
+        return texts_of(self.tokenizer, new)

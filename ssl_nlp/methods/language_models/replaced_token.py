@@ -1,0 +1,202 @@
+"""ELECTRA's replaced-token detection (Clark et al., arXiv:2003.10555, section 2).
+
+    loss = mean over masked t of -log p_G(x_t | x with some tokens masked)
+           + 50 * mean over all t of -log p_D(whether x_t was replaced | x with some tokens replaced)
+
+A small generator G reads the text with 15 % of its tokens masked, and what it draws in their place makes the text that the
+encoder, the discriminator D, sees. D says of every token whether it was replaced; a drawn token that happens to be the
+original was not. No gradient goes through the drawing: G learns as a masked language model, and shares its token
+embeddings with D.
+
+As in the paper's code, "all tokens" are those that are not padding. Special tokens are among them: they are never masked
+or replaced, so D has to call them original. Where the code leaves 15 % of the tokens to be predicted visible to G, all are
+masked here, as the paper says.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders import Encoder, Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method, longest_stack
+from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
+from ssl_nlp.objectives.masking import choose_positions
+from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.sums import Loss, Term
+
+VALIDATION_RATE = 0.15
+HEAD_WIDTH = 64  # of the generator's attention, as in the paper's models (appendix A)
+DRAWN_AT_ONCE = 4096  # tokens whose logits over the vocabulary exist at the same time
+
+
+class ReplacedToken(Method):
+    """Replaced-token detection. The encoder is the discriminator; its embedding is the mean of the states.
+
+    Args:
+        encoder: the discriminator, bidirectional.
+        masking_rate: share of the tokens that the generator fills in training; validation always takes 0.15.
+        generator_size: width of the generator as a share of the encoder's. It is as deep as the encoder, without dropout.
+        detection_weight: weight of the discriminator's loss; the generator's has weight 1.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    loss_unit = "nats per token, weighted sum"
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        masking_rate: float = 0.15,
+        generator_size: float = 0.25,
+        detection_weight: float = 50.0,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        problems = {
+            f"masking_rate {masking_rate} is not between 0 and 1": not 0 < masking_rate < 1,
+            f"generator_size {generator_size} is not in (0, 1]": not 0 < generator_size <= 1,
+            f"detection_weight {detection_weight} is not positive and finite": not 0 < detection_weight < math.inf,
+        }
+        if found := [text for text, holds in problems.items() if holds]:
+            raise UserError("; ".join(found))
+        self.masking_rate = masking_rate
+        self.generator_size = generator_size
+        self.detection_weight = detection_weight
+
+    def build(self) -> None:
+        mask_id = self.tokenizer.mask_id
+        if mask_id is None:
+            raise UserError("this tokenizer has no mask token: ReplacedToken needs one, CausalLM does not")
+        self.mask_id = mask_id
+        shared = self.encoder.embedding
+        heads = max(1, round(self.generator_size * self.encoder.dim / HEAD_WIDTH))
+        self.generator = Transformer(
+            size=None,
+            dim=max(1, round(self.generator_size * self.encoder.dim / (2 * heads))) * 2 * heads,  # even in each head
+            layers=max(1, len(longest_stack(self.encoder))),
+            heads=heads,
+            max_length=self.encoder.max_length,
+        )
+        self.generator.build(self.vocab_size, self.tokenizer.pad_id, causal=False)
+        self.generator.embeddings.tok_embeddings = ProjectedEmbedding(shared, self.generator.dim)  # type: ignore[assignment]  # reads ids likewise
+        self.generator_head = LanguageModelHead(self.generator.dim, shared)
+        self.detection_head = DetectionHead(self.encoder.dim)
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        corrupted, replaced, generator, drawn_right = self._corrupt(batch)
+        logits = self._detect(batch.with_input_ids(corrupted))
+        discriminator = Term(*detection_loss(logits, replaced, batch.is_text), self.detection_weight)
+        called = logits > 0
+        kept = batch.is_text & ~replaced
+        metrics = {
+            "replaced_accuracy": ((called & replaced).sum(), replaced.sum()),
+            "original_accuracy": ((~called & kept).sum(), kept.sum()),
+            "generator_accuracy": (drawn_right, generator.targets),
+        }
+        return Loss({"generator": generator, "discriminator": discriminator}, metrics)
+
+    def _corrupt(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Term, Tensor]:
+        """Let the generator fill masks.
+
+        Returns:
+            The text (B, T) with what the generator drew, where that differs from the original (B, T), the generator's
+            loss, and how often it drew the original.
+        """
+        rate = self.masking_rate if self.training else VALIDATION_RATE
+        count = max(1, round(rate * batch.n_tokens))  # fixed for a batch: no shape depends on the data
+        positions, chosen = choose_positions(batch, self.maskable, count, "token")
+        original = batch.input_ids.flatten()[positions]
+        masks = torch.full_like(positions, self.mask_id)
+        masked, _ = replace_tokens(batch.input_ids, positions, chosen, masks)
+        hidden = self.generator(batch.with_input_ids(masked)).flatten(0, 1)[positions]
+        loss = Term(*self.generator_head.loss(hidden, torch.where(chosen, original, IGNORE_INDEX)))
+        drawn = self._draw(hidden)
+        corrupted, replaced = replace_tokens(batch.input_ids, positions, chosen, drawn)
+        return corrupted, replaced, loss, ((drawn == original) & chosen).sum()
+
+    @torch.no_grad()
+    def _draw(self, hidden: Tensor) -> Tensor:
+        """(K,) tokens of the generator at its states (K, G), never special ones."""
+        blocks = hidden.split(DRAWN_AT_ONCE)
+        return torch.cat([sample_tokens(self.generator_head(block), self.maskable) for block in blocks])
+
+    def _detect(self, batch: TokenBatch) -> Tensor:
+        """(B, T) log-odds that a token was replaced."""
+        logits: Tensor = self.detection_head(self.encoder(batch))
+        return logits
+
+    @torch.no_grad()
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        if not texts:
+            return []
+        ids = [ids[: min(32, self.encoder.max_length)] for ids, _ in self.tokenizer.encode(texts)]
+        batch = pad_rows(ids, None, self.tokenizer, self.encoder.max_length).to(self.device)
+        training = self.training
+        self.eval()
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            corrupted, replaced, _, _ = self._corrupt(batch)
+        suspected = self._detect(batch.with_input_ids(corrupted)) > 0
+        self.train(training)
+        return [
+            {
+                "text": self.tokenizer.decode(now[: len(was)]),
+                "replaced": self._changes(was, now, gone),
+                "suspected": self._changes(was, now, doubt),
+            }
+            for was, now, gone, doubt in zip(
+                ids, corrupted.tolist(), replaced.tolist(), suspected.tolist(), strict=True
+            )
+        ]
+
+    def _changes(self, was: list[int], now: list[int], where: list[bool]) -> str:
+        """The tokens at some positions, each with what stood there before if that was another one."""
+        token = self.tokenizer.token
+        shown = [
+            token(new).strip() + (f" (was {token(old).strip()})" if new != old else "")
+            for old, new, here in zip(was, now, where, strict=False)
+            if here
+        ]
+        return ", ".join(shown)
+
+
+class ProjectedEmbedding(nn.Module):
+    """Another model's token embeddings (V, E), brought to width `dim` by a linear layer (section 3.2, footnote).
+
+    The embedding itself is trained too, but belongs to the other model: it is no part of this one's weights.
+    """
+
+    def __init__(self, embedding: nn.Embedding, dim: int) -> None:
+        super().__init__()
+        self._embedding = [embedding]  # in a list: it must not appear twice in a checkpoint
+        self.projection = nn.Linear(embedding.embedding_dim, dim, bias=False)
+        nn.init.trunc_normal_(self.projection.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, T) to (B, T, dim)."""
+        projected: Tensor = self.projection(self._embedding[0](input_ids))
+        return projected
+
+
+class DetectionHead(nn.Module):
+    """Hidden states (..., D) to log-odds (...): dense, GELU, linear, as in the paper's code."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, 1)
+        for layer in (self.dense, self.output):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.output(F.gelu(self.dense(hidden)))
+        return logits.squeeze(-1)

@@ -1,0 +1,114 @@
+"""Continuations of texts, token by token, as `CausalLM` and the decoders of sentences write them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.modules.heads import LanguageModelHead
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        UserError: all mistakes in one line.
+    """
+    problems = [
+        f"temperature {temperature} is not a number of 0 or more" * (not 0 <= temperature < math.inf),
+        f"top_k {top_k} is not positive" * (top_k is not None and top_k < 1),
+        f"top_p {top_p} is not in (0, 1]" * (top_p is not None and not 0 < top_p <= 1),
+        f"max_new_tokens {max_new_tokens} is not positive" * (max_new_tokens < 1),
+    ]
+    if any(problems):
+        raise UserError("generate: " + ", ".join(filter(None, problems)))
+
+
+def seeded(seed: int | None, device: torch.device) -> torch.Generator:
+    """A random generator on `device`; without a seed it is another one every time."""
+    generator = torch.Generator(device)
+    if seed is None:
+        generator.seed()
+    elif not 0 <= seed < 2**63:
+        raise UserError(f"seed must be between 0 and 2 ** 63 - 1, not {seed}")
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+@torch.no_grad()
+def continue_rows(
+    encoder: Encoder,
+    head: LanguageModelHead,
+    tokenizer: Tokenizer,
+    rows: list[list[int]],
+    steps: int,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+    added: Tensor | None = None,
+) -> Tensor:
+    """What follows each row of token ids.
+
+    Args:
+        encoder: causal, in evaluation mode.
+        rows: B lists of at least one token id; B may be 0.
+        steps: the longest continuation.
+        temperature, top_k, top_p, generator: as in `sample`.
+        added: (B, 1, E), what the encoder adds to every token embedding.
+
+    Returns:
+        (B, steps or fewer) new token ids; after its end token a row's ids mean nothing.
+    """
+    device = encoder.embedding.weight.device
+    if not rows:
+        return torch.empty(0, 0, dtype=torch.int64, device=device)
+    longest = max(map(len, rows))
+    padding = [longest - len(row) for row in rows]  # on the left, so that all rows go on at the same column
+    ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)
+    segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
+    padded = any(padding)
+    cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is not read again
+    never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
+    finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
+    new: list[Tensor] = []
+    for _ in range(steps):
+        hidden = encoder(TokenBatch(ids, segments, packed=padded, padded=padded, causal=True), cache, added)
+        logits = head(hidden[:, -1])[:, : tokenizer.vocab_size].float()  # an embedding may have spare rows
+        logits[:, never] = -torch.inf
+        ids = sample(logits, temperature, top_k, top_p, generator).unsqueeze(1)
+        segments, padded = torch.ones_like(ids), False
+        new.append(ids)
+        finished |= ids[:, 0] == tokenizer.end_id
+        if finished.all():
+            break
+    return torch.cat(new, dim=1)
+
+
+def texts_of(tokenizer: Tokenizer, new: Tensor) -> list[str]:
+    """The texts of continuations (B, steps), each up to its end token."""
+    end = tokenizer.end_id
+    return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in new.tolist()]
+
+
+def sample(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
+) -> Tensor:
+    """Draw a token (B,) from logits (B, V), restricted to the `top_k` and the nucleus of `top_p`."""
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        kth = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if top_p is not None:
+        ordered, index = logits.sort(dim=-1, descending=True)
+        probabilities = ordered.softmax(dim=-1)
+        before = probabilities.cumsum(dim=-1) - probabilities
+        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+        logits = torch.full_like(logits, -torch.inf).scatter(-1, index, ordered)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)

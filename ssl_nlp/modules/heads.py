@@ -1,0 +1,99 @@
+"""Layers on top of an encoder: the output of a language model, the projection of a contrastive method."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
+
+
+class LanguageModelHead(nn.Module):
+    """Hidden states to token probabilities: dense, GELU, norm, then the transposed token embedding and a bias.
+
+    BERT's head (arXiv:1810.04805, released code) without a bias in the dense layer, as in ModernBERT: the weights load one
+    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. Copied with its method it shares the copy's
+    embedding; copied alone it has one of its own, which nobody trains.
+
+    Args:
+        dim: width D of the hidden states.
+        embedding: the token embedding (V, E) whose weights the output layer shares (arXiv:1608.05859).
+    """
+
+    def __init__(self, dim: int, embedding: nn.Embedding) -> None:
+        super().__init__()
+        width = embedding.embedding_dim
+        self.dense = nn.Linear(dim, width, bias=False)
+        nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        self._embedding = [embedding]  # in a list: the encoder owns it, and it must not appear twice in a checkpoint
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E): the shared embedding."""
+        return self._embedding[0].weight
+
+    def _transform(self, hidden: Tensor) -> Tensor:
+        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return transformed
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., D) to logits (..., V)."""
+        return F.linear(self._transform(hidden), self.output_weight, self.bias)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100."""
+        return linear_cross_entropy(self._transform(hidden), self.output_weight, self.bias, targets)
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
+        return token_losses(self._transform(hidden), self.output_weight, self.bias, targets)[0]
+
+
+class PairHead(nn.Module):
+    """Whether the two texts of a row belong together as they stand: the first token's state, dense, tanh, two classes.
+
+    It is BERT's pooler and classifier (arXiv:1810.04805, section 3.1, Task 2, and released code). The first token is a
+    special one in every frame of ours, so its state is free to say something about the row.
+
+    Args:
+        dim: width D of the hidden states.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, 2)
+        for layer in (self.dense, self.output):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) to logits (B, 2)."""
+        logits: Tensor = self.output(torch.tanh(self.dense(hidden[:, 0])))
+        return logits
+
+
+@dataclass
+class Projection:
+    """Layers between the embedding and what the loss compares, for they lose what an embedding needs (SimCLR, 4.2)."""
+
+    depth: int = 0
+    """Number of linear layers, with a ReLU between two. 0: the embedding itself is compared."""
+    width: int = 256
+    """Outputs of each layer."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 0 or self.width < 1:
+            raise UserError(f"projection: depth {self.depth}, width {self.width}: take at least 0 and 1")
+
+    def build(self, dim: int) -> nn.Sequential:
+        """The layers, from embeddings (B, dim) to (B, width)."""
+        layers: list[nn.Module] = []
+        for _ in range(self.depth):
+            layers += [nn.Linear(dim, self.width), nn.ReLU()]
+            dim = self.width
+        return nn.Sequential(*layers[:-1])

@@ -1,0 +1,235 @@
+"""The directory of a run: what it holds, and whether the same command begins, resumes or is refused."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from ssl_nlp import durable
+from ssl_nlp.errors import UserError
+from ssl_nlp.names import check_name
+from ssl_nlp.runs.checkpoint import is_complete
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """`runs/NAME/`: config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and, of its own, run.json.
+
+    run.json holds the W&B id and whether the run is finished.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name in (".", "..") or "/" in self.name or os.sep in self.name:
+            raise UserError(f"--run {self.name!r} is not a name: use letters, digits, - and _")
+        if "\0" in self.name or len(os.fsencode(self.name)) > 240:  # no such run can have been made
+            check_name(self.name, "--run")
+
+    @property
+    def directory(self) -> Path:
+        return RUNS.absolute() / self.name
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.directory / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    def best_checkpoint(self) -> Path:
+        """The checkpoint with the lowest validation loss, else the last one.
+
+        Raises:
+            UserError: the run has none.
+        """
+        best = self.checkpoints / "best.ckpt"
+        for path in (best, self.last_checkpoint):
+            if path.exists():
+                return path
+        raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")
+
+    def resume_from(self, config: str) -> Path | None:
+        """The checkpoint with which `fit` goes on: the last one, or the one before if that is damaged; None begins anew.
+
+        Args:
+            config: the complete configuration of the command, as YAML.
+
+        Raises:
+            UserError: the run is finished, was begun with another configuration, or has lost its checkpoints.
+        """
+        self.check(config)
+        if self.finished:
+            raise UserError(
+                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train on, "
+                f"begin another --run with --ckpt_path {self.last_checkpoint} and a larger trainer.max_steps"
+            )
+        there = [path for path in (self.last_checkpoint, self.checkpoints / "previous.ckpt") if path.exists()]
+        for path in there:
+            if is_complete(path):
+                return path
+        if there or (self.checkpoints / "best.ckpt").exists():
+            raise UserError(
+                f"runs/{self.name} cannot go on, its last.ckpt is {'damaged' if there else 'missing'}: put it back, or "
+                "choose another --run"
+            )
+        return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training has reached its end."""
+        return bool(self.read_state().get("finished"))
+
+    def check(self, config: str) -> None:
+        """Make sure that the directory is free, or holds a run of this configuration.
+
+        Args:
+            config: complete, as YAML.
+
+        Raises:
+            UserError: it is neither.
+        """
+        self.check_links()
+        if not self.begun:
+            check_name(self.name, "--run")  # only now: what was begun under another name goes on
+            if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
+                raise UserError(f"{self.directory} exists but is not a run: choose another --run")
+            return
+        if not self.config.exists():
+            raise UserError(f"{self.config} is missing: put it back, or choose another --run")
+        old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
+        changes = differences(old | {"run": None}, new | {"run": None})  # a run is called as its folder is
+        if changes:
+            shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
+            raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
+
+    def check_links(self, reads: str | None = None) -> None:
+        """Make sure that what is written into the run stays there: whoever has sent it may have put links into it.
+
+        Args:
+            reads: the name of a folder into which nothing is written.
+
+        Raises:
+            UserError: it names the link. A link to the whole run is the user's own.
+        """
+        home = os.path.realpath(self.directory)
+        for folder in (self.directory, self.checkpoints):
+            for path in sorted(folder.iterdir()) if folder.is_dir() and folder.name != reads else ():
+                target = os.path.realpath(path)
+                if path.is_symlink() and path.name != reads and not Path(target).is_relative_to(home):
+                    raise UserError(
+                        f"{path} is a link to {target}, outside of the run, where nothing is written for it: to keep files "
+                        f"elsewhere, move all of {self.directory}, and make that a link"
+                    )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run exists: `run.json` is written last of all when it begins."""
+        return (self.directory / "run.json").exists()
+
+    def lock(self) -> FileLock:
+        """Create the directory, and lock it for as long as the run trains.
+
+        Raises:
+            UserError: another process trains this run.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(RUNS.absolute() / f".{self.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                f"runs/{self.name} is being trained by another process: wait, or choose another --run"
+            ) from error
+        durable.remove_unfinished(self.directory)
+        durable.remove_unfinished(self.checkpoints)
+        return lock
+
+    def wandb_id(self) -> str:
+        """That of the run or, before it has begun, one for it: an agent of W&B says which it expects.
+
+        Raises:
+            UserError: run.json holds what is not an id.
+        """
+        known = self.read_state().get("wandb_id")
+        if known and not (isinstance(known, str) and re.fullmatch(r"[\w.-]{1,128}", known, re.ASCII)):
+            raise UserError(f"{self.directory / 'run.json'} is broken: {str(known)[:40]!r} is not an id of W&B")
+        return known or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+
+    def begin(self, config: str, wandb_id: str, tokenizer: str) -> None:
+        """Let the run exist, from now on with this configuration.
+
+        Args:
+            config: complete, as YAML.
+            wandb_id: under which W&B knows the run.
+            tokenizer: the fingerprint of its tokenizer.
+        """
+        durable.write_text(self.config, config)
+        self.write_state({"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer})
+
+    def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:
+        """Make sure that a checkpoint has the tokenizer that the run was begun with.
+
+        Args:
+            tokenizer: the fingerprint of the checkpoint's.
+            checkpoint: its path.
+
+        Raises:
+            UserError: it has another one.
+        """
+        if self.read_state().get("tokenizer", tokenizer) != tokenizer:
+            raise UserError(
+                f"{checkpoint} has another tokenizer than runs/{self.name} was begun with: it is not a checkpoint of "
+                "this run"
+            )
+
+    def abandon(self) -> None:
+        """Remove what is left of a run that has not begun."""
+        if not self.begun and all(map(self._is_remains, self.directory.glob("*"))):
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _is_remains(self, path: Path) -> bool:
+        """Whether a process that was killed before the run began has left this file."""
+        return path.name in ("config.yaml", "wandb") or path.name.endswith(durable.UNFINISHED)
+
+    def finish(self) -> None:
+        """Mark the run as finished."""
+        self.write_state(self.read_state() | {"finished": True})
+
+    def read_state(self) -> dict[str, Any]:
+        """What run.json says; nothing before the run has begun.
+
+        Raises:
+            UserError: it is broken.
+        """
+        path = self.directory / "run.json"
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else {}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is broken: move the run away, or choose another --run") from error
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Replace run.json."""
+        durable.write_text(self.directory / "run.json", json.dumps(state, indent=2) + "\n")
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What changed between two configurations, as `key: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    return [] if old == new else [f"{name}: {old} -> {new}"]

@@ -1,0 +1,6 @@
+"""The LightningModule that methods and tasks share: optimization, sums of losses, ranks, callbacks."""
+
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.sums import Loss, Term
+
+__all__ = ["Loss", "Optimization", "Term"]

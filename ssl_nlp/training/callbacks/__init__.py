@@ -1,0 +1,24 @@
+"""What runs beside the training: throughput, progress, samples, collapse, probes."""
+
+from ssl_nlp.training.callbacks.checkpoints import Checkpoints
+from ssl_nlp.training.callbacks.collapse_monitor import CollapseMonitor
+from ssl_nlp.training.callbacks.divergence import Divergence
+from ssl_nlp.training.callbacks.embedding_writer import EmbeddingWriter
+from ssl_nlp.training.callbacks.final_validation import FinalValidation
+from ssl_nlp.training.callbacks.online_probe import OnlineProbe
+from ssl_nlp.training.callbacks.progress import Progress, ValidationLine
+from ssl_nlp.training.callbacks.samples import Samples
+from ssl_nlp.training.callbacks.throughput import Throughput
+
+__all__ = [
+    "Checkpoints",
+    "CollapseMonitor",
+    "Divergence",
+    "EmbeddingWriter",
+    "FinalValidation",
+    "OnlineProbe",
+    "Progress",
+    "Samples",
+    "Throughput",
+    "ValidationLine",
+]

@@ -1,0 +1,144 @@
+"""Tokens and floating-point operations: how fast, how many, and what share of the hardware's peak."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.methods.base import Method
+from ssl_nlp.training.ranks import sum_over_ranks
+
+
+class Throughput(Callback):
+    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops`, `train/padding`, `train/peak_memory`.
+
+    Tokens are real ones, padding not counted, summed over ranks. Padding is its share of the positions of the batches
+    since the last log, as the data module made them. Seconds are those of training: waiting for data counts,
+    validation and checkpoints do not. FLOPs are counted, not estimated: the forward pass of the first batch under torch's
+    counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), per token. Model FLOPs
+    utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak where Lightning knows it,
+    else by the speed of a large matrix product measured at the start.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.flops_per_token = 0.0
+        self._peak = 0.0
+        self._ranks = 1
+        self._window_tokens = self._window_positions = 0
+        self._window_seconds = 0.0
+        self._last: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
+        return {"tokens": self.tokens, "flops_per_token": self.flops_per_token, **window}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
+        self._window_tokens, self._window_positions = state_dict["window_tokens"], state_dict["window_positions"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._ranks = trainer.world_size
+        self._peak = peak_flops(pl_module.device, _compute_dtype(trainer)) * trainer.world_size
+        self._last = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
+    ) -> None:
+        if not self.flops_per_token:
+            assert isinstance(pl_module, Method)
+            self.flops_per_token = 3 * forward_flops(pl_module, batch) / max(batch.all_tokens, 1)
+            self._last = time.perf_counter()
+        elif self._last is None:
+            self._last = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
+    ) -> None:
+        self._window_tokens += batch.all_tokens
+        self._window_positions += batch.all_positions
+        logs = trainer.global_step % trainer.log_every_n_steps == 0
+        if logs and pl_module.device.type == "cuda":
+            torch.cuda.synchronize()  # otherwise the time is that of launching, not of computing
+        now = time.perf_counter()
+        if self._last is not None:
+            self._window_seconds += now - self._last
+        self._last = now
+        if logs:
+            window = torch.tensor([self._window_tokens, self._window_positions], device=pl_module.device)
+            tokens, positions = sum_over_ranks(window).tolist()
+            self.tokens += tokens
+            rate = tokens / self._window_seconds
+            self._window_tokens, self._window_positions, self._window_seconds = 0, 0, 0.0
+            pl_module.log("train/tokens_per_second", rate, prog_bar=True)
+            pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
+            pl_module.log("train/tokens", float(self.tokens))
+            pl_module.log("train/flops", self.tokens * self.flops_per_token)
+            pl_module.log("train/padding", 1 - tokens / positions)
+            pl_module.log("train/peak_memory", peak_memory(pl_module.device))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = None
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the tokens and FLOPs so far beside what the validation says, so that either can be its axis in a plot."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
+        tokens = self.tokens + int(window)
+        pl_module.log("train/tokens", float(tokens))
+        pl_module.log("train/flops", tokens * self.flops_per_token)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._last = None
+
+
+def forward_flops(method: Method, batch: TokenBatch) -> int:
+    """Floating-point operations of one forward pass of the loss, without touching the random state or the metrics."""
+    devices = [method.device] if method.device.type == "cuda" else []
+    counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    with torch.random.fork_rng(devices), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
+        method.loss(batch)
+    return counter.get_total_flops()
+
+
+def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
+    """Those of the two products in attention, from the shapes (B, heads, T, D)."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+# The attention kernel for CPUs is not in torch's own list.
+_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second that the device can do: the vendor's figure, or that of a large product here."""
+    if device.type == "cuda" and (known := get_available_flops(device, dtype)):
+        return float(known)
+    size = 1024
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        float((left @ right)[0, 0])
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most bytes that tensors took on a GPU at a time or, on a CPU, that the process took."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def _compute_dtype(trainer: Trainer) -> torch.dtype:
+    precision = str(trainer.precision)
+    return torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32

@@ -1,0 +1,107 @@
+"""What a method says about a batch, and how that is averaged: over targets, never over batch means."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.training.ranks import sum_over_ranks
+
+
+class Term(NamedTuple):
+    """One summand of an objective.
+
+    Attributes:
+        total: scalar, the loss summed over the targets of the batch, in nats where it is a likelihood.
+        targets: scalar, how many targets that was.
+        weight: of the mean, total / targets, in the objective.
+    """
+
+    total: Tensor
+    targets: Tensor
+    weight: float = 1.0
+
+
+@dataclass
+class Loss:
+    """What a method says about one batch.
+
+    Attributes:
+        terms: the summands of the objective by name. What is minimised, and logged as `loss`, is the sum of weight *
+            total / targets, where totals and targets are those of all ranks and accumulated batches. Where there are
+            several terms each is logged as `loss/NAME`, too, without its weight.
+        metrics: further sums, scalars or vectors, and their counts by name; each is reported as sum / count over all
+            batches and ranks, and not at all where that count is 0.
+    """
+
+    terms: dict[str, Term]
+    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def mean(self) -> Tensor:
+        """The objective on this batch alone."""
+        return self.over([term.targets for term in self.terms.values()])
+
+    def over(self, targets: list[Tensor]) -> Tensor:
+        """The objective with the given numbers of targets, one a term, in place of the batch's own."""
+        summands = [
+            term.total * (term.weight / number.clamp(min=1))
+            for term, number in zip(self.terms.values(), targets, strict=True)
+        ]
+        return summands[0] if len(summands) == 1 else torch.stack(summands).sum()
+
+
+class Sums:
+    """Sums and counts by name, in float64, over batches and at the end over ranks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+        self._weights: dict[str, float] = {}
+
+    def add(self, loss: Loss) -> None:
+        """Add what a method said about a batch."""
+        for name, term in loss.terms.items():
+            self._add(f"loss/{name}", term.total, term.targets)
+            self._weights[f"loss/{name}"] = term.weight
+        for name, (total, count) in loss.metrics.items():
+            self._add(name, total, count)
+
+    def _add(self, name: str, total: Tensor, count: Tensor) -> None:
+        total, count = total.detach().double(), count.detach().double()
+        if name in self._sums:
+            before, counted = (number.to(total.device) for number in self._sums[name])
+            total, count = before + total, counted + count
+        self._sums[name] = total, count
+
+    def finite(self) -> bool:
+        """Whether all losses are, on this rank."""
+        losses = [self._sums[name][0] for name in self._weights if name in self._sums]
+        return not losses or bool(torch.stack(losses).isfinite().all())
+
+    def state_over_ranks(self) -> dict[str, Any]:
+        """What was added on all ranks, for `load_state`. Every rank must call it."""
+        sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}
+        return {"sums": sums, "weights": dict(self._weights)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on with what `state_over_ranks` gave."""
+        self._sums, self._weights = dict(state.get("sums", {})), dict(state.get("weights", {}))
+
+    def means_over_ranks(self) -> dict[str, Tensor]:
+        """Sum / count of each name over all ranks, and start again; empty if nothing was added. Every rank must call it.
+
+        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric that counted
+        nothing, on any rank, has no mean and is left out.
+        """
+        if not self._sums:
+            return {}
+        pairs = [self._sums[name] for name in sorted(self._sums)]
+        flat = sum_over_ranks(torch.cat([part.flatten() for pair in pairs for part in pair]))
+        means: dict[str, Tensor] = {}
+        for name, (total, _) in zip(sorted(self._sums), pairs, strict=True):
+            summed, count, flat = flat[: total.numel()], flat[total.numel()], flat[total.numel() + 1 :]
+            if name in self._weights or count > 0:
+                means[name] = summed.view_as(total) / count
+        means["loss"] = torch.stack([means[name] * weight for name, weight in self._weights.items()]).sum()
+        self._sums = {}
+        return means

@@ -1,0 +1,78 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.methods import CausalLM
+from ssl_nlp.training.callbacks import Throughput
+from ssl_nlp.training.callbacks.throughput import forward_flops, peak_flops
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(60))
+
+
+def module(unit="sentence"):
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=64, batch_size=4, seed=0)
+
+
+class Record(Callback):
+    """What was logged, and what it should have been."""
+
+    def __init__(self):
+        self.real = self.padded = 0
+        self.logged = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.real += int(batch.is_text.sum())
+        self.padded += batch.input_ids.numel()
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self.logged.append((dict(trainer.callback_metrics), self.real, self.padded))
+
+
+def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
+    clock = iter(range(10_000))
+    time = SimpleNamespace(perf_counter=lambda: float(next(clock)))  # a clock of its own: others look at the common one
+    monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.time", time)
+    monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.peak_flops", lambda device, dtype: 1e6)
+    record, throughput = Record(), Throughput()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        default_root_dir=tmp_path, max_steps=4, log_every_n_steps=2, limit_val_batches=0, accelerator="cpu",
+        enable_checkpointing=False, callbacks=[throughput, record], **quiet,
+    )  # fmt: skip
+    method = CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, max_length=64))
+    trainer.fit(method, module())
+    assert record.padded > record.real
+    (first, after_two, positions_after_two), (last, after_four, positions_after_four) = record.logged
+    assert float(first["train/tokens"]) == after_two
+    assert float(last["train/tokens"]) == after_four == throughput.state_dict()["tokens"]
+    # The clock ticks once a look: one second for each of the two steps of a window.
+    assert float(last["train/tokens_per_second"]) == pytest.approx((after_four - after_two) / 2)
+    assert float(first["train/padding"]) == pytest.approx(1 - after_two / positions_after_two)
+    share = 1 - (after_four - after_two) / (positions_after_four - positions_after_two)
+    assert float(last["train/padding"]) == pytest.approx(share)
+    rate = float(last["train/tokens_per_second"])
+    assert float(last["train/peak_memory"]) > 1e7  # bytes of this process
+    assert float(last["train/mfu"]) == pytest.approx(rate * throughput.flops_per_token / 1e6)
+    assert float(last["train/flops"]) == pytest.approx(after_four * throughput.flops_per_token)
+
+
+def test_flops_are_those_of_the_matrix_products_and_counting_leaves_no_trace():
+    data = module(unit="block")
+    method = CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, hidden=32, max_length=64))
+    method.connect(data.tokenizer)
+    batch = data._loader("train").dataset[range(4)]
+    state = torch.get_rng_state()
+    counted = forward_flops(method, batch)
+    assert torch.equal(state, torch.get_rng_state())
+    rows, length, dim, hidden, vocabulary = 4, 64, 16, 32, data.tokenizer.vocab_size
+    products = 2 * (4 * dim * dim + 3 * dim * hidden) + dim * dim + dim * vocabulary
+    attention = 2 * 2 * length * dim
+    assert counted == pytest.approx(2 * rows * length * (products + attention), rel=0.01)
+
+
+def test_the_peak_is_measured_where_no_table_has_it():
+    assert 1e8 < peak_flops(torch.device("cpu"), torch.float32) < 1e15

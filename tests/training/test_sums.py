@@ -1,0 +1,44 @@
+"""What is minimised and reported is a ratio of sums, not a mean of ratios."""
+
+import torch
+
+from ssl_nlp.training.sums import Loss, Sums, Term
+
+
+def loss(first, count, second=(0.0, 1), vector=(0.0, 0.0)):
+    terms = {
+        "a": Term(torch.tensor(first), torch.tensor(count)),
+        "b": Term(torch.tensor(second[0]), torch.tensor(second[1]), weight=0.5),
+    }
+    return Loss(terms, {"v": (torch.tensor(vector), torch.tensor(count))})
+
+
+def test_an_objective_is_the_weighted_sum_of_its_terms_means():
+    assert float(loss(6.0, 2, (8.0, 4)).mean()) == 6 / 2 + 0.5 * 8 / 4
+    assert float(loss(6.0, 2, (8.0, 4)).over([torch.tensor(3), torch.tensor(16)])) == 6 / 3 + 0.5 * 8 / 16
+    assert float(loss(0.0, 0).mean()) == 0  # a batch without any target is no division by zero
+
+
+def test_sums_are_divided_by_all_targets_and_begin_again():
+    sums = Sums()
+    assert sums.means_over_ranks() == {}
+    sums.add(loss(6.0, 2, (8.0, 4), (2.0, 4.0)))
+    sums.add(loss(1.0, 5, (0.0, 4), (5.0, 3.0)))
+    means = sums.means_over_ranks()
+    assert {name: mean.tolist() for name, mean in means.items()} == {
+        "loss/a": 1.0,
+        "loss/b": 1.0,
+        "loss": 1.5,
+        "v": [1.0, 1.0],
+    }
+    assert means["loss"].dtype == torch.float64
+    assert sums.means_over_ranks() == {}
+
+
+def test_a_metric_that_counted_nothing_is_left_out():
+    sums = Sums()
+    sums.add(loss(6.0, 0, (8.0, 4)))
+    assert sums.means_over_ranks().keys() == {"loss/a", "loss/b", "loss"}
+    sums.add(loss(6.0, 0, (8.0, 4)))
+    sums.add(loss(6.0, 2, (8.0, 4), (2.0, 4.0)))
+    assert sums.means_over_ranks()["v"].tolist() == [1.0, 2.0]
