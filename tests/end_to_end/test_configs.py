@@ -145,6 +145,20 @@ def test_trainer_overlays(name, tmp_path):
     assert fit_with(CONFIGS / "trainer" / f"{name}.yaml", *tiny_encoder()) == 0
 
 
+def test_tensorboard_overlay_shows_what_metrics_csv_holds(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_texts(tmp_path)
+    named = [*tiny_encoder(), "--trainer.log_every_n_steps=2", "--trainer.logger.version=mine"]
+    assert fit_with(CONFIGS / "trainer" / "tensorboard.yaml", *named) == 0
+    rows = read_metrics(tmp_path / "runs" / "tensorboard" / "metrics.csv")
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "mine")).Reload()
+    for name in ("train/loss", "val/loss", "val/effective_rank"):
+        shown = {event.step + 1: event.value for event in events.Scalars(name)}  # Lightning counts steps from 0
+        assert shown == pytest.approx({int(row["step"]): float(row[name]) for row in rows if row[name]})
+        assert shown
+
+
 @pytest.mark.timeout(900)  # a C++ compiler runs, on a machine that may be busy
 def test_gpu_overlay_compiles_the_encoder(tmp_path):
     write_texts(tmp_path)
