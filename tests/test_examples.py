@@ -1,8 +1,11 @@
 """The examples of classes of one's own work from an empty folder, from YAML and in a comparison, and stay short."""
 
+import html
+import re
 import shutil
 from pathlib import Path
 
+import markdown
 import pytest
 
 from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
@@ -59,3 +62,11 @@ def test_a_view_of_ones_own_is_seen(folder):
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_is_under_40_lines(path):
     assert len(path.read_text().splitlines()) < 40
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("own_*.py")), ids=lambda path: path.stem)
+def test_an_example_is_shown_in_the_documentation(path):
+    page = (EXAMPLES.parent / "docs" / "extend.md").read_text()
+    settings = {"pymdownx.snippets": {"base_path": [EXAMPLES.parent], "check_paths": True}}
+    shown = markdown.markdown(page, extensions=["pymdownx.superfences", *settings], extension_configs=settings)
+    assert path.read_text().strip() in html.unescape(re.sub("<[^>]*>", "", shown))
