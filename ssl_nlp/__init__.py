@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # OpenMP's threads spin while they wait for each other. Where other processes want the same cores, a run then takes
 # several times as long; on a quiet machine sleeping costs a small model about a quarter of its speed. The runtime reads

@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+import yaml
+
+from ssl_nlp import __version__
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -12,3 +16,11 @@ def test_no_folder_of_the_package_or_the_tests_is_ignored():
     lines = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     ignored = {line.strip("/") for line in lines if re.fullmatch(r"\w+/?", line)}
     assert not ignored & (names - {"__pycache__"})
+
+
+def test_one_version_is_named_everywhere():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.search(r"^## (\S+) \((.*)\)$", changelog, flags=re.MULTILINE).groups()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert version == __version__ == citation["version"]
+    assert date == str(citation["date-released"])
