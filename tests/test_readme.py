@@ -58,6 +58,9 @@ def test_the_demo_compares_all_methods(folder, monkeypatch, capsys):
     assert all(kind.__name__ in shown for kind in demo.METHODS.values())
     assert all(baseline in shown for baseline in ("TF-IDF", "random words"))
     assert str(folder / "runs" / "demo-masked_lm") in shown
+    *_, summary = shown.partition("In short\n")
+    assert re.search(r"best|cannot be told apart", " ".join(summary.split()))
+    assert summary.rstrip().endswith(".")  # nothing follows
     assert (folder / "demo-comparison" / "report.html").stat().st_size > 10_000
 
 

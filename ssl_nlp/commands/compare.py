@@ -20,6 +20,7 @@ from ssl_nlp.comparison import Comparison, compare_runs
 from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run
 from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.report import write_report
+from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import SUITES, Suite, get_suite
@@ -95,6 +96,9 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     console.print(render_tables(comparison))
     for file in sorted(output.glob("*.*")):
         console.print(str(file), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n[bold]In short[/bold]")
+    for line in summarise(comparison):
+        console.print(line, markup=False, highlight=False)
 
 
 def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
@@ -110,7 +114,7 @@ def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
         scores = [row.scores.get(column.key) for column in comparison.columns]
         rows.append([row.label, *(None if score is None else score.mean for score in scores)])
     files = [output / "comparison.csv", output / "report.html"]
-    log_comparison(settings, output.resolve().name, columns, rows, files, output)
+    log_comparison(settings, output.resolve().name, columns, rows, summarise(comparison), files, output)
 
 
 def _check_output(output: Path) -> None:

@@ -89,12 +89,12 @@ def show() -> None:
 
 
 def compare(arguments: list[str]) -> None:
-    """Ask the frozen embeddings of all methods, and baselines, the same questions; `arguments` are added to the command."""
-    print("\nThe same questions to the embeddings of all methods, and to baselines:", flush=True)
-    run_compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
-    print("\nThe runs (configuration, metrics, checkpoints, W&B) lie in:")
+    """Evaluate all methods and baselines on the same tasks, and end with the summary; `arguments` go to the command."""
+    print("\nThe runs (configuration, metrics, checkpoints, W&B) are in:")
     for name in METHODS:
         print(f"  {run_of(name).directory}")
+    print("\nThe same evaluation tasks for the embeddings of all methods, and for baselines:", flush=True)
+    run_compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
 
 
 def data_settings() -> dict[str, Any]:

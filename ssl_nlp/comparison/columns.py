@@ -19,7 +19,9 @@ METRICS = {
     "bits_per_byte_bound": "bits per byte (upper bound)",
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
 }
-UNITS = {"effective_rank": "directions", "bits_per_byte": "bits/byte"}
+LIKELIHOOD = "bits/byte"
+"""Unit of the columns of language models, each of which holds one kind of likelihood."""
+UNITS = {"effective_rank": "directions"}
 
 
 def column(suite: str, name: str, result: Result) -> Column:
@@ -40,5 +42,5 @@ def column(suite: str, name: str, result: Result) -> Column:
     title = " ".join(filter(None, (evaluator, METRICS.get(metric, metric.replace("_", " ")))))
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language
-    unit = UNITS["bits_per_byte"] if language else UNITS.get(metric, "")
+    unit = LIKELIHOOD if language else UNITS.get(metric, "")
     return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit)

@@ -11,6 +11,7 @@ from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
+from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
@@ -66,6 +67,7 @@ def render_page(comparison: Comparison) -> str:
         comparison=comparison,
         methods=methods,
         baselines=[row for row in comparison.rows if row.baseline],
+        summary=summarise(comparison),
         facts=facts(comparison),
         cells={row.label: [_cell(row, column) for column in comparison.columns] for row in comparison.rows},
         colours=colours,

@@ -48,35 +48,43 @@ def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None
     return float(scores.mean()) - reach, float(scores.mean()) + reach
 
 
-def difference_intervals(
-    samples: Sequence[Sample], other: int, level: float = 0.95, resamples: int = RESAMPLES
-) -> list[tuple[float, float] | None]:
-    """Intervals of the difference of each sample's mean score to that of `samples[other]`.
+@dataclass(frozen=True)
+class Resamples:
+    """Draws from which the interval of the difference of any two samples can be read.
+
+    Attributes:
+        samples: S of them.
+        seeds: (S, R) deviations of the means over seeds.
+        items: (S, R) mean scores over seeds when the same items are drawn for all samples; None without items.
+    """
+
+    samples: Sequence[Sample]
+    seeds: Array
+    items: Array | None
+
+    def interval(self, one: int, other: int, level: float = 0.95) -> tuple[float, float] | None:
+        """Interval of the mean score of sample `one` minus that of `other`; None if neither items nor seeds are known."""
+        if self.items is None and np.ptp(self.seeds[[one, other]], axis=1).min() == 0:
+            return None
+        if self.items is None:
+            difference = self.samples[one].scores.mean() - self.samples[other].scores.mean()
+        else:
+            difference = self.items[one] - self.items[other]
+        if not self.seeds.any() and (self.samples[one].trained or self.samples[other].trained):
+            difference = difference.mean() + np.sqrt(2) * (difference - difference.mean())
+        tail = (1 - level) / 2
+        low, high = np.quantile(difference + self.seeds[one] - self.seeds[other], [tail, 1 - tail])
+        return float(low), float(high)
+
+
+def resample(samples: Sequence[Sample], resamples: int = RESAMPLES) -> Resamples:
+    """Draw items and seeds.
 
     Args:
         samples: of the same test items in the same order, where they have items.
-        other: the one that the rest is compared with.
-        level: of the intervals.
-        resamples: of the bootstrap.
-
-    Returns:
-        One interval a sample; None where nothing is known of either items or seeds, and for `other` itself.
+        resamples: how many draws.
     """
-    draws = _seed_draws(samples, resamples)
-    boot = _item_draws(samples, resamples)
-    intervals: list[tuple[float, float] | None] = []
-    for number, sample in enumerate(samples):
-        known = boot is not None or np.ptp(draws[[number, other]], axis=1).min() > 0
-        if number == other or not known:
-            intervals.append(None)
-            continue
-        difference = sample.scores.mean() - samples[other].scores.mean() if boot is None else boot[number] - boot[other]
-        if not draws.any() and (sample.trained or samples[other].trained):
-            difference = difference.mean() + np.sqrt(2) * (difference - difference.mean())
-        tail = (1 - level) / 2
-        low, high = np.quantile(difference + draws[number] - draws[other], [tail, 1 - tail])
-        intervals.append((float(low), float(high)))
-    return intervals
+    return Resamples(samples, _seed_draws(samples, resamples), _item_draws(samples, resamples))
 
 
 def _seed_draws(samples: Sequence[Sample], resamples: int) -> Array:
@@ -101,7 +109,7 @@ def _students(freedom: int, number: int, rng: np.random.Generator) -> Array:
 
 def _item_draws(samples: Sequence[Sample], resamples: int) -> Array | None:
     """(samples, R): the mean score over seeds of each sample when the same items are drawn for all; None without items."""
-    if any(sample.items is None for sample in samples):
+    if not samples or any(sample.items is None for sample in samples):
         return None
     columns = [items for sample in samples for items in sample.items or ()]
     rng, size, drawn = np.random.default_rng((SEED, 0)), len(columns[0]), []

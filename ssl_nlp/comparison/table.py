@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_nlp import durable
+from ssl_nlp.comparison.columns import LIKELIHOOD
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 
@@ -40,7 +41,7 @@ def render_tables(comparison: Comparison) -> Group:
     """What is not equal, the scores, language modelling, cost, and what the signs mean."""
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
     noted = [Text(f"Note: {line}") for line in comparison.notes]
-    language = [column for column in comparison.columns if column.unit == "bits/byte"]
+    language = [column for column in comparison.columns if column.unit == LIKELIHOOD]
     frozen = [column for column in comparison.columns if column not in language]
     title = f"{comparison.suite}: frozen embeddings (protocol {comparison.protocol})"
     tables = [_scores(comparison, part, title) for part in _parts(frozen)]

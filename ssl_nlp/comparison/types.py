@@ -27,8 +27,8 @@ class Verdict:
 
     Attributes:
         difference: of the means, this row minus the other.
-        low, high: 95 % interval of the difference, over test items and, with several seeds, over seeds. Differences from
-            the best are as many as there are other methods: their intervals hold all at once (Bonferroni).
+        low, high: 95 % interval of the difference, over test items and, with several seeds, over seeds. The intervals of
+            all methods in a column hold at once (Bonferroni).
         tie: the interval contains zero: neither is called better.
         best: this row is the other.
     """
@@ -68,6 +68,8 @@ class Row:
         scores: by the key of the column, and all other metrics by keys like it; what was not answered is missing.
         ties: the difference from the best method of the column, by its key; missing where none can be computed,
             or one method alone has answered.
+        alike: the labels of the methods from which this one cannot be told apart, by the key of the column: the intervals
+            of their differences, of the same level as those from the best, contain zero.
         over_baseline: the difference from the best baseline of the column; for methods only. One that is a tie, or in the
             wrong direction, says that the method has not been shown to beat what needs no training.
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
@@ -80,6 +82,7 @@ class Row:
     ties: dict[str, Verdict] = field(default_factory=dict)
     over_baseline: dict[str, Verdict] = field(default_factory=dict)
     cost: dict[str, Estimate] = field(default_factory=dict)
+    alike: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

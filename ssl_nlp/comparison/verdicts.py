@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssl_nlp.comparison.statistics import Sample, difference_intervals
+from ssl_nlp.comparison.statistics import Resamples, Sample, resample
 from ssl_nlp.comparison.types import Column, Row, Verdict
 from ssl_nlp.evaluation import Result
 
@@ -41,21 +41,27 @@ def with_verdicts(
 ) -> list[Row]:
     """All rows, with their verdicts filled in."""
     rows = [row for row, _ in [*methods, *baselines]]
-    answers = [given for _, given in [*methods, *baselines]]
+    results = [given for _, given in [*methods, *baselines]]
     for column in columns:
         if column.higher_is_better is None:
             continue
-        samples = [given.sample(column) for given in answers]
+        samples = [given.sample(column) for given in results]
         is_method = np.arange(len(rows)) < len(methods)
+        scored = sum(sample is not None for sample in samples[: len(methods)])
         best = _best(samples, is_method, column.higher_is_better)
-        asked = sum(samples[n] is not None for n in range(len(methods)))
-        if best is not None and asked > 1:
-            level = 1 - 0.05 / (asked - 1)
-            for n, verdict in _verdicts(samples, answers, best, level).items():
+        if best is not None and scored > 1:
+            level = 1 - 0.05 / (scored - 1)
+            compared = _Comparable.to(best, samples, results)
+            for n, verdict in compared.verdicts(best, level).items():
                 rows[n] = replace(rows[n], ties=rows[n].ties | {column.key: verdict})
+            for n in filter(lambda n: is_method[n], compared.rows):
+                verdicts = compared.verdicts(n, level)
+                alike = {rows[m].label for m, verdict in verdicts.items() if verdict.tie and is_method[m] and m != n}
+                rows[n] = replace(rows[n], alike=rows[n].alike | {column.key: alike})
         baseline = _best(samples, ~is_method, column.higher_is_better)
-        if baseline is not None:
-            for n, verdict in _verdicts(samples, answers, baseline, 0.95).items():
+        if baseline is not None and scored:
+            compared = _Comparable.to(baseline, samples, results)
+            for n, verdict in compared.verdicts(baseline, 1 - 0.05 / scored).items():
                 if is_method[n]:
                     rows[n] = replace(rows[n], over_baseline=rows[n].over_baseline | {column.key: verdict})
     return rows
@@ -73,30 +79,42 @@ def _best(samples: Sequence[Sample | None], among: np.ndarray, higher_is_better:
     return (max if higher_is_better else min)(scores, key=lambda n: float(scores[n]))
 
 
-def _verdicts(
-    samples: Sequence[Sample | None], answers: Sequence[RowResults], best: int, level: float
-) -> dict[int, Verdict]:
-    """By row. Rows whose test data differ from those of `best` are not compared with it."""
-    one = samples[best]
-    assert one is not None
-    paired = {
-        n: sample
-        for n, sample in enumerate(samples)
-        if sample is not None and answers[n].data == answers[best].data and len(answers[n].data) == 1
-    }
-    if best not in paired:
-        return {}
-    lengths = {len(sample.items[0]) for sample in paired.values() if sample.items}
-    if len(lengths) > 1 or any(sample.items is None for sample in paired.values()):
-        paired = {n: replace(sample, items=None) for n, sample in paired.items()}
-    rows = list(paired)
-    intervals = difference_intervals(list(paired.values()), rows.index(best), level)
-    verdicts = {}
-    for n, interval in zip(rows, intervals, strict=True):
-        difference = float(paired[n].scores.mean() - one.scores.mean())
-        if n == best:
-            verdicts[n] = Verdict(0.0, 0.0, 0.0, tie=True, best=True)
-        elif interval is not None:
-            low, high = interval
-            verdicts[n] = Verdict(difference, low, high, tie=low <= 0 <= high)
-    return verdicts
+@dataclass(frozen=True)
+class _Comparable:
+    """Rows that were tested on the same data, in one column.
+
+    Attributes:
+        rows: their numbers, in the order of the resamples.
+        resamples: of their scores.
+    """
+
+    rows: list[int]
+    resamples: Resamples
+
+    @classmethod
+    def to(cls, one: int, samples: Sequence[Sample | None], results: Sequence[RowResults]) -> "_Comparable":
+        """The rows with the test data of row `one`; none if its own seeds were tested on different data."""
+        paired = {
+            n: sample
+            for n, sample in enumerate(samples)
+            if sample is not None and results[n].data == results[one].data and len(results[n].data) == 1
+        }
+        lengths = {len(sample.items[0]) for sample in paired.values() if sample.items}
+        if len(lengths) > 1 or any(sample.items is None for sample in paired.values()):
+            paired = {n: replace(sample, items=None) for n, sample in paired.items()}
+        return cls(list(paired), resample(list(paired.values())))
+
+    def verdicts(self, other: int, level: float) -> dict[int, Verdict]:
+        """The difference of each row from row `other`, by row; rows for which no interval can be computed are left out."""
+        verdicts: dict[int, Verdict] = {}
+        if other not in self.rows:
+            return verdicts
+        place = self.rows.index(other)
+        means = [float(sample.scores.mean()) for sample in self.resamples.samples]
+        for number, n in enumerate(self.rows):
+            if n == other:
+                verdicts[n] = Verdict(0.0, 0.0, 0.0, tie=True, best=True)
+            elif interval := self.resamples.interval(number, place, level):
+                low, high = interval
+                verdicts[n] = Verdict(means[number] - means[place], low, high, tie=low <= 0 <= high)
+        return verdicts

@@ -104,7 +104,13 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
 
 
 def log_comparison(
-    settings: WandbSettings, name: str, columns: list[str], rows: list[list[Any]], files: Sequence[Path], folder: Path
+    settings: WandbSettings,
+    name: str,
+    columns: list[str],
+    rows: list[list[Any]],
+    summary: Sequence[str],
+    files: Sequence[Path],
+    folder: Path,
 ) -> None:
     """A W&B run of job type `comparison` in the group of the compared runs, with their table and the report as an artifact.
 
@@ -113,6 +119,7 @@ def log_comparison(
         name: of the comparison, which is the group.
         columns: of the table.
         rows: of the table.
+        summary: the comparison in sentences, which becomes the summary value `in_short`.
         files: what the artifact (type `report`) holds.
         folder: where an offline run is kept.
     """
@@ -123,6 +130,7 @@ def log_comparison(
     import wandb
 
     experiment.log({"comparison": wandb.Table(columns=columns, data=rows)})
+    experiment.summary["in_short"] = "\n".join(summary)
     artifact = wandb.Artifact(
         re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)[:128] or "comparison", type="report"
     )  # what W&B allows

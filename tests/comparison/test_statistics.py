@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_nlp.comparison.statistics import Sample, difference_intervals, spearman_of_resamples, t_interval
+from ssl_nlp.comparison.statistics import RESAMPLES, Sample, resample, spearman_of_resamples, t_interval
 from ssl_nlp.evaluation.result import statistic_of
 
 
 def sample(*items, statistic="mean", trained=True):
     scores = np.array([statistic_of(one, statistic) for one in items])
     return Sample(scores, tuple(items), statistic, trained)
+
+
+def difference_intervals(samples, other, resamples=RESAMPLES):
+    drawn = resample(samples, resamples)
+    return [None if n == other else drawn.interval(n, other) for n in range(len(samples))]
 
 
 def answers(rng, ability, difficulty, deviation, seeds):

@@ -108,7 +108,7 @@ def test_what_the_server_says_against_a_run_is_said_and_the_run_kept_offline(err
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(tracking, "_unreachable", lambda url: None)
-    log_comparison(WandbSettings(mode="online"), "mine", ["method"], [["a"]], [], tmp_path)
+    log_comparison(WandbSettings(mode="online"), "mine", ["method"], [["a"]], [], [], tmp_path)
     said = capfd.readouterr().err
     assert "does not take the run, which is kept offline: entity 'nobody' not found (404)" in said
     assert "reached" not in said
@@ -120,7 +120,7 @@ def test_a_key_that_cannot_be_one_is_said(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "short")
     wandb.teardown()
-    log_comparison(WandbSettings(), "mine", ["method"], [["a"]], [], tmp_path)
+    log_comparison(WandbSettings(), "mine", ["method"], [["a"]], [], [], tmp_path)
     assert "API key must have 40+ characters" in capfd.readouterr().err
     assert list(tmp_path.glob("wandb/offline-run-*"))
     wandb.teardown()

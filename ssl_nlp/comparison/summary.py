@@ -1,0 +1,233 @@
+"""A comparison in a few sentences, none of which says more than the tests behind it.
+
+"Best" and "beats" mean an interval without zero; "tied" and "cannot be told apart" mean one with it. What could not be
+tested is never ranked.
+"""
+
+from collections.abc import Sequence
+
+from ssl_nlp.comparison.columns import LIKELIHOOD
+from ssl_nlp.comparison.configuration import TOLERANCE
+from ssl_nlp.comparison.types import Column, Comparison, Row
+from ssl_nlp.comparison.verdicts import beats
+
+MOST_NAMES = 4  # in one list; the rest are counted
+MOST_GROUPS = 3  # of methods that cannot be told apart, or that win: the table has them all
+SECONDS_TOLERANCE = 0.1  # the clock of an equal run may differ by this share
+WORD_COUNTS = "TF-IDF"
+
+
+def summarise(comparison: Comparison) -> list[str]:
+    """Sentences on the best method, the baselines, the methods that cannot be told apart, and what was not equal."""
+    methods = [row for row in comparison.rows if not row.baseline]
+    columns = [column for column in comparison.columns if column.higher_is_better is not None]
+    return [
+        *_best_methods(methods, columns),
+        *_baselines(comparison.rows, columns),
+        *_missing_scores(methods, columns),
+        *_unequal_costs(methods),
+    ]
+
+
+def _best_methods(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    if len(methods) == 1:
+        return [f"{methods[0].label} is the only method: there is no other to compare it with."]
+    contested = [column for column in columns if sum(column.key in row.scores for row in methods) > 1]
+    if not contested:
+        return ["No method is best: no score can be compared between methods."]
+    scores = _Scores(contested, "score" if len(contested) == len(columns) else "comparable score")
+    won: dict[str, list[Column]] = {}
+    tied: dict[tuple[str, ...], list[Column]] = {}  # the leader and those tied with it
+    untested: list[Column] = []
+    for column in contested:
+        scored = [row for row in methods if column.key in row.scores]
+        if not all(column.key in row.ties for row in scored):
+            untested.append(column)
+            continue
+        [leader] = [row.label for row in scored if row.ties[column.key].best]
+        equals = [row.label for row in scored if row.ties[column.key].tie and row.label != leader]
+        if equals:
+            tied.setdefault((leader, *equals), []).append(column)
+        else:
+            won.setdefault(leader, []).append(column)
+    groups = _alike(methods, contested)
+    if groups and len(groups[0]) == len(methods):
+        return [f"{_list(groups[0])} cannot be told apart{scores.on_any}."]
+    everywhere = next((set(names) for names, where in tied.items() if len(where) == len(contested)), set())
+    groups = [group for group in groups if not everywhere.issuperset(group)]
+    return [
+        *_winners(won, scores),
+        *_ties(tied, scores),
+        *(
+            [f"No method is best on {scores.named(untested)}: not every difference could be tested."]
+            if untested
+            else []
+        ),
+        *(f"{_list(group)} cannot be told apart{scores.on_any}." for group in groups[:MOST_GROUPS]),
+        *_more(len(groups) - MOST_GROUPS, "more group{s} of methods cannot be told apart."),
+    ]
+
+
+class _Scores:
+    """Names for parts of a list of columns."""
+
+    def __init__(self, columns: Sequence[Column], noun: str) -> None:
+        self.columns = columns
+        self.noun = noun
+
+    @property
+    def on_any(self) -> str:
+        return f" on any {self.noun}" if len(self.columns) > 1 else ""
+
+    def named(self, part: Sequence[Column]) -> str:
+        """All of them, one or two by their titles, or how many."""
+        if len(part) == len(self.columns) > 2:
+            return f"all {len(part)} {self.noun}s"
+        if len(part) <= 2:
+            return _list([column.title for column in part])
+        return f"{len(part)} of {len(self.columns)} {self.noun}s"
+
+
+def _winners(won: dict[str, list[Column]], scores: _Scores) -> list[str]:
+    ordered = sorted(won.items(), key=lambda item: -len(item[1]))
+    named = [f"{name} is best on {scores.named(where)}" for name, where in ordered[:MOST_GROUPS]]
+    if rest := ordered[MOST_GROUPS:]:
+        where = [column for _, columns in rest for column in columns]
+        named.append(f"{_count(len(rest), 'more method')} on {scores.named(where)} between them")
+    return [f"{'; '.join(named)}."] if named else []
+
+
+def _ties(tied: dict[tuple[str, ...], list[Column]], scores: _Scores) -> list[str]:
+    if len(tied) > MOST_GROUPS - 1:
+        where = [column for columns in tied.values() for column in columns]
+        return [f"No single method is best on {scores.named(where)}: whichever leads is tied with others."]
+    return [
+        f"No single method is best on {scores.named(where)}: {leader} leads, but is tied with {_list(equals)}."
+        for (leader, *equals), where in tied.items()
+    ]
+
+
+def _alike(methods: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
+    """Groups of methods of which no two can be told apart in any column that both have, the largest first."""
+    rows = {row.label: row for row in methods}
+
+    def tied(one: str, other: str) -> bool:
+        common = [c.key for c in columns if c.key in rows[one].scores and c.key in rows[other].scores]
+        return bool(common) and all(other in rows[one].alike.get(key, ()) for key in common)
+
+    names = list(rows)
+    groups: list[list[str]] = []
+    for number, one in enumerate(names):
+        for other in names[number + 1 :]:
+            if not tied(one, other) or any({one, other} <= set(group) for group in groups):
+                continue
+            group = [one, other]
+            for name in names:
+                if name not in group and all(tied(name, member) for member in group):
+                    group.append(name)
+            groups.append(sorted(group, key=names.index))
+    return sorted(groups, key=len, reverse=True)
+
+
+def _baselines(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    methods, baselines = [row for row in rows if not row.baseline], [row for row in rows if row.baseline]
+    tested = [column for column in columns if any(column.key in row.over_baseline for row in methods)]
+    if not tested:
+        return ["No method could be tested against a baseline."] if baselines else []
+    scores = _Scores(tested, "score")
+    beaten = {
+        row.label: [c for c in tested if c.key in row.over_baseline and beats(c, row.over_baseline[c.key])]
+        for row in methods
+        if row.over_baseline
+    }
+    unbeaten = [column for column in tested if not any(column in where for where in beaten.values())]
+    said = []
+    if len(unbeaten) < len(tested):
+        said.append(_winners_over(_best_baseline(baselines, tested), beaten, scores))
+    if unbeaten:
+        over = [row.over_baseline[c.key] for c in unbeaten for row in methods if c.key in row.over_baseline]
+        verb = "is shown to beat" if any(verdict.tie for verdict in over) else "beats"
+        on = scores.on_any if len(unbeaten) == len(tested) else f" on {scores.named(unbeaten)}"
+        said.append(f"Nothing {verb} {_best_baseline(baselines, unbeaten)}{on}.")
+    return said
+
+
+def _winners_over(baseline: str, beaten: dict[str, list[Column]], scores: _Scores) -> str:
+    groups: dict[tuple[str, ...], tuple[list[str], list[Column]]] = {}
+    for name, where in beaten.items():
+        if where:
+            groups.setdefault(tuple(column.key for column in where), ([], where))[0].append(name)
+    ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
+    parts = [
+        f"{_list(names)} {'beats' if len(names) == 1 else 'beat'} {'it' if number else baseline} on {scores.named(where)}"
+        for number, (names, where) in enumerate(ordered[:MOST_GROUPS])
+    ]
+    rest = [name for names, _ in ordered[MOST_GROUPS:] for name in names]
+    if rest:
+        parts.append(f"{_count(len(rest), 'more method')} {'beats' if len(rest) == 1 else 'beat'} it on fewer")
+    if none := [name for name, where in beaten.items() if not where]:
+        parts.append(f"{_list(none)} {'is' if len(none) == 1 else 'are'} not shown to beat it{scores.on_any}")
+    return f"{'; '.join(parts)}."
+
+
+def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
+    """The best baseline of each column, by name if it is the same in all."""
+    names = set()
+    for column in columns:
+        scores = {row.label: row.scores[column.key].mean for row in baselines if column.key in row.scores}
+        names.add((max if column.higher_is_better else min)(scores, key=lambda name: scores[name]))
+    if names == {WORD_COUNTS}:
+        return f"counting words ({WORD_COUNTS})"
+    return f"the best baseline ({names.pop()})" if len(names) == 1 else "the best baseline"
+
+
+def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Methods without a score that others have; likelihoods of different kinds are never all there."""
+    frozen = [
+        column for column in columns if column.unit != LIKELIHOOD and any(column.key in r.scores for r in methods)
+    ]
+    missing: dict[tuple[Column, ...], list[str]] = {}
+    for row in methods:
+        if without := tuple(column for column in frozen if column.key not in row.scores):
+            missing.setdefault(without, []).append(row.label)
+    scores = _Scores(frozen, "score")
+    if len(missing) > MOST_GROUPS:
+        return [f"{sum(map(len, missing.values()))} methods lack some of the scores."]
+    return [
+        f"{_list(names)} {'has' if len(names) == 1 else 'have'} no {scores.named(without).removeprefix('all ')}."
+        for without, names in missing.items()
+    ]
+
+
+def _unequal_costs(methods: Sequence[Row]) -> list[str]:
+    """The largest ratios of tokens, FLOPs and seconds among methods that were trained here."""
+    trained = [row for row in methods if any(run.config for run in row.runs)]
+    parts = []
+    for key, tolerance, what in (
+        ("tokens", TOLERANCE, "saw {} times the tokens of"),
+        ("flops", TOLERANCE, "spent {} times the FLOPs of"),
+        ("seconds", SECONDS_TOLERANCE, "took {} times the seconds of"),
+    ):
+        spent = {row.label: row.cost[key].mean for row in trained if key in row.cost}
+        if len(spent) < 2 or min(spent.values()) <= 0:
+            continue
+        least, most = min(spent, key=lambda name: spent[name]), max(spent, key=lambda name: spent[name])
+        if (ratio := spent[most] / spent[least]) > 1 + tolerance:
+            parts.append(f"{most} {what.format(f'{ratio:,.2f}' if ratio < 1.1 else f'{ratio:,.1f}')} {least}")
+    return [f"Training was not equal: {_list(parts)}."] if parts else []
+
+
+def _more(number: int, text: str) -> list[str]:
+    return [f"{number} {text.format(s='' if number == 1 else 's')}"] if number > 0 else []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(names: Sequence[str]) -> str:
+    """`A, B and C`; names beyond the first few are counted."""
+    shown = list(names)
+    if len(shown) > MOST_NAMES + 1:
+        shown = [*shown[:MOST_NAMES], f"{len(shown) - MOST_NAMES} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
