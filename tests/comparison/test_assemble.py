@@ -268,6 +268,6 @@ def test_an_evaluation_with_half_of_an_entry_is_named(tmp_path, monkeypatch, cap
     write(tmp_path, "one")
     path = tmp_path / "runs" / "one" / "evaluation.json"
     record = json.loads(path.read_text())
-    record["suites"]["docs"] = {"data": ""}
+    record["suites"]["mine"] = {"data": ""}
     path.write_text(json.dumps(record))
-    assert f"{path} is broken" in refused(capsys, "one")
+    assert f"{path} is broken" in refused(capsys, "one", "--suite", "mine")
