@@ -20,7 +20,7 @@ from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
-from ssl_nlp.comparison.table import COSTS
+from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Evaluator, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, BetterUnit, RandomWords, TfIdf
@@ -270,10 +270,10 @@ def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
 def _cost(targets: Sequence[Target]) -> Table:
     table = Table(title="cost of training")
     table.add_column("")
-    for title, _ in COSTS.values():
-        table.add_column(title, justify="right")
+    for cost in COSTS.values():
+        table.add_column(cost.title, justify="right")
     for target in targets:
         numbers = target.header["cost"]
-        cells = [f"{numbers[name] / unit:,.4g}" if name in numbers else "–" for name, (_, unit) in COSTS.items()]
+        cells = [f"{numbers[key] / cost.unit:,.4g}" if key in numbers else "–" for key, cost in COSTS.items()]
         table.add_row(Text(target.name), *cells)
     return table

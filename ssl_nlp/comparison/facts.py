@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.costs import COSTS, Gap, gaps
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.types import Comparison, Row
 
@@ -27,7 +28,16 @@ def facts(comparison: Comparison) -> list[Fact]:
     methods = [row for row in comparison.rows if not row.baseline]
     found = [_fact(name, describe, methods) for name, describe in _DESCRIBED.items()]
     asked = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
-    return [*(fact for fact in found if fact.values), asked]
+    return [*(fact for fact in found if fact.values), *map(_gap, gaps(methods)), asked]
+
+
+def _gap(gap: Gap) -> Fact:
+    """The cheapest and the most expensive method; tokens are part of the budget, too."""
+    name = COSTS[gap.cost].name
+    least, most = (f"{format_quantity(row.cost[gap.cost].mean)} {name}" for row in (gap.least, gap.most))
+    return Fact(
+        f"{name} of training", {least: [gap.least.label], f"{most}, {gap.times} times as many": [gap.most.label]}
+    )
 
 
 def _fact(name: str, describe: Callable[[ComparedRun], str], methods: Sequence[Row]) -> Fact:

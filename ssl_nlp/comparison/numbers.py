@@ -19,8 +19,18 @@ SCALES = (
 
 
 def truncate(text: str, longest: int) -> str:
-    """At most so many columns of a terminal, in which a Chinese character has two; dots at the end of what was longer."""
-    return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
+    """At most so many columns of a terminal, in which a Chinese character has two.
+
+    What is longer loses its middle, because labels of one method differ at the end.
+
+    >>> truncate("Autoencoder latent=16", 15)
+    'Autoenc…tent=16'
+    """
+    if cell_len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    start = set_cell_size(text, longest - 1 - end).rstrip()
+    return f"{start}…{set_cell_size(text[::-1], end).rstrip()[::-1]}"
 
 
 def format_score(score: Estimate) -> str:

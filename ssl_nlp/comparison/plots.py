@@ -1,6 +1,7 @@
 """Plots of a comparison, each a small figure that says what it shows: the report lays them out side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -11,35 +12,41 @@ from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.layout import glyphs_are_the_browsers, make_room, spread
 from ssl_nlp.comparison.numbers import format_score, scale_of, truncate
+from ssl_nlp.comparison.theme import LIGHT, PALETTE
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
 P = ParamSpec("P")
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#222222")
-"""Okabe & Ito's colours, which people with any kind of colour vision tell apart on white; wine stands in for yellow."""
-GREY, INK, FAINT = "#8c8c8c", "#222222", "#d9d9d9"
-WIDTH, HEIGHT = 4.0, 2.6  # inches, at 72 points each
+MARKERS = ("o", "^", "s", "D", "P")
+"""Shapes of points, by which equal colours are told apart; the style sheet has the same."""
+BASELINE, INK, SOFT, FAINT, AXIS, PAPER = (
+    LIGHT[name] for name in ("baseline", "ink", "soft", "faint", "axis", "paper")
+)
+WIDTH, HEIGHT = 4.0, 2.6  # inches
+POINTS = 72  # of an inch
+LINE = 13.0  # points of a line of text
 STYLE = {
     "font.size": 9.0,
-    "axes.labelcolor": "#444444",
-    "axes.edgecolor": "#999999",
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": AXIS,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#ececec",
+    "grid.color": LIGHT["grid"],
     "grid.linewidth": 0.7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "xtick.minor.size": 0.0,
     "lines.solid_capstyle": "round",
     "text.parse_math": False,  # a label is text, whatever is in it
 }
-COSTS = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "seconds")}
+TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "seconds")}
 PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", "FLOPs spent")}
 
 
@@ -52,11 +59,36 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
-def colours(comparison: Comparison) -> dict[str, str]:
-    """The colour of each row by its label: the same in every plot, grey for baselines."""
+@dataclass(frozen=True)
+class Look:
+    """How points and lines of one method or class are drawn.
+
+    Attributes:
+        colour: of the light mode.
+        marker: the number of the shape of points, in `MARKERS`.
+    """
+
+    colour: str
+    marker: int = 0
+
+    @property
+    def shape(self) -> str:
+        """The shape as matplotlib calls it."""
+        return MARKERS[self.marker]
+
+
+def look(number: int) -> Look:
+    """A look for each of forty methods or classes: neighbours differ in colour and shape, no two are the same."""
+    if number >= len(PALETTE) * len(MARKERS):
+        return Look(FAINT)
+    return Look(PALETTE[number % len(PALETTE)], number % len(MARKERS))
+
+
+def looks(comparison: Comparison) -> dict[str, Look]:
+    """The look of each row by its label: the same in every plot, grey for baselines."""
     methods = [row.label for row in comparison.rows if not row.baseline]
-    chosen = {label: PALETTE[number % len(PALETTE)] for number, label in enumerate(methods)}
-    return {row.label: chosen.get(row.label, GREY) for row in comparison.rows}
+    chosen = {label: look(number) for number, label in enumerate(methods)}
+    return {row.label: chosen.get(row.label, Look(BASELINE)) for row in comparison.rows}
 
 
 @_styled
@@ -66,7 +98,7 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
     Args:
         row: the method.
         against: `tokens` or `flops`.
-        colour: of the lines; validation is thick, training thin.
+        colour: of the lines, in the light mode; validation is thick, training thin.
         limit: where the horizontal axis ends, the same for all methods.
     """
     figure, axes = _panel(f"{truncate(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
@@ -101,58 +133,61 @@ def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[
 
 
 @_styled
-def bars(column: Column, rows: Sequence[Row], colour: Mapping[str, str]) -> Figure:
+def bars(column: Column, rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure:
     """The scores of one column, with their 95 % intervals over seeds."""
     rows = [row for row in rows if column.key in row.scores]
-    height = 0.34 * len(rows) + 0.95
-    figure, axes = _panel(column.title, height, left=0.04, right=0.97)
+    said = _measured(column) + _interval_named(column, rows, "\nwhisker: 95 % interval over seeds")
+    height = 0.34 * len(rows) + 0.8 + 0.15 * len(said.splitlines())
+    figure, axes = _panel(column.title, height, left=0.04, right=0.97, bottom=(0.31 + 0.15 * len(said.splitlines())))
     for y, row in enumerate(rows):
         score = row.scores[column.key]
-        axes.barh(y + 0.2, score.mean, 0.28, color=colour[row.label], alpha=0.55 if row.baseline else 1.0)
+        axes.barh(y + 0.2, score.mean, 0.28, color=looks[row.label].colour, alpha=0.55 if row.baseline else 1.0)
         if score.low is not None and score.high is not None:
             error = [[score.mean - score.low], [score.high - score.mean]]
             axes.errorbar(score.mean, y + 0.2, xerr=error, color=INK, linewidth=1.0, capsize=2.5)
         at = axes.get_yaxis_transform()
-        text: dict[str, Any] = {"transform": at, "va": "center", "color": "#666666" if row.baseline else INK}
+        text: dict[str, Any] = {"transform": at, "va": "center", "color": SOFT if row.baseline else INK}
         axes.text(0.0, y - 0.19, truncate(row.label, 30), ha="left", **text)
         axes.text(1.0, y - 0.19, format_score(score), ha="right", **text)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
-    axes.axvline(0, color="#999999", linewidth=0.7)
+    axes.axvline(0, color=AXIS, linewidth=0.7)
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(_measured(column))
+    axes.set_xlabel(said)
     return figure
 
 
 @_styled
-def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: Mapping[str, str]) -> Figure:
-    """What a score costs: methods as points, the best baseline, which costs nothing, as a line.
+def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Mapping[str, Look]) -> Figure:
+    """Scores by the cost of training: methods as points, the best baseline, which costs nothing, as a line.
 
     Args:
         column: the score.
         rows: methods and baselines.
         cost: `flops` or `seconds`.
-        colour: by the label of a row.
+        looks: by the label of a row.
     """
     methods = [row for row in rows if column.key in row.scores and cost in row.cost]
-    name, unit = COSTS[cost]
-    figure, axes = _panel(f"{truncate(column.title, 24)} against {unit}", right=0.66)
+    name, unit = TRAINING[cost]
+    height = max(HEIGHT, LINE * (len(methods) + 1) / POINTS + 0.85)
+    figure, axes = _panel(f"{truncate(column.title, 24)} against {unit}", height, right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for row in methods:
         score, spent = row.scores[column.key], row.cost[cost].mean
+        drawn = looks[row.label]
         if score.low is not None and score.high is not None:
-            axes.plot([spent, spent], [score.low, score.high], color=colour[row.label], linewidth=1.0)
-        axes.plot(spent, score.mean, "o", color=colour[row.label], markersize=6, markeredgecolor="white")
-        labels.append((score.mean, truncate(row.label, 15), colour[row.label], spent))
+            axes.plot([spent, spent], [score.low, score.high], color=drawn.colour, linewidth=1.0)
+        axes.plot(spent, score.mean, drawn.shape, color=drawn.colour, markersize=6, markeredgecolor=PAPER)
+        labels.append((score.mean, truncate(row.label, 15), drawn.colour, spent))
     baselines = [row for row in rows if row.baseline and column.key in row.scores]
     if baselines and column.higher_is_better is not None:
         choose = max if column.higher_is_better else min
         best = choose(baselines, key=lambda row: row.scores[column.key].mean)
         level = best.scores[column.key].mean
-        axes.axhline(level, color=GREY, linewidth=1.0, linestyle=(0, (4, 3)))
-        labels.append((level, truncate(best.label, 15), "#666666", None))
+        axes.axhline(level, color=BASELINE, linewidth=1.0, linestyle=(0, (4, 3)))
+        labels.append((level, truncate(best.label, 15), BASELINE, None))
     axes.set_xscale("log")
     spent_by = [row.cost[cost].mean for row in methods]
     axes.set_xlim(min(spent_by) / 1.6, max(spent_by) * 1.6)
@@ -161,8 +196,8 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, colour: M
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.margins(y=0.12)
     axes.set_xlabel(f"{name} ({unit}, log scale)")
-    axes.set_ylabel(_measured(column, direction=False))
-    _label_right(axes, figure.get_figheight(), labels)
+    axes.set_ylabel(_unit(column) + _interval_named(column, methods, "\nline: 95 % interval"))
+    _label_right(axes, height, labels)
     return figure
 
 
@@ -170,7 +205,7 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
     """Names at the right of the axes, near the heights of their points but never over each other, with a line to them."""
     low, high = axes.get_ylim()
     labels = sorted(labels, key=lambda label: label[0])
-    gap = 13.0 / (axes.get_position().height * height * 72)  # a line of text
+    gap = LINE / (axes.get_position().height * height * POINTS)
     for place, (value, name, colour, x) in zip(
         spread([(label[0] - low) / (high - low) for label in labels], gap), labels, strict=True
     ):
@@ -181,7 +216,7 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
             xycoords="axes fraction" if x is None else "data",
             xytext=(1.05, place),
             textcoords="axes fraction",
-            color=colour,
+            color=INK,
             va="center",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
@@ -190,20 +225,21 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
 
 @_styled
 def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Figure:
-    """Where a method puts test texts: the first classes in colours, the others grey.
+    """Where a method puts test texts: each class with a colour and a shape, those beyond forty grey.
 
     Args:
         title: the name of the method.
         shown: the points and their classes.
-        classes: all of them, in the order of their colours; the group of the n-th has the id `class-n` in an SVG.
+        classes: all of them, in the order of their looks; the group of the n-th has the id `class-n` in an SVG.
     """
     figure, axes = _panel(
-        f"{truncate(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.11, top=0.91
+        f"{truncate(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.37, top=0.31
     )
     for number, name in reversed(list(enumerate(classes))):
         x, y = shown.points[shown.labels == name].T
-        colour = PALETTE[number] if number < len(PALETTE) else FAINT
-        axes.scatter(x, y, s=11, color=colour, linewidths=0, alpha=0.9, gid=f"class-{number}")
+        drawn = look(number)
+        points: dict[str, Any] = {"s": 20, "linewidths": 0.4, "edgecolors": PAPER, "alpha": 0.9}
+        axes.scatter(x, y, color=drawn.colour, marker=drawn.shape, gid=f"class-{number}", **points)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("t-SNE axis 1 (no unit)")
@@ -217,20 +253,35 @@ def _panel(
     height: float = HEIGHT,
     left: float = 0.15,
     right: float = 0.97,
-    bottom: float | None = None,
-    top: float | None = None,
+    bottom: float = 0.46,
+    top: float = 0.32,
 ) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes; margins above and below are those of a line of text and a half."""
+    """A figure with one pair of axes.
+
+    Args:
+        title: at the top left.
+        height: of the figure in inches.
+        left, right: edges of the axes, as shares of the width.
+        bottom, top: margins in inches.
+    """
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_subplot()
-    figure.subplots_adjust(left, bottom or 0.46 / height, right, top or 1 - 0.32 / height)
+    figure.subplots_adjust(left, bottom / height, right, 1 - top / height)
     heading = figure.suptitle(title, x=0.01, y=1 - 0.05 / height, ha="left", va="top", fontsize=10.0, fontweight="bold")
     width = heading.get_window_extent().width / figure.dpi
     heading.set_fontsize(10.0 * min(1.0, 0.97 * WIDTH / width))
     return figure, axes
 
 
-def _measured(column: Column, direction: bool = True) -> str:
-    better = {True: "higher is better", False: "lower is better", None: ""}[column.higher_is_better]
-    unit = column.unit or "score, no unit"
-    return f"{unit}; {better}" if direction and better else unit
+def _measured(column: Column) -> str:
+    better = {True: "; higher is better", False: "; lower is better", None: ""}[column.higher_is_better]
+    return _unit(column) + better
+
+
+def _unit(column: Column) -> str:
+    return column.unit or "score, no unit"
+
+
+def _interval_named(column: Column, rows: Sequence[Row], said: str) -> str:
+    """What the intervals are, where some are drawn."""
+    return said if any(row.scores[column.key].low is not None for row in rows) else ""

@@ -1,14 +1,15 @@
 """`report.html`: a comparison as one page that opens from disk, with everything in it and nothing fetched."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__, durable
-from ssl_nlp.comparison import plots
+from ssl_nlp.comparison import plots, theme
+from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
 from ssl_nlp.comparison.summary import summarise
@@ -20,14 +21,7 @@ from ssl_nlp.evaluation.record import read_items
 
 SHOWN_AGAINST_COST = 3  # scores, the first of the table
 SHOWN_SAMPLES = 4  # of a method
-COST = {
-    "parameters": "parameters",
-    "tokens": "tokens",
-    "flops": "FLOPs",
-    "seconds": "seconds",
-    "tokens_per_second": "tokens/s",
-    "peak_memory": "peak memory (bytes)",
-}
+FIRST_COLUMN, CELL_PADDING, CHARACTER = 248, 18, 8  # pixels of a table, the first with the margins of the page
 
 
 @dataclass(frozen=True)
@@ -62,19 +56,25 @@ def render_page(comparison: Comparison) -> str:
     maps = {row.label: shown for row in methods if (shown := _map(row, comparison.suite)) is not None}
     counts = Counter(str(label) for shown in maps.values() for label in shown.labels)
     classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-    colours = plots.colours(comparison)
+    looks = plots.looks(comparison)
+    cells = {row.label: [_cell(row, column) for column in comparison.columns] for row in comparison.rows}
+    costs = [
+        (cost.name, [format_quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods])
+        for key, cost in COSTS.items()
+        if any(key in row.cost for row in methods)
+    ]
     return environment.get_template("report.html").render(
         comparison=comparison,
         methods=methods,
         baselines=[row for row in comparison.rows if row.baseline],
         summary=summarise(comparison),
         facts=facts(comparison),
-        cells={row.label: [_cell(row, column) for column in comparison.columns] for row in comparison.rows},
-        colours=colours,
+        cells=cells,
+        looks=looks,
         seeds=max((len(row.runs) for row in methods), default=0),
-        bars=list(_bars(comparison, colours)),
-        losses={against: list(_losses(methods, against, colours)) for against in plots.PROGRESS},
-        against_cost=list(_against_cost(comparison, colours)),
+        bars=list(_bars(comparison, looks)),
+        losses={against: list(_losses(methods, against, looks)) for against in plots.PROGRESS},
+        against_cost=list(_against_cost(comparison, looks)),
         maps=[
             inline_svg(
                 plots.embedding_map(label, shown, classes),
@@ -84,9 +84,18 @@ def render_page(comparison: Comparison) -> str:
             for number, (label, shown) in enumerate(maps.items())
         ],
         classes=classes,
-        palette=plots.PALETTE,
+        class_looks=[plots.look(number) for number in range(len(classes))],
+        faint=plots.FAINT,
+        light=theme.variables(0),
+        dark=theme.variables(1),
+        themed=theme.with_variables,
+        widths={
+            "scores": _width([column.title for column in comparison.columns], list(cells.values())),
+            "cost": _width([name for name, _ in costs], [[Cell(text) for text in texts] for _, texts in costs]),
+            "settings": FIRST_COLUMN + 130 * len(methods),
+        },
         samples={row.label: written_down for row in methods if (written_down := _samples(row))},
-        costs=[(name, _costs(methods, key)) for key, name in COST.items() if any(key in row.cost for row in methods)],
+        costs=costs,
         configuration=comparison.configuration,
         version=__version__,
     )
@@ -95,13 +104,13 @@ def render_page(comparison: Comparison) -> str:
 def _cell(row: Row, column: Column) -> Cell:
     score = row.scores.get(column.key)
     if score is None:
-        return Cell("–", words="not asked")
+        return Cell("–", words="not evaluated")
     verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
     words = []
     if verdict is not None and not verdict.best:
-        words.append(f"{_difference(verdict)} to the best method")
+        words.append(f"{_difference(verdict)} from the best method")
     if over is not None:
-        words.append(f"{_difference(over)} to the best baseline")
+        words.append(f"{_difference(over)} from the best baseline")
     return Cell(
         format_score(score),
         best=verdict is not None and verdict.best,
@@ -113,19 +122,19 @@ def _cell(row: Row, column: Column) -> Cell:
 
 def _difference(verdict: Verdict) -> str:
     low, high = format_number(verdict.low), format_number(verdict.high)
-    return f"{'+' if verdict.difference > 0 else ''}{format_number(verdict.difference)} ({low} to {high})"
+    return f"{'+' if verdict.difference > 0 else ''}{format_number(verdict.difference)} (95 % interval {low} to {high})"
 
 
-def _bars(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
+def _bars(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]:
     for number, column in enumerate(comparison.columns):
         answers = [
             f"{row.label} {format_score(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
         ]
-        drawn = plots.bars(column, comparison.rows, colours)
+        drawn = plots.bars(column, comparison.rows, looks)
         yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(answers)}")
 
 
-def _losses(methods: list[Row], against: str, colours: dict[str, str]) -> Iterator[str]:
+def _losses(methods: list[Row], against: str, looks: dict[str, plots.Look]) -> Iterator[str]:
     logged = plots.PROGRESS[against][0]
     ends = {
         row.label: max((m[logged] for run in row.runs for m in run.metrics if logged in m), default=0.0)
@@ -133,21 +142,23 @@ def _losses(methods: list[Row], against: str, colours: dict[str, str]) -> Iterat
     }
     for number, row in enumerate(methods):
         if ends[row.label]:
-            drawn = plots.loss_curves(row, against, colours[row.label], max(ends.values()))
+            drawn = plots.loss_curves(row, against, looks[row.label].colour, max(ends.values()))
             what = plots.PROGRESS[against][1]
             yield inline_svg(drawn, f"loss-{against}-{number}", f"Loss of {row.label} against {what}")
 
 
-def _against_cost(comparison: Comparison, colours: dict[str, str]) -> Iterator[str]:
+def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]:
     methods = [row for row in comparison.rows if not row.baseline]
-    cost = next((key for key in plots.COSTS if any(key in row.cost for row in methods)), None)
+    cost = next((key for key in plots.TRAINING if any(key in row.cost for row in methods)), None)
     if cost is None:
         return
     costly = [row for row in methods if cost in row.cost]
     asked = [one for one in comparison.columns if any(one.key in row.scores for row in costly)]
     for number, column in enumerate(asked[:SHOWN_AGAINST_COST]):
-        drawn = plots.score_against_cost(column, comparison.rows, cost, colours)
-        yield inline_svg(drawn, f"cost-{number}", f"{column.title} of each method against its {plots.COSTS[cost][0]}")
+        drawn = plots.score_against_cost(column, comparison.rows, cost, looks)
+        yield inline_svg(
+            drawn, f"cost-{number}", f"{column.title} of each method against its {plots.TRAINING[cost][0]}"
+        )
 
 
 def _map(row: Row, suite: str) -> EmbeddingMap | None:
@@ -170,5 +181,9 @@ def _samples(row: Row) -> list[list[tuple[str, str]]]:
     ][:SHOWN_SAMPLES]
 
 
-def _costs(methods: list[Row], key: str) -> list[str]:
-    return [format_quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods]
+def _width(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
+    """About how many pixels a table needs, by the longest word of each title and the longest cell under it."""
+    columns = [max(map(len, title.split())) for title in titles]
+    for cells in rows:
+        columns = [max(width, len(cell.text)) for width, cell in zip(columns, cells, strict=False)]
+    return FIRST_COLUMN + sum(CELL_PADDING + CHARACTER * width for width in columns)

@@ -7,13 +7,12 @@ tested is never ranked.
 from collections.abc import Sequence
 
 from ssl_nlp.comparison.columns import LIKELIHOOD
-from ssl_nlp.comparison.configuration import TOLERANCE
+from ssl_nlp.comparison.costs import COSTS, gaps
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import beats
 
 MOST_NAMES = 4  # in one list; the rest are counted
 MOST_GROUPS = 3  # of methods that cannot be told apart, or that win: the table has them all
-SECONDS_TOLERANCE = 0.1  # the clock of an equal run may differ by this share
 WORD_COUNTS = "TF-IDF"
 
 
@@ -59,7 +58,7 @@ def _best_methods(methods: Sequence[Row], columns: Sequence[Column]) -> list[str
         *_winners(won, scores),
         *_ties(tied, scores),
         *(
-            [f"No method is best on {scores.named(untested)}: not every difference could be tested."]
+            [f"On {scores.named(untested)} no method is best: not every difference could be tested."]
             if untested
             else []
         ),
@@ -100,9 +99,9 @@ def _winners(won: dict[str, list[Column]], scores: _Scores) -> list[str]:
 def _ties(tied: dict[tuple[str, ...], list[Column]], scores: _Scores) -> list[str]:
     if len(tied) > MOST_GROUPS - 1:
         where = [column for columns in tied.values() for column in columns]
-        return [f"No single method is best on {scores.named(where)}: whichever leads is tied with others."]
+        return [f"On {scores.named(where)} no single method is best: whichever leads is tied with others."]
     return [
-        f"No single method is best on {scores.named(where)}: {leader} leads, but is tied with {_list(equals)}."
+        f"On {scores.named(where)} no single method is best: {leader} leads, but is tied with {_list(equals)}."
         for (leader, *equals), where in tied.items()
     ]
 
@@ -199,22 +198,12 @@ def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[s
     ]
 
 
-def _unequal_costs(methods: Sequence[Row]) -> list[str]:
-    """The largest ratios of tokens, FLOPs and seconds among methods that were trained here."""
-    trained = [row for row in methods if any(run.config for run in row.runs)]
-    parts = []
-    for key, tolerance, what in (
-        ("tokens", TOLERANCE, "saw {} times the tokens of"),
-        ("flops", TOLERANCE, "spent {} times the FLOPs of"),
-        ("seconds", SECONDS_TOLERANCE, "took {} times the seconds of"),
-    ):
-        spent = {row.label: row.cost[key].mean for row in trained if key in row.cost}
-        if len(spent) < 2 or min(spent.values()) <= 0:
-            continue
-        least, most = min(spent, key=lambda name: spent[name]), max(spent, key=lambda name: spent[name])
-        if (ratio := spent[most] / spent[least]) > 1 + tolerance:
-            parts.append(f"{most} {what.format(f'{ratio:,.2f}' if ratio < 1.1 else f'{ratio:,.1f}')} {least}")
-    return [f"Training was not equal: {_list(parts)}."] if parts else []
+def _unequal_costs(rows: Sequence[Row]) -> list[str]:
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for gap in gaps(rows):
+        pairs.setdefault((gap.most.label, gap.least.label), []).append(f"{gap.times} times the {COSTS[gap.cost].name}")
+    parts = [f"{most} used {_list(times)} of {least}" for (most, least), times in pairs.items()]
+    return [f"Training was not equal: {'; '.join(parts)}."] if parts else []
 
 
 def _more(number: int, text: str) -> list[str]:

@@ -8,10 +8,11 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.layout import glyphs_are_the_browsers
+from ssl_nlp.comparison.theme import with_variables
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """A figure as an `<svg>` element: text stays text, in the font of the page, and the width follows from it, too.
+    """A figure as an `<svg>` element: text stays text, and font, width and colours are those of the page.
 
     Args:
         figure: what to draw.
@@ -29,6 +30,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r'<g id="class-(\d+)"', r'<g class="class-\1"', svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their ids are those of every figure
     svg = re.sub(r" ?font-family: [^;\"]*;?| transform=\"rotate\(-0 [^\"]*\"", "", svg)
+    svg = with_variables(svg)
     opening, rest = svg.split(">", 1)
     opening = re.sub(r' (?:width|height|version)="[^"]*"', "", opening)
     return f'{opening} role="img" aria-label="{html.escape(description)}">{rest}'.strip()

@@ -12,17 +12,10 @@ from rich.text import Text
 
 from ssl_nlp import durable
 from ssl_nlp.comparison.columns import LIKELIHOOD
+from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 
-COSTS = {  # title and how many of the unit of `Row.cost` it stands for
-    "parameters": ("M parameters", 1e6),
-    "tokens": ("M tokens", 1e6),
-    "flops": ("TFLOPs", 1e12),
-    "seconds": ("seconds", 1.0),
-    "tokens_per_second": ("tokens/s", 1.0),
-    "peak_memory": ("peak GB", 1e9),
-}
 MOST_COLUMNS = 7  # beside each other in a terminal of 100
 LABEL_WIDTH = 15
 BEST, TIE, UNPROVEN = "*", "≈", "†"  # as in the report
@@ -131,9 +124,9 @@ def _cell(estimate: Estimate | None, marks: str) -> Text:
 def _cost(rows: Sequence[Row]) -> Table:
     table = Table(title="cost of training one seed")
     table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
-    for title, _ in COSTS.values():
-        table.add_column(title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
+    for cost in COSTS.values():
+        table.add_column(cost.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:
-        cells = [f"{row.cost[name].mean / unit:,.4g}" if name in row.cost else "–" for name, (_, unit) in COSTS.items()]
+        cells = [f"{row.cost[key].mean / cost.unit:,.4g}" if key in row.cost else "–" for key, cost in COSTS.items()]
         table.add_row(Text(row.label), *cells)
     return table

@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 from ssl_nlp.comparison import Column, ComparedRun, Comparison, Estimate, Row, Verdict
 from ssl_nlp.comparison.layout import spread
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score, truncate
-from ssl_nlp.comparison.plots import curve
+from ssl_nlp.comparison.plots import MARKERS, curve, look
 from ssl_nlp.comparison.report import write_report
+from ssl_nlp.comparison.summary import summarise
+from ssl_nlp.comparison.theme import COLOURS, PALETTE
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 
@@ -40,20 +43,56 @@ BROWSERS = (
 ALONE = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 LOOK = """<script>addEventListener("load", () => {
   const found = [];
+  const shown = element => getComputedStyle(element).display != "none";
+  const light = colour => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255);
+    const [r, g, b] = parts.map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const behind = element => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return /rgba\\(.*, 0\\)/.test(colour) && element.parentElement ? behind(element.parentElement) : colour;
+  };
+  let texts = 0;
+  for (const element of document.body.querySelectorAll("*")) {
+    const text = [...element.childNodes].filter(node => node.nodeType == 3).map(node => node.data.trim()).join("");
+    if (!text || element.closest("script, style") || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const ink = light(element.closest("svg") ? style.fill : style.color), paper = light(behind(element));
+    texts += 1;
+    if (Math.max(ink, paper) / Math.min(ink, paper) < 4.5) found.push(`${text} is too faint`);
+  }
   for (const svg of document.querySelectorAll("svg")) {
     const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
     const frame = svg.getBoundingClientRect();
     texts.forEach(([a, r], i) => {
-      if (r.left < frame.left - 1 || r.right > frame.right + 1) found.push(`${a} leaves its plot`);
+      if (r.left < frame.left - 1 || r.right > frame.right + 1 || r.top < frame.top - 1 || r.bottom > frame.bottom + 1)
+        found.push(`${a} leaves its plot`);
       for (const [b, s] of texts.slice(i + 1))
         if (Math.min(r.right, s.right) - Math.max(r.left, s.left) > 1 &&
             Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top) > 1) found.push(`${a} is over ${b}`);
     });
   }
   const page = document.documentElement;
-  const svgs = document.querySelectorAll("svg").length;
-  document.title = JSON.stringify({width: innerWidth, content: page.scrollWidth, svgs, found});
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const content = page.scrollWidth;
+  const table = document.querySelector(".scroll"), first = table.querySelector("tbody th");
+  const scrolls = table.scrollWidth > table.clientWidth;
+  table.scrollLeft = 100;
+  const kept = Math.abs(first.getBoundingClientRect().left - table.getBoundingClientRect().left) < 1;
+  const hint = shown(document.querySelector(".hint"));
+  const paper = behind(document.body);
+  parent.postMessage({width: innerWidth, dark, content, scrolls, kept, hint, paper, texts, found,
+    svgs: document.querySelectorAll("svg").length}, "*");
 });</script>"""
+OUTER = """<body><script>
+const seen = [];
+addEventListener("message", event => {
+  seen.push(event.data);
+  document.title = JSON.stringify(seen);
+});
+</script>"""
+VIEWS = [(width, scheme) for width in (1366, 375) for scheme in ("light", "dark")]
 
 
 def a_run(folder: Path, number: int, method: str, seed: int) -> ComparedRun:
@@ -121,10 +160,21 @@ def test_everything_is_in_it(page, comparison):
                 assert format_score(row.scores[column.key]) in text
         for cost in row.cost.values():
             assert format_quantity(cost.mean) in text
-    for said in (*comparison.differences, *comparison.notes, "cat at step 40", "class 10", "seeds", "TextFiles"):
+    assert text.index(summarise(comparison)[0]) < text.index(COLUMNS[0].title)
+    for said in (
+        *summarise(comparison),
+        *comparison.differences,
+        *comparison.notes,
+        "cat at step 40",
+        "class 10",
+        "seeds",
+        "TextFiles",
+    ):
         assert said in text
     assert "cat at step 20" not in text  # the last validation only
     assert text.count("≈") >= 4  # four ties, and the legend
+    assert "5.00 T FLOPs, 5.0 times as many" in text  # what was not equal
+    assert text.count("95 % interval") >= 4 + 3 + 3  # bars, score against cost, legend of the table
     assert "nats per token" in text
 
 
@@ -153,8 +203,8 @@ def test_names_in_other_scripts_are_text_of_the_page_and_matplotlib_does_not_loo
         warnings.simplefilter("error")
         write_report(replace(comparison, rows=rows), tmp_path / "report.html")
     drawn = re.findall(r"<text[^>]*>(中[^<]*)</text>", (tmp_path / "report.html").read_text())
-    assert f"{name[:14]}…" in drawn  # 29 columns of 30, in the bars
-    assert truncate(name, 24) == f"{name[:11]}…"
+    assert f"{name[:7]}…{name[-7:]}" in drawn  # 29 columns of 30, in the bars
+    assert truncate(name, 24) == f"{name[:6]}…{name[-5:]}"
     assert truncate("MaskedLM", 8) == "MaskedLM"
 
 
@@ -169,33 +219,74 @@ def test_a_comparison_of_little(comparison, tmp_path):
     assert "#maps" not in text and "#loss" not in text and "#against-cost" not in text
 
 
-@pytest.mark.parametrize("width", [1366, 390])
-def test_in_a_browser_nothing_overlaps_or_overflows(width, page, tmp_path):
+def test_in_a_browser_everything_can_be_read(page, tmp_path):
+    """On a large screen and on a phone, light and dark: no overlaps, no overflow, enough contrast, tables that scroll."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"there is no browser ({', '.join(BROWSERS)}) on this machine")
-    copy = tmp_path / "report.html"
-    copy.write_text(page.read_text().replace("</body>", f"{LOOK}</body>"))
-    # A frame has the width that is asked for, which a window below 500 pixels may not have.
-    command = [
-        browser,
-        *ALONE.split(),
-        "--disable-component-update",
-        "--disable-sync",
-        "--allow-file-access-from-files",
+    (tmp_path / "report.html").write_text(page.read_text().replace("</body>", f"{LOOK}</body>"))
+    # A frame has the width that is asked for, which a window below 500 pixels may not have, and tells its colour scheme.
+    frames = [
+        f'<iframe src="report.html" style="width: {width}px; height: 800px; border: 0; color-scheme: {scheme}"></iframe>'
+        for width, scheme in VIEWS
     ]
     outer = tmp_path / "outer.html"
-    outer.write_text(
-        f'<body style="margin: 0"><iframe src="report.html" style="width: {width}px; height: 800px; border: 0" onload="'
-        'setTimeout(() => { document.title = this.contentDocument.title }, 0)"></iframe>'
-    )
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,900", "--dump-dom", outer.as_uri()]
+    outer.write_text(OUTER + "".join(frames))
+    command = [browser, *ALONE.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", outer.as_uri()]
     dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     [title] = re.findall(r"<title>(.*?)</title>", dumped)
-    seen = json.loads(html.unescape(title))
-    assert seen["width"] == width and seen["svgs"] == 22
-    assert seen["content"] <= width
-    assert seen["found"] == []
+    views = {(seen["width"], "dark" if seen["dark"] else "light"): seen for seen in json.loads(html.unescape(title))}
+    assert set(views) == set(VIEWS)
+    for (width, scheme), seen in views.items():
+        assert seen["found"] == []
+        assert seen["svgs"] == 22 and seen["texts"] > 300
+        assert seen["content"] <= width  # the page does not scroll sideways
+        assert seen["paper"] == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 22, 21)"}[scheme]
+        assert seen["scrolls"] == seen["hint"] == (width == 375)
+        assert seen["kept"]  # the names of the methods stay when the scores scroll
+
+
+def test_looks_are_told_apart_with_any_colour_vision():
+    """Looks of one shape differ in colour, in both modes, as Machado et al. (2009) simulate the lack of one receptor."""
+    looks = [look(number) for number in range(len(PALETTE) * len(MARKERS))]
+    assert len({(one.colour, one.marker) for one in looks}) == 40
+    assert look(40).colour not in PALETTE
+    for mode in (0, 1):
+        colours = [modes[mode] for name, modes in COLOURS.items() if name.startswith("colour-")]
+        paper = COLOURS["paper"][mode]
+        for vision in VISIONS.values():
+            seen = [lab(vision @ linear(colour)) for colour in [*colours, paper]]
+            assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) > 14
+
+
+VISIONS = {
+    "full": np.eye(3),
+    "no long waves": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "no middle waves": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "no short waves": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    """(3,): the light of a colour `#rrggbb`."""
+    parts = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def lab(light: np.ndarray) -> np.ndarray:
+    """(3,): CIELAB, in which a distance of 2 can just be seen."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ np.clip(
+        light, 0, 1
+    )
+    xyz /= [0.9505, 1.0, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_plots_have_no_colours_but_those_of_the_theme(page):
+    plots = "".join(re.findall(r"<svg .*?</svg>", page.read_text(), flags=re.DOTALL))
+    assert not re.findall(r"#[0-9a-f]{6}", plots)
+    assert set(re.findall(r"var\(--([\w-]+)\)", plots)) <= set(COLOURS)
 
 
 def test_names_move_apart_by_as_little_as_it_takes():

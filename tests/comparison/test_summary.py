@@ -97,7 +97,7 @@ CASES = {
     "the best is tied with others": (
         {"SimCLR": all_at(0.61), "MaskedLM": all_at(0.6), "VAE": all_at(0.2)},
         (),
-        ["No single method is best on all 3 scores: SimCLR leads, but is tied with MaskedLM."],
+        ["On all 3 scores no single method is best: SimCLR leads, but is tied with MaskedLM."],
     ),
     "one is best on some scores and another on one, where the baseline is not beaten": (
         {
@@ -122,7 +122,7 @@ CASES = {
         (),
         [
             "SimCLR is best on k-NN accuracy and retrieval MRR@10.",
-            "No single method is best on linear probe accuracy: SimCLR leads, but is tied with MaskedLM.",
+            "On linear probe accuracy no single method is best: SimCLR leads, but is tied with MaskedLM.",
         ],
     ),
     "seeds that vary more than the methods": (
@@ -158,7 +158,7 @@ CASES = {
     "losses of one kind, one seed": (
         {"CausalLM": {BITS: 2.0}, "CausalLM small": {BITS: 2.5}},
         (),
-        ["No method is best on bits per byte: not every difference could be tested."],
+        ["On bits per byte no method is best: not every difference could be tested."],
     ),
     "losses of one kind, three seeds, of which the lowest is best": (
         {"CausalLM": {BITS: [2.0, 2.01, 2.02]}, "CausalLM small": {BITS: [2.5, 2.51, 2.52]}, "MaskedLM": {PSEUDO: 1.0}},
@@ -206,7 +206,7 @@ def test_sentences(case):
 def test_methods_with_different_test_data_are_not_ranked():
     methods = {"SimCLR": all_at(0.9), "MaskedLM": all_at(0.2), "VAE": all_at(0.1)}
     found = summarise(compared(methods, TFIDF, data={"VAE": "other"}))
-    assert found[0] == "No method is best on all 3 scores: not every difference could be tested."
+    assert found[0] == "On all 3 scores no method is best: not every difference could be tested."
     found = summarise(compared({"SimCLR": all_at(0.9)}, TFIDF, data={"SimCLR": "other"}))
     assert found[1:] == ["No method could be tested against a baseline."]
 
@@ -230,10 +230,10 @@ def test_costs_that_were_not_equal_are_named_with_their_ratios():
     }
     methods = {"SimCLR": all_at(0.5), "MaskedLM": all_at(0.5), "BERT": all_at(0.5)}
     said = summarise(compared(methods, costs=costs))
-    assert said[-1] == "Training was not equal: SimCLR spent 3.0 times the FLOPs of MaskedLM."
+    assert said[-1] == "Training was not equal: SimCLR used 3.0 times the FLOPs of MaskedLM."
     costs["MaskedLM"] |= {"tokens": 1050.0, "seconds": 250.0}
     said = summarise(compared(methods, costs=costs))
     assert said[-1] == (
-        "Training was not equal: MaskedLM saw 1.05 times the tokens of SimCLR, SimCLR spent 3.0 times the FLOPs of "
-        "MaskedLM and MaskedLM took 2.5 times the seconds of SimCLR."
+        "Training was not equal: MaskedLM used 1.05 times the tokens and 2.5 times the seconds of SimCLR; SimCLR used 3.0 "
+        "times the FLOPs of MaskedLM."
     )

@@ -1,0 +1,67 @@
+"""What training costs: names, units, and which costs were not equal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ssl_nlp.comparison.configuration import TOLERANCE
+from ssl_nlp.comparison.types import Row
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One of the costs in `Row.cost`.
+
+    Attributes:
+        name: in the report.
+        title: in a table of the terminal, with the unit.
+        unit: how many of the recorded unit one of the title is.
+        tolerance: the share by which equal runs may differ; None where equality is not expected.
+    """
+
+    name: str
+    title: str
+    unit: float
+    tolerance: float | None = None
+
+
+COSTS = {
+    "parameters": Cost("parameters", "M parameters", 1e6),
+    "tokens": Cost("tokens", "M tokens", 1e6, TOLERANCE),
+    "flops": Cost("FLOPs", "TFLOPs", 1e12, TOLERANCE),
+    "seconds": Cost("seconds", "seconds", 1.0, 0.1),
+    "tokens_per_second": Cost("tokens/s", "tokens/s", 1.0),
+    "peak_memory": Cost("peak memory (bytes)", "peak GB", 1e9),
+}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A cost that was not equal.
+
+    Attributes:
+        cost: its key in `COSTS`.
+        least, most: the rows that differ most.
+        ratio: of their costs, above 1.
+    """
+
+    cost: str
+    least: Row
+    most: Row
+    ratio: float
+
+    @property
+    def times(self) -> str:
+        """The ratio as people write it."""
+        return f"{self.ratio:,.2f}" if self.ratio < 1.1 else f"{self.ratio:,.1f}"
+
+
+def gaps(rows: Sequence[Row]) -> Iterator[Gap]:
+    """The costs that were not equal among the methods trained here."""
+    trained = [row for row in rows if not row.baseline and any(run.config for run in row.runs)]
+    for key, cost in COSTS.items():
+        known = sorted((row for row in trained if key in row.cost), key=lambda row: row.cost[key].mean)
+        if cost.tolerance is None or len(known) < 2 or known[0].cost[key].mean <= 0:
+            continue
+        ratio = known[-1].cost[key].mean / known[0].cost[key].mean
+        if ratio > 1 + cost.tolerance:
+            yield Gap(key, known[0], known[-1], ratio)
