@@ -16,6 +16,7 @@ from ssl_nlp.commands.evaluate import _stored
 from ssl_nlp.corpora import HubDataset, InstalledDocs, installed_docs
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.data.units import maker_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cache import CachedEmbedder
 from ssl_nlp.evaluation.result import Result
@@ -33,7 +34,9 @@ def tokenizer() -> str:
 def tokens() -> list[Any]:
     found = []
     for unit in ("block", "sentence", "pair"):
-        store = open_store(ListCorpus(["A dog. A cat.", "A bird. A tree. Rain."]), "train", _tokenizer(), unit)
+        store = open_store(
+            ListCorpus(["A dog. A cat.", "A bird. A tree. Rain."]), "train", _tokenizer(), maker_of(unit)
+        )
         ids, words = store.read(0, len(store))
         found += [ids.tolist(), words.tolist(), store.starts.tolist(), store.documents.tolist(), store.statistics]
     return found

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import Strategy
 
 from ssl_nlp.commands.imports import module_of
 from ssl_nlp.corpora import Corpus
+from ssl_nlp.data import BatchMaker
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
@@ -37,7 +38,7 @@ TRUSTED = (
     "lightning.pytorch.profilers",
     "lightning.pytorch.strategies",
 )
-BASES = (Method, Encoder, View, Corpus, LightningDataModule, Callback, Logger, Profiler, Strategy)
+BASES = (Method, Encoder, View, Corpus, BatchMaker, LightningDataModule, Callback, Logger, Profiler, Strategy)
 # Of a run's trainer: the numbers depend on these, and nothing is read, written or sent because of them.
 KEPT = (
     "accelerator",

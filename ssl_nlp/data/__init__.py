@@ -1,7 +1,19 @@
 """Documents to batches of tokens."""
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.batch_maker import BatchMaker
+from ssl_nlp.data.blocks import Blocks
 from ssl_nlp.data.datamodule import TextDataModule
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings
+from ssl_nlp.data.units import Pairs, Sentences
 
-__all__ = ["TextDataModule", "TokenBatch", "Tokenizer", "TokenizerSettings"]
+__all__ = [
+    "BatchMaker",
+    "Blocks",
+    "Pairs",
+    "Sentences",
+    "TextDataModule",
+    "TokenBatch",
+    "Tokenizer",
+    "TokenizerSettings",
+]

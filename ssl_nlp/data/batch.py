@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+IGNORE_INDEX = -100
+"""Stands where a position has no target or label, as in `torch.nn.functional.cross_entropy`."""
+
 
 @dataclass(eq=False)
 class TokenBatch:
@@ -18,8 +21,8 @@ class TokenBatch:
     Attributes:
         input_ids: (B, T) int64.
         segment_ids: (B, T) int64. 0 is padding; 1, 2, ... number the documents of a row, from left to right.
-        next_ids: (B, T) int64 or None. The token that follows each position in its document, -100 where none does. It
-            reaches past the end of the row, so that a causal model predicts every token of a corpus once.
+        next_ids: (B, T) int64 or None. The token that follows each position in its document, or `IGNORE_INDEX` at its end.
+            It reaches past the end of the row, so that a causal model predicts every token of a corpus once.
         starts_word: (B, T) bool or None. True where a word begins (the tokenizer's `word_ids`), for whole-word masking.
         packed: False promises that each row is one document, padded on the right if at all; no packed rows.
         padded: False promises that no position is padding.
@@ -108,7 +111,7 @@ def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
         pad_id: what fills the columns that a batch has not.
     """
     width = max(batch.input_ids.shape[1] for batch in batches)
-    fill: dict[str, Any] = {"input_ids": pad_id, "segment_ids": 0, "next_ids": -100, "starts_word": True}
+    fill: dict[str, Any] = {"input_ids": pad_id, "segment_ids": 0, "next_ids": IGNORE_INDEX, "starts_word": True}
     rows: dict[str, Any] = {}
     for name, value in fill.items():
         parts = [getattr(batch, name) for batch in batches]

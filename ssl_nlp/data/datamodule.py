@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader
 from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.batch_maker import BatchMaker, RowKind, check_kind
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
-from ssl_nlp.data.store import TextStatistics, TokenStore, Unit, open_store
+from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
-from ssl_nlp.data.units import Blocks, Pairs, Sentences
+from ssl_nlp.data.units import maker_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.seeding import run_seed
 
@@ -33,7 +34,8 @@ class TextDataModule(LightningDataModule):
             then left alone.
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
             sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
-            document and its `pair`, or else two consecutive sentences of it, each sentence in one pair.
+            document and its `pair`, or else two consecutive sentences of it, each sentence in one pair. Or a
+            `BatchMaker` of your own.
         length: tokens of a row; a sentence is truncated to it, and each text of a pair to half of it. A run says once
             which share of the training texts and tokens is cut off (of a stream, of the valid split).
         batch_size: rows of a batch on one device.
@@ -46,14 +48,16 @@ class TextDataModule(LightningDataModule):
         self,
         corpus: Corpus,
         tokenizer: TokenizerSettings | None = None,
-        unit: Unit = "block",
+        unit: RowKind | BatchMaker = "block",
         length: int = 256,
         batch_size: int = 32,
         workers: int = 0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        shortest = 4 if unit == "pair" else 2
+        self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
+        check_kind(self.maker)
+        shortest = self.maker.shortest
         if length < shortest or batch_size < 1 or workers < 0:
             raise UserError(
                 f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least {shortest}, 1 and 0"
@@ -62,7 +66,7 @@ class TextDataModule(LightningDataModule):
             raise UserError(f"data: seed must be 0 or more, not {seed}")
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
-        self.unit: Unit = unit
+        self.unit: RowKind = self.maker.kind
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
@@ -103,7 +107,7 @@ class TextDataModule(LightningDataModule):
             UserError: they are not those that the checkpoint was trained on, where these are insisted on.
         """
         if split not in self._stores:
-            store = open_store(self.corpus, split, self.tokenizer, self.unit)
+            store = open_store(self.corpus, split, self.tokenizer, self.maker)
             self._check(split, store, self.trained_on)
             self._stores[split] = store
         return self._stores[split]
@@ -135,12 +139,14 @@ class TextDataModule(LightningDataModule):
         for split in splits:
             if split != "train" or not self._streams():
                 self.store(split)
-        if self._stage() == "fit" and self._rank_and_ranks()[0] == 0 and self.unit != "block":
+        if self._stage() == "fit" and self._rank_and_ranks()[0] == 0:
             self._say_what_is_cut_off("valid" if self._streams() else "train")
 
     def _say_what_is_cut_off(self, split: Split) -> None:
         """One line on standard error, where `length` cuts a text."""
-        limit = self.length // 2 if self.unit == "pair" else self.length
+        limit = self.maker.text_length(self.length)
+        if limit is None:
+            return
         sizes = np.diff(self.store(split).starts)
         beyond = np.maximum(sizes - limit, 0)
         if beyond.any():
@@ -177,9 +183,7 @@ class TextDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _loader(self, split: Split) -> DataLoader[TokenBatch]:
-        rows = {"block": Blocks, "sentence": Sentences, "pair": Pairs}[self.unit](
-            self.store(split), self.tokenizer, self.length
-        )
+        rows = self.maker.rows(self.store(split), self.tokenizer, self.length)
         training = split == "train"
         sampler = BatchSampler(
             len(rows),
@@ -210,7 +214,7 @@ class TextDataModule(LightningDataModule):
         self._stream = StreamBatches(
             self.corpus,
             self.tokenizer,
-            self.unit,
+            self.maker,
             self.length,
             self.batch_size,
             rank,

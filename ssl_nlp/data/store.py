@@ -5,7 +5,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,12 @@ import xxhash
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
-from ssl_nlp.data.sentences import SENTENCE_RULES, split_sentences
+from ssl_nlp.data.batch_maker import BatchMaker, TokenRow
+from ssl_nlp.data.sentences import SENTENCE_RULES
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.data.words import WORD_RULES
 from ssl_nlp.errors import UserError
 
-Unit = Literal["block", "sentence", "pair"]
 Array = npt.NDArray[Any]
 
 
@@ -40,7 +40,7 @@ class TextStatistics:
 class TokenStore:
     """The tokens of one split, read through the operating system's page cache; opening it reads nothing.
 
-    The rows are documents, sentences or, two and two, the texts of pairs, as the unit says.
+    The rows are the texts that the batch maker takes from documents: these as they are, sentences, or two to a pair.
 
     Attributes:
         starts: (rows + 1,) int64. Where each row begins in the stream; the last entry is the stream's length.
@@ -70,8 +70,8 @@ class TokenStore:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def read(self, start: int, stop: int) -> tuple[Array, Array]:
-        """Tokens [start, stop) of the stream and whether each begins a word: two arrays of stop - start."""
+    def read(self, start: int, stop: int) -> TokenRow:
+        """Tokens [start, stop) of the stream and whether each begins a word."""
         first = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
         ids, words = [], []
         while start < stop:
@@ -81,8 +81,8 @@ class TokenStore:
             words.append(self._starts_word[first][start + base : end + base])
             start, first = end, first + 1
         if len(ids) == 1:
-            return ids[0], words[0]
-        return np.concatenate(ids or [np.empty(0, int)]), np.concatenate(words or [np.empty(0, np.uint8)])
+            return TokenRow(ids[0], words[0])
+        return TokenRow(np.concatenate(ids or [np.empty(0, int)]), np.concatenate(words or [np.empty(0, np.uint8)]))
 
     def token_counts(self, vocab_size: int) -> Array:
         """(vocab_size,) int64: how often each token occurs in the stream."""
@@ -93,43 +93,28 @@ class TokenStore:
         return counts
 
 
-def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -> TokenStore:
+def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker) -> TokenStore:
     """The tokens of a split, tokenized now (in parallel, with a progress bar) unless the cache has them.
 
-    The key covers the corpus, the tokenizer and the unit, so that a changed setting never meets a stale cache. Packing
+    The key covers the corpus, the tokenizer and the maker, so that a changed setting never meets a stale cache. Packing
     and truncation happen when a batch is read: they need no key.
     """
     key = fingerprint(
-        "tokens", 5, SENTENCE_RULES, WORD_RULES, corpus.fingerprint(), split, tokenizer.fingerprint(), unit
+        "tokens",
+        5,
+        SENTENCE_RULES,
+        WORD_RULES,
+        corpus.fingerprint(),
+        split,
+        tokenizer.fingerprint(),
+        maker.fingerprint(),
     )
     return TokenStore(
-        build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, unit))
+        build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, maker))
     )
 
 
-def row_texts(document: Document, unit: Unit) -> list[str]:
-    """The texts of the rows that a document gives: itself, its sentences, or an even number of texts, two to a pair.
-
-    A document without a pair of its own gives its sentences two by two, so that each is in one pair; the last one of an
-    odd number is left out.
-    """
-    if unit == "block":
-        return [document.text]
-    if unit == "pair" and document.pair is not None:
-        return [document.text, document.pair]
-    sentences = split_sentences(document.text)
-    return sentences if unit == "sentence" else sentences[: len(sentences) // 2 * 2]
-
-
-def no_pairs(place: str) -> UserError:
-    """The error for text in which `unit: pair` finds nothing."""
-    return UserError(
-        f"{place} has no pairs, for no document has two sentences: make documents of more than one sentence, or name "
-        "the field of the second text in the corpus's `pair`"
-    )
-
-
-def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, unit: Unit) -> None:
+def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker) -> None:
     from datasets import Dataset, Features, List, Value
     from datasets.exceptions import DatasetGenerationError
 
@@ -139,7 +124,7 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
 
     def tokenize(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
         documents = [Document(text, pair=pair) for text, pair in zip(batch["text"], batch["pair"], strict=True)]
-        rows = [row_texts(document, unit) for document in documents]
+        rows = [maker.texts(document) for document in documents]
         texts = [text for row in rows for text in row]
         encoded = tokenizer.encode(texts)
         return {
@@ -177,8 +162,8 @@ def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, 
         new_fingerprint=fingerprint("tokens", split),
         desc=f"Tokenizing {split}",
     )
-    if unit == "pair" and not len(tokens):
-        raise no_pairs(place)
+    if not len(tokens):
+        raise maker.nothing(place)
     total = sum(
         int(chunk.offsets[-1].as_py() - chunk.offsets[0].as_py()) for chunk in _chunks(tokens.data["input_ids"])
     )

@@ -1,109 +1,162 @@
-"""What a row of a batch is: a block of packed documents, a single sentence, or two texts that belong together."""
+"""Rows of one text each, padded, in batches of similar length: sentences, pairs, and whatever has `texts` of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.store import TokenStore
+from ssl_nlp.corpora.base import Document
+from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
+from ssl_nlp.data.batch_maker import BatchMaker, RowKind, StreamedDocument, TokenRow, unmarked
+from ssl_nlp.data.blocks import Blocks
+from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.errors import UserError
 
-IGNORE = -100
+if TYPE_CHECKING:
+    from ssl_nlp.data.store import TokenStore
+
+GROUP = 50  # batches of a stream whose texts are sorted by length together
+
+Item = tuple[int, list[TokenRow]]
+"""The number of a document, and one text of it or two."""
 
 
-class Blocks:
-    """Rows of exactly `length` tokens cut from the stream; only the very last row has padding.
+class Sentences(BatchMaker):
+    """Makes rows of one sentence each, truncated to `data.length`, in batches of similar length.
 
-    Row i holds the tokens [i * length, (i + 1) * length), whichever documents those are.
+    Attributes:
+        texts_of_item: how many texts belong together, one after the other in `texts`; they share `data.length`.
     """
 
-    sizes = None  # all rows are equally long: nothing to sort by
+    kind = "sentence"
+    texts_of_item: ClassVar[int] = 1
 
-    def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
-        self.store, self.tokenizer, self.length = store, tokenizer, length
+    def texts(self, document: Document) -> list[str]:
+        return split_sentences(document.text)
 
-    def __len__(self) -> int:
-        return -(-len(self.store) // self.length)
+    def text_length(self, length: int) -> int:
+        return length // self.texts_of_item
 
-    def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
-        starts = self.store.starts
-        ids = np.full((len(rows), self.length), self.tokenizer.pad_id, dtype=np.int64)
-        segments = np.zeros_like(ids)
-        following = np.full_like(ids, IGNORE)
-        words = np.ones(ids.shape, dtype=bool)
-        packed = padded = False
-        n_tokens = 0
-        for i, row in enumerate(rows):
-            start, stop = row * self.length, min((row + 1) * self.length, len(self.store))
-            size = stop - start
-            ids[i, :size], words[i, :size] = self.store.read(start, stop)
-            following[i, : size - 1] = ids[i, 1:size]
-            first, last = np.searchsorted(starts, [start, stop], side="right")
-            inner = starts[first:last] - start  # where a document begins within the row
-            segments[i, inner[inner < size]] = 1
-            segments[i, :size] = segments[i, :size].cumsum() + 1
-            ends = inner[inner > 0] - 1
-            following[i, ends] = IGNORE if self.tokenizer.suffix else self.tokenizer.end_id
-            if starts[last - 1] != stop:  # the last document goes on in the next row
-                following[i, size - 1] = self.store.read(stop, stop + 1)[0][0]
-            packed |= bool(segments[i, size - 1] > 1)
-            padded |= size < self.length
-            n_tokens += size
-        return TokenBatch(
-            *(torch.from_numpy(array) for array in (ids, segments, following, words)), packed, padded, n_tokens
+    def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "TextRows":
+        return TextRows(self, store, tokenizer, length)
+
+    def batch(self, items: Sequence[Item], tokenizer: Tokenizer, length: int) -> TokenBatch:
+        """The first texts of the items, each truncated to its part of `length`; with the second ones as `pair`."""
+        documents = torch.tensor([number for number, _ in items])
+        first, *second = (
+            replace(
+                pad_rows([r.ids for r in rows], [r.starts_word for r in rows], tokenizer, self.text_length(length)),
+                documents=documents,
+            )
+            for rows in zip(*(rows for _, rows in items), strict=True)
+        )
+        return replace(first, pair=second[0]) if second else first
+
+    def stream(
+        self,
+        documents: Iterable[StreamedDocument],
+        cursor: dict[str, Any],
+        tokenizer: Tokenizer,
+        length: int,
+        batch_size: int,
+        seed: Sequence[int],
+    ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """As `BatchMaker.stream`: a group of items is sorted by length. A resumed stream reads its group again."""
+        kept = self.text_length(length) + 1  # with the token that the last position predicts
+        size = GROUP * batch_size
+        group = [(number, [unmarked(row) for row in rows]) for number, rows in cursor["left"]]
+        start, done = dict(cursor), cursor["batches"]
+        for document in documents:
+            rows = [row.cut(kept) for row in document.rows]
+            texts = self.texts_of_item
+            group += [(document.number, rows[i : i + texts]) for i in range(0, len(rows), texts)]
+            if len(group) < size:
+                continue
+            group, rest = group[:size], group[size:]
+            sizes = item_sizes(np.array([[len(row.ids) for row in rows] for _, rows in group]))
+            order = np.argsort(sizes, kind="stable").reshape(GROUP, batch_size)
+            order = order[np.random.default_rng([*seed, document.after["epoch"]]).permutation(GROUP)]
+            for i in range(done, GROUP):
+                batch = self.batch([group[item] for item in order[i]], tokenizer, length)
+                yield batch, start | {"batches": i + 1}
+            left = [(number, [row.marked() for row in rows]) for number, rows in rest]
+            group, done = rest, 0
+            start = document.after | {"left": left, "batches": 0}
+
+
+class Pairs(Sentences):
+    """Makes rows of two texts that belong together: a document and its `pair`, or else two consecutive sentences of it.
+
+    A document without a pair of its own gives its sentences two by two, so that each is in one pair; the last one of an
+    odd number is left out. Each text is truncated to half of `data.length`, so that the two fit into one row where a
+    method joins them.
+    """
+
+    kind = "pair"
+    shortest = 4
+    texts_of_item = 2
+
+    def texts(self, document: Document) -> list[str]:
+        if document.pair is not None:
+            return [document.text, document.pair]
+        sentences = split_sentences(document.text)
+        return sentences[: len(sentences) // 2 * 2]
+
+    def nothing(self, place: str) -> UserError:
+        return UserError(
+            f"{place} has no pairs, because no document has two sentences: make documents of more than one sentence, or "
+            "name the field of the second text in the corpus's `pair`"
         )
 
 
-class Sentences:
-    """One sentence a row, truncated to `length` tokens and padded to the longest of its batch.
+def maker_of(unit: RowKind) -> BatchMaker:
+    """The maker that a name stands for.
+
+    Raises:
+        UserError: there is none.
+    """
+    makers = {maker.kind: maker for maker in (Blocks, Sentences, Pairs)}
+    if unit not in makers:
+        raise UserError(f"data.unit {unit!r} is unknown: take one of {', '.join(makers)}, or a BatchMaker of your own")
+    return makers[unit]()
+
+
+class TextRows:
+    """The items of a store. Item i is its rows from `i * texts_of_item` on.
 
     Attributes:
-        sizes: (sentences,) the number of tokens of each, for batches of similar length.
+        sizes: (items,) by which to sort items for batches of similar length (`item_sizes`).
     """
 
-    def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
-        self.store, self.tokenizer, self.length = store, tokenizer, length
-        self.sizes = np.minimum(np.diff(store.starts), length)
+    def __init__(self, maker: Sentences, store: "TokenStore", tokenizer: Tokenizer, length: int) -> None:
+        self.maker, self.store, self.tokenizer, self.length = maker, store, tokenizer, length
+        lengths = np.minimum(np.diff(store.starts), maker.text_length(length))
+        self.sizes = item_sizes(lengths.reshape(-1, maker.texts_of_item))
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
-        read = [self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1])) for row in rows]
-        batch = pad_rows([ids for ids, _ in read], [words for _, words in read], self.tokenizer, self.length)
-        return replace(batch, documents=torch.from_numpy(self.store.documents[rows].astype(np.int64)))
+        texts = self.maker.texts_of_item
+        items = [
+            (int(self.store.documents[item * texts]), [self._read(item * texts + i) for i in range(texts)])
+            for item in rows
+        ]
+        return self.maker.batch(items, self.tokenizer, self.length)
 
-
-class Pairs:
-    """Two texts of one document an item: a batch of first texts, whose `pair` is the batch of second ones.
-
-    Item i is the rows 2i and 2i + 1 of the store. Each text has its own frame and its own padding and is truncated to
-    `length // 2` tokens, so that the two fit into `length` where a method joins them.
-
-    Attributes:
-        sizes: (pairs,) by which to sort pairs for batches of similar length (`item_sizes`).
-    """
-
-    def __init__(self, store: TokenStore, tokenizer: Tokenizer, length: int) -> None:
-        self.texts = Sentences(store, tokenizer, length // 2)
-        self.sizes = item_sizes(self.texts.sizes.reshape(-1, 2))
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
-        first = [2 * row for row in rows]
-        return replace(self.texts[first], pair=self.texts[[row + 1 for row in first]])
+    def _read(self, row: int) -> TokenRow:
+        return self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1]))
 
 
 def item_sizes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(items,): numbers that sort items by their longest text, and equal ones by all of their texts together.
+    """Numbers (items,) that sort items by their longest text, and equal ones by all of their texts together.
 
-    The longest text of a batch is its width where all texts are encoded in one pass. The order of equals spares those
-    padding who join the texts of an item to one row.
+    The longest text of a batch is its width where all texts are encoded in one pass. Ties are ordered to keep padding
+    low when both texts are joined into one row.
 
     Args:
         lengths: (items, texts of an item), in tokens.
@@ -120,7 +173,7 @@ def pad_rows(
     width = max(sizes)
     inputs = np.full((len(ids), width), tokenizer.pad_id, dtype=np.int64)
     segments = np.zeros_like(inputs)
-    following = np.full_like(inputs, IGNORE)
+    following = np.full_like(inputs, IGNORE_INDEX)
     words = np.ones(inputs.shape, dtype=bool)
     for i, (row, size) in enumerate(zip(ids, sizes, strict=True)):
         inputs[i, :size] = row[:size]

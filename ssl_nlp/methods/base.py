@@ -19,7 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
-from ssl_nlp.data.store import TextStatistics, Unit
+from ssl_nlp.data.batch_maker import RowKind
+from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
@@ -75,8 +76,8 @@ class Method(LightningModule):
     short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
     causal: ClassVar[bool] = False
     pooling: Pooling = "mean"
-    all_units: ClassVar[tuple[Unit, ...]] = get_args(Unit)
-    units: tuple[Unit, ...] = ("block", "sentence")
+    all_units: ClassVar[tuple[RowKind, ...]] = get_args(RowKind)
+    units: tuple[RowKind, ...] = ("block", "sentence")
     unsaved: ClassVar[tuple[str, ...]] = ("encoder",)  # arguments that a checkpoint does not keep as they are
     loss_unit: str = "nats per token"  # of the logged loss, for plots of it
     against_collapse: ClassVar[str] = "a lower learning rate"  # what helps when embeddings have collapsed

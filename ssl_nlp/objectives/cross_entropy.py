@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-IGNORE_INDEX = -100
-"""The target of a position that is not predicted."""
+from ssl_nlp.data.batch import IGNORE_INDEX
 
 # Logits in one block. On a CPU the block should stay in its cache; on an accelerator it should fill the device (512 MiB).
 CPU_BLOCK = 2**22

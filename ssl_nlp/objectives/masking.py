@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 from ssl_nlp.errors import UserError
-from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 
 SPAN_END = 0.2
 """Probability that a span ends after a word: lengths are geometric with mean 5 (SpanBERT, arXiv:1907.10529, §3.1)."""

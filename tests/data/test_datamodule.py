@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
-from ssl_nlp.data.store import row_texts
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
@@ -60,7 +59,8 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
     data.prepare_data()
     said = capsys.readouterr().err
     sizes = [
-        len(ids) for ids, _ in data.tokenizer.encode([t for d in CORPUS.documents("train") for t in row_texts(d, unit)])
+        len(ids)
+        for ids, _ in data.tokenizer.encode([t for d in CORPUS.documents("train") for t in data.maker.texts(d)])
     ]
     beyond = [size - 8 for size in sizes if size > 8]
     if unit == "block" or length == 64:

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.data.store import no_pairs, open_store, row_texts
+from ssl_nlp.data import Blocks, Pairs, Sentences
+from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
 TEXTS = ["One dog.", "A cat. A bird. A tree.", ("red house", "rotes Haus. Ja."), "Who? He. She. It."]
+MAKERS = {maker.kind: maker for maker in (Blocks(), Sentences(), Pairs())}
 ROWS = {
     "block": [["One dog."], ["A cat. A bird. A tree."], ["red house"], ["Who? He. She. It."]],
     "sentence": [["One dog."], ["A cat.", "A bird.", "A tree."], ["red house"], ["Who?", "He.", "She.", "It."]],
@@ -22,7 +24,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("unit", ROWS)
 def test_rows_know_their_documents_and_statistics_are_those_of_the_rows(unit, tokenizer):
-    store = open_store(ListCorpus(TEXTS), "train", tokenizer, unit)
+    store = open_store(ListCorpus(TEXTS), "train", tokenizer, MAKERS[unit])
     rows = [(number, text) for number, texts in enumerate(ROWS[unit]) for text in texts]
     assert store.documents.tolist() == [number for number, _ in rows]
     assert isinstance(store.documents, np.memmap)
@@ -34,12 +36,14 @@ def test_rows_know_their_documents_and_statistics_are_those_of_the_rows(unit, to
 
 
 def test_text_without_pairs_is_refused(tokenizer):
-    with pytest.raises(UserError, match="train split of ListCorpus has no pairs, for no document has two sentences"):
-        open_store(ListCorpus(["One dog.", "Two dogs."]), "train", tokenizer, "pair")
-    assert "\n" not in str(no_pairs("it"))
+    with pytest.raises(
+        UserError, match="train split of ListCorpus has no pairs, because no document has two sentences"
+    ):
+        open_store(ListCorpus(["One dog.", "Two dogs."]), "train", tokenizer, Pairs())
+    assert "\n" not in str(Pairs().nothing("it"))
 
 
 def test_an_own_pair_is_not_cut_into_sentences():
     document = Document("A cat. A bird.", pair="A tree. A dog.")
-    assert row_texts(document, "pair") == ["A cat. A bird.", "A tree. A dog."]
-    assert row_texts(document, "sentence") == ["A cat.", "A bird."]
+    assert Pairs().texts(document) == ["A cat. A bird.", "A tree. A dog."]
+    assert Sentences().texts(document) == ["A cat.", "A bird."]

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from ssl_nlp.corpora import HubDataset
+from ssl_nlp.data import Pairs
 from ssl_nlp.data.sentences import split_sentences
-from ssl_nlp.data.store import row_texts
-from ssl_nlp.data.stream import GROUP, StreamBatches, unmarked
+from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.data.units import GROUP, maker_of
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
@@ -28,7 +29,7 @@ def corpus(path, stories=STORIES, **settings):
 
 def batches(corpus, tokenizer, unit, cursor=None, rank=0, ranks=1):
     cursors = {} if cursor is None else {0: cursor}
-    return StreamBatches(corpus, tokenizer, unit, 256, 2, rank, ranks, 0, cursors, turn=0)
+    return StreamBatches(corpus, tokenizer, maker_of(unit), 256, 2, rank, ranks, 0, cursors, turn=0)
 
 
 def texts_of(batch, tokenizer):
@@ -73,7 +74,7 @@ def test_pairs_of_a_stream_are_those_of_its_documents(tmp_path, tokenizer, own):
     data = corpus(tmp_path, pair="de" if own else None)
     story_of = {}
     for document in data.documents("train"):
-        texts = row_texts(document, "pair")
+        texts = Pairs().texts(document)
         story_of |= dict.fromkeys(zip(texts[::2], texts[1::2], strict=True), document.text)
     stories = {}
     for rank in range(2):
@@ -90,12 +91,11 @@ def test_every_sentence_once_an_epoch_over_two_readers(tmp_path, tokenizer):
     sentences = sorted(s for document in data.documents("train") for s in split_sentences(document.text))
     seen = []
     for rank in range(2):
-        for rows, after in batches(data, tokenizer, "sentence")._documents(
-            {"epoch": 0, "documents": None, "read": 0}, rank, 2
-        ):
-            if after["epoch"]:
+        start = {"epoch": 0, "documents": None, "read": 0}
+        for document in batches(data, tokenizer, "sentence").documents(start, rank, 2):
+            if document.after["epoch"]:
                 break
-            seen += [tokenizer.decode(unmarked(row)[0]) for row in rows]
+            seen += [tokenizer.decode(row.ids) for row in document.rows]
     assert sorted(seen) == sentences
 
 

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_nlp.data import Blocks, Pairs, Sentences
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.sampler import BatchSampler, padding_share
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
-from ssl_nlp.data.units import Blocks, Pairs, Sentences, item_sizes
+from ssl_nlp.data.units import item_sizes
 from tests.corpus import ListCorpus, caption_texts, random_texts
 
 TEXTS = random_texts(30)
+
+
+def rows_of(maker, corpus, tokenizer, length):
+    return maker.rows(open_store(corpus, "train", tokenizer, maker), tokenizer, length)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,7 @@ def stream(tokenizer):
 
 @pytest.mark.parametrize("length", [2, 7, 16, 1000, 5000])
 def test_blocks_hold_every_token_once_and_pad_only_the_last_row(corpus, tokenizer, stream, length):
-    blocks = Blocks(open_store(corpus, "train", tokenizer, "block"), tokenizer, length)
+    blocks = rows_of(Blocks(), corpus, tokenizer, length)
     batch = blocks[range(len(blocks))]
     flat = [token for document in stream for token in document]
     assert batch.input_ids[batch.is_text].tolist() == flat
@@ -44,7 +49,7 @@ def test_blocks_hold_every_token_once_and_pad_only_the_last_row(corpus, tokenize
 
 @pytest.mark.parametrize("length", [2, 7, 16, 1000])
 def test_segments_and_next_tokens_agree_with_a_walk_over_the_stream(corpus, tokenizer, stream, length):
-    blocks = Blocks(open_store(corpus, "train", tokenizer, "block"), tokenizer, length)
+    blocks = rows_of(Blocks(), corpus, tokenizer, length)
     document_of = [i for i, document in enumerate(stream) for _ in document]
     flat = [token for document in stream for token in document]
     for row in range(len(blocks)):
@@ -68,7 +73,7 @@ def test_sentences_are_truncated_padded_and_predict_their_end(tokenizer):
     long, short = (ids for ids, _ in tokenizer.encode(["A dog sees a cat.", "the"]))
     length = len(long) - 1
     corpus = ListCorpus(["A dog sees a cat. The cat sees the dog.\nthe", "the red house"])
-    rows = Sentences(open_store(corpus, "train", tokenizer, "sentence"), tokenizer, length)
+    rows = rows_of(Sentences(), corpus, tokenizer, length)
     assert len(rows) == 4
     batch = rows[[0, 2]]
     pad = length - len(short)
@@ -112,7 +117,7 @@ def bert(tmp_path_factory):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_an_epoch_has_every_pair_once_and_no_pair_crosses_documents(ranks, tokenizer):
-    pairs = Pairs(open_store(ListCorpus(PAIRED), "train", tokenizer, "pair"), tokenizer, 256)
+    pairs = rows_of(Pairs(), ListCorpus(PAIRED), tokenizer, 256)
     seen = []
     for rank in range(ranks):
         for rows in BatchSampler(len(pairs), pairs.sizes, 4, rank, ranks, seed=1, shuffle=True):
@@ -129,7 +134,7 @@ def test_an_epoch_has_every_pair_once_and_no_pair_crosses_documents(ranks, token
 @pytest.mark.parametrize("length", [5, 12, 64])
 def test_both_texts_of_a_pair_are_framed_padded_and_cut_to_half_the_length(frame, length, request):
     tokenizer = request.getfixturevalue({"ours": "tokenizer", "bert": "bert"}[frame])
-    pairs = Pairs(open_store(ListCorpus(PAIRED), "train", tokenizer, "pair"), tokenizer, length)
+    pairs = rows_of(Pairs(), ListCorpus(PAIRED), tokenizer, length)
     expected = all_pairs(PAIRED)
     rows = [0, len(pairs) - 1, 3]
     batch = pairs[rows]
@@ -151,7 +156,7 @@ def test_both_texts_of_a_pair_are_framed_padded_and_cut_to_half_the_length(frame
 
 def test_batches_of_sentences_have_little_padding(tokenizer):
     lines = [text for text, _ in caption_texts(10_000)]
-    rows = Sentences(open_store(ListCorpus(lines), "train", tokenizer, "sentence"), tokenizer, 256)
+    rows = rows_of(Sentences(), ListCorpus(lines), tokenizer, 256)
     batches = list(BatchSampler(len(rows), rows.sizes, 64, 0, 1, 0, True))
     parts = [rows[batch] for batch in batches]
     share = 1 - sum(part.all_tokens for part in parts) / sum(part.all_positions for part in parts)
@@ -168,7 +173,7 @@ def test_pairs_are_sorted_by_their_longer_text_and_then_by_both():
 def test_batches_of_pairs_have_little_padding_apart_and_joined(tokenizer):
     """Apart, where both texts of all pairs make one batch; joined, where the two of a pair make one row."""
     corpus = ListCorpus(caption_texts(10_000))
-    pairs = Pairs(open_store(corpus, "train", tokenizer, "pair"), tokenizer, 256)
+    pairs = rows_of(Pairs(), corpus, tokenizer, 256)
     apart = joined = tokens = 0
     for rows in BatchSampler(len(pairs), pairs.sizes, 64, 0, 1, 0, True):
         batch = pairs[rows]

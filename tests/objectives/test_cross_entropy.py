@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.objectives import cross_entropy
-from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX, linear_cross_entropy, token_losses
+from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
 
 SHAPES = [(1, 2, 1), (7, 5, 3), (40, 33, 8), (65, 257, 16)]
 

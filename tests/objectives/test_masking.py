@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 from ssl_nlp.errors import UserError
-from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 
 MASK, SEPARATOR, FIRST = 1, 2, 3

@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.decoder import Decoder
 from ssl_nlp.modules.generation import texts_of
-from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 from ssl_nlp.training.optimization import Optimization
 
 EXAMINED = 8

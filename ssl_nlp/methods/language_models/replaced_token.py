@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method, longest_stack
 from ssl_nlp.modules.heads import LanguageModelHead
-from ssl_nlp.objectives.cross_entropy import IGNORE_INDEX
 from ssl_nlp.objectives.masking import choose_positions
 from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
 from ssl_nlp.training.optimization import Optimization

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.data import Blocks, TokenBatch, Tokenizer
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
-from ssl_nlp.data.units import Blocks, pad_rows
+from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM
@@ -25,7 +25,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def batch(tokenizer) -> TokenBatch:
-    blocks = Blocks(open_store(CORPUS, "train", tokenizer, "block"), tokenizer, 32)
+    blocks = Blocks().rows(open_store(CORPUS, "train", tokenizer, Blocks()), tokenizer, 32)
     return blocks[range(8)]
 
 

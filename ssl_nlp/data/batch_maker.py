@@ -1,0 +1,165 @@
+"""How documents become batches: the base class of everything that `data.unit` may name."""
+
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ssl_nlp.corpora.base import Document
+from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_nlp.data.store import TokenStore
+
+RowKind = Literal["block", "sentence", "pair"]
+"""What a method finds in a row: packed documents, one text, or one text whose partner is in the batch's `pair`."""
+
+
+class TokenRow(NamedTuple):
+    """One framed text.
+
+    Attributes:
+        ids: its tokens.
+        starts_word: for each token, whether a word begins there.
+    """
+
+    ids: Sequence[int]
+    starts_word: Sequence[bool]
+
+    def cut(self, length: int) -> "TokenRow":
+        """Its first `length` tokens."""
+        return TokenRow(self.ids[:length], self.starts_word[:length])
+
+    def marked(self) -> list[int]:
+        """Both in one list, as cursors keep them: a token that continues a word is ~id."""
+        return [token if start else ~token for token, start in zip(self.ids, self.starts_word, strict=True)]
+
+
+def unmarked(row: Sequence[int]) -> TokenRow:
+    """The row that `TokenRow.marked` has joined to one list."""
+    tokens = np.array(row, dtype=np.int64)
+    starts_word = tokens >= 0
+    return TokenRow(np.where(starts_word, tokens, ~tokens), starts_word)  # type: ignore[arg-type]  # arrays will do
+
+
+class StreamedDocument(NamedTuple):
+    """The rows of one document of a stream.
+
+    Attributes:
+        number: tells it from the other documents of all readers.
+        rows: what its texts became, not truncated.
+        after: where the stream stands after it: plain data, among them the `epoch`.
+    """
+
+    number: int
+    rows: list[TokenRow]
+    after: dict[str, Any]
+
+
+class Rows(Protocol):
+    """The rows of a split, as a data set that is indexed by a list of row numbers and then gives a batch."""
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64] | None:
+        """(rows,) numbers by which rows are sorted: batches are made of similar ones. None: of any rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Sequence[int]) -> TokenBatch: ...
+
+
+class BatchMaker(ABC):
+    """A way of making batches: the texts that a document gives, and the rows that these become.
+
+    For one of your own, subclass `Sentences`, `Pairs` or `Blocks` (`ssl_nlp.data`) and write `texts`; the rest follows.
+    Name it in YAML as `data.unit: {class_path: my_file.Paragraphs}`, with `--import my_file.py`. The token cache notices
+    a change of its file or of its attributes, which must be plain data.
+
+    Attributes:
+        kind: which kind of rows it makes. Methods state which kinds they read.
+        shortest: the smallest `data.length` that leaves room for a row.
+        version: change it whenever `texts` changes. None: the source file of the class stands for it, but not the files
+            that it imports.
+    """
+
+    kind: ClassVar[RowKind]
+    shortest: ClassVar[int] = 2
+    version: ClassVar[int | str | None] = None
+
+    @abstractmethod
+    def texts(self, document: Document) -> list[str]:
+        """The texts of a document that are tokenized, each with a frame of its own."""
+
+    @abstractmethod
+    def text_length(self, length: int) -> int | None:
+        """How many tokens of a text are kept where `data.length` is `length`. None: all are kept."""
+
+    @abstractmethod
+    def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> Rows:
+        """The rows of a split, whose texts `store` holds."""
+
+    @abstractmethod
+    def stream(
+        self,
+        documents: Iterable[StreamedDocument],
+        cursor: dict[str, Any],
+        tokenizer: Tokenizer,
+        length: int,
+        batch_size: int,
+        seed: Sequence[int],
+    ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """Endless batches of a stream, each with the cursor after it, from which the next one can be made again.
+
+        Args:
+            documents: those that come after `cursor`, without end.
+            cursor: plain data: `documents`' own state, `left` (what was read and is in no batch yet) and `batches`.
+            seed: what the order of batches depends on, beside the epoch.
+        """
+
+    def nothing(self, place: str) -> UserError:
+        """The error for text of which no document gives any text."""
+        return UserError(f"{type(self).__name__} finds no text in {place}: give it other documents")
+
+    def fingerprint(self) -> Any:
+        """What the texts depend on beside the documents, as plain data for the keys of caches.
+
+        Raises:
+            UserError: the source of a class that declares no `version` cannot be read.
+        """
+        own = [kind for kind in type(self).__mro__ if issubclass(kind, BatchMaker) and not _is_ours(kind)]
+        return [self.kind, [_code(kind) for kind in own], vars(self)] if own else self.kind
+
+
+def check_kind(maker: BatchMaker) -> None:
+    """Refuse a maker of a class that does not say which kind of rows it makes.
+
+    Raises:
+        UserError: `kind` is missing, or not one of `RowKind`.
+    """
+    if getattr(maker, "kind", None) not in get_args(RowKind):
+        kinds = ", ".join(map(repr, get_args(RowKind)))
+        raise UserError(f"data.unit: {type(maker).__name__} has no `kind`: set it to one of {kinds}")
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.split(".")[0] == __name__.split(".")[0]
+
+
+def _code(kind: type[BatchMaker]) -> list[Any]:
+    """The name of a class, and its version or the source of its file."""
+    version = kind.__dict__.get("version")
+    if version is None:
+        try:
+            version = inspect.getsource(sys.modules[kind.__module__])
+        except (KeyError, OSError, TypeError) as error:
+            raise UserError(
+                f"data.unit: the source of {kind.__name__} cannot be read, so that a change of it would go unnoticed: "
+                "give the class a `version`, such as version = 1, and raise it with every change"
+            ) from error
+    return [kind.__qualname__, version]
