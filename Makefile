@@ -16,7 +16,7 @@ SEEDS ?= 3
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kill lint docs bench clean
+.PHONY: help setup demo test test-fast test-kill lint docs bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,10 +39,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and compare them
 	@$(BIN)/python -m ssl_nlp demo
 
-test: $(INSTALLED)  ## run the tests on WORKERS=2 cores; ARGS="-k name" goes to pytest
+test: $(INSTALLED)  ## run all tests on WORKERS=2 cores; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-kill: $(INSTALLED)  ## kill commands at every moment there is, and see that they go on as if nothing had happened
+test-fast: $(INSTALLED)  ## run the tests that need little time: under two minutes on two cores
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not kill and not slow' $(ARGS)
+
+test-kill: $(INSTALLED)  ## kill commands at every possible moment, and check that they resume as if nothing had happened
 	@$(BIN)/python -m pytest -m kill -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types and which package imports which

@@ -34,6 +34,7 @@ def fit(name: str, *arguments: str, run_name: str) -> int:
     return run("fit", "--import", f"examples/{name}.py", *arguments, *overlay, *tiny_encoder(), "--run", run_name)
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_is_trained_and_compared_with_another(folder, capsys):
     texts = small("texts.txt")
     overlay = ["--config", "examples/own_method.yaml"]
@@ -48,6 +49,7 @@ def test_a_method_of_ones_own_is_trained_and_compared_with_another(folder, capsy
     assert (folder / "comparison" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_corpus_of_ones_own_is_read(folder):
     size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32", "--config", "trainer/debug"]
     assert fit("own_corpus", "--config", "masked_lm", *size, run_name="comments") == 0

@@ -15,6 +15,8 @@ from nbclient import NotebookClient
 
 from tests.end_to_end.cli import CONFIGS, run, tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TOPICS = {

@@ -16,6 +16,8 @@ from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
 from tests.end_to_end.test_evaluate import write_suites
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BASH = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)

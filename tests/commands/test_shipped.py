@@ -11,6 +11,8 @@ from ssl_nlp.commands.shipped import CONFIGS, config_names, find_config, with_pa
 from ssl_nlp.errors import UserError
 from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

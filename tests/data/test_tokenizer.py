@@ -169,6 +169,7 @@ def _train(queue) -> None:
     queue.put(get_tokenizer(TokenizerSettings(vocab_size=350), CORPUS).fingerprint())
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_agree_on_one_tokenizer():
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

@@ -17,6 +17,8 @@ from ssl_nlp.methods import VAE, CausalLM, MaskedLM
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import CONFIGS, run, save_untrained, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 # ------------------------------------------------------------------------------------------------------ arguments of fit
 
 # By method: the option, and values that it must refuse.

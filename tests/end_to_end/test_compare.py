@@ -14,6 +14,8 @@ from ssl_nlp.comparison import compare_runs, find_runs
 from tests.end_to_end.cli import CONFIGS, ROOT, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
+pytestmark = pytest.mark.slow
+
 SEEDS = ["--seeds", "2", "masked_lm.yaml", "--output", "mine", "--config", "mine.yaml"]
 
 

@@ -16,6 +16,8 @@ from tests.corpus import random_texts
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
+pytestmark = pytest.mark.slow
+
 METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 # What a method needs beside a small corpus: to tell four texts apart teaches nothing that lasts, and with so few texts the
 # reconstruction of a VAE gains less than its KL takes of the nats that are free.

@@ -7,6 +7,8 @@ from ssl_nlp.methods import Method
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run_process, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--data.batch_size=2"]
 
 

@@ -12,6 +12,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["masked_lm", "causal_lm"]
 
 

@@ -17,6 +17,8 @@ from ssl_nlp.methods import Method
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 CHANGED = (
     r"ssl-nlp: the (train|valid) split of TextFiles has changed since the run was trained on it: .* tokens then, .* now"
 )

@@ -14,6 +14,8 @@ from ssl_nlp.methods import Method
 from ssl_nlp.runs.run import Run
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 LIGHTNING = "lightning.pytorch"
 # Values that train, and values that are refused with what the line names. A value of several words is that many options.
 TRAINS: dict[str, list[str]] = {

@@ -34,6 +34,8 @@ from ssl_nlp.objectives.views import Delete
 from ssl_nlp.training.ranks import sum_over_ranks
 from tests.corpus import ListCorpus, random_texts
 
+pytestmark = pytest.mark.slow
+
 RANKS = 2
 ROWS = [8, 7]  # of all ranks together, in each of the steps
 

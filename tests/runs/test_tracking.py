@@ -70,6 +70,7 @@ def test_an_offline_run_holds_configuration_metrics_and_samples(method, columns,
     assert json.loads(file.read_text())["columns"] == columns
 
 
+@pytest.mark.slow
 def test_no_network_is_no_failure(tmp_path, monkeypatch):
     """Somebody is logged in, but nothing answers."""
     monkeypatch.delenv("WANDB_MODE")

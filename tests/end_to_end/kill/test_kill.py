@@ -18,6 +18,8 @@ from tests.end_to_end.cli import CONFIGS, small, tiny_encoder, write_texts
 from tests.end_to_end.kill.harness import Server, difference, left_behind
 from tests.end_to_end.test_evaluate import write_suites
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["masked_lm", "causal_lm", "simclr", "moco", "vae", "replaced_token", "multi_objective"]
 EVERY = pytest.mark.kill
 STEPS = 20  # validated every 10, saved every 4, logged every 3

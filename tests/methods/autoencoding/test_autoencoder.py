@@ -94,6 +94,7 @@ def test_accuracies_are_those_of_writing_without_a_cache_from_the_vector_alone(t
     assert [int(x) for x in found["exact_match"]] == [exact, 10]
 
 
+@pytest.mark.slow
 def test_it_overfits_and_writes_every_sentence_back(tokenizer):
     method = connected(tokenizer, dim=64, latent_dim=48)
     rows = pad_rows([ids for ids, _ in tokenizer.encode(TEXTS)], None, tokenizer, 64)

@@ -171,6 +171,7 @@ def test_bad_settings_are_refused_together(tokenizer):
         connected(maskless)
 
 
+@pytest.mark.slow
 def test_it_detects_what_was_replaced_in_64_sentences(tokenizer):
     generator = random.Random(0)
     words = ["".join(generator.choices(["ba", "do", "ki", "lu", "me", "ra", "su", "to"], k=3)) for _ in range(200)]

@@ -96,6 +96,7 @@ def test_loss_equals_a_walk_over_the_pairs(kind, tokenizer):
     assert float(loss.mean()) == pytest.approx(float(sum(t.total / t.targets for t in loss.terms.values())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["next", "order"])
 def test_it_tells_true_from_false_among_64_pairs(kind):
     """The texts of a pair share a word that no other pair has; which one comes first has to be learned by heart."""
