@@ -1,4 +1,4 @@
-"""Runs beside each other: statistics, table and report."""
+"""Comparison of runs: statistics, tables and report."""
 
 from ssl_nlp.comparison.assemble import compare_runs
 from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run

@@ -1,4 +1,4 @@
-"""Runs to a comparison: seeds put together, baselines below, verdicts beside the numbers, inequalities in words."""
+"""Turn runs into a comparison: group seeds, add baselines, test differences, and name what was not equal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,20 +22,19 @@ BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "r
 def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison:
     """Compare runs that were evaluated on a suite.
 
-    Runs whose configurations are equal but for the seed are one row. Unfinished runs and repeated ones are left out, and
-    named in the notes.
+    Runs that differ only in their seed share a row. Unfinished and repeated runs are left out and named in the notes.
 
     Args:
         runs: in any order.
         suite: its name.
 
     Raises:
-        UserError: nothing is left to compare, or a run has no answers to the suite, or broken ones.
+        UserError: no run is finished, or a run has no results for the suite, or broken ones.
     """
     notes, chosen = _choose(runs)
-    answered = {run.folder: _read(run, suite) for run in chosen}
+    evaluated = {run.folder: _read(run, suite) for run in chosen}
     notes += [
-        f"{run.name}: {items_path(run.evaluation).name} lacks its items, so it cannot tie: evaluate it again."
+        f"{run.name}: {items_path(run.evaluation).name} lacks items, so test items cannot be paired: evaluate it again."
         for run in chosen
         if lost_items(run.evaluation, suite)
     ]
@@ -43,18 +42,18 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     labels = configurations.label(groups)
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
-        answers = [answered[run.folder] for run in members]
-        results, data = [answer.evaluators for answer in answers], {answer.data for answer in answers}
+        seeds = [evaluated[run.folder] for run in members]
+        results, data = [seed.evaluators for seed in seeds], {seed.data for seed in seeds}
         given = RowResults(results, data, trained=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         rows.append((Row(label, tuple(members), False, scores(suite, given.results), cost=cost), given))
     if all(len(members) == 1 for members in groups) and len(groups) > 1:
         notes.append(
-            "Each method has one seed: what another seed would change is not known, and assumed to be as much as other "
-            "test items would. ssl-nlp compare --seeds 3 CONFIG... trains several."
+            "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the "
+            "choice of test items. To train several seeds, use ssl-nlp compare --seeds 3 CONFIG..."
         )
-    baselines = _baselines(suite, [row for row, _ in rows], answered)
-    columns = _columns(suite, [answers for _, answers in [*rows, *baselines]])
+    baselines = _baselines(suite, [row for row, _ in rows], evaluated)
+    columns = _columns(suite, [given for _, given in [*rows, *baselines]])
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
     return Comparison(
@@ -62,18 +61,18 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         PROTOCOL,
         columns,
         _order(with_verdicts(columns, rows, baselines), columns),
-        _differences([row for row, _ in rows], [answers for _, answers in rows], configuration),
+        _differences([row for row, _ in rows], [given for _, given in rows], configuration),
         configuration,
         notes,
     )
 
 
 def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Estimate]:
-    """Every metric of several seeds, by SUITE/EVALUATOR/METRIC."""
+    """Means of every metric over seeds, by SUITE/EVALUATOR/METRIC."""
     return estimates(
         [
-            {f"{suite}/{name}/{metric}": v for name, result in answers.items() for metric, v in result.metrics.items()}
-            for answers in results
+            {f"{suite}/{name}/{metric}": v for name, result in seed.items() for metric, v in result.metrics.items()}
+            for seed in results
         ]
     )
 
@@ -92,13 +91,13 @@ def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
 
 
 def _choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
-    """What is said about runs that are left out, and those that are not."""
+    """Notes on the runs that are left out, and the other runs."""
     notes: list[str] = []
     chosen: dict[object, ComparedRun] = {}
     for run in runs:
         if not run.finished:
             notes.append(
-                f"{run.name} is left out: its training is not finished (the same ssl-nlp fit goes on with it)."
+                f"{run.name} is left out: its training is not finished (the same ssl-nlp fit command resumes it)."
             )
             continue
         key = (tuple(sorted(configurations.settings(run).items())), run.seed)
@@ -108,7 +107,7 @@ def _choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
         chosen[key] = run
     if not chosen:
         names = ", ".join(run.name for run in runs)
-        raise UserError(f"no run is finished ({names}): let ssl-nlp fit go on with them")
+        raise UserError(f"no run is finished ({names}): resume them with ssl-nlp fit")
     return notes, list(chosen.values())
 
 
@@ -116,20 +115,20 @@ def _read(run: ComparedRun, suite: str) -> SuiteResult:
     try:
         return read_suite(run.evaluation, suite)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate again") from error
+        raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate the run again") from error
 
 
-def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
-    """Each baseline once; a method before training as often as it answers differently."""
+def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
+    """Each baseline once, and each untrained method with results of its own."""
     found: list[tuple[Row, RowResults]] = []
     for row in rows:
         for run in row.runs[:1]:
-            for name, answers in answered[run.folder].baselines.items():
-                if not answers:
+            for name, results in evaluated[run.folder].baselines.items():
+                if not results:
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
-                new = Row(label, row.runs, True, scores(suite, [answers]))
-                given = RowResults([answers], {answered[run.folder].data}, False)
+                new = Row(label, row.runs, True, scores(suite, [results]))
+                given = RowResults([results], {evaluated[run.folder].data}, False)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:
                     found.append((new, given))
@@ -138,7 +137,7 @@ def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteRes
                 joint = other.label if other.label == label else f"{other.label}, {row.label}"
                 found[same[0]] = (
                     replace(other, label=joint, runs=other.runs + row.runs, scores=other.scores | new.scores),
-                    replace(its, results=[{**answers, **its.results[0]}]),
+                    replace(its, results=[{**results, **its.results[0]}]),
                 )
     order = list(BASELINES.values())
     found.sort(key=lambda pair: order.index(pair[0].label) if pair[0].label in order else len(order))
@@ -152,7 +151,7 @@ def _baselines(suite: str, rows: Sequence[Row], answered: Mapping[Path, SuiteRes
 
 
 def _equal(one: Row, other: Row) -> bool:
-    """Whether two rows of baselines are the same one, as far as both were asked."""
+    """Whether two baseline rows agree on every metric that both have."""
     untrained = [row.label.startswith("untrained") for row in (one, other)]
     if untrained[0] != untrained[1] or (not any(untrained) and one.label != other.label):
         return False
@@ -160,11 +159,11 @@ def _equal(one: Row, other: Row) -> bool:
     return bool(common) and all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
 
 
-def _columns(suite: str, answers: Sequence[RowResults]) -> list[Column]:
+def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
     """The primary metric of every evaluator: frozen embeddings first, then language models."""
     found: dict[str, Column] = {}
     language: set[str] = set()
-    for given in answers:
+    for given in rows:
         for results in given.results:
             for name, result in results.items():
                 new = column(suite, name, result)
@@ -174,7 +173,7 @@ def _columns(suite: str, answers: Sequence[RowResults]) -> list[Column]:
 
 
 def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """Methods by their mean rank over the questions that all have answered, then baselines."""
+    """Methods by their mean rank in the columns that all of them have, then baselines."""
     methods = [row for row in rows if not row.baseline]
     ranks = {row.label: 0 for row in methods}
     for one in columns:
@@ -188,7 +187,7 @@ def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
 
 
 def _differences(
-    rows: Sequence[Row], answers: Sequence[RowResults], configuration: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Row], results: Sequence[RowResults], configuration: Mapping[str, Mapping[str, str]]
 ) -> list[str]:
     trained = [row for row in rows if any(run.config for run in row.runs)]
     published = [row.label for row in rows if row not in trained]
@@ -201,9 +200,9 @@ def _differences(
     if unknown := [row.label for row in trained if "tokens" not in row.cost]:
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:
-        said.append(f"{', '.join(published)} was not trained here: corpus, tokenizer, encoder and tokens are its own.")
-    data = {row.label: ", ".join(sorted(given.data)) for row, given in zip(rows, answers, strict=True)}
-    if len(set(data.values())) > 1 or any(len(given.data) > 1 for given in answers):
+        said.append(f"{', '.join(published)} was not trained here: its corpus, tokenizer, encoder and tokens differ.")
+    data = {row.label: ", ".join(sorted(given.data)) for row, given in zip(rows, results, strict=True)}
+    if len(set(data.values())) > 1 or any(len(given.data) > 1 for given in results):
         said.append(
             f"The test data differ: {configurations.spoken(data)} (fingerprints). Rows with different test data are not "
             "compared with each other."

@@ -1,4 +1,4 @@
-"""The questions of a suite as columns."""
+"""Columns for the evaluators of a suite."""
 
 from ssl_nlp.comparison.types import Column
 from ssl_nlp.evaluation import Result
@@ -25,14 +25,14 @@ UNITS = {"effective_rank": "directions"}
 
 
 def column(suite: str, name: str, result: Result) -> Column:
-    """The column of the primary metric of an evaluator.
+    """Make the column of an evaluator's primary metric.
 
-    Numbers of language models of different kinds have metrics of different names, and so are never in one column.
+    Likelihoods of different kinds have different metrics, so they never share a column.
 
     Args:
         suite: its name.
-        name: of the evaluator: `knn`, or `animals.knn` where a suite has several data sets.
-        result: one of its answers.
+        name: of the evaluator: `knn`, or `animals.knn` in a suite with several data sets.
+        result: one of its results.
     """
     data, _, kind = name.rpartition(".")
     metric = result.primary_metric

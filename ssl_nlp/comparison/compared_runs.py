@@ -1,4 +1,4 @@
-"""What a run directory says, read as plain data."""
+"""Run directories, read as plain data."""
 
 import json
 from collections.abc import Iterable
@@ -19,15 +19,15 @@ class ComparedRun:
     """A run, or a published model that was evaluated.
 
     Attributes:
-        folder: where it is.
-        name: how it is called.
+        folder: its directory.
+        name: the name of the directory.
         method: the name of its class, such as `MaskedLM`.
         seed: of its training; None for a published model.
-        config: its complete configuration; nothing for a published model.
-        metrics: the rows of `metrics.csv`, each with `step` and what was logged there.
+        config: its complete configuration; empty for a published model.
+        metrics: the rows of `metrics.csv`, each with `step` and the metrics logged at that step.
         samples: the lines of `samples.jsonl`.
-        record: its `evaluation.json`; nothing where there is none.
-        finished: its training has reached its end.
+        record: the content of `evaluation.json`; empty if the run was not evaluated.
+        finished: whether its training has ended.
     """
 
     folder: Path
@@ -42,7 +42,7 @@ class ComparedRun:
 
     @property
     def evaluation(self) -> Path:
-        """Its `evaluation.json`."""
+        """Path of its `evaluation.json`."""
         return self.folder / "evaluation.json"
 
 
@@ -50,10 +50,10 @@ def read_run(folder: Path) -> ComparedRun:
     """Read a run directory.
 
     Raises:
-        UserError: it is none, or something in it is broken.
+        UserError: the folder is not a run, or a file in it is broken.
     """
     if not _is_run(folder):
-        raise UserError(f"{folder} is not a run: name a folder that ssl-nlp fit or evaluate has written")
+        raise UserError(f"{folder} is not a run: name a folder written by ssl-nlp fit or evaluate")
     config, state = _load(folder / "config.yaml"), _load(folder / "run.json")
     record = read_record(folder / "evaluation.json")
     rows = read_metrics(folder / "metrics.csv")
@@ -70,10 +70,13 @@ def read_run(folder: Path) -> ComparedRun:
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[ComparedRun]:
-    """The runs that a person means: names, run directories, or folders that hold some. Each once.
+    """Read the runs at some paths, each once.
+
+    Args:
+        paths: names of runs, run directories, or folders of runs.
 
     Raises:
-        UserError: there is none under one of the paths.
+        UserError: there is no run at one of the paths.
     """
     folders: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -88,7 +91,7 @@ def find_runs(paths: Iterable[str | Path]) -> list[ComparedRun]:
 
 
 def _place(folder: Path) -> Path:
-    """One path for a folder however it is spelled, but for a run that is a link: it is called as the link is."""
+    """Canonical path of a folder; a run that is a link keeps the name of the link."""
     return folder.resolve() if folder.name in ("", "..") else folder.parent.resolve() / folder.name
 
 
@@ -97,7 +100,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file; nothing where there is none."""
+    """Content of a YAML or JSON file; empty if it does not exist."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -108,7 +111,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a JSONL file; one that a killed process left unfinished is not among them."""
+    """Objects in a JSONL file, without a line that a killed process left unfinished."""
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             content = json.loads(line)

@@ -1,4 +1,4 @@
-"""What is the same in the configurations of runs, and what is not."""
+"""Differences between the configurations of runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
 
-# Neither the result of a run nor its place in the comparison depends on these.
+# Keys that influence neither the result of a run nor its row in the comparison.
 ASIDE = (
     "seed_everything",
     "run",
@@ -21,19 +21,19 @@ ASIDE = (
     "data.seed",
     "data.workers",
 )
-# What a fair comparison keeps equal: how it is called, and where it is configured.
+# What a fair comparison keeps equal: its name, and the keys that configure it.
 EQUAL = {
     "corpus": ("data.corpus",),
     "tokenizer": ("data.tokenizer",),
     "encoder": ("model.encoder",),
-    "way of cutting texts into batches": ("data.unit", "data.length", "data.max_length"),
+    "batching": ("data.unit", "data.length", "data.max_length"),
 }
 SHOWN = 3  # keys that a sentence names
-TOLERANCE = 0.01  # tokens seen may differ by this share: batches hold whole texts
+TOLERANCE = 0.01  # share by which tokens may differ, because batches hold whole texts
 
 
 def flatten(config: Any, key: str = "") -> dict[str, str]:
-    """The leaves of a configuration by their dotted keys, without `init_args`, and our own classes by their short names."""
+    """Leaves of a configuration by dotted key, without `init_args`; our own classes have their short names."""
     if isinstance(config, Mapping) and config:
         parts = config.items()
     elif isinstance(config, list) and any(isinstance(part, Mapping) for part in config):
@@ -51,14 +51,14 @@ def flatten(config: Any, key: str = "") -> dict[str, str]:
 
 
 def settings(run: ComparedRun) -> dict[str, str]:
-    """What makes the configuration of a run: two runs with equal ones are two seeds of one configuration."""
+    """Settings that identify a configuration: runs with equal settings are seeds of the same row."""
     if not run.config:
         return {"model": run.name}
     return {key: value for key, value in flatten(run.config).items() if not _within(key, ASIDE)}
 
 
 def group(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Runs by configuration, each group in the order of its seeds."""
+    """Group runs by configuration, each group sorted by seed."""
     groups: dict[str, list[ComparedRun]] = {}
     for run in runs:
         groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
@@ -66,7 +66,7 @@ def group(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
 
 
 def label(groups: Sequence[Sequence[ComparedRun]]) -> list[str]:
-    """A name for each configuration: its method and, where several have the same, what differs between them."""
+    """Name each configuration by its method and, if several share it, by the settings that differ."""
     names = [members[0].method if members[0].config else members[0].name for members in groups]
     labels = list(names)
     for name in {name for name in names if names.count(name) > 1}:
@@ -75,19 +75,19 @@ def label(groups: Sequence[Sequence[ComparedRun]]) -> list[str]:
         for place, number in enumerate(alike):
             values = [f"{key.rsplit('.', 1)[-1]}={row[place]}" for key, row in differing.items()]
             labels[number] = f"{name} {' '.join(values) if len(values) <= SHOWN else groups[number][0].name}"
-    # Short keys of different places may read the same; names of runs do not.
+    # The last parts of two keys may be equal; the names of runs never are.
     return [f"{text} ({groups[n][0].name})" if labels.count(text) > 1 else text for n, text in enumerate(labels)]
 
 
 def difference(configurations: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """The keys that differ, with the value in each configuration; `–` where it has none."""
+    """Keys that differ, with their value in each configuration, or `–` if it has none."""
     keys = dict.fromkeys(key for configuration in configurations for key in configuration)
     values = {key: [configuration.get(key, "–") for configuration in configurations] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
 
 
 def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """One sentence for each thing that a fair comparison keeps equal and that is not.
+    """Write one sentence for each thing that a fair comparison keeps equal and that differs here.
 
     Args:
         configuration: key -> label -> value, for the keys that differ.
@@ -103,13 +103,13 @@ def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The sentences on complete configurations by their labels, which are known before anything is trained."""
+    """Sentences on complete configurations, by label, before anything is trained."""
     differing = difference([flatten(configuration) for configuration in configurations.values()])
     return sentences({key: dict(zip(configurations, row, strict=True)) for key, row in differing.items()})
 
 
 def spoken(values: Mapping[str, str]) -> str:
-    """Who has which value: `0.1 for A, B and 0.2 for C`."""
+    """Values with the labels that have them: `0.1 for A, B and 0.2 for C`."""
     labels: dict[str, list[str]] = {}
     for name, value in values.items():
         labels.setdefault(value, []).append(name)
@@ -122,5 +122,5 @@ def _within(key: str, places: Sequence[str]) -> bool:
 
 def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 2 and 2.0 are the same setting, and which of them is written depends on the parser
+        value = int(value)  # 2 and 2.0 are the same setting; the parser decides which is written
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""What training costs: names, units, and which costs were not equal."""
+"""Costs of training: their names and units, and which of them were not equal."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from ssl_nlp.comparison.types import Row
 
 @dataclass(frozen=True)
 class Cost:
-    """One of the costs in `Row.cost`.
+    """Kind of cost in `Row.cost`.
 
     Attributes:
         name: in the report.
-        title: in a table of the terminal, with the unit.
-        unit: how many of the recorded unit one of the title is.
-        tolerance: the share by which equal runs may differ; None where equality is not expected.
+        title: in the tables of the terminal, with its unit.
+        unit: size of that unit, in units of `Row.cost`.
+        tolerance: share by which the costs of equal runs may differ; None if equality is not expected.
     """
 
     name: str
@@ -36,12 +36,12 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Gap:
-    """A cost that was not equal.
+    """Cost that was not equal.
 
     Attributes:
         cost: its key in `COSTS`.
-        least, most: the rows that differ most.
-        ratio: of their costs, above 1.
+        least, most: the rows with the lowest and the highest cost.
+        ratio: of the highest to the lowest cost.
     """
 
     cost: str
@@ -51,12 +51,12 @@ class Gap:
 
     @property
     def times(self) -> str:
-        """The ratio as people write it."""
+        """The ratio, formatted."""
         return f"{self.ratio:,.2f}" if self.ratio < 1.1 else f"{self.ratio:,.1f}"
 
 
 def gaps(rows: Sequence[Row]) -> Iterator[Gap]:
-    """The costs that were not equal among the methods trained here."""
+    """Yield the costs that were not equal among the methods trained here."""
     trained = [row for row in rows if not row.baseline and any(run.config for run in row.runs)]
     for key, cost in COSTS.items():
         known = sorted((row for row in trained if key in row.cost), key=lambda row: row.cost[key].mean)

@@ -1,4 +1,4 @@
-"""What was compared, in words: corpus, tokenizer, encoder, budget and seeds of the methods."""
+"""Facts about the methods for the head of the report: corpus, tokenizer, encoder, budget, seeds and costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ssl_nlp.comparison.types import Comparison, Row
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that is to be known of all methods.
+    """One property of the methods.
 
     Attributes:
-        name: what it is, such as `corpus`.
-        values: value -> the methods that have it; a single value is that of all of them.
+        name: of the property, such as `corpus`.
+        values: value -> the methods that have it; a single value holds for all of them.
     """
 
     name: str
@@ -24,15 +24,15 @@ class Fact:
 
 
 def facts(comparison: Comparison) -> list[Fact]:
-    """What the head of a report says; what no method has is left out."""
+    """Facts for the head of the report; properties that no method has are left out."""
     methods = [row for row in comparison.rows if not row.baseline]
     found = [_fact(name, describe, methods) for name, describe in _DESCRIBED.items()]
-    asked = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
-    return [*(fact for fact in found if fact.values), *map(_gap, gaps(methods)), asked]
+    evaluation = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
+    return [*(fact for fact in found if fact.values), *map(_gap, gaps(methods)), evaluation]
 
 
 def _gap(gap: Gap) -> Fact:
-    """The cheapest and the most expensive method; tokens are part of the budget, too."""
+    """Fact on the cheapest and the most expensive method."""
     name = COSTS[gap.cost].name
     least, most = (f"{format_quantity(row.cost[gap.cost].mean)} {name}" for row in (gap.least, gap.most))
     return Fact(
@@ -50,7 +50,7 @@ def _fact(name: str, describe: Callable[[ComparedRun], str], methods: Sequence[R
 
 
 def spell(node: Any) -> str:
-    """A part of a configuration in one line, without what is null.
+    """Write a part of a configuration in one line, without null values.
 
     >>> spell({"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny", "dim": None}})
     'Transformer (size tiny)'

@@ -6,22 +6,19 @@ from contextlib import contextmanager
 
 from matplotlib.figure import Figure
 
-EDGE = 0.015  # of the width: the letters of a browser are higher than those that were measured
+EDGE = 0.015  # margin, as a share of the width, because a browser's letters are wider than those measured
 
 
 @contextmanager
-def glyphs_are_the_browsers() -> Iterator[None]:
-    """Measure text without matplotlib's warnings of glyphs that its font lacks.
-
-    In a page, text is text: the browser draws it, in a font that has the glyph.
-    """
+def without_glyph_warnings() -> Iterator[None]:
+    """Keep matplotlib from warning about missing glyphs when it measures text: the browser's fonts have them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"(?s)Glyph .* missing from ", UserWarning)
         yield
 
 
 def make_room(figure: Figure) -> Figure:
-    """Move the left side of the only axes of a figure in, as far as its labels would leave the figure."""
+    """Move the left edge of a figure's only axes to the right until its labels fit."""
     [axes] = figure.axes
     box = axes.get_tightbbox()
     inside = 0.0 if box is None else box.x0 / figure.bbox.width
@@ -31,8 +28,8 @@ def make_room(figure: Figure) -> Figure:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places moved apart by as little as it takes for each to be `gap` above the one before."""
-    groups: list[list[float]] = []  # each: sum of wanted starts, how many
+    """Move increasing positions apart, as little as possible, until each is `gap` above the one before."""
+    groups: list[list[float]] = []  # each: sum of the preferred starts, number of positions
     for number, place in enumerate(places):
         groups.append([place - number * gap, 1.0])
         while len(groups) > 1 and groups[-2][0] / groups[-2][1] > groups[-1][0] / groups[-1][1]:

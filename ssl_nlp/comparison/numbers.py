@@ -1,4 +1,4 @@
-"""Numbers as people write them."""
+"""Numbers and labels formatted for people."""
 
 import math
 
@@ -19,9 +19,9 @@ SCALES = (
 
 
 def truncate(text: str, longest: int) -> str:
-    """At most so many columns of a terminal, in which a Chinese character has two.
+    """Shorten a label to a number of terminal columns, of which a Chinese character takes two.
 
-    What is longer loses its middle, because labels of one method differ at the end.
+    The middle is left out, because labels of one method differ at the end.
 
     >>> truncate("Autoencoder latent=16", 15)
     'Autoenc…tent=16'
@@ -34,19 +34,19 @@ def truncate(text: str, longest: int) -> str:
 
 
 def format_score(score: Estimate) -> str:
-    """A score as people write it: with half of its interval, where it has one."""
+    """Format a score, with half of its interval if it has one."""
     half = "" if score.low is None or score.high is None else f" ± {format_number((score.high - score.low) / 2)}"
     return format_number(score.mean) + half
 
 
 def format_number(value: float) -> str:
-    """Three places after the point for shares, four figures for what is larger."""
+    """Format a number with three decimals below 10, and one or none above."""
     text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:,.0f}"
     return text.replace("-", "−")
 
 
 def format_quantity(value: float) -> str:
-    """A large number with three figures and the prefix of its unit.
+    """Format a large number with three digits and the prefix of its unit.
 
     >>> format_quantity(4_234_063_642_624)
     '4.23 T'
@@ -56,6 +56,6 @@ def format_quantity(value: float) -> str:
 
 
 def scale_of(limit: float) -> tuple[float, str, str]:
-    """A power of a thousand below `limit`, its prefix and its word."""
+    """Power of a thousand below `limit`, with its prefix and its word."""
     power = min(max(int(math.log10(max(abs(limit), 1.0)) // 3), 0), len(SCALES) - 1)
     return SCALES[power]

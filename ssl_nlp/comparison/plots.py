@@ -1,4 +1,4 @@
-"""Plots of a comparison, each a small figure that says what it shows: the report lays them out side by side."""
+"""Plots of a comparison: small figures with titles and units, which the report lays out side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssl_nlp.comparison.layout import glyphs_are_the_browsers, make_room, spread
+from ssl_nlp.comparison.layout import make_room, spread, without_glyph_warnings
 from ssl_nlp.comparison.numbers import format_score, scale_of, truncate
 from ssl_nlp.comparison.theme import LIGHT, PALETTE
 from ssl_nlp.comparison.types import Column, Comparison, Row
@@ -19,7 +19,7 @@ from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 P = ParamSpec("P")
 
 MARKERS = ("o", "^", "s", "D", "P")
-"""Shapes of points, by which equal colours are told apart; the style sheet has the same."""
+"""Shapes of points, which tell equal colours apart; the style sheet draws the same shapes."""
 BASELINE, INK, SOFT, FAINT, AXIS, PAPER = (
     LIGHT[name] for name in ("baseline", "ink", "soft", "faint", "axis", "paper")
 )
@@ -44,7 +44,7 @@ STYLE = {
     "ytick.major.size": 0.0,
     "xtick.minor.size": 0.0,
     "lines.solid_capstyle": "round",
-    "text.parse_math": False,  # a label is text, whatever is in it
+    "text.parse_math": False,  # labels may contain dollar signs
 }
 TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "seconds")}
 PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", "FLOPs spent")}
@@ -53,7 +53,7 @@ PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE), glyphs_are_the_browsers():  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE), without_glyph_warnings():  # type: ignore[arg-type]
             return make_room(draw(*args, **kwargs))
 
     return styled
@@ -61,11 +61,11 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @dataclass(frozen=True)
 class Look:
-    """How points and lines of one method or class are drawn.
+    """Colour and shape for the points of one method or class.
 
     Attributes:
-        colour: of the light mode.
-        marker: the number of the shape of points, in `MARKERS`.
+        colour: in the light mode.
+        marker: index of the shape in `MARKERS`.
     """
 
     colour: str
@@ -73,19 +73,19 @@ class Look:
 
     @property
     def shape(self) -> str:
-        """The shape as matplotlib calls it."""
+        """Matplotlib's name of the shape."""
         return MARKERS[self.marker]
 
 
 def look(number: int) -> Look:
-    """A look for each of forty methods or classes: neighbours differ in colour and shape, no two are the same."""
+    """Look of a method or class: forty different ones, of which neighbours differ in colour and shape."""
     if number >= len(PALETTE) * len(MARKERS):
         return Look(FAINT)
     return Look(PALETTE[number % len(PALETTE)], number % len(MARKERS))
 
 
 def looks(comparison: Comparison) -> dict[str, Look]:
-    """The look of each row by its label: the same in every plot, grey for baselines."""
+    """Look of each row by its label, the same in every plot; grey for baselines."""
     methods = [row.label for row in comparison.rows if not row.baseline]
     chosen = {label: look(number) for number, label in enumerate(methods)}
     return {row.label: chosen.get(row.label, Look(BASELINE)) for row in comparison.rows}
@@ -93,7 +93,7 @@ def looks(comparison: Comparison) -> dict[str, Look]:
 
 @_styled
 def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
-    """The loss of one method, since those of different objectives have no common scale; a line a seed.
+    """Plot the loss of one method, one line per seed; losses of different objectives have no common scale.
 
     Args:
         row: the method.
@@ -118,12 +118,12 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
 
 
 def loss_unit(row: Row) -> str:
-    """The unit of a method's loss, as its evaluation says."""
+    """Unit of a method's loss, from its evaluation."""
     return str(next((run.record["loss_unit"] for run in row.runs if "loss_unit" in run.record), "its own unit"))
 
 
 def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[float], list[float]]:
-    """The points of a plot of one logged number against another; the latest `x` counts where a row has none."""
+    """Points of one logged number against another; a row without `x` takes the latest one."""
     points, seen = [], 0.0
     for logged in metrics:
         seen = logged.get(x, seen)
@@ -134,7 +134,7 @@ def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[
 
 @_styled
 def bars(column: Column, rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure:
-    """The scores of one column, with their 95 % intervals over seeds."""
+    """Plot the scores of one column with their 95 % intervals over seeds."""
     rows = [row for row in rows if column.key in row.scores]
     said = _measured(column) + _interval_named(column, rows, "\nwhisker: 95 % interval over seeds")
     height = 0.34 * len(rows) + 0.8 + 0.15 * len(said.splitlines())
@@ -161,7 +161,7 @@ def bars(column: Column, rows: Sequence[Row], looks: Mapping[str, Look]) -> Figu
 
 @_styled
 def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Mapping[str, Look]) -> Figure:
-    """Scores by the cost of training: methods as points, the best baseline, which costs nothing, as a line.
+    """Plot a score against the cost of training: methods as points, the best baseline as a line.
 
     Args:
         column: the score.
@@ -202,7 +202,7 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Ma
 
 
 def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
-    """Names at the right of the axes, near the heights of their points but never over each other, with a line to them."""
+    """Write names at the right of the axes, near the heights of their points, without overlaps, with lines to them."""
     low, high = axes.get_ylim()
     labels = sorted(labels, key=lambda label: label[0])
     gap = LINE / (axes.get_position().height * height * POINTS)
@@ -225,12 +225,12 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
 
 @_styled
 def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Figure:
-    """Where a method puts test texts: each class with a colour and a shape, those beyond forty grey.
+    """Plot the test texts as a method places them, each class with a colour and a shape; classes beyond forty are grey.
 
     Args:
         title: the name of the method.
         shown: the points and their classes.
-        classes: all of them, in the order of their looks; the group of the n-th has the id `class-n` in an SVG.
+        classes: of all methods, in the order of their looks; points of class n form the group `class-n` in the SVG.
     """
     figure, axes = _panel(
         f"{truncate(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.37, top=0.31
@@ -256,7 +256,7 @@ def _panel(
     bottom: float = 0.46,
     top: float = 0.32,
 ) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes.
+    """Make a figure with one pair of axes.
 
     Args:
         title: at the top left.
@@ -283,5 +283,5 @@ def _unit(column: Column) -> str:
 
 
 def _interval_named(column: Column, rows: Sequence[Row], said: str) -> str:
-    """What the intervals are, where some are drawn."""
+    """Explanation of the intervals, if any are drawn."""
     return said if any(row.scores[column.key].low is not None for row in rows) else ""

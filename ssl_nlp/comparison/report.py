@@ -1,4 +1,4 @@
-"""`report.html`: a comparison as one page that opens from disk, with everything in it and nothing fetched."""
+"""`report.html`: a comparison as one self-contained page, which opens from disk and fetches nothing."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import read_items
 
-SHOWN_AGAINST_COST = 3  # scores, the first of the table
-SHOWN_SAMPLES = 4  # of a method
+SHOWN_AGAINST_COST = 3  # the first scores of the table
+SHOWN_SAMPLES = 4  # per method
 FIRST_COLUMN, CELL_PADDING, CHARACTER = 248, 18, 8  # pixels of a table, the first with the margins of the page
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the table: its text, what it means beside others, and the same in words."""
+    """A number of the table: its text, its marks, and the differences behind them in words."""
 
     text: str
     best: bool = False
@@ -36,18 +36,18 @@ class Cell:
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the page; one that is there is replaced.
+    """Write the page, replacing an earlier one.
 
     Args:
-        comparison: what to show. Loss curves, samples and maps come from the folders of its runs.
-        path: the HTML file; its folder is made where there is none.
+        comparison: the comparison to show. Loss curves, samples and maps come from the folders of its runs.
+        path: of the HTML file; its folder is created if needed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_text(path, render_page(comparison))
 
 
 def render_page(comparison: Comparison) -> str:
-    """The page as HTML."""
+    """Make the HTML of the page."""
     loader = PackageLoader("ssl_nlp.comparison", "templates")
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -127,11 +127,11 @@ def _difference(verdict: Verdict) -> str:
 
 def _bars(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]:
     for number, column in enumerate(comparison.columns):
-        answers = [
+        scores = [
             f"{row.label} {format_score(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
         ]
         drawn = plots.bars(column, comparison.rows, looks)
-        yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(answers)}")
+        yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(scores)}")
 
 
 def _losses(methods: list[Row], against: str, looks: dict[str, plots.Look]) -> Iterator[str]:
@@ -153,8 +153,8 @@ def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Itera
     if cost is None:
         return
     costly = [row for row in methods if cost in row.cost]
-    asked = [one for one in comparison.columns if any(one.key in row.scores for row in costly)]
-    for number, column in enumerate(asked[:SHOWN_AGAINST_COST]):
+    scored = [one for one in comparison.columns if any(one.key in row.scores for row in costly)]
+    for number, column in enumerate(scored[:SHOWN_AGAINST_COST]):
         drawn = plots.score_against_cost(column, comparison.rows, cost, looks)
         yield inline_svg(
             drawn, f"cost-{number}", f"{column.title} of each method against its {plots.TRAINING[cost][0]}"
@@ -162,7 +162,7 @@ def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Itera
 
 
 def _map(row: Row, suite: str) -> EmbeddingMap | None:
-    """The map of the first seed that has one."""
+    """Map of the first seed that has one."""
     for run in row.runs:
         items = read_items(run.evaluation)
         if f"{suite}/map" in items:
@@ -171,7 +171,7 @@ def _map(row: Row, suite: str) -> EmbeddingMap | None:
 
 
 def _samples(row: Row) -> list[list[tuple[str, str]]]:
-    """What the first seed wrote at its last validation, as names and texts."""
+    """Samples that the first seed wrote at its last validation, as names and texts."""
     samples = row.runs[0].samples if row.runs else []
     last = max((sample["step"] for sample in samples), default=None)
     return [
@@ -182,7 +182,7 @@ def _samples(row: Row) -> list[list[tuple[str, str]]]:
 
 
 def _width(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
-    """About how many pixels a table needs, by the longest word of each title and the longest cell under it."""
+    """Estimate the width of a table in pixels from the longest word of each title and the longest cell of each column."""
     columns = [max(map(len, title.split())) for title in titles]
     for cells in rows:
         columns = [max(width, len(cell.text)) for width, cell in zip(columns, cells, strict=False)]

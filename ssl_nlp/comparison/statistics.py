@@ -1,13 +1,13 @@
-"""Is a difference more than chance? Chance chose the test items and, for a method, the seeds.
+"""Intervals for the difference of two scores, over the choice of test items and of seeds.
 
-The Multi-Bootstrap (Sellam et al., arXiv:2106.16163, section 3) resamples both: test items in pairs, since all methods
-answer the same ones, and the seeds of each method on their own. That is done here, with one change: of two or three seeds
-the bootstrap finds a variance that is too small by (n - 1)/n, and no tails. The deviation of a mean over seeds is
-therefore drawn from Student's t, as the t-interval of that mean has it, which for the difference of two means is the
-interval of Behrens and Fisher. A method with one seed is taken to vary as the others do. Where all have one seed, nothing
-is known of the variation between seeds, and it is assumed to be as large as that between samples of test items, which
-makes the intervals wider by the square root of two. What a seed changes on single items counts in both parts, so that
-the intervals are rather too wide than too narrow.
+The Multi-Bootstrap (Sellam et al., arXiv:2106.16163, section 3) resamples both: test items in pairs, because all methods
+predict the same ones, and the seeds of each method independently. This module does the same with one change: with two or
+three seeds the bootstrap underestimates the variance by (n - 1)/n and has no tails. The deviation of a mean over seeds is
+therefore drawn from Student's t, as in the t-interval of that mean; for the difference of two means this gives the
+Behrens-Fisher interval. A method with one seed is assumed to vary as much as the others. If all methods have one seed, the
+variation between seeds is unknown and is assumed to be as large as that between samples of test items, which widens the
+intervals by the square root of two. The effect of a seed on single items counts in both parts, so the intervals tend to be
+too wide rather than too narrow.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Sample:
-    """What one row answered in one column.
+    """Scores of one row in one column.
 
     Attributes:
-        scores: (S,) one number a seed.
-        items: for each seed what each test item contributed, (N,) or (N, 2); None where the number is not made of items.
-        statistic: how items make up the number, as in `evaluation.Result`.
-        trained: by us, from a seed. What is not (baselines, published models) does not vary with one.
+        scores: (S,) one number per seed.
+        items: for each seed the contribution of each test item, (N,) or (N, 2); None if the score is not made of items.
+        statistic: of the items, which is the score, as in `evaluation.Result`.
+        trained: whether we trained it, from a seed. Baselines and published models do not vary with a seed.
     """
 
     scores: Array
@@ -50,10 +50,10 @@ def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Resamples:
-    """Draws from which the interval of the difference of any two samples can be read.
+    """Resampled scores, which give the interval of the difference between any two samples.
 
     Attributes:
-        samples: S of them.
+        samples: the S samples.
         seeds: (S, R) deviations of the means over seeds.
         items: (S, R) mean scores over seeds when the same items are drawn for all samples; None without items.
     """
@@ -63,7 +63,7 @@ class Resamples:
     items: Array | None
 
     def interval(self, one: int, other: int, level: float = 0.95) -> tuple[float, float] | None:
-        """Interval of the mean score of sample `one` minus that of `other`; None if neither items nor seeds are known."""
+        """Interval of the score of sample `one` minus that of `other`; None without items and without several seeds."""
         if self.items is None and np.ptp(self.seeds[[one, other]], axis=1).min() == 0:
             return None
         if self.items is None:
@@ -78,11 +78,11 @@ class Resamples:
 
 
 def resample(samples: Sequence[Sample], resamples: int = RESAMPLES) -> Resamples:
-    """Draw items and seeds.
+    """Draw test items and seeds.
 
     Args:
-        samples: of the same test items in the same order, where they have items.
-        resamples: how many draws.
+        samples: on the same test items in the same order, if they have items.
+        resamples: number of draws.
     """
     return Resamples(samples, _seed_draws(samples, resamples), _item_draws(samples, resamples))
 
@@ -103,12 +103,12 @@ def _seed_draws(samples: Sequence[Sample], resamples: int) -> Array:
 
 
 def _students(freedom: int, number: int, rng: np.random.Generator) -> Array:
-    """Draws from Student's t that lie as its quantiles do: its tails are long, and chance would decide how long."""
+    """Quantiles of Student's t in random order: random draws would leave the length of its long tails to chance."""
     return rng.permutation(stats.t.ppf((np.arange(number) + 0.5) / number, freedom))
 
 
 def _item_draws(samples: Sequence[Sample], resamples: int) -> Array | None:
-    """(samples, R): the mean score over seeds of each sample when the same items are drawn for all; None without items."""
+    """(samples, R): mean scores over seeds, with the same items drawn for all samples; None without items."""
     if not samples or any(sample.items is None for sample in samples):
         return None
     columns = [items for sample in samples for items in sample.items or ()]
@@ -133,14 +133,14 @@ def _means(samples: Sequence[Sample], counts: Array) -> Array:
 
 
 def spearman_of_resamples(items: Array, counts: Array) -> Array:
-    """Rank correlations of resamples, without building or sorting any of them.
+    """Compute rank correlations of resamples without building or sorting them.
 
     Args:
-        items: (N, 2). A row with NaN does not count.
+        items: (N, 2). Rows with NaN are ignored.
         counts: (R, N), how often each row occurs in each resample.
 
     Returns:
-        (R,); 0 where one of the two columns does not vary.
+        (R,); 0 if one of the two columns is constant.
     """
     known = ~np.isnan(items).any(axis=1)
     items, counts = items[known], counts[:, known]
@@ -152,7 +152,7 @@ def spearman_of_resamples(items: Array, counts: Array) -> Array:
 
 
 def _midranks(values: Array, counts: Array) -> Array:
-    """(R, N): the mean rank of each value in each resample, equal values sharing theirs."""
+    """(R, N): rank of each value in each resample; equal values share their mean rank."""
     order = np.argsort(values, kind="stable")
     first = np.concatenate([[True], np.diff(values[order]) > 0])
     each = np.add.reduceat(counts[:, order], np.flatnonzero(first), axis=1)

@@ -1,7 +1,7 @@
-"""A comparison in a few sentences, none of which says more than the tests behind it.
+"""Summary of a comparison in a few sentences, each backed by a test.
 
-"Best" and "beats" mean an interval without zero; "tied" and "cannot be told apart" mean one with it. What could not be
-tested is never ranked.
+"Best" and "beats" mean that the interval of the difference excludes zero; "tied" and "cannot be told apart" mean that it
+includes zero. Methods whose difference could not be tested are not ranked.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from ssl_nlp.comparison.costs import COSTS, gaps
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import beats
 
-MOST_NAMES = 4  # in one list; the rest are counted
-MOST_GROUPS = 3  # of methods that cannot be told apart, or that win: the table has them all
+MOST_NAMES = 4  # spelled out in a list; the rest are counted
+MOST_GROUPS = 3  # of methods spelled out in a sentence; the table shows all
 WORD_COUNTS = "TF-IDF"
 
 
 def summarise(comparison: Comparison) -> list[str]:
-    """Sentences on the best method, the baselines, the methods that cannot be told apart, and what was not equal."""
+    """Write sentences on the best method, ties between methods, baselines, missing scores, and unequal costs."""
     methods = [row for row in comparison.rows if not row.baseline]
     columns = [column for column in comparison.columns if column.higher_is_better is not None]
     return [
@@ -57,18 +57,14 @@ def _best_methods(methods: Sequence[Row], columns: Sequence[Column]) -> list[str
     return [
         *_winners(won, scores),
         *_ties(tied, scores),
-        *(
-            [f"On {scores.named(untested)} no method is best: not every difference could be tested."]
-            if untested
-            else []
-        ),
+        *_untested(untested, scores),
         *(f"{_list(group)} cannot be told apart{scores.on_any}." for group in groups[:MOST_GROUPS]),
         *_more(len(groups) - MOST_GROUPS, "more group{s} of methods cannot be told apart."),
     ]
 
 
 class _Scores:
-    """Names for parts of a list of columns."""
+    """Names for subsets of some columns."""
 
     def __init__(self, columns: Sequence[Column], noun: str) -> None:
         self.columns = columns
@@ -79,7 +75,7 @@ class _Scores:
         return f" on any {self.noun}" if len(self.columns) > 1 else ""
 
     def named(self, part: Sequence[Column]) -> str:
-        """All of them, one or two by their titles, or how many."""
+        """Name a subset: `all 6 scores`, one or two titles, or `4 of 6 scores`."""
         if len(part) == len(self.columns) > 2:
             return f"all {len(part)} {self.noun}s"
         if len(part) <= 2:
@@ -106,8 +102,12 @@ def _ties(tied: dict[tuple[str, ...], list[Column]], scores: _Scores) -> list[st
     ]
 
 
+def _untested(columns: Sequence[Column], scores: _Scores) -> list[str]:
+    return [f"On {scores.named(columns)} no method is best: not every difference could be tested."] if columns else []
+
+
 def _alike(methods: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
-    """Groups of methods of which no two can be told apart in any column that both have, the largest first."""
+    """Groups of methods, largest first, of which no two can be told apart in any column that both have."""
     rows = {row.label: row for row in methods}
 
     def tied(one: str, other: str) -> bool:
@@ -170,7 +170,7 @@ def _winners_over(baseline: str, beaten: dict[str, list[Column]], scores: _Score
 
 
 def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
-    """The best baseline of each column, by name if it is the same in all."""
+    """Name the best baseline of each column, if it is the same in all."""
     names = set()
     for column in columns:
         scores = {row.label: row.scores[column.key].mean for row in baselines if column.key in row.scores}
@@ -181,7 +181,7 @@ def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Methods without a score that others have; likelihoods of different kinds are never all there."""
+    """Name methods without a score that others have, except likelihoods, of which each method has one kind."""
     frozen = [
         column for column in columns if column.unit != LIKELIHOOD and any(column.key in r.scores for r in methods)
     ]
@@ -189,11 +189,10 @@ def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[s
     for row in methods:
         if without := tuple(column for column in frozen if column.key not in row.scores):
             missing.setdefault(without, []).append(row.label)
-    scores = _Scores(frozen, "score")
     if len(missing) > MOST_GROUPS:
         return [f"{sum(map(len, missing.values()))} methods lack some of the scores."]
     return [
-        f"{_list(names)} {'has' if len(names) == 1 else 'have'} no {scores.named(without).removeprefix('all ')}."
+        f"{_list(names)} {'has' if len(names) == 1 else 'have'} no {_list([column.title for column in without], 'or')}."
         for without, names in missing.items()
     ]
 
@@ -214,9 +213,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _list(names: Sequence[str]) -> str:
-    """`A, B and C`; names beyond the first few are counted."""
+def _list(names: Sequence[str], last: str = "and") -> str:
+    """Join names as in `A, B and C`; names beyond the first few are counted."""
     shown = list(names)
     if len(shown) > MOST_NAMES + 1:
         shown = [*shown[:MOST_NAMES], f"{len(shown) - MOST_NAMES} more"]
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return f" {last} ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))

@@ -16,13 +16,13 @@ from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 
-MOST_COLUMNS = 7  # beside each other in a terminal of 100
+MOST_COLUMNS = 7  # that fit into 100 characters
 LABEL_WIDTH = 15
 BEST, TIE, UNPROVEN = "*", "≈", "†"  # as in the report
 LEGEND = {
     BEST: "the best method of the column",
-    TIE: "a tie: its difference from the best is not more than chance (95 %, test items in pairs, and seeds)",
-    UNPROVEN: "not shown to be better than the best baseline of the column",
+    TIE: "a tie: the 95 % interval of its difference from the best, over test items and seeds, includes zero",
+    UNPROVEN: "not shown to be better than the best baseline of the column (95 % interval)",
 }
 FIELDS = (
     "suite", "row", "baseline", "seeds", "number", "mean", "low", "high", "n",
@@ -31,7 +31,7 @@ FIELDS = (
 
 
 def render_tables(comparison: Comparison) -> Group:
-    """What is not equal, the scores, language modelling, cost, and what the signs mean."""
+    """Render inequalities, scores, likelihoods, costs, and the legend of the signs."""
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
     noted = [Text(f"Note: {line}") for line in comparison.notes]
     language = [column for column in comparison.columns if column.unit == LIKELIHOOD]
@@ -50,7 +50,7 @@ def render_tables(comparison: Comparison) -> Group:
 
 
 def signs(row: Row, column: Column) -> str:
-    """What the verdicts on a cell amount to, as the signs of the legend."""
+    """Signs of a cell, as in the legend."""
     verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
     found = ""
     if verdict is not None and not row.baseline:
@@ -61,7 +61,7 @@ def signs(row: Row, column: Column) -> str:
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
-    """One line for each number of each row: every metric and cost, with interval, seeds and verdict."""
+    """Write one line per number of each row: every metric and cost, with interval, seeds and verdict."""
     with io.StringIO(newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
@@ -86,12 +86,12 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def _harmless(cell: object) -> object:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe in front."""
+    """Make sure that a spreadsheet does not take a cell for a formula: text like one gets a leading apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _parts(columns: Sequence[Column]) -> list[Sequence[Column]]:
-    """Columns in as few tables as they fit, all about as wide."""
+    """Split columns into as few tables as possible, of about the same width."""
     count = -(-len(columns) // MOST_COLUMNS)
     return [columns[n * len(columns) // count : (n + 1) * len(columns) // count] for n in range(count)]
 
@@ -122,7 +122,7 @@ def _cell(estimate: Estimate | None, marks: str) -> Text:
 
 
 def _cost(rows: Sequence[Row]) -> Table:
-    table = Table(title="cost of training one seed")
+    table = Table(title="cost of training, per seed")
     table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
     for cost in COSTS.values():
         table.add_column(cost.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)

@@ -1,11 +1,11 @@
-"""Colours of the report, light and dark: plots are drawn in the light ones, and the page replaces them by variables."""
+"""Light and dark colours of the report. Plots are drawn in light colours, which become CSS variables in the page."""
 
 import re
 from collections.abc import Mapping
 
 COLOURS: Mapping[str, tuple[str, str]] = {
     "ink": ("#1d1d1b", "#ecece7"),
-    "soft": ("#5f5f5b", "#a3a39c"),  # text of less weight
+    "soft": ("#5f5f5b", "#a3a39c"),  # secondary text
     "paper": ("#ffffff", "#161615"),
     "rule": ("#dcdcd6", "#3a3a36"),
     "row": ("#f0f0ec", "#262624"),  # lines between the rows of a table
@@ -14,7 +14,7 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "axis": ("#999999", "#6d6d68"),
     "grid": ("#ececec", "#2c2c2a"),
     "baseline": ("#8c8c8c", "#8a8a84"),
-    "faint": ("#d9d9d9", "#4a4a46"),  # points of classes that have no colour of their own
+    "faint": ("#d9d9d9", "#4a4a46"),  # points of classes without a colour of their own
     "colour-0": ("#0072b2", "#2f7fd0"),
     "colour-1": ("#d55e00", "#e8662a"),
     "colour-2": ("#009e73", "#12a67c"),
@@ -24,15 +24,15 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "colour-6": ("#882255", "#b03a78"),
     "colour-7": ("#222222", "#f4f4f0"),
 }
-"""By name of the variable. The light `colour-N` are Okabe & Ito's, with wine for yellow; people with any kind of colour
-vision can tell those of either mode apart."""
+"""By name of the CSS variable. The light `colour-N` are Okabe & Ito's, with wine instead of yellow. In both modes they can
+be told apart with any kind of colour vision."""
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 PALETTE = tuple(light for name, light in LIGHT.items() if name.startswith("colour-"))
 _VARIABLES = {light: f"var(--{name})" for name, light in LIGHT.items()}
 
 
 def variables(mode: int) -> str:
-    """Declarations of all variables.
+    """CSS declarations of all variables.
 
     Args:
         mode: 0 for light, 1 for dark.
@@ -41,7 +41,7 @@ def variables(mode: int) -> str:
 
 
 def with_variables(text: str) -> str:
-    """The text with each colour of the light mode replaced by its variable.
+    """Replace each light colour in a text by its variable.
 
     >>> with_variables("fill: #0072b2")
     'fill: var(--colour-0)'

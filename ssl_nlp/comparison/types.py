@@ -1,4 +1,4 @@
-"""What a comparison consists of: rows, columns, and which differences are more than chance."""
+"""Types of a comparison: rows, columns, scores, and tested differences."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ class Estimate:
     Attributes:
         mean: of the seeds.
         low, high: 95 % t-interval of the mean; None with one seed.
-        n: how many seeds.
+        n: number of seeds.
     """
 
     mean: float
@@ -23,14 +23,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A difference to another row in one column, and whether it is more than chance.
+    """Difference from another row in one column, and whether it is more than chance.
 
     Attributes:
         difference: of the means, this row minus the other.
         low, high: 95 % interval of the difference, over test items and, with several seeds, over seeds. The intervals of
             all methods in a column hold at once (Bonferroni).
-        tie: the interval contains zero: neither is called better.
-        best: this row is the other.
+        tie: whether the interval contains zero, so that neither row is called better.
+        best: whether this row is the one compared with.
     """
 
     difference: float
@@ -42,12 +42,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Column:
-    """A question.
+    """Primary metric of an evaluator.
 
     Attributes:
         key: SUITE/EVALUATOR/METRIC, such as `docs/knn/accuracy`.
         title: for people, such as `k-NN accuracy`.
-        higher_is_better: None where neither is better, such as for the effective rank; such a column has no verdicts.
+        higher_is_better: None if neither direction is better, as for the effective rank; such a column has no verdicts.
         unit: of the numbers; empty for shares and correlations.
     """
 
@@ -63,16 +63,16 @@ class Row:
 
     Attributes:
         label: the method, made unique by what differs in the configuration.
-        runs: one a seed; for a baseline those whose records it was taken from.
-        baseline: it is not a method that was trained.
-        scores: by the key of the column, and all other metrics by keys like it; what was not answered is missing.
-        ties: the difference from the best method of the column, by its key; missing where none can be computed,
-            or one method alone has answered.
-        alike: the labels of the methods from which this one cannot be told apart, by the key of the column: the intervals
-            of their differences, of the same level as those from the best, contain zero.
-        over_baseline: the difference from the best baseline of the column; for methods only. One that is a tie, or in the
-            wrong direction, says that the method has not been shown to beat what needs no training.
+        runs: one per seed; for a baseline, those whose records contain it.
+        baseline: whether it is a baseline rather than a trained method.
+        scores: by the key of the column, with all other metrics by similar keys; scores that do not exist are missing.
+        ties: difference from the best method of the column, by its key; missing if no interval can be computed or only one
+            method has a score.
+        over_baseline: difference from the best baseline of the column, by its key; for methods only. If it is a tie or in
+            the wrong direction, the method is not shown to beat the baselines.
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
+        alike: labels of the methods that cannot be told apart from this one, by the key of the column: the intervals of
+            their differences, of the same level as those in `ties`, contain zero.
     """
 
     label: str
@@ -87,16 +87,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table, a report or a plot shows.
+    """Content of a table, a report or a plot.
 
     Attributes:
-        suite: the name of the questions.
-        protocol: their version.
-        columns: the questions.
+        suite: name of the suite.
+        protocol: version of the evaluation protocol.
+        columns: one per evaluator.
         rows: methods, best first, then baselines.
-        differences: a sentence for each thing that should be equal and is not.
+        differences: one sentence for each thing that should be equal and is not.
         configuration: flattened key -> label of a method -> value, for the keys that differ.
-        notes: what else a reader must know, such as runs that were left out.
+        notes: other facts for the reader, such as runs that were left out.
     """
 
     suite: str

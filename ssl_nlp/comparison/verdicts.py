@@ -1,4 +1,4 @@
-"""Each row beside the best method and the best baseline of each column."""
+"""Tests of each row against the other methods and the best baseline of each column."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from ssl_nlp.evaluation import Result
 
 @dataclass(frozen=True)
 class RowResults:
-    """What a row answered.
+    """Evaluation results of a row.
 
     Attributes:
         results: for each seed, by evaluator.
-        data: fingerprints of the test data; one where the seeds agree.
-        trained: from a seed, by us.
+        data: fingerprints of the test data; one if the seeds agree.
+        trained: whether we trained it, from a seed.
     """
 
     results: Sequence[Mapping[str, Result]]
@@ -25,7 +25,7 @@ class RowResults:
     trained: bool
 
     def sample(self, column: Column) -> Sample | None:
-        """Those to one question; None where it was not answered."""
+        """Scores in one column; None if there are none."""
         _, name, metric = column.key.rsplit("/", 2)
         found = [results[name] for results in self.results if name in results and metric in results[name].metrics]
         if not found:
@@ -39,7 +39,7 @@ class RowResults:
 def with_verdicts(
     columns: Sequence[Column], methods: Sequence[tuple[Row, RowResults]], baselines: Sequence[tuple[Row, RowResults]]
 ) -> list[Row]:
-    """All rows, with their verdicts filled in."""
+    """Return all rows with their verdicts."""
     rows = [row for row, _ in [*methods, *baselines]]
     results = [given for _, given in [*methods, *baselines]]
     for column in columns:
@@ -68,7 +68,7 @@ def with_verdicts(
 
 
 def beats(column: Column, verdict: Verdict) -> bool:
-    """Whether a difference is more than chance, and in the right direction."""
+    """Tell whether a difference is more than chance and in the right direction."""
     return not verdict.tie and (verdict.difference > 0) == column.higher_is_better
 
 
@@ -93,7 +93,7 @@ class _Comparable:
 
     @classmethod
     def to(cls, one: int, samples: Sequence[Sample | None], results: Sequence[RowResults]) -> "_Comparable":
-        """The rows with the test data of row `one`; none if its own seeds were tested on different data."""
+        """Select the rows with the test data of row `one`; none if its own seeds have different test data."""
         paired = {
             n: sample
             for n, sample in enumerate(samples)
@@ -105,7 +105,7 @@ class _Comparable:
         return cls(list(paired), resample(list(paired.values())))
 
     def verdicts(self, other: int, level: float) -> dict[int, Verdict]:
-        """The difference of each row from row `other`, by row; rows for which no interval can be computed are left out."""
+        """Difference of each row from row `other`, by row; rows without an interval are left out."""
         verdicts: dict[int, Verdict] = {}
         if other not in self.rows:
             return verdicts

@@ -1,4 +1,4 @@
-"""Rows, verdicts and sentences, of runs that were written by hand."""
+"""Rows, verdicts and sentences for handwritten runs."""
 
 import csv
 import io
@@ -78,7 +78,7 @@ def shown(found) -> str:
     return console.export_text()
 
 
-def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_path):
+def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp_path):
     for seed, layers in enumerate((2, 2.0, 2)):  # the same number
         write(tmp_path, f"masked-{seed}", seed=seed, model__init_args__layers=layers)
     write(tmp_path, "causal", "CausalLM", ability=-2.0)
@@ -93,7 +93,7 @@ def test_seeds_are_one_row_and_two_runs_of_one_configuration_are_no_contest(tmp_
     assert not causal.ties["docs/knn/accuracy"].tie
     assert causal.ties["docs/knn/accuracy"].high < 0
     assert found.differences == []
-    # Language models of different kinds are never in one column, and one alone is not called the best.
+    # Likelihoods of different kinds never share a column, and a single one is not called the best.
     keys = [column.key for column in found.columns]
     assert keys[-2:] == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
     assert not any(key in row.ties for row in found.rows for key in keys[-2:])
@@ -111,7 +111,7 @@ def test_equally_good_methods_tie(tmp_path):
     assert any("one seed" in note for note in found.notes)
 
 
-def test_what_does_not_beat_the_baselines_is_marked(tmp_path):
+def test_methods_that_do_not_beat_the_baselines_are_marked(tmp_path):
     write(tmp_path, "good", "SimCLR", ability=2.0)
     write(tmp_path, "bad", "MaskedLM", ability=-1.0)
     found = comparison(tmp_path)
@@ -136,7 +136,7 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("thing", DIFFERENCES)
-def test_what_is_not_equal_is_said(thing, tmp_path):
+def test_differences_that_make_a_comparison_unfair_are_named(thing, tmp_path):
     write(tmp_path, "a")
     settings, sentence = DIFFERENCES[thing]
     write(tmp_path, "b", "SimCLR", ability=0.0, **settings)
@@ -149,7 +149,7 @@ def test_what_is_not_equal_is_said(thing, tmp_path):
 
 
 def test_classes_without_arguments_are_told_apart(tmp_path):
-    """By their names; and classes of one name in two modules of the user's by their modules."""
+    """By their names, or by their modules if two modules of the user have a class of the same name."""
     for name in ("Deduplicate", "Strip", "mine.Cleaner", "theirs.Cleaner"):
         path = name if "." in name else f"ssl_nlp.corpora.{name}"
         write(tmp_path, name, data__init_args__corpus={"class_path": path, "init_args": {}})
@@ -163,8 +163,8 @@ def test_classes_without_arguments_are_told_apart(tmp_path):
     ]
 
 
-def test_what_is_not_equal_is_known_from_the_configurations(tmp_path):
-    """Before anything is trained: `compare --seeds` says it first."""
+def test_differences_are_known_from_the_configurations(tmp_path):
+    """`compare --seeds` names them before it trains."""
     corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": "a.txt"}}
     plans = {
         "simclr": {"data": {"init_args": {"corpus": corpus, "seed": 1}}, "seed_everything": 0},
@@ -174,7 +174,7 @@ def test_what_is_not_equal_is_known_from_the_configurations(tmp_path):
     assert not_equal(dict.fromkeys(plans, plans["vae"])) == []
 
 
-def test_configurations_of_one_method_are_called_after_what_differs(tmp_path):
+def test_configurations_of_one_method_are_labelled_by_their_differences(tmp_path):
     for rate in (0.15, 0.3):
         write(tmp_path, f"rate-{rate}", model__init_args__masking_rate=rate)
     found = comparison(tmp_path)
@@ -192,7 +192,7 @@ def test_unfinished_and_repeated_runs_are_left_out_and_named(tmp_path):
     assert any(note.startswith("unfinished is left out") for note in found.notes)
 
 
-def test_the_file_holds_every_number(tmp_path):
+def test_the_csv_file_holds_every_number(tmp_path):
     for seed in range(2):
         write(tmp_path, f"masked-{seed}", seed=seed)
     write(tmp_path, "causal", "CausalLM")
@@ -231,7 +231,7 @@ def test_mistakes(tmp_path):
         find_runs([tmp_path / "runs" / "b"])
 
 
-def test_many_questions_make_several_tables_and_names_stay_whole(tmp_path):
+def test_many_columns_make_several_tables_with_complete_names(tmp_path):
     write(tmp_path, "masked", "MaskedLM")
     write(tmp_path, "causal", "CausalLM")
     found = comparison(tmp_path)
@@ -263,7 +263,7 @@ def test_an_output_that_cannot_be_a_folder_is_refused_before_anything_is_evaluat
     assert "--output file/below cannot be written in" in refused(capsys, "nowhere", "--output", "file/below")
 
 
-def test_an_evaluation_with_half_of_an_entry_is_named(tmp_path, monkeypatch, capsys):
+def test_an_incomplete_evaluation_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "one")
     path = tmp_path / "runs" / "one" / "evaluation.json"

@@ -1,4 +1,4 @@
-"""report.html: all of the comparison is in it, nothing is fetched, and in a browser nothing overlaps or overflows."""
+"""`report.html` is complete, fetches nothing, and can be read in a browser, light and dark, large and small."""
 
 import html
 import json
@@ -214,7 +214,7 @@ def test_a_comparison_of_little(comparison, tmp_path):
     row = Row("BERT", (run,), False, {COLUMNS[0].key: Estimate(0.4, None, None, 1)})
     write_report(Comparison("mine", 1, COLUMNS[:1], [row], [], {}), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert "One seed a method" in text
+    assert "One seed per method" in text
     assert text.count("<svg ") == 1
     assert "#maps" not in text and "#loss" not in text and "#against-cost" not in text
 
@@ -225,7 +225,7 @@ def test_in_a_browser_everything_can_be_read(page, tmp_path):
     if browser is None:
         pytest.skip(f"there is no browser ({', '.join(BROWSERS)}) on this machine")
     (tmp_path / "report.html").write_text(page.read_text().replace("</body>", f"{LOOK}</body>"))
-    # A frame has the width that is asked for, which a window below 500 pixels may not have, and tells its colour scheme.
+    # A window may not be narrower than 500 pixels, but a frame may, and it passes its colour scheme on.
     frames = [
         f'<iframe src="report.html" style="width: {width}px; height: 800px; border: 0; color-scheme: {scheme}"></iframe>'
         for width, scheme in VIEWS
@@ -289,13 +289,13 @@ def test_plots_have_no_colours_but_those_of_the_theme(page):
     assert set(re.findall(r"var\(--([\w-]+)\)", plots)) <= set(COLOURS)
 
 
-def test_names_move_apart_by_as_little_as_it_takes():
+def test_names_move_apart_as_little_as_possible():
     assert spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
     assert spread([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
     assert spread([0.1, 0.5, 0.52], 0.1) == pytest.approx([0.1, 0.46, 0.56])
 
 
-def test_a_curve_has_the_progress_of_its_row_or_of_the_last_one_that_said():
+def test_a_row_of_a_curve_without_progress_takes_the_latest():
     rows = [
         {"step": 1, "train/tokens": 10.0},
         {"step": 2, "val/loss": 3.0},

@@ -1,4 +1,4 @@
-"""Intervals against scipy, and verdicts against truths that are known."""
+"""Intervals compared with scipy's, and verdicts compared with known truths."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def difference_intervals(samples, other, resamples=RESAMPLES):
     return [None if n == other else drawn.interval(n, other) for n in range(len(samples))]
 
 
-def answers(rng, ability, difficulty, deviation, seeds):
-    """What a method of this ability answers: right or wrong by item, with an ability that varies with the seed."""
+def predictions(rng, ability, difficulty, deviation, seeds):
+    """Predictions of a method, right or wrong by item, with an ability that varies with the seed."""
     found = []
     for shift in rng.normal(0, deviation, seeds):
         right = 1 / (1 + np.exp(-(ability + shift + difficulty)))
@@ -49,7 +49,7 @@ def test_rank_correlations_of_resamples_are_scipys(ties):
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():
-    """Without seeds: the normal interval of the mean of the differences, which is what it tends to."""
+    """Without seeds it approaches the normal interval of the mean difference."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(0.0, 1.0, 2000), rng.normal(0.0, 0.1, 2000)
     difference = one - (one + other)
@@ -63,12 +63,12 @@ def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():
 
 @pytest.mark.parametrize(("seeds", "deviation", "least", "most"), [(1, 0.15, 0.9, 0.98), (3, 0.3, 0.95, 1.0)])
 def test_intervals_cover_the_truth(seeds, deviation, least, most):
-    """Two runs of one configuration are not called better than each other, although their seeds matter."""
+    """Of two runs of one configuration neither is called better, although their seeds matter."""
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(300):
         difficulty = rng.normal(0, 1, 300)
-        pair = [answers(rng, 0.5, difficulty, deviation, seeds) for _ in range(2)]
+        pair = [predictions(rng, 0.5, difficulty, deviation, seeds) for _ in range(2)]
         low, high = difference_intervals(pair, 0, resamples=500)[1]
         covered.append(low <= 0 <= high)
     assert least <= np.mean(covered) <= most
@@ -77,9 +77,9 @@ def test_intervals_cover_the_truth(seeds, deviation, least, most):
 def test_a_real_difference_is_found_and_seeds_that_vary_more_hide_it():
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 1, 1000)
-    low, high = difference_intervals([answers(rng, a, difficulty, 0.0, 3) for a in (0.0, 1.0)], 0)[1]
+    low, high = difference_intervals([predictions(rng, a, difficulty, 0.0, 3) for a in (0.0, 1.0)], 0)[1]
     assert 0 < low < high
-    low, high = difference_intervals([answers(rng, a, difficulty, 1.0, 3) for a in (0.0, 1.0)], 0)[1]
+    low, high = difference_intervals([predictions(rng, a, difficulty, 1.0, 3) for a in (0.0, 1.0)], 0)[1]
     assert low < 0 < high
 
 

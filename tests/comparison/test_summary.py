@@ -1,4 +1,4 @@
-"""The sentences on a comparison, for scores whose intervals are known."""
+"""Sentences of the summary, for scores with known intervals."""
 
 import zlib
 from dataclasses import replace
@@ -24,7 +24,7 @@ PSEUDO = Column("mine/language_modelling/pseudo_bits_per_byte", "bits per byte (
 
 
 def result(label: str, seed: int, column: Column, score: float) -> Result:
-    """Exactly this share of items is right, which ones is chance; a number that is not a share has no items."""
+    """A result with exactly this share of correct items, at random places; scores that are not shares have no items."""
     metric = column.key.rsplit("/", 1)[1]
     if column.higher_is_better is not True:
         return Result(metric, {metric: score}, {"kind": metric} if column.unit == "bits/byte" else {})
@@ -34,7 +34,7 @@ def result(label: str, seed: int, column: Column, score: float) -> Result:
 
 
 def compared(methods, baselines=(), data="same", costs=None) -> Comparison:
-    """Label -> column -> score, or a list of scores, one a seed."""
+    """Compare methods and baselines, given as label -> column -> score, or a list of scores with one per seed."""
     rows = []
     for label, given in [*dict(methods).items(), *dict(baselines).items()]:
         baseline = label in dict(baselines)
@@ -147,7 +147,7 @@ CASES = {
         [
             "SimCLR is best on k-NN accuracy and linear probe accuracy.",
             "MaskedLM has no retrieval MRR@10.",
-            "VAE has no linear probe accuracy and retrieval MRR@10.",
+            "VAE has no linear probe accuracy or retrieval MRR@10.",
         ],
     ),
     "losses of different kinds only": (

@@ -91,9 +91,9 @@ def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_fac
     assert run(*command) == 0
     assert "evaluating causal\n" in capfd.readouterr().out
     (place / "evaluation_items.npz").unlink()
-    (place / "checkpoints" / "last.ckpt").unlink()  # to save space: the numbers are there, what makes them up is not
+    (place / "checkpoints" / "last.ckpt").unlink()  # to save space: the scores are there, the items behind them are not
     assert run(*command) == 0
-    assert "causal: evaluation_items.npz lacks its items" in " ".join(capfd.readouterr().out.split())
+    assert "causal: evaluation_items.npz lacks items" in " ".join(capfd.readouterr().out.split())
 
 
 def test_trainings_run_what_import_names(folder, monkeypatch):
