@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torchmetrics.functional import spearman_corrcoef
 
-from ssl_nlp.commands.fit import default_precision
+from ssl_nlp.commands.trainer_settings import default_precision
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer

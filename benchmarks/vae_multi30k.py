@@ -19,7 +19,7 @@ import torch
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 
-from ssl_nlp.commands.fit import default_precision
+from ssl_nlp.commands.trainer_settings import default_precision
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
 from ssl_nlp.encoders import Encoder

@@ -9,8 +9,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from ssl_nlp.__main__ import COMPARE, TRAINER, USE, help_text
-from ssl_nlp.cache import cache_dir
 from ssl_nlp.commands import demo
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
@@ -55,7 +53,7 @@ def test_the_demo_shows_what_each_method_has_learned(folder, monkeypatch, capsys
 def test_the_demo_compares_all_methods(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     write_suites(folder)
-    demo.compare(["--config", "mine.yaml"])
+    demo.compare_methods(["--config", "mine.yaml"])
     shown = capsys.readouterr().out
     assert all(kind.__name__ in shown for kind in demo.METHODS.values())
     assert all(baseline in shown for baseline in ("TF-IDF", "random words"))
@@ -94,9 +92,3 @@ def test_the_python_runs_in_a_notebook_and_its_checkpoint_on_the_command_line(fo
     assert "tensor" in output.data["text/plain"]
     assert run("fill-mask", "--checkpoint", "mine.ckpt", "--text", "a [MASK] of a") == 0
     assert "a [MASK] of a" in capsys.readouterr().out
-
-
-def test_the_overview_names_every_command_and_the_caches():
-    text = help_text()
-    assert all(name in text for name in TRAINER | COMPARE | USE)
-    assert str(cache_dir()) in text

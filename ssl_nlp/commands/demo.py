@@ -10,8 +10,8 @@ import yaml
 from rich.table import Table
 
 from ssl_nlp import terminal
-from ssl_nlp.commands.compare import compare as run_compare
-from ssl_nlp.commands.fit import run_trainer
+from ssl_nlp.commands.compare import compare
+from ssl_nlp.commands.fit import fit
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule, TokenizerSettings
@@ -47,11 +47,16 @@ QUERIES = [
 ]
 
 
-def demo(arguments: Sequence[str]) -> None:
-    """Train all methods, show what each has learned, and compare them; `arguments` are added to each `fit`."""
-    train(list(arguments))
+def demo(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
+    """Train all methods, show what each has learned, and compare them.
+
+    Args:
+        arguments: further arguments of each `fit`.
+        imports: the values of `--import`.
+    """
+    train(arguments, imports)
     show()
-    compare([])
+    compare_methods()
 
 
 def run_of(name: str) -> Run:
@@ -59,8 +64,8 @@ def run_of(name: str) -> Run:
     return Run(f"demo-{name}")
 
 
-def train(arguments: list[str]) -> None:
-    """Train all methods but those that an earlier demo has trained; `arguments` are added to each command."""
+def train(arguments: Sequence[str] = (), imports: Sequence[str] = ()) -> None:
+    """Train the methods that no earlier demo has trained; `arguments` are added to each `fit`."""
     for number, name in enumerate(METHODS, start=1):
         run = run_of(name)
         if run.finished:
@@ -68,7 +73,7 @@ def train(arguments: list[str]) -> None:
             continue
         print(f"\n[{number}/{len(METHODS)}] {METHODS[name].__name__}", flush=True)
         overlay = ["--config", find_config(name), "--config", find_config("trainer/demo")]
-        run_trainer(["fit", *overlay, "--wandb.group", GROUP, *arguments, "--run", run.name])
+        fit([*overlay, "--wandb.group", GROUP, *arguments, "--run", run.name], imports)
 
 
 def show() -> None:
@@ -88,13 +93,13 @@ def show() -> None:
             console.print(f"  {line}", markup=False, highlight=False)
 
 
-def compare(arguments: list[str]) -> None:
+def compare_methods(arguments: Sequence[str] = ()) -> None:
     """Evaluate all methods and baselines on the same tasks, and end with the summary; `arguments` go to the command."""
     print("\nThe runs (configuration, metrics, checkpoints, W&B) are in:")
     for name in METHODS:
         print(f"  {run_of(name).directory}")
     print("\nThe same evaluation tasks for the embeddings of all methods, and for baselines:", flush=True)
-    run_compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
+    compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
 
 
 def data_settings() -> dict[str, Any]:

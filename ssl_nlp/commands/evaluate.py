@@ -38,7 +38,7 @@ Mode = Literal["auto", "online", "offline", "disabled"]
 WIDTH = 140  # columns, where the output is no terminal
 
 
-def evaluate(arguments: Sequence[str]) -> None:
+def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     """Evaluate runs, checkpoints and pretrained models.
 
     Raises:

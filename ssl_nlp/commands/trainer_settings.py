@@ -9,15 +9,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ModelPruning, ProgressBar, StochasticWeightAveraging
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from ssl_nlp.errors import UserError
+from ssl_nlp.training.optimization import cpu_multiplies_bfloat16
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 FINDERS = ("LearningRateFinder", "BatchSizeFinder")
@@ -145,12 +147,6 @@ def fit_into_run(trainer: dict[str, Any], own: Sequence[Callback], checkpoints: 
     return list(own)
 
 
-def weights_change_at_the_end(trainer: Trainer) -> bool:
-    """Whether a callback changes the weights after the last step, when the run's last checkpoint has been written."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-    return any(isinstance(callback, StochasticWeightAveraging | ModelPruning) for callback in callbacks)
-
-
 def profiler_in(folder: Path, profiler: Profiler | str | None) -> Profiler | str | None:
     """The profiler with a file to write its report to, `FUNCTION-profile.txt` in `folder`, where it has none."""
     if isinstance(profiler, str) and (kind := PROFILERS.get(profiler.lower())):
@@ -158,6 +154,15 @@ def profiler_in(folder: Path, profiler: Profiler | str | None) -> Profiler | str
     if isinstance(profiler, Profiler) and profiler.dirpath is None and profiler.filename is None:
         profiler.dirpath, profiler.filename = folder, "profile"
     return profiler
+
+
+def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """The fastest safe precision: bfloat16 on GPUs and CPUs that have instructions for it."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if accelerator in ("auto", "cpu") and cpu_multiplies_bfloat16() and not torch.backends.mps.is_available():
+        return "bf16-mixed"
+    return "32-true"
 
 
 @contextmanager

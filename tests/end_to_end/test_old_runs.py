@@ -62,7 +62,7 @@ def test_its_checkpoint_embeds_texts_as_before(name):
 @pytest.mark.parametrize("name", STOPPED)
 def test_a_stopped_run_goes_on_and_ends_like_the_one_that_was_left_alone(name, folder, capsys):
     assert run("fit", "--config", f"runs/{name}_stopped/config.yaml") == 0
-    assert "goes on at step 6" in capsys.readouterr().out
+    assert "resumes at step 6" in capsys.readouterr().out
     with (folder / "runs" / f"{name}_stopped" / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert last["step"] == "8"

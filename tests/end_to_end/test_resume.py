@@ -33,7 +33,7 @@ def test_a_killed_run_ends_with_the_same_bits_as_one_left_alone(method, tmp_path
     assert killed.returncode == -signal.SIGKILL
     resumed = run_process(*fit(method, "killed", texts), cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    assert "goes on at step 12" in resumed.stdout
+    assert "resumes at step 12" in resumed.stdout
     measured = ("train/tokens_per_second", "train/mfu", "train/peak_memory")  # of the machine, not of the training
     tables = [
         [
@@ -126,7 +126,7 @@ def test_a_run_that_was_moved_and_renamed_goes_on_and_keeps_its_best_checkpoint(
     monkeypatch.chdir("elsewhere")
     capfd.readouterr()
     assert run("fit", "--config", "runs/new/config.yaml") == 0
-    assert "runs/new goes on at step 13" in capfd.readouterr().out
+    assert "runs/new resumes at step 13" in capfd.readouterr().out
     assert (checkpoints / "best.ckpt").read_bytes() == best
     assert json.loads(Path("runs/new/run.json").read_text())["finished"]
     alone, moved = (read_metrics(path / "metrics.csv") for path in (tmp_path / "runs" / "alone", Path("runs/new")))
@@ -158,5 +158,5 @@ def test_a_run_that_began_from_a_checkpoint_goes_on_from_its_own(texts, monkeypa
     monkeypatch.delenv("STOP_AT")
     capfd.readouterr()
     assert run(*command) == 0
-    assert "runs/two goes on at step 13" in capfd.readouterr().out
+    assert "runs/two resumes at step 13" in capfd.readouterr().out
     assert run(*command) == 2  # and is not trained again when it is finished

@@ -4,7 +4,8 @@ import pytest
 import torch
 import yaml
 
-from ssl_nlp.commands.fit import default_run_name, folder_of_config, plan_fit
+from ssl_nlp.commands.fit import plan_fit
+from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.run import Run, differences
 

@@ -7,6 +7,7 @@ from ssl_nlp.training.callbacks.embedding_writer import EmbeddingWriter
 from ssl_nlp.training.callbacks.final_validation import FinalValidation
 from ssl_nlp.training.callbacks.online_probe import OnlineProbe
 from ssl_nlp.training.callbacks.progress import Progress, ValidationLine
+from ssl_nlp.training.callbacks.run_keeper import RunKeeper
 from ssl_nlp.training.callbacks.samples import Samples
 from ssl_nlp.training.callbacks.throughput import Throughput
 
@@ -18,6 +19,7 @@ __all__ = [
     "FinalValidation",
     "OnlineProbe",
     "Progress",
+    "RunKeeper",
     "Samples",
     "Throughput",
     "ValidationLine",

@@ -1,0 +1,66 @@
+"""The complaints of jsonargparse in plain words, and the option that an unknown one may mean."""
+
+import re
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+COMPLAINTS = {  # of jsonargparse about a value, and what they mean
+    r"Expected a typing\.Literal\[(.*?)\]": r"take one of \1",
+    r"Expected a dot import path string: (.*)": r"there is no class \1: ssl-nlp fit --help lists them",
+    r"(?:Problem with given class_path '.*?': )?Importing '(.*?)' is not allowed.*": (
+        r"\1 is not a known class: if it is yours, name its file with --import FILE.py"
+    ),
+    r"Expected an? <class '(\w+)'>": r"take a value of type \1",
+    r"Option (.*) is not accepted": r"there is no option \1",
+}
+IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody tried to write
+LIKE = 0.6  # names that share less are too different to suggest
+
+
+def plain_complaint(message: str) -> str:
+    """A parser's complaint in one line: the option and what is wrong with it, without all the types that were tried."""
+    line = " ".join(message.split())
+    if line.startswith("the following arguments are required: fit."):
+        return "fit needs a configuration: ssl-nlp fit --config masked_lm, for one"
+    if found := re.match("unrecognized arguments: (?!--)(.*)", line):
+        return f"{found[1]} is one argument too many: --help lists all"
+    if found := re.match("the following arguments are required: (.*)", line):
+        return f"{found[1]} missing: --help explains the arguments"
+    if found := re.match(r'Parser key "([^"]+)": (.*)', line):
+        option, tried = found.groups()
+        tried, _, given = tried.partition(" Given value type: ")
+        complaints = re.split(r" - (?=Expected an? |Option |[\w.]+: )", tried.split("Errors: - ")[-1])
+        complaints = [text.removeprefix("- ") for text in complaints if not re.search(IDLE, text)]
+        for pattern, plain in COMPLAINTS.items():
+            complaints = [re.sub(pattern, plain, text) for text in complaints]
+        inner = [text for text in complaints if re.match(r"[\w.]+: ", text)]  # of an option within this one
+        line = f"{option}.{inner[0]}" if inner else f"{option}: {' or '.join(dict.fromkeys(complaints))}"
+        if (
+            (nested := re.search(r"NestedArg\(key='([\w.]+)\.(\w+)'", given))
+            and inner
+            and inner[0].startswith(f"{nested[2]}:")
+        ):
+            line = f"{option}.{nested[1]}.{inner[0]}"
+        line = line.replace(" or take ", " or ")
+        value = given.partition(" Given value: ")[2]
+        if value and not value.startswith("NestedArg(") and "take " in line and "Got value" not in line:
+            line += f". Got value: {value}"
+    return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
+
+
+def nearest(option: str, known: Iterable[str]) -> str | None:
+    """The option whose name, and then whose place, is most like this one; None if none is similar.
+
+    An option of another part of the configuration is suggested only if it has exactly this name.
+    """
+    parts = ("--model.", "--data.", "--trainer.", "--wandb.")
+    place = next((part for part in parts if option.startswith(part)), "")
+
+    def likeness(one: str, other: str) -> float:
+        return SequenceMatcher(None, one, other).ratio()
+
+    leaf = option.rpartition(".")[2].lstrip("-")
+    scored = [(likeness(leaf, other.rpartition(".")[2].lstrip("-")), likeness(option, other), other) for other in known]
+    scored = [score for score in scored if score[0] == 1 or score[2].startswith(place)]
+    best = max(scored, default=(0.0, 0.0, ""))
+    return best[2] if best[0] > LIKE else None

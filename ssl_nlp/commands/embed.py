@@ -1,0 +1,53 @@
+"""`embed`: texts to vectors."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl_nlp import durable
+from ssl_nlp.commands.parser import check_writable, run_function
+from ssl_nlp.commands.text_lines import read_lines
+from ssl_nlp.errors import UserError
+from ssl_nlp.terminal import say
+
+
+def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
+    """Run the command; it starts no processes that need `imports`."""
+    run_function(embed, "embed", arguments)
+
+
+def embed(checkpoint: str, output: str, input: str | None = None, batch_size: int = 64) -> None:
+    """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
+
+    Row i is that of line i. Only LF and CR LF end a line, and a blank line is an empty text. How many texts were cut,
+    because they are longer than what the encoder reads, is said on standard error.
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        output: the .npy file to write; one that exists is not overwritten.
+        input: a text file; default: standard input.
+        batch_size: texts at a time.
+    """
+    from ssl_nlp.methods import Method
+    from ssl_nlp.methods.base import TextsCut
+
+    target = Path(output)
+    if target.suffix != ".npy":
+        raise UserError(f"--output {output} is not a .npy file: name one")
+    if target.exists():
+        raise UserError(f"--output {output} exists: name another file or move it away")
+    check_writable(f"--output {output}", target)
+    lines = read_lines(input)
+    method = Method.load_from_checkpoint(checkpoint)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TextsCut)
+        embeddings = method.embed(lines, batch_size)
+    for warning in caught:
+        say(f"ssl-nlp: {warning.message}", sys.stderr)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with durable.replacing(target) as file:
+        np.save(file, embeddings.numpy())
+    say(f"{output}: {embeddings.shape[0]} embeddings of width {embeddings.shape[1]}")

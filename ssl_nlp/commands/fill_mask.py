@@ -1,0 +1,38 @@
+"""`fill-mask`: the most probable tokens for each [MASK]."""
+
+from collections.abc import Sequence
+
+from ssl_nlp.commands.parser import run_function
+from ssl_nlp.commands.text_lines import read_lines
+from ssl_nlp.errors import UserError
+from ssl_nlp.terminal import say
+
+
+def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
+    """Run the command; it starts no processes that need `imports`."""
+    run_function(fill_mask, "fill-mask", arguments)
+
+
+def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None, top_k: int = 5) -> None:
+    """Print the most probable tokens for each [MASK].
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        text: a text with [MASK] in it.
+        input: a text file, a text a line; default, without a text: standard input.
+        top_k: how many tokens to print.
+    """
+    from ssl_nlp.methods import MaskedLM, Method
+
+    if text is not None and input is not None:
+        raise UserError("--text and --input are both texts: leave one out")
+    texts = read_lines(input) if text is None else [text]
+    method = Method.load_from_checkpoint(checkpoint)
+    if not isinstance(method, MaskedLM):
+        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which fills no masks: name a MaskedLM")
+    for asked in texts:
+        say(asked)
+        if text is None and not asked.strip():
+            continue  # a blank line stays one
+        for best in method.fill_mask(asked, top_k):
+            say("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))

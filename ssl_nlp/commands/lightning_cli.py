@@ -1,0 +1,261 @@
+"""LightningCLI as `fit`, `validate`, `test` and `predict` use it: with run directories, resume and W&B added."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from ssl_nlp.commands import trainer_settings
+from ssl_nlp.commands.arguments import config_files, read_config, values
+from ssl_nlp.commands.complaints import plain_complaint
+from ssl_nlp.commands.imports import as_options
+from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
+from ssl_nlp.commands.parser import CommandParser, as_yaml
+from ssl_nlp.commands.run_name import default_run_name, folder_of_config
+from ssl_nlp.commands.shipped import with_paths
+from ssl_nlp.commands.trust import restrict_imports
+from ssl_nlp.data import TextDataModule, Tokenizer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import Method
+from ssl_nlp.quiet import quiet
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.metrics_csv import MetricsCSV
+from ssl_nlp.runs.run import Run
+from ssl_nlp.runs.tracking import WandbSettings
+from ssl_nlp.terminal import say
+from ssl_nlp.training.callbacks import (
+    Checkpoints,
+    CollapseMonitor,
+    Divergence,
+    EmbeddingWriter,
+    FinalValidation,
+    Progress,
+    RunKeeper,
+    Samples,
+    Throughput,
+    ValidationLine,
+)
+from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
+
+
+class TrainerParser(CommandParser, LightningArgumentParser):
+    """Argument parser of LightningCLI, and of each class that is configured inside another one."""
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *more: Any, **settings: Any
+    ) -> Any:
+        """Parse arguments; for options of a class inside of another one, jsonargparse calls this with `--NAME=VALUE`."""
+        return super().parse_args(None if args is None else [as_yaml(argument) for argument in args], *more, **settings)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        raise UserError(plain_complaint(message)) from ex  # `run_cli` suggests other options: it knows the arguments
+
+
+class Cli(LightningCLI):
+    """LightningCLI whose `fit` keeps everything about a run in `runs/NAME/`."""
+
+    run_directory: Run | None = None
+    resume: Path | None = None  # the run's own checkpoint, which training continues from
+    step: int = 0  # of that checkpoint
+    same_data: bool = False  # whether the command reads the data that the checkpoint was trained on
+    checkpoint: dict[str, Any] | None = None  # what the data module must know about it
+    config_text: str = ""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command that was typed, alone: each parser takes a second to build."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for option, (kind, default, text) in OPTIONS.items():
+            if option != "output" or sys.argv[1] == "predict":
+                parser.add_argument(f"--{option}", type=kind, default=default, help=text)
+        parser.add_class_arguments(WandbSettings, "wandb")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments as given: `sys.argv` has the `--import` of the processes that Lightning starts, too."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the model is what the command line says, whatever a checkpoint's hyperparameters say."""
+
+    def complete_config(self) -> Any:
+        """The arguments of the command, with the precision and the name of the run filled in."""
+        config = self.config[self.subcommand]
+        if config.trainer.precision is None:
+            config.trainer.precision = trainer_settings.default_precision(config.trainer.accelerator)
+        if self.subcommand == "fit":
+            files = [str(file) for file in config.config or () if file is not None]  # None: YAML in the argument
+            if not any(re.fullmatch("--run(=.*)?", argument) for argument in sys.argv):
+                config.run = folder_of_config(files) or config.run
+            if config.run is None:
+                config.run = default_run_name(config.model.class_path, files, config.seed_everything)
+                if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
+                    config.run += f"-{os.environ['WANDB_RUN_ID']}"
+            self.config_text = self._parser("fit").dump(config, skip_none=False)
+        return config
+
+    def _set_seed(self) -> None:
+        seed = self.config[self.subcommand].seed_everything
+        if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything must be between 0 and 2 ** 32 - 1, not {seed}")
+        super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        config = self.complete_config()
+        trainer_settings.check(config.trainer, self.subcommand)
+        if self.subcommand == "fit" and config.checkpoint_every < 1:
+            raise UserError(f"checkpoint_every must be 1 or more steps, not {config.checkpoint_every}")
+        _say_once(f"{config.trainer.precision} precision, seed {config.seed_everything}")
+        if config.weights_only is False:
+            raise UserError("weights_only false would let a checkpoint run code: leave it out")
+        config.weights_only = True
+        if self.subcommand == "predict" and config.output is None:
+            raise UserError("predict does not know where to write the embeddings: give --run NAME or --output FILE.npy")
+        if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
+            raise UserError(
+                f"--ckpt_path {config.ckpt_path}: leave it out, a run resumes from its last checkpoint anyway"
+            )
+        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
+            self.run_directory = Run(config.run)
+            self.resume = self.run_directory.resume_from(self.config_text)
+            if self.resume is not None:
+                config.ckpt_path = str(self.resume)
+        if config.ckpt_path is not None:
+            self._read_checkpoint(config)
+
+    def _read_checkpoint(self, config: Any) -> None:
+        """Read what is needed before Lightning loads the checkpoint.
+
+        Raises:
+            UserError: it is broken, of another method, or not a checkpoint of the run.
+        """
+        saved = checkpoints.read(config.ckpt_path)
+        paths = (saved["ssl_nlp"]["method"]["class_path"], config.model.class_path)
+        held, asked = (str(path).rsplit(".", 1)[-1] for path in paths)
+        if held != asked:
+            raise UserError(f"{config.ckpt_path} holds a {held}, not a {asked}: name a checkpoint of the same method")
+        self.step = int(saved["global_step"])
+        tokenizer = Tokenizer(saved["ssl_nlp"]["tokenizer"])
+        if self.resume is not None or self.same_data:
+            Run(config.run).check_tokenizer(tokenizer.fingerprint(), config.ckpt_path)
+        same = self.subcommand == "fit" or self.same_data
+        trained_on = saved.get(TextDataModule.__qualname__, {}).get("splits", {})
+        self.checkpoint = {"tokenizer": tokenizer, "trained_on": trained_on if same else {}}
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.checkpoint is not None:
+            self.datamodule.continue_with(**self.checkpoint)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        run = self.run_directory
+        config = self.config_init[self.subcommand]
+        if run is None:
+            own: list[Callback] = []
+            if self.subcommand == "fit":
+                _say_once("fast_dev_run: nothing is kept")
+                own = [Divergence(), Progress(), ValidationLine()]
+            elif self.subcommand == "predict":
+                own = [EmbeddingWriter(Path(config.output))]
+            folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
+            self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
+            profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)
+            return super().instantiate_trainer(logger=False, profiler=profiler, **kwargs)
+        step = None if self.resume is None else self.step
+        if self.resume not in (None, run.last_checkpoint):
+            _say_once(f"{run.last_checkpoint} is damaged or missing: using {self.resume} instead")
+        _say_once(f"runs/{run.name}" + ("" if step is None else f" resumes at step {step:,}"))
+        keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
+        own = [
+            keeper,
+            Divergence(),
+            FinalValidation(),
+            Throughput(),
+            Samples(run.directory),
+            CollapseMonitor(),
+            Progress(),
+            ValidationLine(),
+            Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
+        ]
+        self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, run.checkpoints)
+        profiler = trainer_settings.profiler_in(run.directory, config.trainer.profiler)
+        configured = config.trainer.logger
+        extra = [] if configured in (None, True, False) else configured
+        metrics = MetricsCSV(run.directory, step)
+        loggers = [metrics, *(extra if isinstance(extra, Sequence) else [extra])]
+        trainer = super().instantiate_trainer(
+            logger=loggers, profiler=profiler, default_root_dir=str(run.directory), **kwargs
+        )
+        metrics.trainer = trainer
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # nobody has asked for another one
+            trainer.strategy.checkpoint_io = DurableCheckpointIO()
+        return trainer
+
+
+def run_cli(
+    kind: type[Cli],
+    command: str,
+    arguments: Sequence[str],
+    imports: Sequence[str],
+    complete: Callable[[Sequence[str]], list[str]] = list,
+) -> Cli:
+    """Run one of the trainer's commands.
+
+    Args:
+        kind: the class that runs it.
+        command: `fit`, `validate`, `test` or `predict`.
+        arguments: those after the command.
+        imports: the values of `--import`.
+        complete: adds the arguments that follow from those of the user.
+
+    Raises:
+        UserError: the user made a mistake.
+    """
+    if len(names := values(arguments, "--run")) > 1:
+        raise UserError(f"--run is given {len(names)} times ({', '.join(names)}): give it once")
+    quiet()
+    arguments = with_paths(arguments)
+    for file in config_files(arguments):
+        read_config(file)  # raises errors that name the file
+    restrict_imports(imports)
+    sys.argv = [sys.argv[0], command, *as_options(imports), *arguments]  # Lightning starts other ranks so
+    try:
+        return kind(
+            args=[command, *complete(arguments)],
+            model_class=Method,
+            datamodule_class=TextDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
+            parser_class=TrainerParser,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+            },
+        )
+    except UserError as error:
+        if (unknown := unknown_option(str(error), arguments)) is None:
+            raise
+        raise UserError(f"there is no option {unknown}: {explain(unknown, arguments)}") from error
+    except (ValueError, TypeError) as error:  # jsonargparse wraps what a constructor raises
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from None
+
+
+@rank_zero_only
+def _say_once(line: str) -> None:
+    say(line)

@@ -1,0 +1,90 @@
+"""The options of the trainer's commands: ours, those of each class, and the one that an unknown one may mean."""
+
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from lightning.pytorch import Trainer
+
+from ssl_nlp.commands.arguments import chosen_model
+from ssl_nlp.commands.complaints import nearest
+from ssl_nlp.corpora import Corpus
+from ssl_nlp.data import TextDataModule
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.methods import Method
+from ssl_nlp.objectives.views import View
+from ssl_nlp.runs.checkpoint import subclasses
+from ssl_nlp.runs.tracking import WandbSettings
+
+# Beside those of the trainer, the model, the data and W&B: type, default, help.
+OPTIONS: dict[str, tuple[Any, Any, str]] = {
+    "run": (str | None, None, "Name of the run. Default: the name of the configuration, and the seed."),
+    "checkpoint_every": (int, 500, "Steps between two writes of checkpoints/last.ckpt."),
+    "output": (str | None, None, "The .npy file to write. Default: embeddings.npy of the run."),
+}
+
+
+def chosen_method(arguments: Sequence[str]) -> type[Method] | None:
+    """The class of the method that the arguments choose, as far as they do and it is loaded."""
+    name = str(chosen_model(arguments)).rpartition(".")[2]
+    return next((kind for kind in subclasses([Method]) if kind.__name__ == name), None)
+
+
+def explain(option: str, arguments: Sequence[str]) -> str:
+    """What to do about an unknown option: the one that may be meant, and where all of them are listed."""
+    option, kind = option.replace(".init_args.", "."), chosen_method(arguments) or Method
+    known = ["--config", "--seed_everything", "--ckpt_path", *(f"--{name}" for name in OPTIONS)]
+    roots = ((kind, "--model"), (TextDataModule, "--data"), (WandbSettings, "--wandb"), (Trainer, "--trainer"))
+    for root, place in roots:
+        known += options_of(root, place, (Corpus, Encoder, View))
+    if option in known:
+        return "the class that you chose has none of that name: choose another class, or leave it out"
+    meant = nearest(option, known)
+    if option.startswith("--model"):
+        where = f"ssl-nlp fit --model.help {kind.__name__} lists those of the method"
+    elif option.startswith("--data"):
+        where = "ssl-nlp fit --data.help TextDataModule lists those of the data"
+    else:
+        where = "ssl-nlp fit --help lists those of a run, and fit --model.help CLASS those of a method"
+    return f"did you mean {meant}? {where}" if meant else where
+
+
+def options_of(kind: type, option: str, bases: tuple[type, ...] = ()) -> Iterator[str]:
+    """The names of all options of a class: its arguments, and those of the classes that these may be.
+
+    Args:
+        kind: the class.
+        option: how the class itself is set, such as `--model`.
+        bases: of the classes whose subclasses a configuration chooses from.
+    """
+    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]
+        if name == "return":
+            continue
+        yield f"{option}.{name}"
+        for choice in _choices(hint, bases):
+            yield from options_of(choice, f"{option}.{name}", bases)
+
+
+def _choices(hint: Any, bases: tuple[type, ...]) -> list[type]:
+    if inspect.isclass(hint) and issubclass(hint, bases):
+        return [hint, *(below for kind in hint.__subclasses__() for below in _choices(kind, bases))]
+    if inspect.isclass(hint) and is_dataclass(hint):
+        return [hint]
+    return [kind for part in get_args(hint) for kind in _choices(part, bases)]
+
+
+def unknown_option(message: str, arguments: Sequence[str]) -> str | None:
+    """The option that a message calls unknown, as it was typed or stands in a configuration, if it names one."""
+    if found := re.search(r"(?:(\S+): )?there is no option '([\w.-]+)'", message):
+        place, name = found.groups()
+    elif found := re.search(r"(?:(\S+): )?unrecognized arguments: (--[\w.-]+)", message):
+        place, name = found[1], found[2].removeprefix("--")
+    else:
+        return None
+    typed = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    fallback = f"--{place}.{name}" if place else f"--{name}"
+    if f"--{name}" in typed:
+        return f"--{name}"
+    return next((option for option in typed if option.endswith(f".{name}")), fallback)

@@ -1,0 +1,26 @@
+"""The texts that `embed`, `generate` and `fill-mask` read, one a line."""
+
+import io
+import sys
+from pathlib import Path
+
+from ssl_nlp.corpora.readers import decoded_lines
+from ssl_nlp.errors import UserError
+
+
+def read_lines(path: str | None) -> list[str]:
+    """The lines of a file, or of standard input, as many as `wc -l` counts; a blank line is an empty text."""
+    if path is None:
+        if sys.stdin.isatty():
+            print("one text a line, end with Ctrl-D:", file=sys.stderr)
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read --input {path}: {getattr(error, 'strerror', None) or error}") from error
+    name = path or "standard input"
+    lines = [line.removesuffix("\n") for line in decoded_lines(name, io.BytesIO(data))]
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{name} is empty: give a text a line")
+    return lines

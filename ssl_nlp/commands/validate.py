@@ -1,0 +1,55 @@
+"""`validate`, `test` and `predict`: a trained run on its validation or test data."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from ssl_nlp.commands.arguments import config_files, last_value, values
+from ssl_nlp.commands.lightning_cli import Cli, run_cli
+from ssl_nlp.commands.trainer_settings import lightning_errors
+from ssl_nlp.commands.trust import settings_of_run
+from ssl_nlp.errors import UserError
+from ssl_nlp.runs.run import RUNS, Run
+
+
+class RunCli(Cli):
+    """A command on a run and on the data that it was trained on."""
+
+    same_data = True
+
+
+def validate(arguments: Sequence[str], imports: Sequence[str]) -> None:
+    """Print the losses of a run's best checkpoint on the validation split."""
+    _run("validate", arguments, imports)
+
+
+def test(arguments: Sequence[str], imports: Sequence[str]) -> None:
+    """Print the losses of a run's best checkpoint on the test split."""
+    _run("test", arguments, imports)
+
+
+def predict(arguments: Sequence[str], imports: Sequence[str]) -> None:
+    """Write the embeddings that a run's best checkpoint gives the test split."""
+    _run("predict", arguments, imports)
+
+
+def _run(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None:
+    others = any(argument.startswith(("--data", "--config")) for argument in arguments)
+    kind = RunCli if values(arguments, "--run") and not others else Cli
+    with lightning_errors():
+        run_cli(kind, command, arguments, imports, partial(_with_run, command))
+
+
+def _with_run(command: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments with what `--run NAME` stands for: the settings behind the run's numbers, and its best checkpoint."""
+    name = last_value(arguments, "--run")
+    if name is None:
+        if not {"-h", "--help"} & set(arguments) and not config_files(arguments):
+            raise UserError(f"{command} needs a run: ssl-nlp {command} --run NAME")
+        return list(arguments)
+    run = Run(name)
+    if not run.config.exists():
+        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    added = [f"--ckpt_path={last_value(arguments, '--ckpt_path') or run.best_checkpoint()}"]
+    if command == "predict" and last_value(arguments, "--output") is None:
+        added.append(f"--output={run.directory / 'embeddings.npy'}")
+    return [f"--config={settings_of_run(run)}", *arguments, *added]

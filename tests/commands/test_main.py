@@ -1,0 +1,42 @@
+"""The table of commands: help, dispatch and the message about an unknown command follow from it."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from ssl_nlp.__main__ import COMMANDS, help_text, main
+from ssl_nlp.cache import cache_dir
+from tests.end_to_end.cli import run
+
+
+def test_the_overview_names_every_command_with_an_example_and_the_caches():
+    text = help_text()
+    for name, command in COMMANDS.items():
+        assert f"  {name} " in text
+        assert f"ssl-nlp {name} " in command.help
+    assert str(cache_dir()) in text
+    assert all(len(line) <= 124 for line in text.splitlines()[:-1])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_gets_its_arguments_and_imports(name, monkeypatch):
+    module, _, function = COMMANDS[name].function.partition(".")
+    given = []
+    monkeypatch.setattr(import_module(f"ssl_nlp.commands.{module}"), function, lambda *both: given.append(both))
+    main([name, "--a", "--import=json", "b"])
+    assert given == [(["--a", "b"], ["json"])]
+
+
+def test_an_unknown_command_is_refused_with_those_there_are(capsys):
+    assert run("fti") == 2
+    assert capsys.readouterr().err == f"ssl-nlp: there is no command 'fti': use one of {', '.join(COMMANDS)}\n"
+
+
+def test_the_overview_needs_none_of_the_large_libraries():
+    show = (
+        "import sys, ssl_nlp.__main__ as m; m.main(['--help']); print({'torch', 'lightning', 'yaml'} & {*sys.modules})"
+    )
+    shown = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)
+    assert shown.stdout.endswith("set()\n")
