@@ -18,8 +18,6 @@ from ssl_nlp.terminal import say
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained
 
-pytestmark = pytest.mark.slow
-
 # What Python's str.splitlines takes for the end of a line, and `wc -l` does not.
 NO_ENDS = [
     "a form\x0cfeed",
