@@ -1,4 +1,4 @@
-"""`demo`: five objectives over the same sentences, tokens and encoder, what each has learned, and a comparison."""
+"""`demo`: train five objectives on the same sentences, tokens and encoder, show each at work, and compare them."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -60,7 +60,7 @@ def demo(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 
 def run_of(name: str) -> Run:
-    """The run of a method."""
+    """Run of a method."""
     return Run(f"demo-{name}")
 
 
@@ -77,16 +77,16 @@ def train(arguments: Sequence[str] = (), imports: Sequence[str] = ()) -> None:
 
 
 def show() -> None:
-    """Print losses beside the unigram baseline, and each method at work."""
+    """Print the losses beside the unigram baseline, and show each method at work."""
     console = terminal.console(WIDTH)
     models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
     console.print(losses())
     for title, lines in (
         ("MaskedLM fills in:", fillings(models["masked_lm"])),  # type: ignore[arg-type]  # each is of its class
-        ("CausalLM goes on:", continuations(models["causal_lm"])),  # type: ignore[arg-type]
+        ("CausalLM continues:", continuations(models["causal_lm"])),  # type: ignore[arg-type]
         ("SimCLR finds the nearest of 2,000 validation sentences:", neighbours(models["simclr"])),
-        ("Autoencoder writes down again what it read as one vector:", copies(models["autoencoder"])),  # type: ignore[arg-type]
-        ("VAE draws sentences from its prior:", draws(models["vae"])),  # type: ignore[arg-type]
+        ("Autoencoder reconstructs a sentence from one vector:", copies(models["autoencoder"])),  # type: ignore[arg-type]
+        ("VAE samples sentences from its prior:", draws(models["vae"])),  # type: ignore[arg-type]
     ):
         console.print(f"\n[bold]{title}[/bold]")
         for line in lines:
@@ -98,30 +98,30 @@ def compare_methods(arguments: Sequence[str] = ()) -> None:
     print("\nThe runs (configuration, metrics, checkpoints, W&B) are in:")
     for name in METHODS:
         print(f"  {run_of(name).directory}")
-    print("\nThe same evaluation tasks for the embeddings of all methods, and for baselines:", flush=True)
+    print("\nAll embeddings and the baselines, on the same evaluation tasks:", flush=True)
     compare([*(run_of(name).name for name in METHODS), "--output", str(COMPARISON), *arguments])
 
 
 def data_settings() -> dict[str, Any]:
-    """How the data of all runs were configured."""
+    """Data settings of all runs."""
     settings: dict[str, Any] = yaml.safe_load(run_of("masked_lm").config.read_text())["data"]["init_args"]
     return settings
 
 
 def corpus() -> Corpus:
-    """What all runs read: the installed documentation, unless `train` was told otherwise."""
+    """Corpus of all runs: the installed documentation, unless `train` was given another."""
     described = {"init_args": {}} | data_settings()["corpus"]
     return instantiate(described, Corpus, where=str(run_of("masked_lm").config))  # type: ignore[type-abstract]  # a subclass
 
 
 def losses() -> Table:
-    """What the validations of the first and the last hundred steps said, and the unigram baseline."""
+    """Table of the first and the last validation of each method, beside the unigram baseline."""
     settings = data_settings()
     data = TextDataModule(corpus(), TokenizerSettings(**settings["tokenizer"]), settings["unit"], settings["length"])
     statistics = data.statistics("valid")
     table = Table(
-        title="Validation. Only bits per byte compare (lower is better), also with those of token frequencies;\n"
-        "rank: directions that the embeddings make use of"
+        title="Validation. Only bits per byte can be compared, also with those of unigrams; lower is better.\n"
+        "rank: effective rank of the embeddings"
     )
     columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "rank"]
     for column in columns:
@@ -149,7 +149,7 @@ def losses() -> Table:
 
 
 def fillings(method: MaskedLM) -> list[str]:
-    """Each question and the likeliest tokens."""
+    """Each text and its likeliest fillings."""
     lines = []
     for question in QUESTIONS:
         best = "  ".join(f"{token.strip()} ({p:.0%})" for token, p in method.fill_mask(question, top_k=4)[0])
@@ -158,7 +158,7 @@ def fillings(method: MaskedLM) -> list[str]:
 
 
 def continuations(method: CausalLM) -> list[str]:
-    """Each prompt and what follows."""
+    """Each prompt and its continuation."""
     texts = method.generate(PROMPTS, max_new_tokens=40, temperature=0.7, top_p=0.9, seed=0)
     return [f"{prompt} | {' '.join(text.split())}" for prompt, text in zip(PROMPTS, texts, strict=True)]
 
