@@ -1,4 +1,4 @@
-# Everything below works in .venv, which the first target that needs it creates. Nothing is installed globally.
+# Everything below runs in .venv, which the first target that needs it creates. Nothing is installed globally.
 # Another interpreter: make setup PYTHON=python3.13
 
 PYTHON ?= python3
@@ -12,18 +12,18 @@ TEXT ?=
 NANOGPT ?=
 SEEDS ?= 3
 
-# How many tests run at a time, each on one thread.
+# Number of tests that run at a time, each on one thread.
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-kill lint docs bench clean
 
-help:  ## show this list
+help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED)  ## create .venv with everything in it (the other targets do so when needed)
 
-# The stamp is written last, so that an interrupted installation is taken up again.
+# The stamp is written last, so an interrupted installation is resumed.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }

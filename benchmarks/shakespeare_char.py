@@ -1,9 +1,9 @@
-"""CausalLM on characters of Shakespeare, beside nanoGPT at the setting that its README gives for a CPU.
+"""CausalLM on characters of Shakespeare, beside nanoGPT with the CPU settings of its README.
 
-Both train 4 layers of width 128 for 2,000 steps of 12 rows of 64 characters, in turns (ours, theirs, ours, theirs), so
-that a machine that slows down slows both. Seconds are those of the whole command: start, training, validation, saving.
-Losses are nats per character over the whole validation text: in blocks of 64 for nanoGPT, from the checkpoint that it
-keeps (its own estimate draws 20 random batches); the last `val/loss` of `metrics.csv` for ours.
+Both train 4 layers of width 128 for 2,000 steps of 12 rows of 64 characters. They take turns (ours, theirs, ours, theirs),
+so a machine that slows down slows both. Seconds are those of the whole command: start, training, validation, saving.
+Losses are nats per character over the whole validation text. Ours is the last `val/loss` of `metrics.csv`; nanoGPT's is
+computed from the checkpoint that it keeps, in blocks of 64, because its own estimate draws 20 random batches.
 
     python benchmarks/shakespeare_char.py --text FOLDER_WITH_TRAIN_AND_VAL_TXT [--nanogpt CHECKOUT]
 """
@@ -39,13 +39,13 @@ def main() -> None:
     """Train, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with train.txt and val.txt")
-    parser.add_argument("--nanogpt", type=Path, help="checkout of nanoGPT; without it only ours is trained")
-    parser.add_argument("--seeds", type=int, default=3, help="how many runs of each")
+    parser.add_argument("--nanogpt", type=Path, help="checkout of nanoGPT; without it, only ours is trained")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each")
     arguments = parser.parse_args()
     text, nanogpt = arguments.text.resolve(), arguments.nanogpt
     for path in [text / "train.txt", text / "val.txt", *([nanogpt / "train.py"] if nanogpt else [])]:
         if not path.is_file():
-            parser.error(f"there is no {path}")
+            parser.error(f"{path} does not exist")
 
     work = Path(tempfile.mkdtemp(prefix="shakespeare_char-"))
     print(
@@ -85,7 +85,7 @@ def train_ours(work: Path, text: Path, seed: int) -> tuple[float, float]:
 
 
 def copy_nanogpt(checkout: Path, folder: Path, text: Path) -> Path:
-    """A copy of the checkout with the text in nanoGPT's format, so that the checkout stays as it is."""
+    """Copy the checkout, which stays untouched, and add the text in nanoGPT's format."""
     shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".git", "out*", "*.bin", "*.pkl"))
     data = folder / "data" / "shakespeare_char"
     data.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def train_nanogpt(folder: Path, seed: int) -> tuple[float, float]:
     """Validation loss and seconds of nanoGPT's `train.py`."""
     source = (folder / "train.py").read_text(encoding="utf-8")
     if NANOGPT_SEED not in source:
-        sys.exit(f"{folder / 'train.py'} does not set its seed with {NANOGPT_SEED}: take another version of nanoGPT")
+        sys.exit(f"{folder / 'train.py'} does not set its seed with {NANOGPT_SEED}: use another version of nanoGPT")
     script, out = f"train_seed{seed}.py", f"out-seed{seed}"
     (folder / script).write_text(source.replace(NANOGPT_SEED, f"torch.manual_seed({seed})"), encoding="utf-8")
     command = [sys.executable, script, *NANOGPT_ARGUMENTS, f"--out_dir={out}"]
@@ -113,11 +113,11 @@ def train_nanogpt(folder: Path, seed: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def nanogpt_loss(folder: Path, checkpoint: Path) -> float:
-    """Nats per character of a checkpoint of nanoGPT over the whole validation text, each character predicted once."""
+    """Nats per character of a nanoGPT checkpoint over the whole validation text; each character is predicted once."""
     sys.path.insert(0, str(folder))
     module = importlib.import_module("model")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    with contextlib.redirect_stdout(None):  # it prints its size
+    with contextlib.redirect_stdout(None):  # the model prints its size
         model = module.GPT(module.GPTConfig(**saved["model_args"])).eval()
     model.load_state_dict(saved["model"])
     ids = torch.from_numpy(np.fromfile(folder / "data" / "shakespeare_char" / "val.bin", dtype=np.uint16).astype(int))
@@ -129,7 +129,7 @@ def nanogpt_loss(folder: Path, checkpoint: Path) -> float:
 
 
 def timed(command: list[str], folder: Path, log: Path) -> float:
-    """Wall seconds of a command that runs in `folder`; it ends the benchmark if it fails."""
+    """Wall-clock seconds of a command that runs in `folder`. If it fails, the benchmark ends."""
     with log.open("w") as file:
         start = time.perf_counter()
         status = subprocess.run(command, cwd=folder, stdout=file, stderr=file).returncode

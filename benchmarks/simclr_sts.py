@@ -1,7 +1,7 @@
-"""How well SimCLR, trained on captions from random weights, judges the similarity of sentences it has never seen.
+"""How well SimCLR, trained on captions from scratch, judges the similarity of sentences that it has never seen.
 
-Prints, for each seed, the Spearman correlation between cosines of embeddings and human scores (STS benchmark) for the
-encoder as it was initialised and as it was trained, beside TF-IDF fitted on the same captions where scikit-learn is there.
+For each seed, prints the Spearman correlation of cosines of embeddings with human scores (STS benchmark), before and after
+training, and that of TF-IDF fitted on the same captions.
 
     python benchmarks/simclr_sts.py --captions train.en --valid val.en --sts dev.tsv [--steps 2000] [--seeds 3]
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from sklearn.feature_extraction.text import TfidfVectorizer
 from torchmetrics.functional import spearman_corrcoef
 
 from ssl_nlp.commands.trainer_settings import default_precision
@@ -24,14 +25,14 @@ from ssl_nlp.objectives.views import Delete
 
 
 def main() -> None:
-    """Train, judge and print."""
+    """Train, evaluate and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=Path, required=True, help="text file, a caption a line, to train on")
+    parser.add_argument("--captions", type=Path, required=True, help="text file to train on, one caption a line")
     parser.add_argument(
-        "--valid", type=Path, required=True, help="text file, a caption a line, for the validation loss"
+        "--valid", type=Path, required=True, help="text file for the validation loss, one caption a line"
     )
     parser.add_argument(
-        "--sts", type=Path, required=True, help="tsv without header: score and sentences in columns 5 to 7"
+        "--sts", type=Path, required=True, help="tsv file without header: score and sentences in columns 5 to 7"
     )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=128)
@@ -43,14 +44,13 @@ def main() -> None:
     for seed in range(arguments.seeds):
         before, after, seconds = train(arguments, seed, first, second, scores)
         print(f"{seed:>4} {before:>7.3f} {after:>7.3f} {seconds:>8.0f}", flush=True)
-    if (tfidf := tfidf_correlation(arguments.captions, first, second, scores)) is not None:
-        print(f"TF-IDF {tfidf:>6.3f}")
+    print(f"TF-IDF {tfidf_correlation(arguments.captions, first, second, scores):>6.3f}")
 
 
 def train(
     arguments: argparse.Namespace, seed: int, first: list[str], second: list[str], scores: torch.Tensor
 ) -> tuple[float, float, float]:
-    """The correlation before and after training, and the seconds that training took."""
+    """Correlation before and after training, and the seconds of training."""
     seed_everything(seed, verbose=False)
     corpus = TextFiles(str(arguments.captions), valid=str(arguments.valid), test=None, unit="line", format="text")
     tokens = TokenizerSettings("wordpiece", 8192, lowercase=True)
@@ -74,17 +74,13 @@ def train(
 
 
 def correlation(method: SimCLR, first: list[str], second: list[str], scores: torch.Tensor) -> float:
-    """Spearman's, between the cosines of the embeddings and the scores."""
+    """Spearman correlation between the cosines of the embeddings and the scores."""
     cosines = torch.cosine_similarity(method.embed(first), method.embed(second), dim=1)
     return float(spearman_corrcoef(cosines, scores))
 
 
-def tfidf_correlation(captions: Path, first: list[str], second: list[str], scores: torch.Tensor) -> float | None:
-    """The same for word-level TF-IDF; None without scikit-learn."""
-    try:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-    except ImportError:
-        return None
+def tfidf_correlation(captions: Path, first: list[str], second: list[str], scores: torch.Tensor) -> float:
+    """The same for word-level TF-IDF."""
     vectorizer = TfidfVectorizer().fit(captions.read_text(encoding="utf-8").splitlines())
     left, right = vectorizer.transform(first), vectorizer.transform(second)  # rows of length 1, or 0
     cosines = torch.from_numpy(left.multiply(right).sum(axis=1).A1).float()

@@ -1,11 +1,10 @@
-"""Whether a VAE of captions predicts them better for its latent variable: beside the same decoder without one.
+"""Whether its latent variable helps a VAE to predict captions: a VAE beside the same decoder without latent variable.
 
-Both are trained as `configs/vae.yaml` says, but on the given captions: the same decoder, initial weights, batches,
-optimizer and number of steps; the decoder without latent variable has a vector of zeros in its place. Prints, for each
-seed, over all captions of the validation file and in nats a caption: the VAE's KL, how many of its units are active, its
-negative ELBO, its importance-weighted bound of -log p(x) (`iw`), the exact -log p(x) of the decoder without latent
-variable (`without`), and how much larger the bound is (negative: the VAE is better). Seconds are those of all processors
-in training.
+Both are trained as `configs/vae.yaml` says, but on the given captions, with the same decoder, initial weights, batches,
+optimizer and number of steps. The decoder without latent variable gets a vector of zeros instead. For each seed, prints
+over all captions of the validation file, in nats per caption: the VAE's KL, its number of active units, its negative ELBO,
+its importance-weighted bound of -log p(x) (`iw`), the exact -log p(x) of the decoder without latent variable (`without`),
+and the bound minus the latter (negative: the VAE is better). Seconds are CPU seconds of training.
 
     python benchmarks/vae_multi30k.py --captions train.en --valid val.en [--steps 5000] [--seeds 3] [--draws 100]
 """
@@ -34,7 +33,7 @@ M = TypeVar("M", bound=VAE)
 
 
 class WithoutLatent(VAE):
-    """The decoder of a VAE whose vector is zero for every sentence. Nothing trains the encoder."""
+    """The decoder of a VAE with a vector of zeros for every sentence. Its encoder is not trained."""
 
     def loss(self, batch: TokenBatch) -> Loss:
         reconstruction, _ = self.decoder.loss(self.zeros(batch), batch, self.targets(batch))
@@ -46,17 +45,17 @@ class WithoutLatent(VAE):
 
 
 def main() -> None:
-    """Train, measure and print."""
+    """Train, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=Path, required=True, help="text file, a caption a line, to train on")
-    parser.add_argument("--valid", type=Path, required=True, help="text file, a caption a line, to measure on")
+    parser.add_argument("--captions", type=Path, required=True, help="text file to train on, one caption a line")
+    parser.add_argument("--valid", type=Path, required=True, help="text file to measure on, one caption a line")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--draws", type=int, default=100, help="draws of z for the importance-weighted bound")
     arguments = parser.parse_args()
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     if config["model"]["init_args"]["word_dropout"] > 0:
-        parser.error(f"{CONFIG} hides words from the VAE's decoder, and the one without latent variable sees all")
+        parser.error(f"{CONFIG} sets word_dropout, which only the VAE's decoder would get: set it to 0")
     print(f"{arguments.steps} steps, {torch.get_num_threads()} threads, {arguments.draws} draws")
     print(
         f"{'seed':>4} {'KL':>6} {'active':>7} {'-ELBO':>7} {'iw':>7} {'without':>8} {'difference':>11} {'seconds':>8} "
@@ -86,7 +85,7 @@ def captions(arguments: argparse.Namespace, config: dict[str, Any]) -> TextDataM
 
 
 def train(kind: type[M], config: dict[str, Any], data: TextDataModule, steps: int, seed: int) -> tuple[M, float]:
-    """The trained method, in evaluation mode, and the seconds that its training took."""
+    """The trained method, in evaluation mode, and the CPU seconds of its training."""
     seed_everything(seed, verbose=False)
     settings: dict[str, Any] = dict(config["model"]["init_args"])
     settings["encoder"] = instantiate(settings["encoder"], Encoder)  # type: ignore[type-abstract]

@@ -1,4 +1,4 @@
-"""The comments of Python's standard library: a corpus in a file of one's own."""
+"""A corpus in a file of its own: the comments of Python's standard library."""
 
 import sysconfig
 import tokenize
@@ -10,10 +10,10 @@ from ssl_nlp.corpora import Document, Split, SplitCorpus
 
 
 class Comments(SplitCorpus):
-    """One document a module: its comments, a line each. A hash of the text decides between train, valid and test.
+    """One document per module: its comments, one a line. A hash of the text decides between train, valid and test.
 
     Args:
-        modules: how many modules to read.
+        modules: number of modules to read.
     """
 
     def __init__(self, modules: int = 200) -> None:

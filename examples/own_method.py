@@ -1,4 +1,4 @@
-"""Barlow Twins (Zbontar et al., arXiv:2103.03230, equation 1): a method in a file of one's own.
+"""A method in a file of its own: Barlow Twins (Zbontar et al., arXiv:2103.03230, equation 1).
 
 loss = sum over i of (1 - C_ii)^2 + redundancy * sum over i != j of C_ij^2
 
@@ -15,7 +15,7 @@ from ssl_nlp.objectives.views import Delete, apply_views
 
 
 class BarlowTwins(Method):
-    """Two views of a sentence agree in every dimension, and no two dimensions say the same."""
+    """Two views of a sentence agree in every dimension, and no two dimensions carry the same information."""
 
     units = ("sentence",)
     loss_unit = "sum of squares"
@@ -33,6 +33,6 @@ class BarlowTwins(Method):
         return Loss(terms | {"redundancy": Term(off * sentences, sentences, weight=self.redundancy)})
 
     def view(self, batch: TokenBatch) -> Tensor:
-        """(B, D): embeddings of the sentences without a fifth of their tokens, standardised over the batch."""
+        """(B, D): embeddings of the sentences with a fifth of their tokens deleted, standardised over the batch."""
         vectors = self.embed_batch(apply_views([Delete(0.2)], batch, self.vocabulary))
         return (vectors - vectors.mean(dim=0)) / (vectors.std(dim=0, correction=0) + 1e-4)

@@ -1,4 +1,4 @@
-"""Neighbours swapped: a view in a file of one's own."""
+"""A view in a file of its own: neighbouring tokens are swapped."""
 
 from dataclasses import dataclass, replace
 
@@ -12,10 +12,10 @@ from ssl_nlp.objectives.views import View, Vocabulary
 
 @dataclass(frozen=True)
 class SwapNeighbours(View):
-    """Swap a token with the one to its right.
+    """Swap tokens with their right neighbours.
 
     Args:
-        rate: probability of each pair of neighbours at even places.
+        rate: probability for each pair of neighbours, counted in twos from the left.
     """
 
     rate: float = 0.3
