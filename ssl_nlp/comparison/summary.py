@@ -5,11 +5,14 @@ includes zero. Methods whose difference could not be tested are not ranked.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ssl_nlp.comparison.columns import LIKELIHOOD
 from ssl_nlp.comparison.costs import COSTS, gaps
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import beats
+
+T = TypeVar("T")
 
 MOST_NAMES = 4  # spelled out in a list; the rest are counted
 MOST_GROUPS = 3  # of methods spelled out in a sentence; the table shows all
@@ -54,12 +57,13 @@ def _best_methods(methods: Sequence[Row], columns: Sequence[Column]) -> list[str
         return [f"{_list(groups[0])} cannot be told apart{scores.on_any}."]
     everywhere = next((set(names) for names, where in tied.items() if len(where) == len(contested)), set())
     groups = [group for group in groups if not everywhere.issuperset(group)]
+    first, rest = _split(groups, MOST_GROUPS)
     return [
         *_winners(won, scores),
         *_ties(tied, scores),
         *_untested(untested, scores),
-        *(f"{_list(group)} cannot be told apart{scores.on_any}." for group in groups[:MOST_GROUPS]),
-        *_more(len(groups) - MOST_GROUPS, "more group{s} of methods cannot be told apart."),
+        *(f"{_list(group)} cannot be told apart{scores.on_any}." for group in first),
+        *([f"{len(rest)} more groups of methods cannot be told apart{scores.on_any}."] if rest else []),
     ]
 
 
@@ -84,11 +88,11 @@ class _Scores:
 
 
 def _winners(won: dict[str, list[Column]], scores: _Scores) -> list[str]:
-    ordered = sorted(won.items(), key=lambda item: -len(item[1]))
-    named = [f"{name} is best on {scores.named(where)}" for name, where in ordered[:MOST_GROUPS]]
-    if rest := ordered[MOST_GROUPS:]:
+    first, rest = _split(sorted(won.items(), key=lambda item: -len(item[1])), MOST_GROUPS)
+    named = [f"{name} is best on {scores.named(where)}" for name, where in first]
+    if rest:
         where = [column for _, columns in rest for column in columns]
-        named.append(f"{_count(len(rest), 'more method')} on {scores.named(where)} between them")
+        named.append(f"{len(rest)} more methods are best on {scores.named(where)} between them")
     return [f"{'; '.join(named)}."] if named else []
 
 
@@ -144,8 +148,8 @@ def _baselines(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     if len(unbeaten) < len(tested):
         said.append(_winners_over(_best_baseline(baselines, tested), beaten, scores))
     if unbeaten:
-        over = [row.over_baseline[c.key] for c in unbeaten for row in methods if c.key in row.over_baseline]
-        verb = "is shown to beat" if any(verdict.tie for verdict in over) else "beats"
+        over = [row.over_baseline.get(c.key) for c in unbeaten for row in methods if c.key in row.scores]
+        verb = "beats" if all(verdict is not None and not verdict.tie for verdict in over) else "is shown to beat"
         on = scores.on_any if len(unbeaten) == len(tested) else f" on {scores.named(unbeaten)}"
         said.append(f"Nothing {verb} {_best_baseline(baselines, unbeaten)}{on}.")
     return said
@@ -156,14 +160,13 @@ def _winners_over(baseline: str, beaten: dict[str, list[Column]], scores: _Score
     for name, where in beaten.items():
         if where:
             groups.setdefault(tuple(column.key for column in where), ([], where))[0].append(name)
-    ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
+    first, rest = _split(sorted(groups.values(), key=lambda group: -len(group[1])), MOST_GROUPS)
     parts = [
         f"{_list(names)} {'beats' if len(names) == 1 else 'beat'} {'it' if number else baseline} on {scores.named(where)}"
-        for number, (names, where) in enumerate(ordered[:MOST_GROUPS])
+        for number, (names, where) in enumerate(first)
     ]
-    rest = [name for names, _ in ordered[MOST_GROUPS:] for name in names]
     if rest:
-        parts.append(f"{_count(len(rest), 'more method')} {'beats' if len(rest) == 1 else 'beat'} it on fewer")
+        parts.append(f"{sum(len(names) for names, _ in rest)} more methods beat it on some of them")
     if none := [name for name, where in beaten.items() if not where]:
         parts.append(f"{_list(none)} {'is' if len(none) == 1 else 'are'} not shown to beat it{scores.on_any}")
     return f"{'; '.join(parts)}."
@@ -205,17 +208,13 @@ def _unequal_costs(rows: Sequence[Row]) -> list[str]:
     return [f"Training was not equal: {'; '.join(parts)}."] if parts else []
 
 
-def _more(number: int, text: str) -> list[str]:
-    return [f"{number} {text.format(s='' if number == 1 else 's')}"] if number > 0 else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _split(things: Sequence[T], most: int) -> tuple[Sequence[T], Sequence[T]]:
+    """Split off what a sentence has no room for: nothing, or at least two."""
+    return (things, []) if len(things) <= most + 1 else (things[:most], things[most:])
 
 
 def _list(names: Sequence[str], last: str = "and") -> str:
     """Join names as in `A, B and C`; names beyond the first few are counted."""
-    shown = list(names)
-    if len(shown) > MOST_NAMES + 1:
-        shown = [*shown[:MOST_NAMES], f"{len(shown) - MOST_NAMES} more"]
+    first, rest = _split(names, MOST_NAMES)
+    shown = [*first, *([f"{len(rest)} more"] if rest else [])]
     return f" {last} ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))

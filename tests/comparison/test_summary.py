@@ -211,6 +211,25 @@ def test_methods_with_different_test_data_are_not_ranked():
     assert found[1:] == ["No method could be tested against a baseline."]
 
 
+def test_a_method_that_was_not_tested_against_the_baseline_keeps_it_from_being_called_unbeaten():
+    methods = {"SimCLR": all_at(0.2), "VAE": all_at(0.9)}
+    said = summarise(compared(methods, TFIDF, data={"VAE": "other"}))
+    assert said[-1] == "Nothing is shown to beat counting words (TF-IDF) on any score."
+
+
+def test_many_winners_are_counted():
+    columns = [replace(KNN, key=f"mine/{n}.knn/accuracy", title=f"{n}: accuracy") for n in range(7)]
+    methods = {f"method {n}": {column: 0.9 if n == m else 0.3 for m, column in enumerate(columns)} for n in range(5)}
+    methods["method 0"] |= {columns[5]: 0.9, columns[6]: 0.9}
+    said = summarise(compared(methods, {"TF-IDF": all_at(0.6, *columns)}))
+    assert said == [
+        "method 0 is best on 3 of 7 scores; method 1 is best on 1: accuracy; method 2 is best on 2: accuracy; 2 more "
+        "methods are best on 3: accuracy and 4: accuracy between them.",
+        "method 0 beats counting words (TF-IDF) on 3 of 7 scores; method 1 beats it on 1: accuracy; method 2 beats it on "
+        "2: accuracy; 2 more methods beat it on some of them.",
+    ]
+
+
 def test_twenty_methods_fit_in_a_few_sentences():
     methods = {f"method {n}": all_at(0.9 if n == 0 else 0.3 + 0.1 * (n % 3)) for n in range(20)}
     assert summarise(compared(methods, {"TF-IDF": all_at(0.2)})) == [
