@@ -32,7 +32,7 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         batch_size: texts at a time.
     """
     from ssl_nlp.methods import Method
-    from ssl_nlp.methods.base import TextsCut
+    from ssl_nlp.methods.texts import TextsCut
 
     target = Path(output)
     if target.suffix != ".npy":

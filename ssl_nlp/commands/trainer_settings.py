@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.training.optimization import cpu_multiplies_bfloat16
+from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 FINDERS = ("LearningRateFinder", "BatchSizeFinder")

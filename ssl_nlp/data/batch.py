@@ -75,6 +75,10 @@ class TokenBatch:
         """The same rows seen through corrupted `input_ids` (B, T)."""
         return replace(self, input_ids=input_ids)
 
+    def without_labels(self) -> Self:
+        """The same rows as a method sees them."""
+        return self
+
     def with_cursor(self, cursor: dict[str, Any]) -> Self:
         """The same rows, saying where their stream stood after them."""
         return replace(self, cursor=cursor)

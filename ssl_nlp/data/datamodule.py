@@ -14,6 +14,7 @@ from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, RowKind, check_kind
+from ssl_nlp.data.lookahead import Lookahead
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
@@ -73,16 +74,18 @@ class TextDataModule(LightningDataModule):
         self._stores: dict[str, TokenStore] = {}
         self._cursors: list[dict[int, dict[str, Any]]] = []  # of each rank's streams
         self._stream: StreamBatches | None = None
+        self._train_loader: ResumableLoader | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
         """That of the method if it has one already, from a checkpoint; else it is trained or loaded on first use."""
         method = self.trainer.lightning_module if self.trainer is not None else None
-        if self._tokenizer is None:
-            self._tokenizer = getattr(method, "_tokenizer", None)
+        wanted = getattr(method, "tokenizer_wanted", None)
+        if self._tokenizer is None and isinstance(wanted, Tokenizer):
+            self._tokenizer = wanted
         if self._tokenizer is None:
             settings = self.settings
-            if name := getattr(method, "tokenizer_name", None):
+            if name := wanted:
                 if settings.name not in (None, name):
                     raise UserError(
                         f"data.tokenizer.name is {settings.name!r} but the encoder brings {name!r}: leave the former out"
@@ -169,8 +172,10 @@ class TextDataModule(LightningDataModule):
         if self._streams():
             if self.trainer is not None and self.trainer.overfit_batches:
                 raise UserError("trainer.overfit_batches: a stream does not begin again: take limit_train_batches")
-            return self._stream_loader()
-        return self._loader("train")
+            self._train_loader = self._stream_loader()
+        else:
+            self._train_loader = self._loader("train")
+        return self._train_loader
 
     def val_dataloader(self) -> DataLoader[TokenBatch]:
         """Batches of the valid split, the same ones in the same order every time."""
@@ -182,7 +187,7 @@ class TextDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def _loader(self, split: Split) -> DataLoader[TokenBatch]:
+    def _loader(self, split: Split) -> "ResumableLoader":
         rows = self.maker.rows(self.store(split), self.tokenizer, self.length)
         training = split == "train"
         sampler = BatchSampler(
@@ -207,7 +212,7 @@ class TextDataModule(LightningDataModule):
             pin_memory=self._pins(),
         )
 
-    def _stream_loader(self) -> DataLoader[TokenBatch]:
+    def _stream_loader(self) -> "ResumableLoader":
         assert isinstance(self.corpus, HubDataset)
         rank, ranks = self._rank_and_ranks()
         self._cursors = self._cursors or [{} for _ in range(ranks)]
@@ -230,10 +235,17 @@ class TextDataModule(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
         """Note where the stream stands after a batch that is about to be used; what was only prepared does not count."""
+        if self._train_loader is not None and self._train_loader.batches is not None:
+            self._train_loader.batches.use(batch)
         if isinstance(batch, TokenBatch) and batch.cursor is not None:
             assert self._stream is not None
             self._stream.go_on_after(batch.cursor)
         return batch
+
+    def upcoming(self, number: int) -> list[TokenBatch]:
+        """The training batch that is about to be used and those after it: `number` in all, as the loader made them."""
+        assert self._train_loader is not None and self._train_loader.batches is not None
+        return self._train_loader.batches.upcoming(number)
 
     def state_dict(self) -> dict[str, Any]:
         """What the run is trained on, and where the streams of all ranks stand.
@@ -301,8 +313,14 @@ class TextDataModule(LightningDataModule):
 class ResumableLoader(DataLoader[TokenBatch]):
     """A loader that goes on where a resumed run left off, because the data module makes it so.
 
-    Lightning asks for these two methods, and warns that results are unreliable where a loader has none.
+    Lightning asks for the last two methods, and warns that results are unreliable where a loader has none.
     """
+
+    batches: Lookahead | None = None  # of the iteration that goes on
+
+    def __iter__(self) -> Lookahead:  # type: ignore[override]  # an iterator of batches, though not torch's own
+        self.batches = Lookahead(super().__iter__())
+        return self.batches
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ Statistic = Literal["mean", "spearman"]
 Array = npt.NDArray[Any]
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Anything that turns texts into vectors. Evaluators also take a model of sentence-transformers, with its `encode`.
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, combinations, count
 from math import inf
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss
 
@@ -46,7 +44,6 @@ class MultiObjective(Method):
         compile: compile the encoder with `torch.compile`.
     """
 
-    unsaved: ClassVar[tuple[str, ...]] = ("encoder", "objectives")
     loss_unit = "nats, weighted sum"
 
     def __init__(
@@ -61,7 +58,7 @@ class MultiObjective(Method):
         super().__init__(encoder, optimization, compile)
         self.weights = [1.0] * len(objectives) if weights is None else weights
         self.gradient_cosine_every = gradient_cosine_every
-        self.causal = all(objective.causal for objective in objectives)  # type: ignore[misc]  # here it is an instance's
+        self.causal = all(objective.causal for objective in objectives)
         self.pooling = "last" if self.causal else "mean"
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
         self.units = tuple(shared)
@@ -91,7 +88,7 @@ class MultiObjective(Method):
 
     def build(self) -> None:
         for objective in self.objectives.values():
-            objective.share(self.encoder)
+            objective.borrow(self.encoder)
             objective.prepare(self.tokenizer)
 
     def check_data(self, data: TextDataModule) -> None:
@@ -161,12 +158,6 @@ class MultiObjective(Method):
             for row in objective.samples(texts)
         ]
 
-    def init_args(self) -> dict[str, Any]:
-        arguments = super().init_args()
-        if self.was_given("objectives"):
-            arguments["objectives"] = [_without_encoder(objective) for objective in self.objectives.values()]
-        return arguments
-
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """The names, each with a number from 2 on where it is taken."""
@@ -175,9 +166,3 @@ def _distinct(names: Sequence[str]) -> list[str]:
         numbered = (f"{name}_{number}" for number in count(2))
         distinct.append(next(free for free in chain([name], numbered) if free not in distinct))
     return distinct
-
-
-def _without_encoder(objective: Method) -> dict[str, Any]:
-    arguments = objective.init_args()
-    arguments.pop("encoder", None)
-    return checkpoints.describe(objective._kind, arguments)

@@ -1,6 +1,8 @@
 """The LightningModule that methods and tasks share: optimization, sums of losses, ranks, callbacks."""
 
+from ssl_nlp.training.module import Module
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.optimizers import Player
 from ssl_nlp.training.sums import Loss, Term
 
-__all__ = ["Loss", "Optimization", "Term"]
+__all__ = ["Loss", "Module", "Optimization", "Player", "Term"]

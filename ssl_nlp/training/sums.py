@@ -1,5 +1,6 @@
-"""What a method says about a batch, and how that is averaged: over targets, never over batch means."""
+"""The loss of a batch as sums and numbers of targets, and their averages: over targets, never over batch means."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,14 +41,17 @@ class Loss:
 
     def mean(self) -> Tensor:
         """The objective on this batch alone."""
-        return self.over([term.targets for term in self.terms.values()])
+        return self.over({name: term.targets for name, term in self.terms.items()})
 
-    def over(self, targets: list[Tensor]) -> Tensor:
-        """The objective with the given numbers of targets, one a term, in place of the batch's own."""
-        summands = [
-            term.total * (term.weight / number.clamp(min=1))
-            for term, number in zip(self.terms.values(), targets, strict=True)
-        ]
+    def over(self, targets: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Tensor:
+        """The objective with the given numbers of targets, by term, in place of the batch's own.
+
+        Args:
+            targets: scalars; those of all batches that are accumulated, on all ranks.
+            names: the terms to add up; None: all of them.
+        """
+        terms = self.terms if names is None else {name: self.terms[name] for name in names}
+        summands = [term.total * (term.weight / targets[name].clamp(min=1)) for name, term in terms.items()]
         return summands[0] if len(summands) == 1 else torch.stack(summands).sum()
 
 

@@ -13,7 +13,7 @@ from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method
-from ssl_nlp.methods.base import TextsCut
+from ssl_nlp.methods.texts import TextsCut
 from ssl_nlp.terminal import say
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained

@@ -84,8 +84,8 @@ class Step(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Tensor:
         loss = self.method.loss(batch)
-        targets = sum_over_ranks(torch.stack([term.targets.long() for term in loss.terms.values()]))
-        return loss.over([*targets]) * (dist.get_world_size() if dist.is_initialized() else 1)
+        targets = {name: sum_over_ranks(term.targets.long()) for name, term in loss.terms.items()}
+        return loss.over(targets) * (dist.get_world_size() if dist.is_initialized() else 1)
 
 
 def batches(tokenizer: Tokenizer, unit: str, rank: int, ranks: int) -> list[TokenBatch]:

@@ -15,8 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.training import optimization
-from ssl_nlp.training.optimization import Optimization, build_optimizer, learning_rate_factor, orthogonalize
+from ssl_nlp.training import muon
+from ssl_nlp.training.muon import orthogonalize
+from ssl_nlp.training.optimization import Optimization, learning_rate_factor
+from ssl_nlp.training.optimizers import build_optimizer
 
 Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
 SCHEDULES: list[Schedule] = ["cosine", "linear", "warmup_stable_decay", "constant"]
@@ -240,7 +242,7 @@ def matrices(rows: int, columns: int, condition: float = 0.1) -> Tensor:
 def test_orthogonalized_matrices_keep_their_singular_vectors(
     rows: int, columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimization, "_quick_dtype", lambda device: dtype)
+    monkeypatch.setattr(muon, "_quick_dtype", lambda device: dtype)
     given = matrices(rows, columns)
     result = orthogonalize(given).float()
     assert result.shape == given.shape
@@ -260,7 +262,7 @@ def test_a_zero_matrix_stays_zero() -> None:
 def test_muon_equals_torchs_own(matched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With iterations that converge on both sides, since the coefficients of the few steps differ."""
     converging = (15 / 8, -10 / 8, 3 / 8)
-    monkeypatch.setattr(optimization, "NEWTON_SCHULZ", (converging,) * 20)
+    monkeypatch.setattr(muon, "NEWTON_SCHULZ", (converging,) * 20)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(8, 32, bias=False), nn.Linear(32, 8, bias=False), nn.Linear(8, 8, bias=False))
     twin = copy.deepcopy(module)

@@ -15,7 +15,7 @@ def loss(first, count, second=(0.0, 1), vector=(0.0, 0.0)):
 
 def test_an_objective_is_the_weighted_sum_of_its_terms_means():
     assert float(loss(6.0, 2, (8.0, 4)).mean()) == 6 / 2 + 0.5 * 8 / 4
-    assert float(loss(6.0, 2, (8.0, 4)).over([torch.tensor(3), torch.tensor(16)])) == 6 / 3 + 0.5 * 8 / 16
+    assert float(loss(6.0, 2, (8.0, 4)).over({"a": torch.tensor(3), "b": torch.tensor(16)})) == 6 / 3 + 0.5 * 8 / 16
     assert float(loss(0.0, 0).mean()) == 0  # a batch without any target is no division by zero
 
 

@@ -14,6 +14,7 @@ face the same questions.
 from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
@@ -68,6 +69,9 @@ class Autoencoder(SentenceDecoding):
     def embed_batch(self, batch: TokenBatch) -> Tensor:
         pooled = pool(self.encoder(batch), batch, self.pooling)
         return pooled if self.latent_dim is None else self.bottleneck(pooled)
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"reconstruction": (self.targets(batch) != IGNORE_INDEX).sum()}
 
     def loss(self, batch: TokenBatch) -> Loss:
         seen = apply_views(self.noise, batch, self.vocabulary) if self.training else batch

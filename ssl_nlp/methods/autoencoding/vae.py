@@ -165,14 +165,17 @@ class VAE(SentenceDecoding):
             UserError: it rises over a share of all steps, and these are not known.
         """
         steps = self.annealing_steps or 0
-        if isinstance(steps, float) and self._trainer is not None:
-            steps *= self.trainer.estimated_stepping_batches
+        if isinstance(steps, float) and self.trained:
+            steps *= self.total_steps
             if steps == math.inf:
                 raise UserError(
                     f"annealing_steps {self.annealing_steps} as a share of all steps needs the number of steps: set "
                     "trainer.max_steps"
                 )
         return self.beta * annealing(self.step, self.annealing, steps, self.annealing_cycles)
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return dict.fromkeys(("reconstruction", "kl"), torch.tensor(len(batch), device=batch.input_ids.device))
 
     def loss(self, batch: TokenBatch) -> Loss:
         mean, log_variance = self.posterior(batch)

@@ -53,6 +53,7 @@ class MoCo(Contrastive):
     """
 
     short_name = "moco"
+    anchors = 1
 
     queue: Tensor
     queue_ids: Tensor
@@ -134,8 +135,7 @@ class MoCo(Contrastive):
     @torch.no_grad()
     def after_step(self) -> None:
         """Let the momentum encoder follow the encoder, and the queue take the keys of the step, the same on all ranks."""
-        steps = math.inf if self._trainer is None else self.trainer.estimated_stepping_batches
-        share = 1 - momentum_in_step(self.step, steps, self.momentum)
+        share = 1 - momentum_in_step(self.step, self.total_steps, self.momentum)
         slow, fast = (nn.ModuleList(parts) for parts in ((self.key_encoder, self.key_head), (self.encoder, self.head)))
         torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
         for mine, theirs in zip(slow.buffers(), fast.buffers(), strict=True):

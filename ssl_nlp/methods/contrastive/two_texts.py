@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class Contrastive(Method):
     loss_unit = "nats per text"
     against_collapse = "a lower learning rate, more negatives or stronger views"
     units = ("sentence", "pair")
+    anchors: ClassVar[int] = 2  # texts of a row that are told from all others in training
 
     def __init__(
         self,
@@ -114,6 +115,9 @@ class Contrastive(Method):
             views = VALIDATION_VIEWS if batch.pair is None else ()
         seen = [apply_views(views, text, self.vocabulary) for text in (batch, second)]
         return seen[0], seen[1], ids
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"info_nce": torch.tensor(self.anchors * len(batch), device=batch.input_ids.device)}
 
     def vectors(self, batch: TokenBatch) -> Tensor:
         """(B, E): what is compared."""

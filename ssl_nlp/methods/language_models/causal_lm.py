@@ -8,13 +8,15 @@ The model sees each document from its start token on and predicts every token of
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.data.batch import concatenate
+from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, listed
+from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.texts import listed
 from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.training.sums import Loss, Term
@@ -39,6 +41,10 @@ class CausalLM(Method):
             raise UserError("CausalLM needs the next tokens of a batch: views that change the text have none")
         hidden = self.encoder(batch)
         return Loss({"next_token": Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))})
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        parts = [part.next_ids for part in (batch, batch.pair) if part is not None and part.next_ids is not None]
+        return {"next_token": torch.stack([(ids != IGNORE_INDEX).sum() for ids in parts]).sum()}
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

@@ -13,6 +13,7 @@ second term of weight 1, the cross-entropy of whether the second text follows th
     order: half of the pairs are swapped (ALBERT: Lan et al., arXiv:1909.11942, section 3.1)
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -23,7 +24,8 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, listed, pool
+from ssl_nlp.methods.base import Method, pool
+from ssl_nlp.methods.texts import listed
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
@@ -103,11 +105,18 @@ class MaskedLM(Method):
         total, correct, pairs = pair_loss(self.pair_head(hidden), pairing.true)
         return Loss({"masked_token": masked_token, name: Term(total, pairs)}, {f"{name}_accuracy": (correct, pairs)})
 
-    def _masked_token(self, batch: TokenBatch, parts: Tensor | None = None) -> tuple[Term, Tensor]:
-        """The loss of masked tokens, and the hidden states (B, T, D) of the rows with the masks in them."""
+    def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
+        return super().count_targets(batch) if self.sentence_pairs else {"masked_token": self._choose(batch)[1].sum()}
+
+    def _choose(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The positions to mask, as `choose_positions` gives them."""
         rate, unit = (self.masking_rate, self.masking_unit) if self.training else (VALIDATION_RATE, "token")
         count = max(1, round(rate * batch.n_tokens))  # fixed for a batch: no shape depends on the data
-        positions, chosen = choose_positions(batch, self.maskable, count, unit)
+        return choose_positions(batch, self.maskable, count, unit)
+
+    def _masked_token(self, batch: TokenBatch, parts: Tensor | None = None) -> tuple[Term, Tensor]:
+        """The loss of masked tokens, and the hidden states (B, T, D) of the rows with the masks in them."""
+        positions, chosen = self._choose(batch)
         corrupted, targets = mask_tokens(batch.input_ids, positions, chosen, self.tokenizer.mask_id, self.replacements)
         hidden = self._encode(batch.with_input_ids(corrupted), parts)
         return Term(*self.head.loss(hidden.flatten(0, 1)[positions], targets)), hidden

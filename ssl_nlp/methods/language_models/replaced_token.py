@@ -24,11 +24,12 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, longest_stack
+from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.masking import choose_positions
 from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.parts import longest_stack
 from ssl_nlp.training.sums import Loss, Term
 
 VALIDATION_RATE = 0.15
@@ -103,6 +104,15 @@ class ReplacedToken(Method):
         }
         return Loss({"generator": generator, "discriminator": discriminator}, metrics)
 
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"generator": self._choose(batch)[1].sum(), "discriminator": batch.is_text.sum()}
+
+    def _choose(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The positions to mask, as `choose_positions` gives them."""
+        rate = self.masking_rate if self.training else VALIDATION_RATE
+        count = max(1, round(rate * batch.n_tokens))  # fixed for a batch: no shape depends on the data
+        return choose_positions(batch, self.maskable, count, "token")
+
     def _corrupt(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Term, Tensor]:
         """Let the generator fill masks.
 
@@ -110,9 +120,7 @@ class ReplacedToken(Method):
             The text (B, T) with what the generator drew, where that differs from the original (B, T), the generator's
             loss, and how often it drew the original.
         """
-        rate = self.masking_rate if self.training else VALIDATION_RATE
-        count = max(1, round(rate * batch.n_tokens))  # fixed for a batch: no shape depends on the data
-        positions, chosen = choose_positions(batch, self.maskable, count, "token")
+        positions, chosen = self._choose(batch)
         original = batch.input_ids.flatten()[positions]
         masks = torch.full_like(positions, self.mask_id)
         masked, _ = replace_tokens(batch.input_ids, positions, chosen, masks)

@@ -13,9 +13,9 @@ from lightning.pytorch.loops.progress import _BatchProgress
 
 from ssl_nlp import durable, interrupts
 from ssl_nlp.interrupts import Interrupted
-from ssl_nlp.methods.base import Method
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.training.callbacks import divergence
+from ssl_nlp.training.module import Module
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -91,7 +91,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, Module)
         loop = trainer.fit_loop.epoch_loop
         self._validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
         number = _interruption(trainer)

@@ -2,14 +2,16 @@
 
 import random
 import sys
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.words import word_spans, words
-from ssl_nlp.methods.base import Method
 from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity
 from ssl_nlp.terminal import say
 
@@ -17,6 +19,18 @@ from ssl_nlp.terminal import say
 LEAST_SPREAD = 0.05
 LEAST_RANK = 1.5
 DROPPED = 0.15  # share of the words that the partner of a sentence lacks
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A method, as far as this callback uses it."""
+
+    against_collapse: str
+    sharded: bool
+
+    def embed(self, texts: Sequence[str]) -> Tensor: ...
+    def collapse(self, embeddings: Tensor) -> str | None: ...
+    def log(self, name: str, value: float) -> None: ...
 
 
 class CollapseMonitor(Callback):
@@ -37,8 +51,9 @@ class CollapseMonitor(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(pl_module, Method)
-        if trainer.state.fn != "fit" or pl_module.sharded or not isinstance(data, TextDataModule):
+        if trainer.state.fn != "fit" or not isinstance(data, TextDataModule) or not isinstance(pl_module, Embeds):
+            return
+        if pl_module.sharded:
             return
         if self._texts is None:
             self._texts = validation_sentences(data.corpus, self.sentences)

@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method
+from ssl_nlp.training.module import Module
 
 
 class Diverged(UserError):
@@ -16,12 +16,12 @@ class Divergence(Callback):
     """Stops a validation whose loss is not finite, before samples are drawn. `Checkpoints` looks at the training."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, Module)
         if trainer.state.fn == "fit" and not _everywhere(trainer, pl_module.validation_sums.finite()):
             raise _diverged(trainer, "the validation loss is not finite")
 
 
-def check(trainer: Trainer, method: Method, weights: bool) -> None:
+def check(trainer: Trainer, method: Module, weights: bool) -> None:
     """Look at the loss since it was last logged and, where `weights` is true, at the weights.
 
     A loss scaler skips steps whose gradients overflow, and the loss of such a step may do so, too: then only weights count.

@@ -6,9 +6,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Evaluator, get_suite
+from ssl_nlp.evaluation import Embedder, Evaluator, get_suite
 from ssl_nlp.evaluation.cache import MemoryEmbedder
-from ssl_nlp.methods.base import Method
+from ssl_nlp.training.module import Module
 
 
 class OnlineProbe(Callback):
@@ -38,7 +38,7 @@ class OnlineProbe(Callback):
             self._evaluators |= {f"probe/{suite.name}/{key}": evaluator for key, evaluator in asked.items()}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, Module) and isinstance(pl_module, Embedder)
         if trainer.state.fn != "fit" or trainer.sanity_checking or pl_module.sharded or not trainer.is_global_zero:
             return
         texts = [text for evaluator in self._evaluators.values() for text in evaluator.texts]

@@ -8,10 +8,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 
-from ssl_nlp.methods.base import Method
 from ssl_nlp.runs.run import Run
 from ssl_nlp.runs.tracking import WandbSettings, wandb_logger
 from ssl_nlp.terminal import say
+from ssl_nlp.training.module import Module
 
 
 class RunKeeper(Callback):
@@ -38,7 +38,7 @@ class RunKeeper(Callback):
         if trainer.is_global_zero:
             say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Method, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not self.run.begun:
             self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint())
 

@@ -9,13 +9,13 @@ from lightning.pytorch.loggers import WandbLogger
 
 from ssl_nlp import durable
 from ssl_nlp.data import TextDataModule
-from ssl_nlp.methods.base import Method
+from ssl_nlp.training.module import Module
 
 LONGEST = 200  # characters of a text that is shown
 
 
 class Samples(Callback):
-    """Adds what `Method.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
+    """Adds what `Module.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
 
     What the file holds of this step and of later ones comes from a run that was killed and has gone on from an earlier
     step: it is replaced.
@@ -32,7 +32,7 @@ class Samples(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, Module)
         if trainer.state.fn != "fit" or not trainer.is_global_zero or pl_module.sharded:
             return
         if not isinstance(data, TextDataModule):

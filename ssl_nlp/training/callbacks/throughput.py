@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.methods.base import Method
+from ssl_nlp.training.module import Module
 from ssl_nlp.training.ranks import sum_over_ranks
 
 
@@ -52,7 +52,7 @@ class Throughput(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
     ) -> None:
         if not self.flops_per_token:
-            assert isinstance(pl_module, Method)
+            assert isinstance(pl_module, Module)
             self.flops_per_token = 3 * forward_flops(pl_module, batch) / max(batch.all_tokens, 1)
             self._last = time.perf_counter()
         elif self._last is None:
@@ -99,7 +99,7 @@ class Throughput(Callback):
         self._last = None
 
 
-def forward_flops(method: Method, batch: TokenBatch) -> int:
+def forward_flops(method: Module, batch: TokenBatch) -> int:
     """Floating-point operations of one forward pass of the loss, without touching the random state or the metrics."""
     devices = [method.device] if method.device.type == "cuda" else []
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)

@@ -13,7 +13,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Autoencoder, Method, Optimization
 from ssl_nlp.methods.autoencoding.sentence_decoding import examined
 from ssl_nlp.objectives.views import Delete, Mask, Replace, ShuffleSpans
-from ssl_nlp.training.optimization import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(64, longest=8)

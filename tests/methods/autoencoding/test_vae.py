@@ -12,7 +12,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Method, Optimization
-from ssl_nlp.training.optimization import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 TEXTS = random_texts(64, longest=8)

@@ -14,7 +14,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, MoCo, MultiObjective, Optimization, Projection
 from ssl_nlp.methods.contrastive.moco import momentum_in_step
 from ssl_nlp.objectives.views import Delete
-from ssl_nlp.training.optimization import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))

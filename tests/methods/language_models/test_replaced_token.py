@@ -14,7 +14,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method, Optimization, ReplacedToken
-from ssl_nlp.training.optimization import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))

@@ -17,7 +17,7 @@ from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, Optimization
 from ssl_nlp.methods.base import pool
-from ssl_nlp.training.optimization import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
 NAMES = {"next": "next_sentence", "order": "sentence_order"}

@@ -1,0 +1,37 @@
+"""Batches that are still to come, for those who have to know them before it is their turn."""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from ssl_nlp.data.batch import TokenBatch
+
+
+class Lookahead(Iterator[TokenBatch]):
+    """The batches of an iterator, of which some may be seen early; each still comes once.
+
+    Args:
+        batches: where they come from.
+    """
+
+    def __init__(self, batches: Iterator[TokenBatch]) -> None:
+        self._batches = batches
+        self._waiting: deque[TokenBatch] = deque()  # seen, but not given out
+        self._given: deque[TokenBatch] = deque()  # given out, but perhaps not used yet: a trainer may fetch ahead
+
+    def __next__(self) -> TokenBatch:
+        batch = self._waiting.popleft() if self._waiting else next(self._batches)
+        self._given.append(batch)
+        return batch
+
+    def use(self, batch: TokenBatch) -> None:
+        """Note that a batch is the current one: those before it are forgotten."""
+        if any(given is batch for given in self._given):  # a validation has batches of its own
+            while self._given[0] is not batch:
+                self._given.popleft()
+
+    def upcoming(self, number: int) -> list[TokenBatch]:
+        """The current batch and those that follow it, `number` in all, or fewer at the end."""
+        missing = number - len(self._given) - len(self._waiting)
+        self._waiting.extend(islice(self._batches, max(missing, 0)))
+        return list(islice([*self._given, *self._waiting], number))

@@ -1,0 +1,363 @@
+"""What Lightning needs of methods and tasks: steps, sums over ranks, logging, optimization, checkpoints."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
+from ssl_nlp.data.batch_maker import RowKind
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.seeding import run_seed, seed_generators
+from ssl_nlp.training import lightning_internals as internals
+from ssl_nlp.training.optimization import Optimization, unusual_for_pretrained
+from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
+from ssl_nlp.training.parts import shard, train_all_but_frozen
+from ssl_nlp.training.ranks import sum_over_ranks
+from ssl_nlp.training.saving import SavedModule
+from ssl_nlp.training.sums import Loss, Sums
+
+VALIDATION_SEED = 1_000_003
+
+
+class Module(SavedModule):
+    """An encoder with heads and a loss: what methods and tasks have in common.
+
+    A subclass writes `loss` and, where it needs them, the other methods of the first section. It reads `self.training` to
+    tell training from validation, and draws from torch's default generator, which is seeded before every batch from
+    (seed, batch, rank).
+
+    Args:
+        encoder: turns tokens into hidden states. Left out where the module shares that of another one.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
+    causal: bool = False  # whether the encoder sees only what precedes a position
+    units: tuple[RowKind, ...] = ("block", "sentence")  # kinds of rows it can read
+    loss_unit: str = "nats per token"  # of the logged loss, for plots of it
+
+    optimization: Optimization
+    training_sums: Sums
+    validation_sums: Sums
+    _tokenizer: Tokenizer | None = None
+    _data: TextDataModule | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "short_name" not in cls.__dict__:
+            cls.short_name = snake_case(cls.__name__)
+
+    def __init__(
+        self, encoder: Encoder | None = None, optimization: Optimization | None = None, compile: bool = False
+    ) -> None:
+        super().__init__()
+        self._lent: list[Encoder] = []  # that of another module, in a list: its parameters belong to the other one
+        if encoder is not None:
+            self.add_module("encoder", encoder)
+        self.optimization = optimization or Optimization()
+        self.compile_encoder = compile
+        self.training_sums = Sums()
+        self.validation_sums = Sums()
+        self._measured: set[str] = set()  # names of what was logged last
+        self._window: dict[str, Tensor] = {}  # targets of the batches that are accumulated, by term
+        self._window_left = 0  # batches of the window that are still to come
+
+    # ---------------------------------------------------------------------------------------- what a subclass may write
+
+    def build(self) -> None:
+        """Create the heads. The encoder, `self.tokenizer` and `self.vocab_size` are known here."""
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        """The loss of one batch. It changes nothing: `after_step` keeps what later steps need."""
+        raise NotImplementedError
+
+    def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
+        """The targets of each term of `loss(batch)` in training, asked where batches are accumulated.
+
+        By default the loss is computed for it. A subclass that knows them without a forward pass says so here, drawing
+        from the generator what `loss` draws.
+        """
+        with torch.no_grad():
+            return {name: term.targets for name, term in self.loss(batch).terms.items()}
+
+    def players(self) -> dict[str, Player]:
+        """Who trains which parameters: several where terms work against each other, as generator and discriminator.
+
+        Each player minimises the terms that are named in `Player.terms`, with an optimization of its own, and its loss
+        changes its own parameters only.
+        """
+        return {"": Player(self, self.optimization)}
+
+    def after_step(self) -> None:
+        """Called after each step of the optimizer, for what follows the weights, such as a moving average of them."""
+
+    def check_data(self, data: TextDataModule) -> None:
+        """Refuse data that do not go with the settings, before training begins. The encoder and the trainer are known.
+
+        Raises:
+            UserError: `fit` could not train on these data, or not well.
+        """
+        if data.length > self.encoder.max_length:
+            raise UserError(
+                f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
+                "shorten the one or raise the other"
+            )
+        if data.unit not in self.units:
+            raise UserError(
+                f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
+                f"set data.unit to {self.units[0]}"
+            )
+
+    def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
+        """The metrics of a validation or test, from the means of all terms (`loss/NAME`) and metrics over the split.
+
+        Args:
+            means: scalars, which are reported, and vectors, which are not.
+            statistics: sizes of the split; None where they are not known.
+        """
+        return means
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        """Output of the model for a few texts, for people to read: a row each, as text by column name."""
+        return []
+
+    # ------------------------------------------------------------------------------------------ encoder, tokenizer, data
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, a part of this module unless another one lends it (`borrow`)."""
+        if self._lent:
+            return self._lent[0]
+        if (encoder := self._modules.get("encoder")) is None:
+            raise AttributeError("encoder")
+        return encoder  # type: ignore[return-value]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that this module was connected to."""
+        if self._tokenizer is None:
+            raise UserError(f"{type(self).__name__} has no tokenizer yet: fit it, load a checkpoint, or call connect()")
+        return self._tokenizer
+
+    @property
+    def tokenizer_wanted(self) -> Tokenizer | str | None:
+        """The tokenizer that the data must use: its own, the name of that of a pretrained encoder, or None for any."""
+        return self._tokenizer or (self.encoder.tokenizer_name if hasattr(self, "encoder") else None)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embedding."""
+        return self.tokenizer.vocab_size
+
+    def connect(self, tokenizer: Tokenizer) -> None:
+        """Create every parameter that depends on the vocabulary. Done once: by `fit` or by loading a checkpoint."""
+        if self._tokenizer is not None:
+            if self._tokenizer.fingerprint() != tokenizer.fingerprint():
+                raise UserError("this model was trained with another tokenizer than the data's: use the same for both")
+            return
+        if not hasattr(self, "encoder"):
+            raise UserError(f"{type(self).__name__} has no encoder: give it one, such as Transformer('small')")
+        self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal, tokenizer.fingerprint())
+        self.prepare(tokenizer)
+
+    def borrow(self, encoder: Encoder) -> None:
+        """Use the encoder of another module, to which its parameters and their checkpoints belong."""
+        self._lent = [encoder]
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        """The part of `connect` that comes after the encoder has been built."""
+        self._tokenizer = tokenizer
+        self.build()
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        """Meet the data: take their tokenizer, and check them before a training. Their `setup` calls it.
+
+        That comes before the `setup` of any callback: some look for the parameters in theirs, such as weight averaging,
+        which copies them, and pruning, which lists them.
+        """
+        self._data = data
+        with torch.random.fork_rng():
+            torch.manual_seed(run_seed())  # the same initial weights on every rank and for every order of construction
+            self.connect(data.tokenizer)
+        if stage == "fit":
+            self.check_data(data)
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook, after those of the data module and the callbacks."""
+        if self._tokenizer is None:
+            raise UserError("fit a method on a ssl_nlp.data.TextDataModule, or call connect(tokenizer) before")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_data": None}  # a copy is not in the trainer's hands
+
+    # ---------------------------------------------------------------------------------------------------------- training
+
+    @property
+    def trained(self) -> bool:
+        """Whether a trainer is running the model."""
+        return internals.has_trainer(self)
+
+    @property
+    def step(self) -> int:
+        """Steps that the optimizer has done; 0 outside of a trainer."""
+        return self.trainer.global_step if self.trained else 0
+
+    @property
+    def total_steps(self) -> float:
+        """Steps of the whole training; infinite if that is not known, or outside of a trainer."""
+        return self.trainer.estimated_stepping_batches if self.trained else float("inf")
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the parameters are divided among processes, so that only all of them together can run the model."""
+        return self.device_mesh is not None
+
+    def configure_model(self) -> None:
+        """Lightning's hook, after `setup`: divide the parameters among processes where the strategy asks for it (FSDP2)."""
+        if not self.sharded or isinstance(self, FSDPModule):
+            return
+        if len(self.players()) > 1:
+            raise UserError(f"{type(self).__name__} has several players, whose parameters cannot be sharded: use ddp")
+        shard(self, self.encoder, self.device_mesh["data_parallel"])  # type: ignore[index]  # it has a mesh
+
+    def configure_optimizers(self) -> Any:
+        steps = self.trainer.estimated_stepping_batches
+        internals.discard_train_loader(self.trainer)
+        players = self.players()
+        optimizer = build_optimizers(players)
+        schedule = build_schedule(optimizer, players, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        train_all_but_frozen(self)
+        trained = self.encoder.pretrained and any(p.requires_grad for p in self.encoder.parameters())
+        if trained and self.global_rank == 0 and (setting := unusual_for_pretrained(self.optimization)):
+            print(
+                f"warning: optimization.{setting} is unusual for pretrained weights, and may undo in a few steps what they "
+                "know: AdamW with a learning_rate of 2e-5 to 5e-5 is usual (encoder/bert-base-uncased.yaml)",
+                file=sys.stderr,
+                flush=True,
+            )
+        if self.compile_encoder:
+            self.encoder.compile(dynamic=None)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        number = internals.batches_done(self.trainer)
+        accumulates = self.trainer.accumulate_grad_batches > 1
+        if accumulates and self._window_left == 0:
+            self._open_window(batch_idx, number)
+        seed_generators(self.device, run_seed(), number, self.global_rank)
+        loss = self.loss(batch.without_labels())
+        self.training_sums.add(loss)
+        if accumulates:
+            targets = self._window
+            self._window_left -= 1
+        else:
+            targets = _over_ranks({name: term.targets for name, term in loss.terms.items()})
+        # Lightning averages over ranks and accumulated batches; this loss is the mean over the targets of all of them.
+        share = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        players = self.players()
+        if len(players) == 1:
+            return loss.over(targets) * share
+        return torch.stack([loss.over(targets, player.terms) * share for player in players.values()])
+
+    def _open_window(self, batch_idx: int, number: int) -> None:
+        """Count the targets of all batches that are accumulated into one step, over all ranks, before the first of them.
+
+        Args:
+            batch_idx: the first one's place in the epoch.
+            number: batches that were trained on before.
+
+        Raises:
+            UserError: the data cannot look ahead.
+        """
+        if self._data is None:
+            raise UserError(
+                "accumulate_grad_batches needs a TextDataModule, which can look ahead: give the trainer one"
+            )
+        every = self.trainer.accumulate_grad_batches
+        size = int(min(every - batch_idx % every, self.trainer.num_training_batches - batch_idx))
+        window: dict[str, Tensor] = {}
+        for place, batch in enumerate(self._data.upcoming(size)):
+            seed_generators(self.device, run_seed(), number + place, self.global_rank)
+            for name, targets in self.count_targets(batch.without_labels().to(self.device)).items():
+                window[name] = window.get(name, 0) + targets.long()
+        self._window, self._window_left = _over_ranks(window), size
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Lightning's hook: each player's loss changes its own parameters only."""
+        if loss.ndim == 0:
+            super().backward(loss, *args, **kwargs)
+            return
+        players = [player.parameters() for player in self.players().values()]
+        for number, (own, parameters) in enumerate(zip(loss, players, strict=True), start=1):
+            own.backward(inputs=parameters, retain_graph=number < len(players))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        self.log_training()
+
+    # --------------------------------------------------------------------------------------------- logging and validation
+
+    def log_training(self) -> None:
+        """Log the means since the last logging, when it is time to; a second call does nothing."""
+        if not internals.logs_now(self.trainer):
+            return
+        means = self.training_sums.means_over_ranks()
+        if not means:
+            return
+        for name in self._measured - means.keys():
+            internals.forget_logged(self.trainer, f"train/{name}")
+        self._measured = {name for name, mean in means.items() if mean.ndim == 0}
+        self._log_means("train", means)
+        for group in self.trainer.optimizers[0].param_groups:
+            self.log(f"train/learning_rate/{group['name']}", group["lr"])
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
+        self.validation_sums.add(self.loss(batch.without_labels()))
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation_sums = Sums()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val", "valid")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test", "test")
+
+    def _log_evaluation(self, prefix: str, split: Literal["valid", "test"]) -> None:
+        statistics = None if self._data is None else self._data.statistics(split)
+        self._log_means(prefix, self.summarize(self.validation_sums.means_over_ranks(), statistics))
+
+    def _log_means(self, prefix: str, means: dict[str, Tensor]) -> None:
+        """Log scalars; a single term is the loss itself and not logged twice."""
+        terms = [name for name in means if name.startswith("loss/")]
+        for name, mean in means.items():
+            if mean.ndim == 0 and [name] != terms:
+                self.log(f"{prefix}/{name}", mean.float(), prog_bar=name == "loss")
+
+
+def _over_ranks(targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The sums over all ranks, in one message."""
+    return dict(zip(targets, sum_over_ranks(torch.stack([number.long() for number in targets.values()])), strict=True))
+
+
+def snake_case(name: str) -> str:
+    """`MaskedLM` to `masked_lm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

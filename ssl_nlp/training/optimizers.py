@@ -1,0 +1,213 @@
+"""Optimizers and schedules from their settings: one optimizer object, whoever trains what in it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.runs.checkpoint import subclasses
+from ssl_nlp.training.muon import Muon
+from ssl_nlp.training.optimization import Optimization, learning_rate_factor
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of those who train a model, each with a loss of its own.
+
+    Attributes:
+        module: the parameters that it trains.
+        optimization: optimizer and schedule.
+        terms: of the model's loss, those that it minimises; None: all of them.
+    """
+
+    module: nn.Module
+    optimization: Optimization
+    terms: tuple[str, ...] | None = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that require a gradient."""
+        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+
+def build_optimizers(players: Mapping[str, Player]) -> Optimizer:
+    """The optimizers of all players as one, whose parameter groups are called `PLAYER/GROUP`.
+
+    Raises:
+        UserError: as `build_optimizer`, or a parameter has two players.
+    """
+    built = {name: build_optimizer(player.module, player.optimization) for name, player in players.items()}
+    if len(built) == 1:
+        return next(iter(built.values()))
+    trained = [parameter for player in players.values() for parameter in player.parameters()]
+    if len(trained) > len(set(trained)):
+        raise UserError(f"a parameter belongs to two of the players {', '.join(players)}: give it to one")
+    for name, optimizer in built.items():
+        for group in optimizer.param_groups:
+            group["name"] = f"{name}/{group['name']}"
+    return Combined([*built.values()])
+
+
+def build_schedule(optimizer: Optimizer, players: Mapping[str, Player], total_steps: float) -> LRScheduler:
+    """The schedules of all players, as one for the optimizer that `build_optimizers` has made of theirs.
+
+    Args:
+        optimizer: theirs, with its learning rates at their peak.
+        players: by name.
+        total_steps: of the whole training; infinite if unknown.
+
+    Raises:
+        UserError: a schedule needs the number of steps, which is unknown; or a class that is named cannot serve.
+    """
+    paths = [player.optimization.schedule for player in players.values() if "." in player.optimization.schedule]
+    if not paths:
+        return LambdaLR(optimizer, [_factor(group, players, total_steps) for group in optimizer.param_groups])
+    if len(players) > 1:
+        raise UserError(f"optimization: schedule {paths[0]} cannot serve one of several players: use one of ours")
+    kind = _loaded(paths[0], LRScheduler, "schedule")
+    if issubclass(kind, ReduceLROnPlateau):
+        raise UserError(f"optimization: schedule {paths[0]} follows a metric, not the steps: use another one")
+    [player] = players.values()
+    return _created(kind, "schedule", paths[0], optimizer, **player.optimization.schedule_args or {})
+
+
+def _factor(group: dict[str, Any], players: Mapping[str, Player], total_steps: float) -> Callable[[int], float]:
+    player = next(players[name] for name in players if len(players) == 1 or group["name"].startswith(f"{name}/"))
+    return lambda step: learning_rate_factor(step, total_steps, player.optimization)
+
+
+def build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
+    """An optimizer of all parameters that require a gradient, each once.
+
+    The parameter groups have names. `no_decay`: norms, biases, embeddings and other vectors. `muon`, with Muon: the other
+    matrices, save those with the shape of an embedding, which are output layers over its vocabulary. `decay`: the rest.
+
+    Raises:
+        UserError: nothing can be trained, Muon finds no whole matrix, or the class that is named cannot serve.
+    """
+    groups = _parameter_groups(module, optimization.optimizer == "muon")
+    if not any(groups.values()):
+        raise UserError("nothing to optimize: no parameter requires a gradient")
+    if "." in optimization.optimizer:
+        return _named_optimizer(groups, optimization)
+    adamw = {"lr": optimization.learning_rate, "betas": optimization.betas, "eps": optimization.eps}
+    if optimization.optimizer == "adamw":
+        optimizer: Optimizer = AdamW(_decay_groups(groups, optimization, adamw), fused=True)
+        # Lightning refuses to clip gradients for an optimizer that could unscale them itself. Let it unscale them first.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
+    if not groups["muon"]:
+        raise UserError("optimization: muon finds no whole matrix (there is none, or FSDP has cut them): set adamw")
+    matched = optimization.muon_learning_rate is None
+    muon = {
+        "name": "muon",
+        "params": groups["muon"],
+        "lr": optimization.learning_rate if matched else optimization.muon_learning_rate,
+        "weight_decay": optimization.weight_decay,
+        "match_adamw": matched,
+    }
+    others = _decay_groups(groups, optimization, adamw)
+    return Combined([Muon([muon]), *([AdamW(others, fused=True)] if others else [])])
+
+
+def _parameter_groups(module: nn.Module, muon: bool) -> dict[str, list[Tensor]]:
+    """The parameters that require a gradient, by the name of their group."""
+    groups: dict[str, list[Tensor]] = {"muon": [], "decay": [], "no_decay": []}
+    embeddings = {p for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    vocabularies = {p.shape for p in embeddings if p.shape[0] != p.shape[-1]}
+    seen: set[Tensor] = set()
+    for owner in module.modules():
+        norm = "norm" in type(owner).__name__.lower()
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter in seen or not parameter.requires_grad:
+                continue
+            seen.add(parameter)
+            if norm or "bias" in name or parameter in embeddings or (parameter.ndim < 2 and "weight" not in name):
+                groups["no_decay"].append(parameter)
+            elif muon and parameter.ndim == 2 and parameter.shape not in vocabularies:
+                groups["muon"].append(parameter)
+            else:
+                groups["decay"].append(parameter)
+    return groups
+
+
+def _decay_groups(
+    parameters: dict[str, list[Tensor]], optimization: Optimization, shared: dict[str, Any]
+) -> list[dict[str, Any]]:
+    decay = {"decay": optimization.weight_decay, "no_decay": 0.0}
+    return [
+        {"name": name, "params": parameters[name], "weight_decay": decay[name], **shared}
+        for name in decay
+        if parameters[name]
+    ]
+
+
+def _named_optimizer(groups: dict[str, list[Tensor]], optimization: Optimization) -> Optimizer:
+    """An optimizer of the class that the settings name, with our learning rate, weight decay and groups."""
+    kind = _loaded(optimization.optimizer, Optimizer, "optimizer")
+    decays = _decay_groups(groups, optimization, {"lr": optimization.learning_rate})
+    return _created(kind, "optimizer", optimization.optimizer, decays, **optimization.optimizer_args or {})
+
+
+def _loaded(path: str, base: type, what: str) -> Any:
+    """The class of that path, which Python has loaded already: settings from elsewhere import nothing."""
+    for kind in subclasses([base]):
+        places = {kind.__module__, kind.__module__.rpartition(".")[0]}  # torch.optim.adam.Adam is torch.optim.Adam
+        if path in {f"{place}.{kind.__qualname__}" for place in places}:
+            return kind
+    raise UserError(
+        f"optimization: {what} {path} is not a {base.__name__} that is known: check its path, such as "
+        f"{'torch.optim.SGD' if base is Optimizer else 'torch.optim.lr_scheduler.StepLR'}, or name the file of your own "
+        "with --import FILE.py"
+    )
+
+
+def _created(kind: Any, what: str, path: str, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return kind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimization: {path} does not take these {what}_args: {error}") from error
+
+
+class Combined(Optimizer):
+    """Several optimizers over different parameters as one, so that schedules and checkpoints see one optimizer.
+
+    Args:
+        optimizers: their parameter groups, in this order, are those of the whole.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._parts = list(optimizers)
+        super().__init__([group for part in self._parts for group in part.param_groups], defaults={})
+        self._share()
+
+    def _share(self) -> None:
+        """Let the parts work on the groups and the state of the whole, which a checkpoint replaces."""
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.param_groups = [next(groups) for _ in part.param_groups]
+            part.state = self.state
+            if isinstance(part, Combined):
+                part._share()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_parts": self._parts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient; returns what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss

@@ -1,0 +1,32 @@
+"""How the layers of a model are divided among processes, and which parts of it train."""
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+
+def shard(module: nn.Module, encoder: nn.Module, mesh: DeviceMesh) -> None:
+    """Divide the parameters of a module among processes (FSDP2), layer by layer of its encoder."""
+    for layer in longest_stack(encoder):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    register_fsdp_forward_method(module, "loss")  # Lightning calls training_step, never forward
+
+
+def longest_stack(encoder: nn.Module) -> nn.ModuleList:
+    """The layers of an encoder: the longest of its lists of modules, an empty one if it has none."""
+    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    return max(stacks, key=len, default=nn.ModuleList())
+
+
+def train_all_but_frozen(module: nn.Module) -> None:
+    """Put a module and its parts into training mode, but for those in evaluation mode whose parameters are all frozen.
+
+    Lightning keeps the modes it finds. An encoder that was loaded from a checkpoint is in evaluation mode and would go
+    without dropout; one that was frozen (`encoder.requires_grad_(False).eval()`) is meant to stay as it is.
+    """
+    for part in module.children():
+        parameters = list(part.parameters())
+        if part.training or not parameters or any(parameter.requires_grad for parameter in parameters):
+            train_all_but_frozen(part)
+    module.training = True

@@ -1,0 +1,144 @@
+"""Checkpoints that hold all that a model is: its class, the arguments it was created with, tokenizer and weights."""
+
+import os
+from typing import Any, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import DoublePrecision
+from torch.distributed.tensor import DTensor
+
+from ssl_nlp.data import Tokenizer
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.training.arguments import constructor_arguments
+from ssl_nlp.training.sums import Sums
+
+
+class SavedModule(LightningModule):
+    """A LightningModule whose checkpoints need nothing but themselves.
+
+    The arguments of the constructor are noted where an object is created, so that no subclass has to say what to save.
+    """
+
+    training_sums: Sums
+    tokenizer: Any
+    _arguments: dict[str, Any]
+    _kind: type  # the class, which sharding changes
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        module = super().__new__(cls)
+        vars(module).update(_kind=cls, _arguments=constructor_arguments(cls, args, kwargs))
+        return module
+
+    def connect(self, tokenizer: Tokenizer) -> None:
+        """Create every parameter that depends on the vocabulary."""
+        raise NotImplementedError
+
+    def description(self, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Class and arguments as plain data, from which `from_description` creates the model with new weights.
+
+        Args:
+            without: arguments to leave out.
+        """
+        given = {name: value for name, value in self._arguments.items() if name not in without}
+        if "encoder" in given:
+            given["encoder"] = self._modules.get("encoder")  # which may have been set later
+        return checkpoints.describe(self._kind, {name: _described(value) for name, value in given.items()})
+
+    def finite(self) -> bool:
+        """Whether all weights that this process holds are finite."""
+        held = [p.to_local() if isinstance(p, DTensor) else p for p in self.parameters()]
+        return bool(torch.stack([p.isfinite().all() for p in held]).all())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint self-contained: class, arguments and tokenizer, as plain data."""
+        checkpoint["hyper_parameters"] = {}
+        checkpoint["ssl_nlp"] = {"method": self.description(), "tokenizer": self.tokenizer.serialize()}
+        checkpoint["training_sums"] = self.training_sums.state_over_ranks()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what was not logged yet; the first rank stands for all that there were.
+
+        Raises:
+            UserError: the checkpoint has another tokenizer than the data, or weights of other sizes.
+        """
+        if Tokenizer(checkpoint["ssl_nlp"]["tokenizer"]).fingerprint() != self.tokenizer.fingerprint():
+            raise UserError(
+                "the checkpoint was trained with another tokenizer than the data's: begin with "
+                "Method.load_from_checkpoint(path), whose tokenizer the data then use"
+            )
+        if isinstance(self.trainer.precision_plugin, DoublePrecision):
+            self.double()  # Lightning does this after it has loaded the weights, which would be rounded
+        saved, own = checkpoint.get("state_dict", {}), self.state_dict()
+        for name in [*own, *saved] if saved else []:
+            sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]
+            if sizes[0] != sizes[1]:
+                raise UserError(
+                    f"the checkpoint does not fit the model: {name} is {sizes[0]} in the one and {sizes[1]} in the other. "
+                    "Give the model the settings that it was trained with"
+                )
+        if self.global_rank == 0:
+            self.training_sums.load_state(checkpoint.get("training_sums", {}))
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # nothing but the file is needed, so nothing else is asked for
+        cls, checkpoint_path: str | os.PathLike[str], map_location: str | torch.device = "cpu", **overrides: Any
+    ) -> Self:
+        """The model in a checkpoint, ready for use, whichever way it was trained.
+
+        The file may come from anybody: nothing in it can run code (`ssl_nlp.runs.checkpoint`).
+
+        Raises:
+            UserError: the file is missing, broken, or not a checkpoint of ours, or it needs a class that is not loaded.
+        """
+        saved = checkpoints.read(checkpoint_path, map_location)
+        return cls.from_saved(saved, str(checkpoint_path), **overrides).to(map_location)
+
+    @classmethod
+    def from_saved(cls, saved: dict[str, Any], where: str, **overrides: Any) -> Self:
+        """The model in the content of a checkpoint, in evaluation mode.
+
+        Args:
+            saved: what `checkpoint.read` gave.
+            where: the file that it is from, for messages.
+            overrides: arguments of the constructor that take the place of those saved.
+
+        Raises:
+            UserError: it is broken, or needs a class that is not loaded or does not belong there.
+        """
+        model = cls.from_description(saved["ssl_nlp"], where, **overrides)
+        try:
+            model.load_state_dict(saved["state_dict"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{where}: its weights do not fit its {type(model).__name__} ({reason})") from error
+        return model.eval()
+
+    @classmethod
+    def from_description(cls, saved: dict[str, Any], where: str, **overrides: Any) -> Self:
+        """A model with new weights, from what `on_save_checkpoint` has put into a checkpoint.
+
+        Args:
+            saved: plain data of unknown origin.
+            where: the file that they are from, for messages.
+            overrides: arguments of the constructor that take the place of those saved.
+
+        Raises:
+            UserError: they are broken, or need a class that is not loaded or does not belong there.
+        """
+        model = checkpoints.instantiate(saved["method"], cls, overrides, where)
+        model.connect(Tokenizer(saved["tokenizer"]))
+        return model
+
+
+def _described(value: Any) -> Any:
+    """An argument as plain data. What a model lends its parts, its encoder, is described once: by the model."""
+    if isinstance(value, Encoder):
+        return checkpoints.describe(type(value), value.hparams())
+    if isinstance(value, SavedModule):
+        return value.description(without=("encoder",))
+    if isinstance(value, list | tuple):
+        return type(value)(map(_described, value))
+    return value
