@@ -1,7 +1,7 @@
 """`report.html`: a comparison as one self-contained page, which opens from disk and fetches nothing."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from ssl_nlp.evaluation.record import read_items
 
 SHOWN_AGAINST_COST = 3  # the first scores of the table
 SHOWN_SAMPLES = 4  # per method
-FIRST_COLUMN, CELL_PADDING, CHARACTER = 248, 18, 8  # pixels of a table, the first with the margins of the page
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,6 @@ def render_page(comparison: Comparison) -> str:
         light=theme.variables(0),
         dark=theme.variables(1),
         themed=theme.with_variables,
-        widths={
-            "scores": _width([column.title for column in comparison.columns], list(cells.values())),
-            "cost": _width([name for name, _ in costs], [[Cell(text) for text in texts] for _, texts in costs]),
-            "settings": FIRST_COLUMN + 130 * len(methods),
-        },
         samples={row.label: written_down for row in methods if (written_down := _samples(row))},
         costs=costs,
         configuration=comparison.configuration,
@@ -179,11 +173,3 @@ def _samples(row: Row) -> list[list[tuple[str, str]]]:
         for sample in samples
         if sample["step"] == last
     ][:SHOWN_SAMPLES]
-
-
-def _width(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> int:
-    """Estimate the width of a table in pixels from the longest word of each title and the longest cell of each column."""
-    columns = [max(map(len, title.split())) for title in titles]
-    for cells in rows:
-        columns = [max(width, len(cell.text)) for width, cell in zip(columns, cells, strict=False)]
-    return FIRST_COLUMN + sum(CELL_PADDING + CHARACTER * width for width in columns)
