@@ -37,7 +37,7 @@ def tokens() -> list[Any]:
         store = open_store(
             ListCorpus(["A dog. A cat.", "A bird. A tree. Rain."]), "train", _tokenizer(), maker_of(unit)
         )
-        ids, words = store.read(0, len(store))
+        ids, words, _ = store.read(0, len(store))
         found += [ids.tolist(), words.tolist(), store.starts.tolist(), store.documents.tolist(), store.statistics]
     return found
 

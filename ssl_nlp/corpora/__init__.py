@@ -1,9 +1,20 @@
 """Where text comes from."""
 
-from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Split
+from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Label, Span, Split
 from ssl_nlp.corpora.hub_dataset import HubDataset
 from ssl_nlp.corpora.installed_docs import InstalledDocs
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.corpora.text_files import TextFiles
 
-__all__ = ["SPLITS", "Corpus", "Document", "HubDataset", "InstalledDocs", "Split", "SplitCorpus", "TextFiles"]
+__all__ = [
+    "SPLITS",
+    "Corpus",
+    "Document",
+    "HubDataset",
+    "InstalledDocs",
+    "Label",
+    "Span",
+    "Split",
+    "SplitCorpus",
+    "TextFiles",
+]

@@ -11,16 +11,34 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a text that was marked, such as an answer or an entity.
+
+    Attributes:
+        start, stop: its characters [start, stop) in `Document.text`.
+        name: its class, if it has one.
+    """
+
+    start: int
+    stop: int
+    name: str | None = None
+
+
+Label = str | float | tuple[str, ...] | tuple[Span, ...]
+"""A class, a score, a tag for each word (see `ssl_nlp.data.labels.words_of_tags`), or spans."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text and what the corpus knows of it.
 
     Attributes:
-        label: used by evaluation only, never by a method.
-        pair: a text that belongs to this one: a translation, another caption of the same picture.
+        label: of `text`, or of `text` and `pair` together. Tasks and evaluation read it, methods never do.
+        pair: a text that belongs to this one: a translation, a question, another caption of the same picture.
     """
 
     text: str
-    label: str | None = None
+    label: Label | None = None
     pair: str | None = None
 
 

@@ -32,6 +32,9 @@ class TokenBatch:
         pair: B rows that belong to these, one to each (the next sentence, a translation, another caption), or None.
         causal: whether positions see what follows them, where that is not for the encoder to say: several objectives
             over one encoder differ in it. None: as the encoder was built.
+        labels: None unless the data module was asked for them. By the kind that it was asked for (`ssl_nlp.data.labels`):
+            a class (B,) int64 or a score (B,) float32 for each row, a tag (B, T) int64 for each token, or spans
+            (B, S, 3) int64. `IGNORE_INDEX`, or NaN for a score, stands where there is none.
         cursor: where a stream of documents stood after this batch (plain data); None for corpora on disk.
     """
 
@@ -45,6 +48,7 @@ class TokenBatch:
     documents: Tensor | None = None
     pair: "TokenBatch | None" = None
     causal: bool | None = None
+    labels: Tensor | None = None
     cursor: dict[str, Any] | None = None
 
     @property
@@ -75,13 +79,14 @@ class TokenBatch:
         """The same rows seen through corrupted `input_ids` (B, T)."""
         return replace(self, input_ids=input_ids)
 
-    def without_labels(self) -> Self:
-        """The same rows as a method sees them."""
-        return self
-
     def with_cursor(self, cursor: dict[str, Any]) -> Self:
         """The same rows, saying where their stream stood after them."""
         return replace(self, cursor=cursor)
+
+    def without_labels(self) -> Self:
+        """The same rows as a method sees them, their pair included."""
+        pair = None if self.pair is None else self.pair.without_labels()
+        return self if self.labels is None and pair is self.pair else replace(self, labels=None, pair=pair)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The batch on `device`. Lightning calls it."""
@@ -108,7 +113,7 @@ class TokenBatch:
 def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
     """The rows of several batches, one batch below the other, padded on the right to the longest row.
 
-    What not all of them have (next ids, word starts, documents) the result has not; pairs are left out.
+    What not all of them have (next ids, word starts, documents, labels) the result has not; pairs are left out.
 
     Args:
         batches: of any numbers of rows and columns, on one device.
@@ -129,4 +134,18 @@ def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
         n_tokens=sum(batch.n_tokens for batch in batches),
         documents=torch.cat(documents) if len(documents) == len(batches) else None,
         causal=batches[0].causal,
+        labels=_labels_below([batch.labels for batch in batches], width),
+    )
+
+
+def _labels_below(labels: list[Tensor | None], width: int) -> Tensor | None:
+    """The labels of several batches, those of tokens and spans padded to the widest batch."""
+    known = [part for part in labels if part is not None]
+    if len(known) < len(labels):
+        return None
+    columns = max((part.shape[1] for part in known if part.ndim > 1), default=0)
+    columns = width if known[0].ndim == 2 else columns
+    frame = {1: [], 2: [0], 3: [0, 0, 0]}[known[0].ndim]
+    return torch.cat(
+        [F.pad(part, [*frame, columns - part.shape[1]], value=IGNORE_INDEX) if frame else part for part in known]
     )

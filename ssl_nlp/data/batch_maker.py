@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.labels import LabelKind, Labels, Numbers
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import UserError
 
@@ -27,25 +28,28 @@ class TokenRow(NamedTuple):
     Attributes:
         ids: its tokens.
         starts_word: for each token, whether a word begins there.
+        labels: its label as numbers (`Labels.of_row`); None where no labels are asked for.
     """
 
     ids: Sequence[int]
     starts_word: Sequence[bool]
+    labels: Numbers | None = None
 
     def cut(self, length: int) -> "TokenRow":
-        """Its first `length` tokens."""
-        return TokenRow(self.ids[:length], self.starts_word[:length])
+        """Its first `length` tokens. The labels stay complete: `Labels.collate` cuts them."""
+        return TokenRow(self.ids[:length], self.starts_word[:length], self.labels)
 
     def marked(self) -> list[int]:
-        """Both in one list, as cursors keep them: a token that continues a word is ~id."""
+        """The tokens as one list, as cursors keep them: one that continues a word is ~id."""
         return [token if start else ~token for token, start in zip(self.ids, self.starts_word, strict=True)]
 
 
-def unmarked(row: Sequence[int]) -> TokenRow:
-    """The row that `TokenRow.marked` has joined to one list."""
+def unmarked(row: Sequence[int], labels: Numbers | None = None) -> TokenRow:
+    """The row whose tokens `TokenRow.marked` has written."""
     tokens = np.array(row, dtype=np.int64)
     starts_word = tokens >= 0
-    return TokenRow(np.where(starts_word, tokens, ~tokens), starts_word)  # type: ignore[arg-type]  # arrays will do
+    ids = np.where(starts_word, tokens, ~tokens)
+    return TokenRow(ids, starts_word, labels)  # type: ignore[arg-type]  # arrays will do
 
 
 class StreamedDocument(NamedTuple):
@@ -83,12 +87,14 @@ class BatchMaker(ABC):
 
     Attributes:
         kind: which kind of rows it makes. Methods state which kinds they read.
+        label_kinds: which kinds of labels its rows can carry.
         shortest: the smallest `data.length` that leaves room for a row.
         version: change it whenever `texts` changes. None: the source file of the class stands for it, but not the files
             that it imports.
     """
 
     kind: ClassVar[RowKind]
+    label_kinds: ClassVar[tuple[LabelKind, ...]] = get_args(LabelKind)
     shortest: ClassVar[int] = 2
     version: ClassVar[int | str | None] = None
 
@@ -113,6 +119,7 @@ class BatchMaker(ABC):
         length: int,
         batch_size: int,
         seed: Sequence[int],
+        labels: Labels | None,
     ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """Endless batches of a stream, each with the cursor after it, from which the next one can be made again.
 
@@ -120,6 +127,7 @@ class BatchMaker(ABC):
             documents: those that come after `cursor`, without end.
             cursor: plain data: `documents`' own state, `left` (what was read and is in no batch yet) and `batches`.
             seed: what the order of batches depends on, beside the epoch.
+            labels: which labels the batches carry; None for none.
         """
 
     def nothing(self, place: str) -> UserError:

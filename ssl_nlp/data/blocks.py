@@ -10,6 +10,7 @@ import torch
 from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, StreamedDocument, TokenRow, unmarked
+from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 
 class Blocks(BatchMaker):
-    """Packs documents into rows of exactly `data.length` tokens, for language modelling: no padding, nothing cut off."""
+    """Packs documents into rows of exactly `data.length` tokens, for language modelling: no padding, nothing cut off.
+
+    Of labels, tags alone fit: each stays at its token. A class, a score or a span belongs to a document, of which a row
+    may hold several, or half a one.
+    """
 
     kind = "block"
+    label_kinds = ("tags",)
 
     def texts(self, document: Document) -> list[str]:
         return [document.text]
@@ -38,17 +44,18 @@ class Blocks(BatchMaker):
         length: int,
         batch_size: int,
         seed: Sequence[int],
+        labels: Labels | None,
     ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """As `BatchMaker.stream`. The tokens that did not fill a batch wait in the cursor."""
         need = batch_size * length
-        buffer = TokenBuffer(cursor["left"], cursor.get("starts", []))
+        buffer = TokenBuffer(cursor["left"], cursor.get("starts", []), cursor.get("labels", []), labels)
         for document in documents:
             for row in document.rows:
                 buffer.add(row)
             while len(buffer) > need:  # one more than needed: the last position predicts it
                 batch = BlockRows(buffer, tokenizer, length)[range(batch_size)]
                 buffer.drop(need)
-                yield batch, document.after | {"left": list(buffer.ids), "starts": list(buffer.begin)}
+                yield batch, document.after | buffer.state()
 
 
 class BlockRows:
@@ -71,12 +78,15 @@ class BlockRows:
         segments = np.zeros_like(ids)
         following = np.full_like(ids, IGNORE_INDEX)
         words = np.ones(ids.shape, dtype=bool)
+        labels = self.store.labels
+        tags: list[Any] = []
         packed = padded = False
         n_tokens = 0
         for i, row in enumerate(rows):
             start, stop = row * self.length, min((row + 1) * self.length, len(self.store))
             size = stop - start
-            ids[i, :size], words[i, :size] = self.store.read(start, stop)
+            ids[i, :size], words[i, :size], numbers = self.store.read(start, stop)
+            tags.append(numbers)
             following[i, : size - 1] = ids[i, 1:size]
             first, last = np.searchsorted(starts, [start, stop], side="right")
             inner = starts[first:last] - start  # where a document begins within the row
@@ -85,12 +95,16 @@ class BlockRows:
             ends = inner[inner > 0] - 1
             following[i, ends] = IGNORE_INDEX if self.tokenizer.suffix else self.tokenizer.end_id
             if starts[last - 1] != stop:  # the last document goes on in the next row
-                following[i, size - 1] = self.store.read(stop, stop + 1)[0][0]
+                following[i, size - 1] = self.store.read(stop, stop + 1).ids[0]
             packed |= bool(segments[i, size - 1] > 1)
             padded |= size < self.length
             n_tokens += size
         return TokenBatch(
-            *(torch.from_numpy(array) for array in (ids, segments, following, words)), packed, padded, n_tokens
+            *(torch.from_numpy(array) for array in (ids, segments, following, words)),
+            packed,
+            padded,
+            n_tokens,
+            labels=None if labels is None else labels.collate(tags, self.length),
         )
 
 
@@ -100,10 +114,16 @@ class TokenBuffer:
     Attributes:
         ids: the tokens, as `TokenRow.marked` writes them.
         begin: where documents begin.
+        tags: the label of each token; empty without `labels`.
     """
 
-    def __init__(self, ids: list[int], begin: list[int]) -> None:
-        self.ids, self.begin = list(ids), list(begin)
+    def __init__(self, ids: list[int], begin: list[int], tags: list[int], labels: Labels | None) -> None:
+        self.ids, self.begin, self.tags, self.labels = list(ids), list(begin), list(tags), labels
+
+    def state(self) -> dict[str, list[int]]:
+        """What a cursor keeps of it."""
+        state = {"left": list(self.ids), "starts": list(self.begin)}
+        return state if self.labels is None else state | {"labels": list(self.tags)}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,14 +136,15 @@ class TokenBuffer:
 
     def read(self, start: int, stop: int) -> TokenRow:
         """The tokens [start, stop)."""
-        return unmarked(self.ids[start:stop])
+        return unmarked(self.ids[start:stop], self.tags[start:stop])
 
     def add(self, row: TokenRow) -> None:
         """Append a document."""
         self.begin.append(len(self.ids))
         self.ids += row.marked()
+        self.tags += row.labels or []  # type: ignore[arg-type]  # tags are whole numbers
 
     def drop(self, count: int) -> None:
         """Forget the first `count` tokens."""
-        self.ids = self.ids[count:]
+        self.ids, self.tags = self.ids[count:], self.tags[count:]
         self.begin = [start - count for start in self.begin if start >= count]

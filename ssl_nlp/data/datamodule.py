@@ -1,7 +1,6 @@
 """The LightningDataModule that every method trains on."""
 
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, RowKind, check_kind
+from ssl_nlp.data.labels import KINDS, LabelKind, Labels
 from ssl_nlp.data.lookahead import Lookahead
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
@@ -43,6 +43,10 @@ class TextDataModule(LightningDataModule):
         workers: processes that prepare batches beside the training; 0 prepares them in the training process, which is
             fast enough on CPUs.
         seed: order of the batches; None takes the run's seed.
+        labels: which labels of the documents the batches carry, for tasks; null for none, as methods need none.
+            `class` and `score`: one of each document; `tags`: one of each word; `spans`: parts of the text.
+        classes: all classes in the order of their numbers; null takes those of the train split, in alphabetical order.
+            A stream cannot be read beforehand and needs the list.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class TextDataModule(LightningDataModule):
         batch_size: int = 32,
         workers: int = 0,
         seed: int | None = None,
+        labels: LabelKind | None = None,
+        classes: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
@@ -65,10 +71,18 @@ class TextDataModule(LightningDataModule):
             )
         if seed is not None and seed < 0:
             raise UserError(f"data: seed must be 0 or more, not {seed}")
+        if labels is not None and labels not in self.maker.label_kinds:
+            raise UserError(
+                f"data.labels {labels!r} does not go with data.unit {self.maker.kind!r}, whose rows carry "
+                f"{' or '.join(self.maker.label_kinds)}: set data.unit to 'sentence' or 'pair'"
+            )
+        if classes is not None and len(set(classes)) < len(classes):
+            raise UserError("data.classes names a class twice: remove one of the two")
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
         self.unit: RowKind = self.maker.kind
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
+        self.labels, self.classes = labels, classes
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
@@ -110,10 +124,38 @@ class TextDataModule(LightningDataModule):
             UserError: they are not those that the checkpoint was trained on, where these are insisted on.
         """
         if split not in self._stores:
-            store = open_store(self.corpus, split, self.tokenizer, self.maker)
+            store = open_store(self.corpus, split, self.tokenizer, self.maker, self._labels(split))
             self._check(split, store, self.trained_on)
             self._stores[split] = store
         return self._stores[split]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes by their number in `TokenBatch.labels`, the same on all ranks.
+
+        Raises:
+            UserError: no labels with classes were asked for.
+        """
+        labels = self._labels("valid")
+        if labels is None or labels.class_names is None:
+            raise UserError("there are no classes: set data.labels to class, tags or spans")
+        return labels.class_names
+
+    def _labels(self, split: Split) -> Labels | None:
+        """What a split is to be labelled with."""
+        if self.labels is None:
+            return None
+        kind = KINDS[self.labels]
+        names = self.classes or self.trained_on.get("train", {}).get("class_names")
+        if names is None and kind.has_names and self._streams():
+            if self.labels != "spans":  # which may have no names
+                raise UserError("the classes of a stream are not known beforehand: list them in data.classes")
+            names = []
+        if names is None and kind.has_names and split != "train":
+            labels = self.store("train").labels
+            assert labels is not None  # asked for above
+            return labels
+        return kind(names)
 
     def _check(self, split: str, store: TokenStore, trained_on: dict[str, dict[str, Any]]) -> None:
         before = trained_on.get(split)
@@ -227,6 +269,7 @@ class TextDataModule(LightningDataModule):
             self._seed(),
             self._cursors[rank],
             turn=self._batches_done() % max(self.workers, 1),
+            labels=self._labels("train"),
         )
         return ResumableLoader(self._stream, batch_size=None, num_workers=self.workers, pin_memory=self._pins())
 
@@ -252,7 +295,7 @@ class TextDataModule(LightningDataModule):
 
         Corpora on disk need no more than Lightning's count of batches to go on.
         """
-        splits = {name: asdict(store.statistics) | {"digest": store.digest} for name, store in self._stores.items()}
+        splits = {name: store.description() for name, store in self._stores.items()}
         if self._stream is None:
             return {"splits": splits}
         rank, ranks = self._rank_and_ranks()

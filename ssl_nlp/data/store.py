@@ -3,9 +3,10 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,16 @@ import xxhash
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
 from ssl_nlp.data.batch_maker import BatchMaker, TokenRow
+from ssl_nlp.data.encoding import encode
+from ssl_nlp.data.labels import VERSION as LABEL_RULES
+from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.sentences import SENTENCE_RULES
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.data.words import WORD_RULES
 from ssl_nlp.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Array = npt.NDArray[Any]
 
@@ -45,25 +52,24 @@ class TokenStore:
     Attributes:
         starts: (rows + 1,) int64. Where each row begins in the stream; the last entry is the stream's length.
         documents: (rows,) uint32. The number of the document that each row was cut from.
+        labels: what the rows' labels mean; None if the store was built without.
         statistics: sizes of the split, for bits per byte.
-        digest: of all tokens, where words and rows begin, and which document each row is of. It is the same wherever the
-            same tokenizer meets the same text, whatever the files of either are called and however they were written.
+        digest: of all tokens, where words and rows begin, which document each row is of, and its labels if there are
+            any. It is the same wherever the same tokenizer meets the same text, whatever the files of either are called
+            and however they were written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, labels: Labels | None = None) -> None:
         from datasets import load_from_disk
 
         table = load_from_disk(str(directory / "tokens")).data
-        self._ids = [chunk.values.to_numpy() for chunk in _chunks(table["input_ids"])]
-        self._starts_word = [chunk.values.to_numpy() for chunk in _chunks(table["starts_word"])]
-        offsets = [chunk.offsets.to_numpy() for chunk in _chunks(table["input_ids"])]
-        # A chunk may be a slice of a larger array: its offsets then do not begin at 0, and its values are the whole.
-        self._shift = np.array([offset[0] for offset in offsets], dtype=np.int64)
-        lengths = np.concatenate([np.diff(offset) for offset in offsets])
-        self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._chunk_starts = np.concatenate([[0], np.cumsum([offset[-1] - offset[0] for offset in offsets])])
-        self.documents: Array = np.load(directory / "documents.npy", mmap_mode="r")
         statistics = json.loads((directory / "statistics.json").read_text())
+        self._ids, self._starts_word = RaggedColumn(table["input_ids"]), RaggedColumn(table["starts_word"])
+        self.starts = self._ids.starts
+        self.documents: Array = np.load(directory / "documents.npy", mmap_mode="r")
+        self.labels = None if labels is None else type(labels)(statistics.pop("class_names"))
+        self._labels = None if labels is None else RaggedColumn(table["labels"])
+        self._tags = self._labels if labels is not None and labels.kind == "tags" else None
         self.digest: str = statistics.pop("digest")
         self.statistics = TextStatistics(**statistics)
 
@@ -71,127 +77,197 @@ class TokenStore:
         return int(self.starts[-1])
 
     def read(self, start: int, stop: int) -> TokenRow:
-        """Tokens [start, stop) of the stream and whether each begins a word."""
-        first = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
-        ids, words = [], []
-        while start < stop:
-            end = min(stop, int(self._chunk_starts[first + 1]))
-            base = int(self._shift[first] - self._chunk_starts[first])
-            ids.append(self._ids[first][start + base : end + base])
-            words.append(self._starts_word[first][start + base : end + base])
-            start, first = end, first + 1
-        if len(ids) == 1:
-            return TokenRow(ids[0], words[0])
-        return TokenRow(np.concatenate(ids or [np.empty(0, int)]), np.concatenate(words or [np.empty(0, np.uint8)]))
+        """Tokens [start, stop) of the stream, whether each begins a word, and their tags if there are any."""
+        tags = None if self._tags is None else self._tags.read(start, stop)
+        return TokenRow(self._ids.read(start, stop), self._starts_word.read(start, stop), tags)
+
+    def row(self, number: int) -> TokenRow:
+        """A row with its labels."""
+        row = self.read(int(self.starts[number]), int(self.starts[number + 1]))
+        if self._labels is None or self._tags is not None:
+            return row
+        return row._replace(labels=self._labels.read(*map(int, self._labels.starts[number : number + 2])))
+
+    def description(self) -> dict[str, Any]:
+        """What tells this text from another, as plain data: sizes, digest and, with labels, the classes by number."""
+        names = {} if self.labels is None else {"class_names": self.labels.class_names}
+        return asdict(self.statistics) | {"digest": self.digest} | names
 
     def token_counts(self, vocab_size: int) -> Array:
         """(vocab_size,) int64: how often each token occurs in the stream."""
         counts = np.zeros(vocab_size, dtype=np.int64)
-        for i, ids in enumerate(self._ids):
-            length = int(self._chunk_starts[i + 1] - self._chunk_starts[i])
-            counts += np.bincount(ids[self._shift[i] : self._shift[i] + length], minlength=vocab_size)
+        for ids in self._ids.chunks:
+            counts += np.bincount(ids, minlength=vocab_size)
         return counts
 
 
-def open_store(corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker) -> TokenStore:
+class RaggedColumn:
+    """An Arrow column of lists, seen as one long array that is cut into rows; nothing is copied.
+
+    Attributes:
+        chunks: the parts of the long array.
+        starts: (rows + 1,) int64. Where each row begins in the long array; the last entry is its length.
+    """
+
+    def __init__(self, column: Any) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        # A chunk may be a slice of a larger array: its offsets then do not begin at 0, and its values are the whole.
+        self.chunks: list[Array] = [
+            chunk.values.to_numpy()[offset[0] : offset[-1]] for chunk, offset in zip(chunks, offsets, strict=True)
+        ]
+        lengths = np.concatenate([np.diff(offset) for offset in offsets] or [np.empty(0, np.int64)])
+        self.starts: Array = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._chunk_starts = np.cumsum([0, *map(len, self.chunks)])
+
+    def read(self, start: int, stop: int) -> Array:
+        """The long array from `start` to `stop`."""
+        number = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
+        parts = []
+        while start < stop:
+            first, end = int(self._chunk_starts[number]), min(stop, int(self._chunk_starts[number + 1]))
+            parts.append(self.chunks[number][start - first : end - first])
+            start, number = end, number + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
+
+
+def open_store(
+    corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker, labels: Labels | None = None
+) -> TokenStore:
     """The tokens of a split, tokenized now (in parallel, with a progress bar) unless the cache has them.
 
-    The key covers the corpus, the tokenizer and the maker, so that a changed setting never meets a stale cache. Packing
-    and truncation happen when a batch is read: they need no key.
+    The key covers the corpus, the tokenizer, the maker and the labels, so that a changed setting never meets a stale
+    cache. Packing and truncation happen when a batch is read: they need no key.
+
+    Args:
+        labels: which labels to keep beside the tokens. Without names of classes, those that occur are taken, in the
+            order of the alphabet.
     """
     key = fingerprint(
-        "tokens",
-        5,
-        SENTENCE_RULES,
-        WORD_RULES,
-        corpus.fingerprint(),
-        split,
-        tokenizer.fingerprint(),
-        maker.fingerprint(),
-    )
-    return TokenStore(
-        build_once(cache_dir() / "tokens" / key, lambda path: _build(path, corpus, split, tokenizer, maker))
-    )
+        "tokens", 5, SENTENCE_RULES, WORD_RULES, corpus.fingerprint(), split, tokenizer.fingerprint(),
+        maker.fingerprint(), *([] if labels is None else [LABEL_RULES, labels.kind, labels.class_names]),
+    )  # fmt: skip
+    directory = cache_dir() / "tokens" / key
+    return TokenStore(build_once(directory, lambda path: _build(path, corpus, split, tokenizer, maker, labels)), labels)
 
 
-def _build(directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker) -> None:
-    from datasets import Dataset, Features, List, Value
-    from datasets.exceptions import DatasetGenerationError
-
-    def texts() -> Any:
-        for document in corpus.documents(split):
-            yield {"text": document.text, "pair": document.pair}
-
-    def tokenize(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
-        documents = [Document(text, pair=pair) for text, pair in zip(batch["text"], batch["pair"], strict=True)]
-        rows = [maker.texts(document) for document in documents]
-        texts = [text for row in rows for text in row]
-        encoded = tokenizer.encode(texts)
-        return {
-            "input_ids": [np.asarray(ids, dtype=width) for ids, _ in encoded],
-            "starts_word": [np.asarray(starts, dtype=np.uint8) for _, starts in encoded],
-            "bytes": [len(text.encode()) for text in texts],
-            "document": [number for number, row in zip(numbers, rows, strict=True) for _ in row],
-        }
-
-    width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-    scratch = directory / "scratch"
-    columns = Features({"text": Value("string"), "pair": Value("string")})
+def _build(
+    directory: Path, corpus: Corpus, split: Split, tokenizer: Tokenizer, maker: BatchMaker, labels: Labels | None
+) -> None:
     place = f"the {split} split of {type(corpus).__name__}"
-    try:
-        text = Dataset.from_generator(texts, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
-    except DatasetGenerationError as error:
-        raise error.__cause__ or error from None  # what the corpus had to say
+    text = _documents(directory / "scratch", corpus, split, labels)
     if not len(text):
         raise UserError(f"{place} is empty: give it more documents")
-    processes = min(os.cpu_count() or 1, max(1, len(text) // 10_000))
-    tokens = text.map(
-        tokenize,
-        batched=True,
-        with_indices=True,
-        num_proc=processes if processes > 1 else None,
-        remove_columns=["text", "pair"],
-        features=Features(
-            {
-                "input_ids": List(Value(width)),
-                "starts_word": List(Value("uint8")),
-                "bytes": Value("int64"),
-                "document": Value("uint32"),
-            }
-        ),
-        new_fingerprint=fingerprint("tokens", split),
-        desc=f"Tokenizing {split}",
-    )
+    if labels is not None and labels.class_names is None:
+        labels = type(labels)(_class_names(text["label"], labels, place))
+    tokens = _tokenized(text, split, tokenizer, maker, labels)
     if not len(tokens):
         raise maker.nothing(place)
-    total = sum(
-        int(chunk.offsets[-1].as_py() - chunk.offsets[0].as_py()) for chunk in _chunks(tokens.data["input_ids"])
-    )
     frame = len(tokenizer.prefix) + len(tokenizer.suffix)
     statistics = TextStatistics(
-        documents=len(tokens), tokens=total - frame * len(tokens), bytes=sum(tokens.data["bytes"].to_pylist())
+        documents=len(tokens),
+        tokens=int(RaggedColumn(tokens.data["input_ids"]).starts[-1]) - frame * len(tokens),
+        bytes=sum(tokens.data["bytes"].to_pylist()),
     )
     if not statistics.tokens:
         raise UserError(f"{place} has no text: give it more documents")
     np.save(directory / "documents.npy", tokens.data["document"].to_numpy())
     tokens.remove_columns(["bytes", "document"]).save_to_disk(str(directory / "tokens"))
-    (directory / "statistics.json").write_text(json.dumps(asdict(statistics) | {"digest": _digest(tokens.data)}))
-    shutil.rmtree(scratch)
+    about = asdict(statistics) | {"digest": _digest(tokens.data, labels)}
+    if labels is not None:
+        about["class_names"] = labels.class_names
+    (directory / "statistics.json").write_text(json.dumps(about))
+    shutil.rmtree(directory / "scratch")
 
 
-def _digest(table: Any) -> str:
+def _documents(scratch: Path, corpus: Corpus, split: Split, labels: Labels | None) -> "Dataset":
+    """The documents of a split as a data set on disk: text, pair and, as JSON, label."""
+    from datasets import Dataset, Features, Value
+    from datasets.exceptions import DatasetGenerationError
+
+    def records() -> Iterator[dict[str, str | None]]:
+        for document in corpus.documents(split):
+            record = {"text": document.text, "pair": document.pair}
+            yield record if labels is None else record | {"label": json.dumps(labels.plain(document))}
+
+    names = ["text", "pair"] if labels is None else ["text", "pair", "label"]
+    columns = Features({name: Value("string") for name in names})
+    try:
+        return Dataset.from_generator(records, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
+    except DatasetGenerationError as error:
+        raise error.__cause__ or error from None  # what the corpus had to say
+
+
+def _class_names(column: Iterable[str], labels: Labels, place: str) -> list[str]:
+    """The classes that occur in plain labels.
+
+    Raises:
+        UserError: no document has a label.
+    """
+    known = [label for text in column if (label := json.loads(text)) is not None]
+    if not known:
+        raise UserError(
+            f"data.labels is {labels.kind!r}, and no document of {place} has a label: name its field in the corpus's "
+            "`label`, or leave data.labels out"
+        )
+    return sorted({name for label in known for name in labels.names(label)})
+
+
+def _tokenized(
+    text: "Dataset", split: Split, tokenizer: Tokenizer, maker: BatchMaker, labels: Labels | None
+) -> "Dataset":
+    """The rows of `_documents`."""
+    from datasets import Features, List, Value
+
+    width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+    columns = {
+        "input_ids": List(Value(width)),
+        "starts_word": List(Value("uint8")),
+        "bytes": Value("int64"),
+        "document": Value("uint32"),
+    }
+    if labels is not None:
+        columns["labels"] = List(Value(labels.dtype))
+
+    def tokenize(batch: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
+        documents = [Document(text, pair=pair) for text, pair in zip(batch["text"], batch["pair"], strict=True)]
+        plain = None if labels is None else [json.loads(label) for label in batch["label"]]
+        texts = [maker.texts(document) for document in documents]
+        encoded = encode(documents, texts, tokenizer, labels, plain)
+        rows = [row for of_document in encoded for row in of_document]
+        found: dict[str, list[Any]] = {
+            "input_ids": [np.asarray(row.ids, dtype=width) for row in rows],
+            "starts_word": [np.asarray(row.starts_word, dtype=np.uint8) for row in rows],
+            "bytes": [len(text.encode()) for of_document in texts for text in of_document],
+            "document": [number for number, row in zip(numbers, encoded, strict=True) for _ in row],
+        }
+        return found if labels is None else found | {"labels": [row.labels for row in rows]}
+
+    processes = min(os.cpu_count() or 1, max(1, len(text) // 10_000))
+    return text.map(
+        tokenize,
+        batched=True,
+        with_indices=True,
+        num_proc=processes if processes > 1 else None,
+        remove_columns=text.column_names,
+        features=Features(columns),
+        new_fingerprint=fingerprint("tokens", split),
+        desc=f"Tokenizing {split}",
+    )
+
+
+def _digest(table: Any, labels: Labels | None) -> str:
     """That of a table's content, however it is cut into chunks."""
+    ids, starts_word = RaggedColumn(table["input_ids"]), RaggedColumn(table["starts_word"])
+    parts = [*ids.chunks, *starts_word.chunks, np.diff(ids.starts), table["document"].to_numpy()]
+    if labels is not None:
+        numbers = RaggedColumn(table["labels"])
+        parts += [
+            *numbers.chunks,
+            np.diff(numbers.starts),
+            np.frombuffer(json.dumps(labels.class_names).encode(), "u1"),
+        ]
     digest = xxhash.xxh3_128()
-    for name in ("input_ids", "starts_word"):
-        for chunk in _chunks(table[name]):
-            offsets = chunk.offsets.to_numpy()
-            digest.update(np.ascontiguousarray(chunk.values.to_numpy()[offsets[0] : offsets[-1]]))
-    for chunk in _chunks(table["input_ids"]):
-        digest.update(np.diff(chunk.offsets.to_numpy()).astype(np.int64))
-    digest.update(np.ascontiguousarray(table["document"].to_numpy()))
+    for part in parts:
+        digest.update(np.ascontiguousarray(part))
     return digest.hexdigest()
-
-
-def _chunks(column: Any) -> list[Any]:
-    """The non-empty Arrow arrays of a column."""
-    return [chunk for chunk in column.chunks if len(chunk)]

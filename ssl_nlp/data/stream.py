@@ -7,7 +7,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.batch_maker import BatchMaker, StreamedDocument, TokenRow
+from ssl_nlp.data.batch_maker import BatchMaker, StreamedDocument
+from ssl_nlp.data.encoding import encode
+from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.tokenizer import Tokenizer
 
 
@@ -22,6 +24,7 @@ class StreamBatches(IterableDataset[TokenBatch]):
         rank, ranks: this process and how many there are; DataLoader workers divide its share further.
         cursors: the last cursor of each worker's stream, by its number.
         turn: which worker's stream is due first.
+        labels: which labels the batches carry; None for none.
     """
 
     def __init__(
@@ -36,8 +39,9 @@ class StreamBatches(IterableDataset[TokenBatch]):
         seed: int,
         cursors: dict[int, dict[str, Any]],
         turn: int,
+        labels: Labels | None = None,
     ) -> None:
-        self.corpus, self.tokenizer, self.maker = corpus, tokenizer, maker
+        self.corpus, self.tokenizer, self.maker, self.labels = corpus, tokenizer, maker, labels
         self.length, self.batch_size = length, batch_size
         self.rank, self.ranks, self.seed = rank, ranks, seed
         self.cursors, self.turn = cursors, turn
@@ -55,7 +59,9 @@ class StreamBatches(IterableDataset[TokenBatch]):
         cursor = self.cursors.get(worker, {"epoch": 0, "documents": None, "read": 0, "left": [], "batches": 0})
         documents = self.documents(cursor, shard, shards)
         seed = [self.seed, shard]
-        for batch, after in self.maker.stream(documents, cursor, self.tokenizer, self.length, self.batch_size, seed):
+        for batch, after in self.maker.stream(
+            documents, cursor, self.tokenizer, self.length, self.batch_size, seed, self.labels
+        ):
             yield batch.with_cursor(after | {"worker": worker})
 
     def documents(self, cursor: dict[str, Any], shard: int, shards: int) -> Iterator[StreamedDocument]:
@@ -73,7 +79,8 @@ class StreamBatches(IterableDataset[TokenBatch]):
             if state is not None:
                 stream.load_state_dict(state)
             for document in stream:
-                rows = [TokenRow(*row) for row in self.tokenizer.encode(self.maker.texts(document))]
+                plain = None if self.labels is None else [self.labels.plain(document)]
+                [rows] = encode([document], [self.maker.texts(document)], self.tokenizer, self.labels, plain)
                 found, read = found or bool(rows), read + 1
                 after = {"epoch": epoch, "documents": stream.state_dict(), "read": read}
                 yield StreamedDocument(read * shards + shard, rows, after)

@@ -97,9 +97,24 @@ class Tokenizer:
         (characters; scripts with marks or without spaces), they are those of `ssl_nlp.data.words`, and a token that
         holds parts of two words joins them.
         """
+        return [(ids, starts) for ids, starts, _ in self._framed(texts)]
+
+    def encode_with_offsets(self, texts: list[str]) -> list[tuple[list[int], list[bool], list[tuple[int, int] | None]]]:
+        """As `encode`, and the characters [start, stop) of each token, without white space before it.
+
+        The tokens of the frame have None. Several tokens may share a character, which they are the bytes of.
+        """
+        before: list[None] = [None] * len(self.prefix)
+        after: list[None] = [None] * len(self.suffix)
+        return [
+            (ids, starts, [*before, *_trimmed(text, encoding.offsets), *after])
+            for text, (ids, starts, encoding) in zip(texts, self._framed(texts), strict=True)
+        ]
+
+    def _framed(self, texts: list[str]) -> Iterator[tuple[list[int], list[bool], tokenizers.Encoding]]:
+        """Ids and word starts of each text with its frame, and what the backend found without it."""
         encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         before, after = [True] * len(self.prefix), [True] * len(self.suffix)
-        framed = []
         for text, encoding in zip(texts, encodings, strict=True):
             ids = encoding.ids
             if not self._reserved.isdisjoint(ids):  # a Unigram model knows the spelling of its special tokens
@@ -109,8 +124,7 @@ class Tokenizer:
             else:
                 words = encoding.word_ids
                 starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
-            framed.append((self.prefix + ids + self.suffix, before + starts + after))
-        return framed
+            yield self.prefix + ids + self.suffix, before + starts + after, encoding
 
     def encode_with_masks(self, text: str) -> list[int]:
         """Frame and encode a text in which the mask token (or `[MASK]`) stands for a masked position."""
@@ -136,12 +150,18 @@ class Tokenizer:
 def _word_starts(text: str, offsets: list[tuple[int, int]]) -> list[bool]:
     """For each token, whether a word begins with it; white space before a word belongs to the word's first token."""
     places, starts, before = boundaries(text), [], -1
-    for start, end in offsets:
-        while start < end - 1 and text[start].isspace():
-            start += 1
+    for start, _ in _trimmed(text, offsets):
         starts.append(start in places and start != before)  # several tokens may be the bytes of one character
         before = start
     return starts
+
+
+def _trimmed(text: str, offsets: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The offsets without the white space that tokens begin with."""
+    for start, end in offsets:
+        while start < end - 1 and text[start].isspace():
+            start += 1
+        yield start, end
 
 
 def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:

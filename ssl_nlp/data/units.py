@@ -12,6 +12,7 @@ from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, RowKind, StreamedDocument, TokenRow, unmarked
 from ssl_nlp.data.blocks import Blocks
+from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import UserError
@@ -27,6 +28,8 @@ Item = tuple[int, list[TokenRow]]
 
 class Sentences(BatchMaker):
     """Makes rows of one sentence each, truncated to `data.length`, in batches of similar length.
+
+    Each sentence has the class or score of its document, and those tags and spans that lie in it.
 
     Attributes:
         texts_of_item: how many texts belong together, one after the other in `texts`; they share `data.length`.
@@ -44,16 +47,16 @@ class Sentences(BatchMaker):
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "TextRows":
         return TextRows(self, store, tokenizer, length)
 
-    def batch(self, items: Sequence[Item], tokenizer: Tokenizer, length: int) -> TokenBatch:
+    def batch(self, items: Sequence[Item], tokenizer: Tokenizer, length: int, labels: Labels | None) -> TokenBatch:
         """The first texts of the items, each truncated to its part of `length`; with the second ones as `pair`."""
         documents = torch.tensor([number for number, _ in items])
-        first, *second = (
-            replace(
-                pad_rows([r.ids for r in rows], [r.starts_word for r in rows], tokenizer, self.text_length(length)),
-                documents=documents,
-            )
-            for rows in zip(*(rows for _, rows in items), strict=True)
-        )
+        parts = []
+        for rows in zip(*(rows for _, rows in items), strict=True):
+            ids, starts_word, numbers = zip(*rows, strict=True)
+            part = pad_rows(ids, starts_word, tokenizer, self.text_length(length))
+            own = None if labels is None else labels.collate(numbers, part.input_ids.shape[1])
+            parts.append(replace(part, documents=documents, labels=own))
+        first, *second = parts
         return replace(first, pair=second[0]) if second else first
 
     def stream(
@@ -64,11 +67,12 @@ class Sentences(BatchMaker):
         length: int,
         batch_size: int,
         seed: Sequence[int],
+        labels: Labels | None,
     ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """As `BatchMaker.stream`: a group of items is sorted by length. A resumed stream reads its group again."""
         kept = self.text_length(length) + 1  # with the token that the last position predicts
         size = GROUP * batch_size
-        group = [(number, [unmarked(row) for row in rows]) for number, rows in cursor["left"]]
+        group = [(number, [_from_plain(row) for row in rows]) for number, rows in cursor["left"]]
         start, done = dict(cursor), cursor["batches"]
         for document in documents:
             rows = [row.cut(kept) for row in document.rows]
@@ -81,9 +85,9 @@ class Sentences(BatchMaker):
             order = np.argsort(sizes, kind="stable").reshape(GROUP, batch_size)
             order = order[np.random.default_rng([*seed, document.after["epoch"]]).permutation(GROUP)]
             for i in range(done, GROUP):
-                batch = self.batch([group[item] for item in order[i]], tokenizer, length)
+                batch = self.batch([group[item] for item in order[i]], tokenizer, length, labels)
                 yield batch, start | {"batches": i + 1}
-            left = [(number, [row.marked() for row in rows]) for number, rows in rest]
+            left = [(number, [_plain(row) for row in rows]) for number, rows in rest]
             group, done = rest, 0
             start = document.after | {"left": left, "batches": 0}
 
@@ -92,7 +96,8 @@ class Pairs(Sentences):
     """Makes rows of two texts that belong together: a document and its `pair`, or else two consecutive sentences of it.
 
     A document without a pair of its own gives its sentences two by two, so that each is in one pair; the last one of an
-    odd number is left out. Each text is truncated to half of `data.length`, so that the two fit into one row where a
+    odd number is left out. Both texts of a pair have the class or score of their document, a `pair` of its own no tags and
+    spans. Each text is truncated to half of `data.length`, so that the two fit into one row where a
     method joins them.
     """
 
@@ -143,13 +148,19 @@ class TextRows:
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
         texts = self.maker.texts_of_item
         items = [
-            (int(self.store.documents[item * texts]), [self._read(item * texts + i) for i in range(texts)])
+            (int(self.store.documents[item * texts]), [self.store.row(item * texts + i) for i in range(texts)])
             for item in rows
         ]
-        return self.maker.batch(items, self.tokenizer, self.length)
+        return self.maker.batch(items, self.tokenizer, self.length, self.store.labels)
 
-    def _read(self, row: int) -> TokenRow:
-        return self.store.read(int(self.store.starts[row]), int(self.store.starts[row + 1]))
+
+def _plain(row: TokenRow) -> list[Any]:
+    """A row as cursors keep it."""
+    return row.marked() if row.labels is None else [row.marked(), list(row.labels)]
+
+
+def _from_plain(plain: list[Any]) -> TokenRow:
+    return unmarked(*plain) if isinstance(plain[0], list) else unmarked(plain)
 
 
 def item_sizes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -106,7 +106,7 @@ def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:
 
 def _score(name: str, document: Document) -> float:
     try:
-        score = float(document.label or "")
+        score = float(str(document.label))
     except ValueError:
         score = math.nan
     if not math.isfinite(score):

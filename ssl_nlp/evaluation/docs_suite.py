@@ -36,13 +36,13 @@ def docs_suite() -> Suite:
     """Packages told apart, docstrings found by their first sentence, geometry and language modelling."""
     corpus = InstalledDocs()
     splits: dict[Split, list[Document]] = {split: list(corpus.documents(split)) for split in PER_CLASS}
-    counts = Counter(document.label for document in splits["train"])
-    classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))[:CLASSES]]
+    counts = Counter(str(document.label) for document in splits["train"])
+    classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CLASSES]]
     asked: set[str] = set()
     order: tuple[Split, ...] = ("test", "valid", "train")  # what two parts could ask is asked by the first of these
     parts = {split: _labelled(splits[split], classes, PER_CLASS[split], asked) for split in order}
     data = LabelledSplits("docs", parts["train"], parts["valid"], parts["test"])
-    pairs = query_pairs(splits["test"], {str(name) for name in classes})
+    pairs = query_pairs(splits["test"], set(classes))
     if len(pairs.queries) < 2:
         raise UserError("the installed documentation has too few docstrings of several sentences: use another suite")
     evaluators = classifiers(data) | {
@@ -53,11 +53,11 @@ def docs_suite() -> Suite:
     return Suite("docs", evaluators, data.train.texts, subset(dict.fromkeys(sentences), LANGUAGE_TEXTS))
 
 
-def _labelled(documents: Sequence[Document], classes: Sequence[str | None], cap: int, asked: set[str]) -> Labelled:
+def _labelled(documents: Sequence[Document], classes: Sequence[str], cap: int, asked: set[str]) -> Labelled:
     """The texts of one part and their classes; texts in `asked` are left out, and those of this part join it."""
-    by_class: dict[str | None, list[str]] = defaultdict(list)
+    by_class: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        by_class[document.label].append(excerpt(document.text))
+        by_class[str(document.label)].append(excerpt(document.text))
     texts, labels = [], []
     for name in classes:
         fresh = [text for text in dict.fromkeys(by_class[name]) if text not in asked]

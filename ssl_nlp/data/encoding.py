@@ -1,0 +1,71 @@
+"""Documents to rows of tokens, for the token cache and for streams."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from ssl_nlp.corpora.base import Document
+from ssl_nlp.data.batch_maker import TokenRow
+from ssl_nlp.data.labels import NOWHERE, Labels, Place
+from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.errors import UserError
+
+
+def encode(
+    documents: Sequence[Document],
+    texts: Sequence[list[str]],
+    tokenizer: Tokenizer,
+    labels: Labels | None = None,
+    plain: Sequence[Any] | None = None,
+) -> list[list[TokenRow]]:
+    """The rows of each document, with their labels where these are asked for.
+
+    Args:
+        documents: their labels are not read.
+        texts: of each document, what the batch maker takes from it.
+        plain: the label of each document as `Labels.plain` gives it; None without labels.
+
+    Raises:
+        UserError: a class is unknown, or a label cannot be placed.
+    """
+    flat = [text for of_document in texts for text in of_document]
+    if labels is None or plain is None or not labels.placed:
+        rows = (TokenRow(*row) for row in tokenizer.encode(flat))
+        found = [list(islice(rows, len(of_document))) for of_document in texts]
+        if labels is None or plain is None:
+            return found
+        numbers = [labels.of_row(label, NOWHERE) for label in plain]
+        return [[row._replace(labels=own) for row in rows] for rows, own in zip(found, numbers, strict=True)]
+    encoded = iter(tokenizer.encode_with_offsets(flat))
+    found = []
+    for document, of_document, label in zip(documents, texts, plain, strict=True):
+        found.append([])
+        for text, start in zip(of_document, starts_of_texts(document, of_document), strict=True):
+            ids, starts_word, offsets = next(encoded)
+            if start is None:
+                place = Place(0, 0, [None] * len(ids))
+            else:
+                place = Place(start, start + len(text), [at and (start + at[0], start + at[1]) for at in offsets])
+            found[-1].append(TokenRow(ids, starts_word, labels.of_row(label, place)))
+    return found
+
+
+def starts_of_texts(document: Document, texts: list[str]) -> list[int | None]:
+    """Where each text begins in the text of its document; None for a text of its `pair`.
+
+    Raises:
+        UserError: a text is neither a part of the document's text, in order, nor of its pair.
+    """
+    starts: list[int | None] = []
+    after = 0
+    for text in texts:
+        start = document.text.find(text, after)
+        if start >= 0:
+            after = start + len(text)
+        elif document.pair is None or text not in document.pair:
+            raise UserError(
+                f"data.unit makes {text[:40]!r} of {document.text[:40]!r}, of which it is not a part, so that tags and "
+                "spans cannot be placed: let `texts` return parts of the document in their order"
+            )
+        starts.append(start if start >= 0 else None)
+    return starts

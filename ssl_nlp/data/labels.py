@@ -1,0 +1,250 @@
+"""Labels of documents as numbers beside their tokens, for supervised tasks.
+
+The way of a label: `Document.label` -> `Labels.plain` (checked) -> `Labels.of_row` (numbers of one text, which the token
+cache keeps) -> `Labels.collate` (the tensor `TokenBatch.labels`).
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_nlp.corpora.base import Document, Span
+from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.errors import UserError
+
+LabelKind = Literal["class", "score", "tags", "spans"]
+Numbers = Sequence[int] | Sequence[float]
+VERSION = 1  # of the alignment of labels with tokens, for the keys of caches
+
+
+class Place(NamedTuple):
+    """Where a framed text lies in its document.
+
+    Attributes:
+        start, stop: its characters in `Document.text`. Both 0 where it is not a part of that.
+        tokens: the characters [start, stop) of each token in `Document.text`; None where there are none.
+    """
+
+    start: int
+    stop: int
+    tokens: list[tuple[int, int] | None]
+
+
+NOWHERE = Place(0, 0, [])
+
+
+class Labels(ABC):
+    """One kind of labels.
+
+    Args:
+        class_names: the classes by number. None: they are yet to be found in the train split.
+    """
+
+    kind: ClassVar[LabelKind]
+    dtype: ClassVar[str] = "int32"  # of the numbers in the token cache
+    has_names: ClassVar[bool] = True
+    placed: ClassVar[bool] = False  # whether they belong to parts of a text
+
+    def __init__(self, class_names: Sequence[str] | None = None) -> None:
+        self.class_names = None if class_names is None else list(class_names)
+        self._number = {name: number for number, name in enumerate(self.class_names or ())}
+
+    @abstractmethod
+    def plain(self, document: Document) -> Any:
+        """The label of a document as plain data; None if it has none.
+
+        Raises:
+            UserError: it is of another kind.
+        """
+
+    def names(self, label: Any) -> Iterable[str]:
+        """The names of classes in a plain label."""
+        return ()
+
+    @abstractmethod
+    def of_row(self, label: Any, place: Place) -> Numbers:
+        """The numbers of one text of a document with this plain label. Only `placed` labels are told the place."""
+
+    @abstractmethod
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        """The labels of a batch whose rows were cut or padded to `width` tokens."""
+
+    def number(self, name: str) -> int:
+        """The number of a class.
+
+        Raises:
+            UserError: there is no such class.
+        """
+        if name not in self._number:
+            shown = ", ".join((self.class_names or [])[:8])
+            raise UserError(
+                f"the class {name!r} is not among those of the train split ({shown}): correct the label, or list all "
+                "classes in data.classes"
+            )
+        return self._number[name]
+
+    def _refuse(self, document: Document) -> UserError:
+        return UserError(
+            f"data.labels is {self.kind!r}, but the label of {document.text[:40]!r} is {document.label!r}: set data.labels "
+            "to the kind of labels that the corpus has"
+        )
+
+
+class ClassLabels(Labels):
+    """A class for each text: (B,) int64, `IGNORE_INDEX` where the document has none."""
+
+    kind = "class"
+
+    def plain(self, document: Document) -> str | None:
+        if document.label is not None and not isinstance(document.label, str):
+            raise self._refuse(document)
+        return document.label
+
+    def names(self, label: str) -> Iterable[str]:
+        return [label]
+
+    def of_row(self, label: str | None, place: Place) -> Numbers:
+        return [IGNORE_INDEX if label is None else self.number(label)]
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        return torch.tensor([number for [number] in rows], dtype=torch.int64)
+
+
+class ScoreLabels(Labels):
+    """A number for each text: (B,) float32, NaN where the document has none."""
+
+    kind = "score"
+    dtype = "float32"
+    has_names = False
+
+    def plain(self, document: Document) -> float | None:
+        if document.label is None:
+            return None
+        try:
+            score = float(document.label)  # type: ignore[arg-type]  # what is no number is refused
+        except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
+            raise self._refuse(document)
+        return score
+
+    def of_row(self, label: float | None, place: Place) -> Numbers:
+        return [math.nan if label is None else label]
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        return torch.tensor([number for [number] in rows], dtype=torch.float32)
+
+
+class TagLabels(Labels):
+    """A class for each word: (B, T) int64.
+
+    The first token of a word has its tag, all other positions have `IGNORE_INDEX`. So has a word that begins within the
+    token of the word before: where each character is a word, a token of two characters has the tag of the first.
+    """
+
+    kind = "tags"
+    placed = True
+
+    def plain(self, document: Document) -> dict[str, Any] | None:
+        if document.label is None:
+            return None
+        if not (isinstance(document.label, tuple) and all(isinstance(tag, str) for tag in document.label)):
+            raise self._refuse(document)
+        return {"tags": list(document.label), "words": words_of_tags(document)}
+
+    def names(self, label: dict[str, Any]) -> Iterable[str]:
+        return label["tags"]
+
+    def of_row(self, label: dict[str, Any] | None, place: Place) -> Numbers:
+        numbers = [IGNORE_INDEX] * len(place.tokens)
+        if label is None:
+            return numbers
+        starts, ends = zip(*label["words"], strict=True) if label["words"] else ((), ())
+        before = -1
+        for position, token in enumerate(place.tokens):
+            if token is None:
+                continue
+            word = bisect_right(starts, token[0]) - 1
+            if word > before and token[0] < ends[word]:
+                numbers[position] = self.number(label["tags"][word])
+                before = word
+        return numbers
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        tags = np.full((len(rows), width), IGNORE_INDEX, dtype=np.int64)
+        for row, numbers in zip(tags, rows, strict=True):
+            row[: len(numbers)] = numbers[:width]
+        return torch.from_numpy(tags)
+
+
+class SpanLabels(Labels):
+    """Parts of each text, such as answers or entities: (B, S, 3) int64, S being the most that a row of the batch has.
+
+    Each is its first position, the position after its last, and the number of its name (`IGNORE_INDEX` if it has none),
+    in the order of the document. Rows with fewer are filled with `IGNORE_INDEX`. A span that does not lie in the row as
+    a whole, because the text was cut there, is left out.
+    """
+
+    kind = "spans"
+    placed = True
+
+    def plain(self, document: Document) -> list[list[Any]]:
+        spans = () if document.label is None else document.label
+        if not (isinstance(spans, tuple) and all(isinstance(span, Span) for span in spans)):
+            raise self._refuse(document)
+        for span in spans:
+            assert isinstance(span, Span)
+            if not 0 <= span.start < span.stop <= len(document.text):
+                raise UserError(
+                    f"the span [{span.start}, {span.stop}) does not lie within the {len(document.text)} characters of "
+                    f"{document.text[:40]!r}: correct it"
+                )
+        return [[span.start, span.stop, span.name] for span in spans if isinstance(span, Span)]
+
+    def names(self, label: list[list[Any]]) -> Iterable[str]:
+        return [name for _, _, name in label if name is not None]
+
+    def of_row(self, label: list[list[Any]], place: Place) -> Numbers:
+        numbers: list[int] = []
+        for start, stop, name in label:
+            if start < place.start or stop > place.stop:
+                continue
+            inside = [i for i, token in enumerate(place.tokens) if token and token[0] < stop and token[1] > start]
+            if inside:
+                numbers += [inside[0], inside[-1] + 1, IGNORE_INDEX if name is None else self.number(name)]
+        return numbers
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        whole = [[span for span in np.reshape(row, (-1, 3)) if span[1] <= width] for row in rows]
+        spans = np.full((len(rows), max(map(len, whole)), 3), IGNORE_INDEX, dtype=np.int64)
+        for row, found in zip(spans, whole, strict=True):
+            row[: len(found)] = np.reshape(found, (-1, 3))
+        return torch.from_numpy(spans)
+
+
+KINDS: dict[LabelKind, type[Labels]] = {kind.kind: kind for kind in (ClassLabels, ScoreLabels, TagLabels, SpanLabels)}
+
+
+def words_of_tags(document: Document) -> list[tuple[int, int]]:
+    """The characters [start, stop) of each word that has a tag: what white space separates, or else each character.
+
+    Raises:
+        UserError: there are as many tags as neither of these.
+    """
+    assert isinstance(document.label, tuple)
+    words = [match.span() for match in re.finditer(r"\S+", document.text)]
+    characters = [(i, i + 1) for i, character in enumerate(document.text) if not character.isspace()]
+    for spans in (words, characters):
+        if len(spans) == len(document.label):
+            return spans
+    raise UserError(
+        f"{document.text[:40]!r} has {len(document.label)} tags for {len(words)} words ({len(characters)} characters): "
+        "give each word that white space separates a tag, or each character"
+    )
