@@ -149,8 +149,9 @@ def _decay_groups(
 def _named_optimizer(groups: dict[str, list[Tensor]], optimization: Optimization) -> Optimizer:
     """An optimizer of the class that the settings name, with our learning rate, weight decay and groups."""
     kind = _loaded(optimization.optimizer, Optimizer, "optimizer")
-    decays = _decay_groups(groups, optimization, {"lr": optimization.learning_rate})
-    return _created(kind, "optimizer", optimization.optimizer, decays, **optimization.optimizer_args or {})
+    rate = {"lr": optimization.learning_rate}
+    arguments = rate | (optimization.optimizer_args or {})
+    return _created(kind, "optimizer", optimization.optimizer, _decay_groups(groups, optimization, rate), **arguments)
 
 
 def _loaded(path: str, base: type, what: str) -> Any:
@@ -160,7 +161,7 @@ def _loaded(path: str, base: type, what: str) -> Any:
         if path in {f"{place}.{kind.__qualname__}" for place in places}:
             return kind
     raise UserError(
-        f"optimization: {what} {path} is not a {base.__name__} that is known: check its path, such as "
+        f"optimization: {what} {path} is not the path of a known {base.__name__}: check it, an example is "
         f"{'torch.optim.SGD' if base is Optimizer else 'torch.optim.lr_scheduler.StepLR'}, or name the file of your own "
         "with --import FILE.py"
     )

@@ -30,6 +30,7 @@ from ssl_nlp.methods import (
     SimCLR,
 )
 from ssl_nlp.objectives.views import Delete, Repeat
+from ssl_nlp.training.module import Module
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus([*zip(random_texts(14, longest=12), random_texts(14, seed=1, longest=12), strict=True)])
@@ -67,6 +68,21 @@ def made(name: str, encoder: Encoder) -> Method:
 def trainer(folder: Path, steps: int, **arguments) -> Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     return Trainer(default_root_dir=folder, accelerator="cpu", max_steps=steps, **(quiet | arguments))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_targets_it_counts_without_a_forward_pass_are_those_of_its_loss(name):
+    """They are asked for where batches are accumulated, before the first of them is trained on."""
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1))
+    module = data(method)
+    method.connect(module.tokenizer)
+    method.train()
+    for batch in module.val_dataloader():
+        counts = []
+        for count in (type(method).count_targets, Module.count_targets):
+            torch.manual_seed(3)
+            counts.append({name: int(number) for name, number in count(method, batch).items()})
+        assert counts[0] == counts[1]
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")

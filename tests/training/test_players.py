@@ -1,0 +1,146 @@
+"""Several players in one method: each minimises its own terms and changes its own parameters only."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods import Loss, Method, Optimization, Player, Term
+from tests.corpus import ListCorpus, random_texts
+
+CORPUS = ListCorpus(random_texts(24, longest=12), random_texts(4, seed=1))
+SGD = {"optimizer": "torch.optim.SGD", "schedule": "constant", "warmup": 0, "weight_decay": 0.0}
+
+
+class Adversarial(Method):
+    """An encoder whose embeddings do not give away how long a text is, and a critic who guesses that from them."""
+
+    def __init__(self, encoder: Transformer, optimization: Optimization, critic: Optimization) -> None:
+        super().__init__(encoder, optimization)
+        self.critic_optimization = critic
+
+    def build(self) -> None:
+        self.critic = nn.Linear(self.encoder.dim, 1)
+
+    def players(self) -> dict[str, Player]:
+        return {
+            "encoder": Player(self.encoder, self.optimization, ("hidden",)),
+            "critic": Player(self.critic, self.critic_optimization, ("guessed",)),
+        }
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        guesses = self.critic(self.embed_batch(batch)).squeeze(1)
+        length = batch.is_text.sum(dim=1).float() / 10
+        rows = torch.tensor(len(batch))
+        errors = F.mse_loss(guesses, length, reduction="sum")
+        return Loss({"hidden": Term(-errors, rows, 0.1), "guessed": Term(errors, rows)})
+
+
+def data() -> TextDataModule:
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=300), "sentence", length=40, batch_size=4, seed=0)
+
+
+def method(**critic: object) -> Adversarial:
+    encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+    rates = {"learning_rate": 0.1, **SGD, **critic}
+    return Adversarial(encoder, Optimization(learning_rate=0.01, **SGD), Optimization(**rates))  # type: ignore[arg-type]
+
+
+def trainer(**arguments: object) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "limit_val_batches": 0}
+    return Trainer(accelerator="cpu", **quiet | arguments)  # type: ignore[arg-type]
+
+
+def by_hand(model: Adversarial, module: TextDataModule, steps: int, accumulated: int) -> dict[str, Tensor]:
+    """Two optimizers of torch, each with the gradient of its own loss."""
+    model.connect(module.tokenizer)
+    parts = [(model.encoder, "hidden", 0.1, 0.01), (model.critic, "guessed", 1.0, 0.1)]
+    optimizers = [torch.optim.SGD(part.parameters(), rate) for part, _, _, rate in parts]
+    batches = iter(module.train_dataloader())
+    for _ in range(steps):
+        losses = [model.loss(next(batches)) for _ in range(accumulated)]
+        gradients = []
+        for part, name, weight, _ in parts:
+            total = sum(loss.terms[name].total for loss in losses)
+            targets = sum(loss.terms[name].targets for loss in losses)
+            loss = total * weight / targets
+            found = torch.autograd.grad(loss, [*part.parameters()], retain_graph=True, materialize_grads=True)
+            gradients.append(found)
+        for (part, *_), optimizer, found in zip(parts, optimizers, gradients, strict=True):
+            for parameter, gradient in zip(part.parameters(), found, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_each_player_steps_as_with_an_optimizer_of_its_own(accumulated):
+    torch.manual_seed(0)
+    model, module = method(), data()
+    model.connect(module.tokenizer)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer(max_steps=3, accumulate_grad_batches=accumulated, enable_checkpointing=False).fit(model, module)
+    twin = method()
+    twin.connect(module.tokenizer)
+    twin.load_state_dict(start)
+    expected = by_hand(twin.train(), data_with(module), 3, accumulated)
+    for name, value in model.state_dict().items():
+        if name != "token_counts":
+            assert torch.allclose(value, expected[name], atol=1e-6), name
+            assert not value.is_floating_point() or not torch.equal(value, start[name]), name
+
+
+def data_with(module: TextDataModule) -> TextDataModule:
+    """The same data without a trainer, whose loader begins at the first batch."""
+    fresh = data()
+    fresh.continue_with(module.tokenizer, {})
+    return fresh
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
+    """Each has an optimizer with a state and a schedule of its own."""
+
+    def fit(checkpoint: str | None = None) -> Adversarial:
+        torch.manual_seed(0)
+        model = method(optimizer="muon", schedule="cosine")
+        model.optimization = Optimization(learning_rate=1e-2, warmup=2)
+        keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=3)
+        run = trainer(max_steps=6, default_root_dir=tmp_path, callbacks=[] if checkpoint else [keep])
+        run.fit(model, data(), ckpt_path=checkpoint, weights_only=True)
+        return model
+
+    whole, resumed = fit().state_dict(), fit(str(tmp_path / "step=3.ckpt")).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_a_parameter_has_one_player():
+    class Shared(Adversarial):
+        def players(self) -> dict[str, Player]:
+            return {"all": Player(self, self.optimization), **super().players()}
+
+    model = Shared(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64), Optimization(), Optimization())
+    with pytest.raises(UserError, match="a parameter belongs to two of the players all, encoder, critic"):
+        trainer(max_steps=1, enable_checkpointing=False).fit(model, data())
+
+
+def test_two_processes_equal_one_that_has_all():
+    """Also where batches are accumulated: targets are counted over the window of both."""
+
+    def fit(devices: int, batch_size: int) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model, module = method(), data()
+        module.batch_size = batch_size
+        model.connect(module.tokenizer)
+        strategy = "ddp_spawn" if devices > 1 else "auto"
+        arguments = {"max_steps": 2, "accumulate_grad_batches": 2, "enable_checkpointing": False}
+        trainer(devices=devices, strategy=strategy, **arguments).fit(model, module)
+        return model.state_dict()
+
+    one, two = fit(1, 8), fit(2, 4)
+    assert all(torch.allclose(value, two[name], atol=1e-6) for name, value in one.items())
