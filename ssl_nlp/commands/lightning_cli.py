@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -26,6 +28,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Method
 from ssl_nlp.quiet import quiet
 from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
 from ssl_nlp.runs.tracking import WandbSettings
@@ -45,14 +48,25 @@ from ssl_nlp.training.callbacks import (
 from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
 
 
+set_loader("public_paths", lambda text: with_public_paths(get_loader("yaml")(text)), (yaml.YAMLError,))
+
+
 class TrainerParser(CommandParser, LightningArgumentParser):
-    """Argument parser of LightningCLI, and of each class that is configured inside another one."""
+    """Argument parser of LightningCLI, and of each class that is configured inside another one.
+
+    Paths of our classes that an earlier version wrote become those of today, in files and among the arguments.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings | {"parser_mode": "public_paths"})
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **settings: Any
     ) -> Any:
         """Parse arguments; for options of a class inside of another one, jsonargparse calls this with `--NAME=VALUE`."""
-        return super().parse_args(None if args is None else [as_yaml(argument) for argument in args], *more, **settings)
+        if args is not None:
+            args = [_with_public_path(as_yaml(argument)) for argument in args]
+        return super().parse_args(args, *more, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(plain_complaint(message)) from ex  # `run_cli` suggests other options: it knows the arguments
@@ -254,6 +268,11 @@ def run_cli(
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__cause__ or cause.__context__
         raise (cause or error) from None
+
+
+def _with_public_path(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return option + equals + public_path(value)
 
 
 @rank_zero_only

@@ -16,6 +16,7 @@ from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import check_name
 from ssl_nlp.runs.checkpoint import is_complete
+from ssl_nlp.runs.class_paths import with_public_paths
 
 RUNS = Path("runs")
 
@@ -111,7 +112,9 @@ class Run:
             return
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: put it back, or choose another --run")
-        old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
+        old, new = (
+            with_public_paths(yaml.safe_load(text)) for text in (self.config.read_text(encoding="utf-8"), config)
+        )
         changes = differences(old | {"run": None}, new | {"run": None})  # a run is called as its folder is
         if changes:
             shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
