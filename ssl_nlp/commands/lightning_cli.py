@@ -40,13 +40,13 @@ from ssl_nlp.training.callbacks import (
     EmbeddingWriter,
     FinalValidation,
     Progress,
+    ProgressLines,
     RunKeeper,
     Samples,
     Throughput,
     ValidationLine,
 )
 from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
-
 
 set_loader("public_paths", lambda text: with_public_paths(get_loader("yaml")(text)), (yaml.YAMLError,))
 
@@ -113,7 +113,7 @@ class Cli(LightningCLI):
                 config.run = default_run_name(config.model.class_path, files, config.seed_everything)
                 if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
                     config.run += f"-{os.environ['WANDB_RUN_ID']}"
-            self.config_text = self._parser("fit").dump(config, skip_none=False)
+            self.config_text = self._parser("fit").dump(config, skip_unset=False)
         return config
 
     def _set_seed(self) -> None:
@@ -176,7 +176,7 @@ class Cli(LightningCLI):
             own: list[Callback] = []
             if self.subcommand == "fit":
                 _say_once("fast_dev_run: nothing is kept")
-                own = [Divergence(), Progress(), ValidationLine()]
+                own = [Divergence(), Progress(), ProgressLines(), ValidationLine()]
             elif self.subcommand == "predict":
                 own = [EmbeddingWriter(Path(config.output))]
             folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
@@ -196,6 +196,7 @@ class Cli(LightningCLI):
             Samples(run.directory),
             CollapseMonitor(),
             Progress(),
+            ProgressLines(),
             ValidationLine(),
             Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
         ]

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from ssl_nlp.errors import UserError
+from ssl_nlp.training.callbacks import ProgressLines
 from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
@@ -129,21 +130,20 @@ def _most_processes() -> int:
 
 
 def fit_into_run(trainer: dict[str, Any], own: Sequence[Callback], checkpoints: Path) -> list[Callback]:
-    """The callbacks of ours that a run needs beside the user's.
+    """Our callbacks that a run needs beside those of the user.
 
     Args:
-        trainer: arguments of the Trainer, their objects created; a checkpoint of the user's without a folder gets one.
-        own: all callbacks of ours.
+        trainer: arguments of the Trainer, their objects created; a `ModelCheckpoint` without a folder gets one.
+        own: all our callbacks.
         checkpoints: the folder of the run's checkpoints.
     """
     given = trainer.get("callbacks") or []
     for callback in given if isinstance(given, list) else [given]:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(checkpoints / "extra")  # its last.ckpt is not the run's
-        if isinstance(callback, ProgressBar):
-            own = [mine for mine in own if not isinstance(mine, ProgressBar)]
-    if trainer.get("enable_progress_bar") is False:
-        own = [mine for mine in own if not isinstance(mine, ProgressBar)]
+    bars = any(isinstance(callback, ProgressBar) for callback in (given if isinstance(given, list) else [given]))
+    if bars or trainer.get("enable_progress_bar") is False:
+        own = [mine for mine in own if not isinstance(mine, ProgressBar | ProgressLines)]
     return list(own)
 
 

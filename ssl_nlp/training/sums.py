@@ -82,6 +82,15 @@ class Sums:
         losses = [self._sums[name][0] for name in self._weights if name in self._sums]
         return not losses or bool(torch.stack(losses).isfinite().all())
 
+    def loss(self) -> float | None:
+        """The weighted sum of the terms on this rank, without starting again; None if nothing was added."""
+        means = [
+            self._sums[name][0] / self._sums[name][1].clamp(min=1) * weight
+            for name, weight in self._weights.items()
+            if name in self._sums
+        ]
+        return float(torch.stack(means).sum()) if means else None
+
     def state_over_ranks(self) -> dict[str, Any]:
         """What was added on all ranks, for `load_state`. Every rank must call it."""
         sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}

@@ -7,6 +7,7 @@ from ssl_nlp.training.callbacks.embedding_writer import EmbeddingWriter
 from ssl_nlp.training.callbacks.final_validation import FinalValidation
 from ssl_nlp.training.callbacks.online_probe import OnlineProbe
 from ssl_nlp.training.callbacks.progress import Progress, ValidationLine
+from ssl_nlp.training.callbacks.progress_lines import ProgressLines
 from ssl_nlp.training.callbacks.run_keeper import RunKeeper
 from ssl_nlp.training.callbacks.samples import Samples
 from ssl_nlp.training.callbacks.throughput import Throughput
@@ -19,6 +20,7 @@ __all__ = [
     "FinalValidation",
     "OnlineProbe",
     "Progress",
+    "ProgressLines",
     "RunKeeper",
     "Samples",
     "Throughput",
