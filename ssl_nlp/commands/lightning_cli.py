@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssl_nlp.commands import trainer_settings
 from ssl_nlp.commands.arguments import config_files, read_config, values
 from ssl_nlp.commands.complaints import plain_complaint
+from ssl_nlp.commands.help import help_text, help_wanted
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
 from ssl_nlp.commands.parser import CommandParser, as_yaml
@@ -237,6 +238,9 @@ def run_cli(
     if len(names := values(arguments, "--run")) > 1:
         raise UserError(f"--run is given {len(names)} times ({', '.join(names)}): give it once")
     quiet()
+    if help_wanted(arguments):
+        print(help_text(command, arguments))
+        sys.exit()
     arguments = with_paths(arguments)
     for file in config_files(arguments):
         read_config(file)  # raises errors that name the file
@@ -254,6 +258,7 @@ def run_cli(
             load_from_checkpoint_support=False,
             auto_configure_optimizers=False,
             parser_class=TrainerParser,
+            parser_kwargs={"prog": "ssl-nlp"},
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,

@@ -160,7 +160,7 @@ FIT: list[tuple[str, list[str], str]] = [
     ("masked_lm", ["--seed_everything=x"], "take a value of type bool or a value of type int"),
     ("masked_lm", ["--quite.something.else=3"], "--quite.something.else"),
     ("masked_lm", ["--model.temperature=1"], "temperature"),  # of another method
-    ("masked_lm", ["--model.nothing=1"], "ssl-nlp fit --model.help MaskedLM"),
+    ("masked_lm", ["--model.nothing=1"], "ssl-nlp fit --model MaskedLM --help model"),
     ("masked_lm", ["stray"], "stray"),
     ("masked_lm", ["--model=MaskedLMM"], "MaskedLMM"),
     ("masked_lm", ["--model=ssl_nlp.methods.Nothing"], "Nothing"),
