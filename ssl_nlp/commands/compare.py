@@ -49,24 +49,33 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     extra = arguments[len(own) + 1 :]
     parser = CommandParser(
         prog="ssl-nlp compare",
-        description=(__doc__ or "").split("\n")[0],
-        epilog="ssl-nlp compare --seeds 3 CONFIG... -- ARGUMENTS gives the arguments to every fit, "
-        "such as --config configs/trainer/demo.yaml.",
+        description="Compare runs in one table and report, with intervals and tests over seeds and evaluation items. Runs "
+        "that have no scores are evaluated first.",
+        epilog="ssl-nlp compare --seeds 3 CONFIG... trains each configuration three times first; arguments after -- go to "
+        "every fit, as in: ssl-nlp compare --seeds 3 masked_lm simclr -- --config trainer/demo",
     )
     parser.add_argument(
         "targets",
         nargs="+",
         type=str,
-        help="runs, folders of runs such as runs/ or, with --seeds, configurations for fit",
+        metavar="RUN",
+        help="a run, a folder of runs such as runs/ or, with --seeds, a configuration for fit",
     )
-    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)}, or yours (default: docs)")
     parser.add_argument(
-        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+        "--suite", type=str | None, default=None, help=f"the suite: {', '.join(SUITES)} or files. Default: docs"
     )
-    parser.add_argument("--output", type=str, default="comparison", help="folder of comparison.csv and report.html")
-    parser.add_argument("--seeds", type=int | None, default=None, help="train each YAML file with seeds 0, 1, ...")
     parser.add_argument(
-        "--wandb", type=Mode | None, default=None, help="how evaluations and the report reach W&B, as for evaluate"
+        "--config", type=str | None, default=None, help="a YAML file that describes a suite of your own files"
+    )
+    parser.add_argument("--output", type=str, default="comparison", help="the folder of comparison.csv and report.html")
+    parser.add_argument(
+        "--seeds", type=int | None, default=None, help="train each configuration with this many seeds first"
+    )
+    parser.add_argument(
+        "--wandb",
+        type=Mode | None,
+        default=None,
+        help="how scores and the report reach W&B, as for evaluate. Default: as config.yaml says",
     )
     options = parser.parse_args(own)
     if options.suite not in (None, FILES) and options.config is not None:

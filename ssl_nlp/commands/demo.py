@@ -47,6 +47,13 @@ QUERIES = [
 ]
 
 
+HELP = """usage: ssl-nlp demo [FIT_ARGUMENTS]
+Train five methods on the same sentences, show what each has learned, and compare them, in about six minutes.
+
+FIT_ARGUMENTS go to each fit, as in: ssl-nlp demo --config data/files. ssl-nlp fit --help lists them.
+The runs go to runs/demo-METHOD, the report to demo-comparison/report.html. Given again, it continues."""
+
+
 def demo(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     """Train all methods, show what each has learned, and compare them.
 
@@ -54,6 +61,9 @@ def demo(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         arguments: further arguments of each `fit`.
         imports: the values of `--import`.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return
     train(arguments, imports)
     show()
     compare_methods()

@@ -35,6 +35,7 @@ from ssl_nlp.runs.run import Run
 from ssl_nlp.runs.tracking import WandbSettings, log_evaluation, wandb_mode
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+DESCRIPTION = "Score frozen embeddings by the evaluation protocol, beside baselines; the scores go to evaluation.json."
 WIDTH = 140  # columns, where the output is no terminal
 
 
@@ -44,22 +45,25 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     Raises:
         UserError: a mistake of the user's. It is found before anything is written.
     """
-    parser = CommandParser(prog="ssl-nlp evaluate", description=(__doc__ or "").split("\n")[0])
+    parser = CommandParser(prog="ssl-nlp evaluate", description=DESCRIPTION)
     parser.add_argument(
         "targets",
         nargs="+",
         type=str,
-        help="runs (NAME or runs/NAME: their last checkpoint), .ckpt files, or pretrained:PATH_OR_HUB_NAME",
+        metavar="MODEL",
+        help="a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
     )
-    parser.add_argument("--suite", type=str | None, default=None, help=f"{', '.join(SUITES)} (default: docs), files")
     parser.add_argument(
-        "--config", type=str | None, default=None, help="YAML file that describes a suite of your files"
+        "--suite", type=str | None, default=None, help=f"the suite: {', '.join(SUITES)} or files. Default: docs"
+    )
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="a YAML file that describes a suite of your own files"
     )
     parser.add_argument(
         "--wandb",
         type=Mode | None,
         default=None,
-        help="how the numbers reach an existing W&B run (default: its own mode)",
+        help="how scores reach W&B: auto, online, offline or disabled. Default: as config.yaml says",
     )
     options = parser.parse_args(list(arguments))
     if options.suite not in (None, FILES) and options.config is not None:

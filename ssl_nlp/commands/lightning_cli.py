@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,10 @@ class TrainerParser(CommandParser, LightningArgumentParser):
         if args is not None:
             args = [_with_public_path(as_yaml(argument)) for argument in args]
         return super().parse_args(args, *more, **settings)
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The list of everything, as jsonargparse writes it: `--help all`."""
+        return LightningArgumentParser.format_help(self, formatter)
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         raise UserError(plain_complaint(message)) from ex  # `run_cli` suggests other options: it knows the arguments

@@ -1,9 +1,11 @@
 """The parser that all commands share: its errors are single lines, and it takes null only where null is meant."""
 
+import argparse
 import ast
 import json
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
@@ -13,6 +15,8 @@ from jsonargparse import ArgumentParser
 
 from ssl_nlp.commands.complaints import nearest, plain_complaint
 from ssl_nlp.errors import UserError
+
+WIDTH, COLUMN = 100, 26  # of the help, of its texts
 
 
 class CommandParser(ArgumentParser):
@@ -30,6 +34,23 @@ class CommandParser(ArgumentParser):
             if hint is not None and not nullable(hint) and action.default is not None and cfg.get(name, ...) is None:
                 self.error(f"{name} must not be null: leave it out, or give it a value")
 
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The help in plain words: the usage, what the command does, and each option with its default."""
+        actions = [action for action in self._actions if hasattr(action, "_typehint")]
+        options = {action.option_strings[-1]: action for action in actions if action.option_strings}
+        positional = [str(action.metavar) for action in actions if not action.option_strings]
+        required = [name for name, a in options.items() if a.default is None and not nullable(a._typehint)]
+        needed = [*(f"{name}..." for name in positional), *(f"{name} {_metavar(options[name])}" for name in required)]
+        needed += ["[--OPTION=VALUE]..."] if len(required) < len(options) else []
+        lines = [f"usage: {self.prog} {' '.join(needed)}", *textwrap.wrap(self.description or "", WIDTH), ""]
+        for action in actions:
+            value = _metavar(action) if action.default is None else action.default
+            start = f"  {action.option_strings[-1]}={value}" if action.option_strings else f"  {action.metavar}"
+            text = f"{start:<{COLUMN}}  {str(action.help)[:1].upper()}{str(action.help)[1:]}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (COLUMN + 2))
+        lines += ["", *textwrap.wrap(self.epilog, WIDTH)] if self.epilog else []
+        return "\n".join(lines) + "\n"
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         options = {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
         if found := re.match("unrecognized arguments: (--[^ =]+)", message):
@@ -42,6 +63,10 @@ class CommandParser(ArgumentParser):
             missing = ", ".join(options.get(name, name) for name in found[1].split(", "))
             raise UserError(f"{missing} missing: {self.prog} --help explains the arguments") from ex
         raise UserError(plain_complaint(message)) from ex
+
+
+def _metavar(action: argparse.Action) -> str:
+    return str(action.metavar or action.dest.upper())
 
 
 def run_function(function: Callable[..., None], name: str, arguments: Sequence[str]) -> None:

@@ -115,3 +115,19 @@ def test_all_is_the_help_of_the_parser(capsys):
 def test_an_unknown_section_is_refused(capsys):
     assert run("fit", "--help", "modle") == 2
     assert "there is no such section: use one of model, encoder, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["embed", "generate", "fill-mask", "evaluate", "compare", "demo"])
+def test_the_help_of_other_commands_says_what_is_needed_and_shows_defaults(command, capsys):
+    assert run(command, "--help") == 0
+    text = capsys.readouterr().out
+    needed = {"embed": " --checkpoint CHECKPOINT --output OUTPUT", "evaluate": " MODEL...", "compare": " RUN..."}
+    needed |= {
+        "demo": " [FIT_ARGUMENTS]",
+        "generate": " --checkpoint CHECKPOINT",
+        "fill-mask": " --checkpoint CHECKPOINT",
+    }
+    assert text.startswith(f"usage: ssl-nlp {command}{needed[command]}")
+    assert all(len(line) <= 124 for line in text.splitlines())
+    assert "type:" not in text and "null" not in text
+    assert {"embed": "--batch_size=64 ", "generate": "--temperature=0.8 "}.get(command, "") in text
