@@ -32,7 +32,7 @@ FIT_MISTAKES = {
     "wrong type": (["--data.batch_size=many"], "ssl-nlp: data.batch_size: take a value of type int. Got value: many"),
     "unknown word": (
         ["--model.optimization.schedule=x"],
-        "ssl-nlp: model.optimization.schedule: take one of 'cosine', ",
+        "ssl-nlp: optimization: schedule 'x' is unknown: use cosine, ",
     ),
     "a value with a dash": (
         ["--data.batch_size=3 - 4"],
