@@ -11,14 +11,15 @@ from torch.utils.data import DataLoader
 
 from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
+from ssl_nlp.data import trainer_state as state
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, RowKind, check_kind
 from ssl_nlp.data.labels import KINDS, LabelKind, Labels
-from ssl_nlp.data.lookahead import Lookahead
+from ssl_nlp.data.loader import ResumableLoader
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
-from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer
+from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer, load_pretrained
 from ssl_nlp.data.units import maker_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.seeding import run_seed
@@ -92,20 +93,24 @@ class TextDataModule(LightningDataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """That of the method if it has one already, from a checkpoint; else it is trained or loaded on first use."""
-        method = self.trainer.lightning_module if self.trainer is not None else None
-        wanted = getattr(method, "tokenizer_wanted", None)
-        if self._tokenizer is None and isinstance(wanted, Tokenizer):
-            self._tokenizer = wanted
+        """The one that the model wants, if it says so; else it is trained or loaded on first use.
+
+        Raises:
+            UserError: the model and the settings name different ones.
+        """
         if self._tokenizer is None:
-            settings = self.settings
-            if name := wanted:
-                if settings.name not in (None, name):
-                    raise UserError(
-                        f"data.tokenizer.name is {settings.name!r} but the encoder brings {name!r}: leave the former out"
-                    )
-                settings = TokenizerSettings(name=name)
-            self._tokenizer = get_tokenizer(settings, self.corpus)
+            model = state.model_of(self.trainer)
+            wanted = None if model is None else model.tokenizer_wanted
+            if isinstance(wanted, Tokenizer):
+                self._tokenizer = wanted
+            elif wanted is None:
+                self._tokenizer = get_tokenizer(self.settings, self.corpus)
+            elif self.settings.name in (None, wanted):
+                self._tokenizer = load_pretrained(wanted)
+            else:
+                raise UserError(
+                    f"data.tokenizer.name is {self.settings.name!r} but the encoder brings {wanted!r}: leave the former out"
+                )
         return self._tokenizer
 
     def continue_with(self, tokenizer: Tokenizer, trained_on: dict[str, dict[str, Any]]) -> None:
@@ -178,13 +183,13 @@ class TextDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build every cache that the run will need, before other processes of this machine look for it."""
-        splits = _SPLITS_OF_STAGE[self._stage()]
+        splits = _SPLITS_OF_STAGE[state.stage_of(self.trainer)]
         if self.trained_on and "test" in splits:  # which no run has seen: that valid is the same has to do
             splits += ("valid",)
         for split in splits:
             if split != "train" or not self._streams():
                 self.store(split)
-        if self._stage() == "fit" and self._rank_and_ranks()[0] == 0:
+        if state.stage_of(self.trainer) == "fit" and state.rank_and_ranks(self.trainer)[0] == 0:
             self._say_what_is_cut_off("valid" if self._streams() else "train")
 
     def _say_what_is_cut_off(self, split: Split) -> None:
@@ -204,15 +209,14 @@ class TextDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook, the first of all: have the method create what depends on the vocabulary."""
-        method = self.trainer.lightning_module if self.trainer is not None else None
-        if (connect := getattr(method, "connect_data", None)) is not None:
-            connect(self, stage)
+        """Lightning's hook, the first of all: let the model meet the data."""
+        if (model := state.model_of(self.trainer)) is not None:
+            model.connect_data(self, stage)
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:
         """Batches of the train split, beginning where a resumed run left off."""
         if self._streams():
-            if self.trainer is not None and self.trainer.overfit_batches:
+            if state.overfits(self.trainer):
                 raise UserError("trainer.overfit_batches: a stream does not begin again: take limit_train_batches")
             self._train_loader = self._stream_loader()
         else:
@@ -229,21 +233,23 @@ class TextDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def _loader(self, split: Split) -> "ResumableLoader":
+    def _loader(self, split: Split) -> ResumableLoader:
         rows = self.maker.rows(self.store(split), self.tokenizer, self.length)
         training = split == "train"
         sampler = BatchSampler(
             len(rows),
             rows.sizes,
             self.batch_size,
-            *self._rank_and_ranks(),
+            *state.rank_and_ranks(self.trainer),
             seed=self._seed() if training else 0,
             shuffle=training,
         )
-        epoch, position = self._epoch_and_position() if training else (0, 0)
-        if self.trainer is not None and self.trainer.overfit_batches:
+        epoch, position = state.epoch_and_position(self.trainer) if training else (0, 0)
+        if state.overfits(self.trainer):
             fixed = FixedBatches(rows, [*sampler])
-            return ResumableLoader(fixed, sampler=InOrder(fixed, position), batch_size=None, pin_memory=self._pins())
+            return ResumableLoader(
+                fixed, sampler=InOrder(fixed, position), batch_size=None, pin_memory=state.is_on_cuda(self.trainer)
+            )
         sampler.epoch, sampler.position = epoch, position
         return ResumableLoader(
             rows,  # type: ignore[arg-type]  # indexed by a list of rows: one call makes a batch
@@ -251,12 +257,12 @@ class TextDataModule(LightningDataModule):
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=self._pins(),
+            pin_memory=state.is_on_cuda(self.trainer),
         )
 
-    def _stream_loader(self) -> "ResumableLoader":
+    def _stream_loader(self) -> ResumableLoader:
         assert isinstance(self.corpus, HubDataset)
-        rank, ranks = self._rank_and_ranks()
+        rank, ranks = state.rank_and_ranks(self.trainer)
         self._cursors = self._cursors or [{} for _ in range(ranks)]
         self._stream = StreamBatches(
             self.corpus,
@@ -268,10 +274,12 @@ class TextDataModule(LightningDataModule):
             ranks,
             self._seed(),
             self._cursors[rank],
-            turn=self._batches_done() % max(self.workers, 1),
+            turn=state.batches_done(self.trainer) % max(self.workers, 1),
             labels=self._labels("train"),
         )
-        return ResumableLoader(self._stream, batch_size=None, num_workers=self.workers, pin_memory=self._pins())
+        return ResumableLoader(
+            self._stream, batch_size=None, num_workers=self.workers, pin_memory=state.is_on_cuda(self.trainer)
+        )
 
     def _streams(self) -> bool:
         return isinstance(self.corpus, HubDataset) and self.corpus.streaming
@@ -298,7 +306,7 @@ class TextDataModule(LightningDataModule):
         splits = {name: store.description() for name, store in self._stores.items()}
         if self._stream is None:
             return {"splits": splits}
-        rank, ranks = self._rank_and_ranks()
+        rank, ranks = state.rank_and_ranks(self.trainer)
         cursors: list[Any] = [None] * ranks
         if ranks == 1:
             cursors = [self._cursors[0]]
@@ -312,64 +320,21 @@ class TextDataModule(LightningDataModule):
         Raises:
             UserError: something of this has changed.
         """
-        if self._stage() != "fit":
+        if state.stage_of(self.trainer) != "fit":
             return
         for split, store in self._stores.items():
             self._check(split, store, state_dict.get("splits", {}))
         if "cursors" not in state_dict:
             return
-        if len(state_dict["cursors"]) != self._rank_and_ranks()[1] or state_dict["workers"] != self.workers:
+        if len(state_dict["cursors"]) != state.rank_and_ranks(self.trainer)[1] or state_dict["workers"] != self.workers:
             raise UserError(
                 f"this stream was begun with {len(state_dict['cursors'])} processes of {state_dict['workers']} workers: "
                 "resume it with as many"
             )
         self._cursors = state_dict["cursors"]
 
-    def _rank_and_ranks(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _pins(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-    def _batches_done(self) -> int:
-        """How many batches the training loop has consumed; Lightning keeps the count in its checkpoints."""
-        return 0 if self.trainer is None else self.trainer.fit_loop.epoch_loop.batch_progress.total.ready
-
-    def _epoch_and_position(self) -> tuple[int, int]:
-        """The epoch, and how many of its batches are done, as Lightning counts them: it may end epochs early."""
-        if self.trainer is None:
-            return 0, 0
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress
-        if not batches.is_last_batch:
-            return epoch, batches.current.ready
-        return epoch + (batches.current.completed < batches.current.ready), 0  # a checkpoint of the epoch's last batch
-
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
-
-    def _stage(self) -> str:
-        function = self.trainer.state.fn if self.trainer is not None else None
-        return "fit" if function is None else function.value
-
-
-class ResumableLoader(DataLoader[TokenBatch]):
-    """A loader that goes on where a resumed run left off, because the data module makes it so.
-
-    Lightning asks for the last two methods, and warns that results are unreliable where a loader has none.
-    """
-
-    batches: Lookahead | None = None  # of the iteration that goes on
-
-    def __iter__(self) -> Lookahead:  # type: ignore[override]  # an iterator of batches, though not torch's own
-        self.batches = Lookahead(super().__iter__())
-        return self.batches
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """There is nothing in it."""
 
 
 _SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {

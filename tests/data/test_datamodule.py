@@ -1,7 +1,9 @@
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
-from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings, trainer_state
+from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
@@ -23,12 +25,12 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_batches_are_those_of_the_seed_and_resume_at_the_next(unit):
+def test_batches_are_those_of_the_seed_and_resume_at_the_next(unit, monkeypatch):
     batches = list(module(unit).train_dataloader())
     assert all(map(same, batches, module(unit).train_dataloader()))
     assert not all(map(same, batches, module(unit, seed=1).train_dataloader()))
     data = module(unit)
-    data._epoch_and_position = lambda: (0, 3)
+    monkeypatch.setattr(trainer_state, "epoch_and_position", lambda trainer: (0, 3))
     resumed = list(data.train_dataloader())
     assert len(resumed) == len(batches) - 3
     assert all(map(same, batches[3:], resumed))
@@ -42,7 +44,7 @@ def test_resuming_reads_nothing_of_what_was_seen(monkeypatch):
     reads = []
     read = store.read
     monkeypatch.setattr(store, "read", lambda start, stop: reads.append(start) or read(start, stop))
-    monkeypatch.setattr(data, "_epoch_and_position", lambda: (0, batches - 1))
+    monkeypatch.setattr(trainer_state, "epoch_and_position", lambda trainer: (0, batches - 1))
     [last] = data.train_dataloader()
     assert len(reads) == 2 * len(last)
 
@@ -69,3 +71,34 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
         assert said.count("cuts off") == 1
         assert f"leaves 8 tokens to a text, and cuts off the end of {len(beyond) / len(sizes):.1%} of the train" in said
         assert f"with {sum(beyond) / sum(sizes):.1%} of its tokens. The longest text has {max(sizes)}" in said
+
+
+class Guest(LightningModule):
+    """A model that is none of ours, and meets the data all the same."""
+
+    def __init__(self, wanted):
+        super().__init__()
+        self.tokenizer_wanted, self.met = wanted, []
+
+    def connect_data(self, data, stage):
+        self.met.append((data.tokenizer, stage))
+
+    def validation_step(self, batch, batch_idx):
+        assert isinstance(batch, TokenBatch)
+
+
+def test_a_model_meets_the_data_once_a_stage_and_chooses_their_tokenizer():
+    own = get_tokenizer(TokenizerSettings(kind="char"), CORPUS)
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer, data, guest = Trainer(accelerator="cpu", **quiet), module("sentence"), Guest(own)
+    trainer.validate(guest, datamodule=data, verbose=False)
+    assert guest.met == [(own, "validate")]
+    assert data.tokenizer is own
+    stranger = LightningModule()  # one that asks for nothing, and trains on the batches
+    stranger.validation_step = Guest.validation_step.__get__(stranger)
+    trainer.validate(stranger, datamodule=module("sentence"), verbose=False)

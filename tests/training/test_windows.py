@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
-from ssl_nlp.data.lookahead import Lookahead
+from ssl_nlp.data.loader import Lookahead
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Loss, MaskedLM, Method, MultiObjective, Optimization, SimCLR, Term

@@ -1,8 +1,11 @@
-"""Batches that are still to come, for those who have to know them before it is their turn."""
+"""The loader of the data module, some of whose batches may be seen before it is their turn."""
 
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
+
+from torch.utils.data import DataLoader
 
 from ssl_nlp.data.batch import TokenBatch
 
@@ -35,3 +38,22 @@ class Lookahead(Iterator[TokenBatch]):
         missing = number - len(self._given) - len(self._waiting)
         self._waiting.extend(islice(self._batches, max(missing, 0)))
         return list(islice([*self._given, *self._waiting], number))
+
+
+class ResumableLoader(DataLoader[TokenBatch]):
+    """A loader that goes on where a resumed run left off, because the data module makes it so.
+
+    Lightning asks for the last two methods, and warns that results are unreliable where a loader has none.
+    """
+
+    batches: Lookahead | None = None  # of the iteration that goes on
+
+    def __iter__(self) -> Lookahead:  # type: ignore[override]  # an iterator of batches, though not torch's own
+        self.batches = Lookahead(super().__iter__())
+        return self.batches
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """There is nothing in it."""
