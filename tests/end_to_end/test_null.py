@@ -20,6 +20,8 @@ from ssl_nlp.objectives.views import View
 from ssl_nlp.training import callbacks
 from tests.end_to_end.cli import CONFIGS
 
+pytestmark = pytest.mark.slow
+
 
 def shipped(base: type) -> list[type]:
     """The classes that a configuration may choose where `base` is asked for."""

@@ -261,6 +261,7 @@ def test_diagnostics_are_those_of_the_whole_split(tmp_path):
     assert trainer(tmp_path).validate(method, module, verbose=False) == [metrics]
 
 
+@pytest.mark.slow
 def test_it_overfits_writes_sentences_back_and_goes_from_one_to_another(tokenizer):
     torch.manual_seed(0)
     method = VAE(encoder(64), beta=0.01, **PLAIN)

@@ -262,6 +262,7 @@ def test_bad_settings_are_refused(tmp_path, tokenizer):
         connected(tokenizer, dropout=0.0, views=[]).loss(rows(tokenizer, ["the dog"]))
 
 
+@pytest.mark.slow
 def test_queries_of_64_sentences_find_their_keys(tokenizer):
     long_enough = [text for text in random_texts(130, seed=2, longest=16) if len(text.split()) >= 8]
     batches = [rows(tokenizer, long_enough[:32]), rows(tokenizer, long_enough[32:64])]

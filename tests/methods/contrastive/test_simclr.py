@@ -286,6 +286,7 @@ def trainer(path, **arguments):
     )
 
 
+@pytest.mark.slow
 def test_two_views_of_64_sentences_are_told_from_all_others(tokenizer):
     long_enough = [text for text in random_texts(130, seed=2, longest=16) if len(text.split()) >= 8]
     sentences = rows(tokenizer, long_enough[:64])

@@ -194,6 +194,7 @@ def test_bad_settings_are_refused_together(tokenizer):
         MaskedLM(masking_unit="sentence")
 
 
+@pytest.mark.slow
 def test_masked_lm_learns_to_fill_a_pattern_and_says_so(tokenizer, batch):
     method = connected(MaskedLM, tokenizer)
     ids = [ids for ids, _ in tokenizer.encode(["the dog sees the cat", "the bird hears the tree"] * 8)]
