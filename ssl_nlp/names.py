@@ -1,5 +1,6 @@
 """Names that become files and folders: of runs, comparisons and suites."""
 
+import re
 import unicodedata
 
 from ssl_nlp.errors import UserError
@@ -30,3 +31,8 @@ def as_name(text: str) -> str:
 
 def _is_allowed(sign: str) -> bool:
     return sign in "-_." or unicodedata.category(sign)[0] in "LMN"  # letters, the marks on them, numbers
+
+
+def snake_case(name: str) -> str:
+    """The name of a class in snake case: `MaskedLM` to `masked_lm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

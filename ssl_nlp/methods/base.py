@@ -1,4 +1,4 @@
-"""What a method writes: what it sees, its heads and its loss. The rest is done by `ssl_nlp.training.Module`."""
+"""The contract of a method: what it sees, its heads and its loss. `ssl_nlp.training.Module` does the rest."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -72,7 +72,7 @@ class Method(Module):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What corruptions of a batch need to know about tokens."""
+        """The facts about tokens that corruptions of a batch need."""
         return Vocabulary(self.tokenizer.pad_id, self.tokenizer.mask_id, self.maskable, self.token_counts)
 
     def check_views(self, views: Sequence[View], length: int) -> None:

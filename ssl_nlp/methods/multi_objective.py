@@ -27,16 +27,16 @@ from ssl_nlp.training.sums import Loss
 class MultiObjective(Method):
     """A weighted sum of the losses of several methods.
 
-    Its embedding is the encoder's alone, the mean of the states (the last, if all objectives are causal), without what an
-    objective adds to it, such as the embeddings of parts of `MaskedLM` with `sentence_pairs`, or the posterior of a `VAE`.
-    For that, ask the one in `objectives`.
+    Its embedding comes from the encoder alone: the mean of the states (the last, if all objectives are causal), without the
+    additions of an objective, such as the part embeddings of `MaskedLM` with `sentence_pairs` or the posterior of a `VAE`.
+    For those, use the method in `objectives`.
 
     Terms and metrics of an objective are logged under its short name, with a number where a class occurs twice.
 
     Args:
         encoder: what all objectives share.
-        objectives: methods without an encoder; their own `optimization` and `compile` mean nothing.
-        weights: one to each objective; None: 1 each.
+        objectives: methods without an encoder; their own `optimization` and `compile` are ignored.
+        weights: one for each objective; None: 1 each.
         gradient_cosine_every: steps between two measurements of the cosine between the gradients that the objectives have
             for the encoder (arXiv:2001.06782, section 2); each costs a backward pass, and there is none while the encoder
             is frozen. None: never.
@@ -63,7 +63,7 @@ class MultiObjective(Method):
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
         self.units = tuple(shared)
         self._names = _distinct([objective.short_name for objective in objectives])
-        taken = {*dir(self), *Method.__annotations__}  # what a method has now, and once it is connected
+        taken = {*dir(self), *Method.__annotations__}  # attributes of a method, now and once it is connected
         unfit = [repr(name) for name in self._names if name in taken or not re.fullmatch(r"[\w-]+", name)]
         problems = {
             "it needs at least one of `objectives`": not objectives,
@@ -100,7 +100,7 @@ class MultiObjective(Method):
         losses = {}
         devices = [self.device] if self.device.type == "cuda" else []
         for name, objective in self.objectives.items():
-            # In an evaluation each draws as if it were alone: its questions are the same in any company.
+            # In a validation each draws as if it were alone, so that its numbers are those it would have alone.
             with torch.random.fork_rng(devices, enabled=not self.training):
                 losses[name] = objective.loss(replace(batch, causal=objective.causal))
         together = Loss({})
@@ -117,7 +117,7 @@ class MultiObjective(Method):
         return self.gradient_cosine_every is not None and self.step % self.gradient_cosine_every == 0
 
     def _gradient_cosines(self, losses: dict[str, Loss]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Of each pair of objectives, on the batch of this rank; none while the encoder is frozen."""
+        """The cosine of each pair of objectives on the batch of this rank; none while the encoder is frozen."""
         shared = [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
         if not shared:
             return {}
@@ -160,7 +160,7 @@ class MultiObjective(Method):
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, each with a number from 2 on where it is taken."""
+    """The names, made distinct by a number from 2 on."""
     distinct: list[str] = []
     for name in names:
         numbered = (f"{name}_{number}" for number in count(2))

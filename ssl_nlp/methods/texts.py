@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class TextsCut(UserWarning):
-    """Texts were longer than what the encoder reads, and their ends are left out."""
+    """Warns that texts were longer than the encoder's `max_length` and were cut."""
 
 
 def listed(texts: Iterable[str], batch_size: int = 1) -> list[str]:
     """Texts as a list.
 
     Raises:
-        UserError: they are a single text, whose letters would be taken for texts, or not all are texts; or the batch size
-            is below 1.
+        UserError: it is a single text, whose letters would count as texts, or some are not texts; or the batch size is
+            below 1.
     """
     if isinstance(texts, str):
         raise UserError(f"{texts[:40]!r} is a single text: give a list of texts, such as [text]")
@@ -45,7 +45,7 @@ def listed(texts: Iterable[str], batch_size: int = 1) -> list[str]:
 def embed(method: "Method", texts: Iterable[str], batch_size: int) -> Tensor:
     """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode; the mode is restored after.
 
-    Texts longer than the encoder's `max_length` are cut, of which a `TextsCut` warns.
+    Texts longer than the encoder's `max_length` are cut, with a `TextsCut` warning.
 
     Raises:
         UserError: a single text instead of a list of them, or a batch size below 1.

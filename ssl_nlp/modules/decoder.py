@@ -18,10 +18,9 @@ LONGEST = 8192
 
 
 class Decoder(nn.Module):
-    """p(sentence | vector): an autoregressive Transformer that sees the tokens before and the vector, and nothing else.
+    """p(sentence | vector): an autoregressive Transformer that sees the preceding tokens and the vector, and nothing else.
 
-    The vector, mapped to the width of the token embeddings, is added to each of them: no position has to fetch it from
-    another one.
+    The vector, mapped to the width of the token embeddings, is added to each of them, so that every position has it.
 
     Args:
         vector_dim: width Z of the vectors.
@@ -58,13 +57,13 @@ class Decoder(nn.Module):
 
     def forward(self, vectors: Tensor, batch: TokenBatch) -> Tensor:
         """(B, T, E): the states that predict what follows each token of `batch`, given vectors (B, Z)."""
-        # Whether the encoder may look ahead does not matter here.
+        # The batch may say otherwise, for the encoder.
         return self.transformer(replace(batch, causal=True), added=self.added(vectors))
 
     def added(self, vectors: Tensor) -> Tensor:
-        """(B, 1, E): what joins every token embedding, given vectors (B, Z)."""
-        # The scale stands beside the weight, not in it: the steps of an optimizer do not shrink with a weight, and a few
-        # of Muon's would make the vector far larger than any token.
+        """(B, 1, E): the addition to every token embedding, given vectors (B, Z)."""
+        # The scale is not part of the weight because the steps of an optimizer do not shrink with a weight: a few of
+        # Muon's would make the vector far larger than any token.
         return self.scale * self.condition(vectors.to(self.condition.weight.dtype)).unsqueeze(1)
 
     def loss(self, vectors: Tensor, batch: TokenBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,9 +90,9 @@ class Decoder(nn.Module):
         top_p: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """(B, steps or fewer): token ids for each vector (B, Z), what follows an end token being meaningless.
+        """(B, steps or fewer): token ids for each vector (B, Z); the ids after an end token are meaningless.
 
-        By default each token is the likeliest; the other arguments are those of `sample`.
+        Greedy by default; the other arguments are those of `sample`.
         """
         rows, added = [self.tokenizer.prefix] * len(vectors), self.added(vectors)
         return continue_rows(

@@ -1,4 +1,4 @@
-"""Continuations of texts, token by token, as `CausalLM` and the decoders of sentences write them."""
+"""Generation of text, token by token, for `CausalLM` and the decoders of sentences."""
 
 import math
 
@@ -12,7 +12,7 @@ from ssl_nlp.modules.heads import LanguageModelHead
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
-    """Refuse what cannot be.
+    """Check the arguments of a generation.
 
     Raises:
         UserError: all mistakes in one line.
@@ -28,7 +28,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None, m
 
 
 def seeded(seed: int | None, device: torch.device) -> torch.Generator:
-    """A random generator on `device`; without a seed it is another one every time."""
+    """A random generator on `device`; without a seed, a different one every time."""
     generator = torch.Generator(device)
     if seed is None:
         generator.seed()
@@ -52,27 +52,27 @@ def continue_rows(
     generator: torch.Generator | None = None,
     added: Tensor | None = None,
 ) -> Tensor:
-    """What follows each row of token ids.
+    """Continue each row of token ids.
 
     Args:
         encoder: causal, in evaluation mode.
         rows: B lists of at least one token id; B may be 0.
         steps: the longest continuation.
         temperature, top_k, top_p, generator: as in `sample`.
-        added: (B, 1, E), what the encoder adds to every token embedding.
+        added: (B, 1, E), added to every token embedding by the encoder.
 
     Returns:
-        (B, steps or fewer) new token ids; after its end token a row's ids mean nothing.
+        (B, steps or fewer) new token ids; the ids after a row's end token are meaningless.
     """
     device = encoder.embedding.weight.device
     if not rows:
         return torch.empty(0, 0, dtype=torch.int64, device=device)
     longest = max(map(len, rows))
-    padding = [longest - len(row) for row in rows]  # on the left, so that all rows go on at the same column
+    padding = [longest - len(row) for row in rows]  # on the left, so that all rows continue at the same column
     ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)
     segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
     padded = any(padding)
-    cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is not read again
+    cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is never read
     never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
     finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
     new: list[Tensor] = []

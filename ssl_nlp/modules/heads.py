@@ -14,8 +14,8 @@ class LanguageModelHead(nn.Module):
     """Hidden states to token probabilities: dense, GELU, norm, then the transposed token embedding and a bias.
 
     BERT's head (arXiv:1810.04805, released code) without a bias in the dense layer, as in ModernBERT: the weights load one
-    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. Copied with its method it shares the copy's
-    embedding; copied alone it has one of its own, which nobody trains.
+    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. A copy of the whole method
+    shares the copied embedding; a copy of the head alone has an embedding of its own that nobody trains.
 
     Args:
         dim: width D of the hidden states.
@@ -29,7 +29,7 @@ class LanguageModelHead(nn.Module):
         nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
         self.norm = nn.LayerNorm(width, bias=False)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
-        self._embedding = [embedding]  # in a list: the encoder owns it, and it must not appear twice in a checkpoint
+        self._embedding = [embedding]  # in a list because the encoder owns it: it must not appear twice in a checkpoint
 
     @property
     def output_weight(self) -> Tensor:
@@ -54,7 +54,7 @@ class LanguageModelHead(nn.Module):
 
 
 class PairHead(nn.Module):
-    """Whether the two texts of a row belong together as they stand: the first token's state, dense, tanh, two classes.
+    """Classify whether the two texts of a row belong together in this order: first token's state, dense, tanh, two classes.
 
     It is BERT's pooler and classifier (arXiv:1810.04805, section 3.1, Task 2, and released code). The first token is a
     special one in every frame of ours, so its state is free to say something about the row.
@@ -79,7 +79,7 @@ class PairHead(nn.Module):
 
 @dataclass
 class Projection:
-    """Layers between the embedding and what the loss compares, for they lose what an embedding needs (SimCLR, 4.2)."""
+    """Layers between the embedding and the loss, which keep its invariances out of the embedding (SimCLR, section 4.2)."""
 
     depth: int = 0
     """Number of linear layers, with a ReLU between two. 0: the embedding itself is compared."""

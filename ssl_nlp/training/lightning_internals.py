@@ -1,6 +1,6 @@
 """Parts of Lightning that are not its documented interface, each behind a name that says what it gives.
 
-Nothing else touches them: when Lightning changes, this file does.
+They stand in this file alone: when Lightning changes, only this file has to.
 """
 
 from lightning.pytorch import LightningModule, Trainer
@@ -22,15 +22,15 @@ def logs_now(trainer: Trainer) -> bool:
 
 
 def forget_logged(trainer: Trainer, name: str) -> None:
-    """Stop logging the last value of a name again and again, as Lightning does from then on."""
+    """Stop Lightning from logging the last value of a name again at each later logging."""
     if logged := trainer.fit_loop.epoch_loop._results.get(f"on_train_batch_end.{name}"):
         logged.reset()
 
 
 def discard_train_loader(trainer: Trainer) -> None:
-    """Have the training loader made again.
+    """Make Lightning create the training loader again.
 
-    Counting the steps of a training makes one, before Lightning has restored where the training stands.
+    Counting the steps of a training creates one, before Lightning has restored the position of a resumed run.
     """
     loop = trainer.fit_loop
     if loop._combined_loader is not None:

@@ -1,7 +1,5 @@
-"""What Lightning needs of methods and tasks: steps, sums over ranks, logging, optimization, checkpoints."""
+"""The LightningModule behind methods and tasks: steps, sums over ranks, logging, optimization."""
 
-import re
-import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +12,13 @@ from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
+from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
 from ssl_nlp.training import lightning_internals as internals
-from ssl_nlp.training.optimization import Optimization, unusual_for_pretrained
+from ssl_nlp.training.optimization import Optimization, warn_if_unusual
 from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
 from ssl_nlp.training.parts import shard, train_all_but_frozen
-from ssl_nlp.training.ranks import sum_over_ranks
+from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
 
@@ -80,19 +79,19 @@ class Module(SavedModule):
         raise NotImplementedError
 
     def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
-        """The targets of each term of `loss(batch)` in training, asked where batches are accumulated.
+        """The number of targets of each term of `loss(batch)` in training; needed where batches are accumulated.
 
-        By default the loss is computed for it. A subclass that knows them without a forward pass says so here, drawing
-        from the generator what `loss` draws.
+        The default computes the loss. A subclass that can count without a forward pass overrides this, with the same
+        random draws as its `loss`.
         """
         with torch.no_grad():
             return {name: term.targets for name, term in self.loss(batch).terms.items()}
 
     def players(self) -> dict[str, Player]:
-        """Who trains which parameters: several where terms work against each other, as generator and discriminator.
+        """Who trains which parameters. There are several players where terms oppose each other, as in adversarial training.
 
-        Each player minimises the terms that are named in `Player.terms`, with an optimization of its own, and its loss
-        changes its own parameters only.
+        Each player minimises the terms that `Player.terms` names, with its own optimization, and changes only its own
+        parameters.
         """
         return {"": Player(self, self.optimization)}
 
@@ -100,10 +99,10 @@ class Module(SavedModule):
         """Called after each step of the optimizer, for what follows the weights, such as a moving average of them."""
 
     def check_data(self, data: TextDataModule) -> None:
-        """Refuse data that do not go with the settings, before training begins. The encoder and the trainer are known.
+        """Check before a training that the data fit the settings. The encoder and the trainer are known.
 
         Raises:
-            UserError: `fit` could not train on these data, or not well.
+            UserError: training on these data would fail, or be pointless.
         """
         if data.length > self.encoder.max_length:
             raise UserError(
@@ -178,14 +177,15 @@ class Module(SavedModule):
         self.build()
 
     def connect_data(self, data: TextDataModule, stage: str) -> None:
-        """Meet the data: take their tokenizer, and check them before a training. Their `setup` calls it.
+        """Take the tokenizer of the data, and check the data before a training. The `setup` of the data module calls it.
 
-        That comes before the `setup` of any callback: some look for the parameters in theirs, such as weight averaging,
-        which copies them, and pruning, which lists them.
+        That is before the `setup` of any callback: weight averaging and pruning, for instance, need the parameters there.
         """
         self._data = data
         with torch.random.fork_rng():
-            torch.manual_seed(run_seed())  # the same initial weights on every rank and for every order of construction
+            torch.manual_seed(
+                run_seed()
+            )  # the same initial weights on every rank, in whatever order things are created
             self.connect(data.tokenizer)
         if stage == "fit":
             self.check_data(data)
@@ -196,7 +196,7 @@ class Module(SavedModule):
             raise UserError("fit a method on a ssl_nlp.data.TextDataModule, or call connect(tokenizer) before")
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_data": None}  # a copy is not in the trainer's hands
+        return super().__getstate__() | {"_data": None}  # a copy does not belong to the trainer
 
     # ---------------------------------------------------------------------------------------------------------- training
 
@@ -237,15 +237,11 @@ class Module(SavedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        self._window_left = 0
         train_all_but_frozen(self)
         trained = self.encoder.pretrained and any(p.requires_grad for p in self.encoder.parameters())
-        if trained and self.global_rank == 0 and (setting := unusual_for_pretrained(self.optimization)):
-            print(
-                f"warning: optimization.{setting} is unusual for pretrained weights, and may undo in a few steps what they "
-                "know: AdamW with a learning_rate of 2e-5 to 5e-5 is usual (encoder/bert-base-uncased.yaml)",
-                file=sys.stderr,
-                flush=True,
-            )
+        if trained and self.global_rank == 0:
+            warn_if_unusual(self.optimization)
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
 
@@ -261,7 +257,7 @@ class Module(SavedModule):
             targets = self._window
             self._window_left -= 1
         else:
-            targets = _over_ranks({name: term.targets for name, term in loss.terms.items()})
+            targets = sums_over_ranks({name: term.targets for name, term in loss.terms.items()})
         # Lightning averages over ranks and accumulated batches; this loss is the mean over the targets of all of them.
         share = self.trainer.world_size * self.trainer.accumulate_grad_batches
         players = self.players()
@@ -290,7 +286,7 @@ class Module(SavedModule):
             seed_generators(self.device, run_seed(), number + place, self.global_rank)
             for name, targets in self.count_targets(batch.without_labels().to(self.device)).items():
                 window[name] = window.get(name, 0) + targets.long()
-        self._window, self._window_left = _over_ranks(window), size
+        self._window, self._window_left = sums_over_ranks(window), size
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Lightning's hook: each player's loss changes its own parameters only."""
@@ -311,7 +307,7 @@ class Module(SavedModule):
     # --------------------------------------------------------------------------------------------- logging and validation
 
     def log_training(self) -> None:
-        """Log the means since the last logging, when it is time to; a second call does nothing."""
+        """Log the means since the last logging, if logging is due; a second call does nothing."""
         if not internals.logs_now(self.trainer):
             return
         means = self.training_sums.means_over_ranks()
@@ -346,18 +342,8 @@ class Module(SavedModule):
         self._log_means(prefix, self.summarize(self.validation_sums.means_over_ranks(), statistics))
 
     def _log_means(self, prefix: str, means: dict[str, Tensor]) -> None:
-        """Log scalars; a single term is the loss itself and not logged twice."""
+        """Log scalars. A single term equals the loss and is not logged twice."""
         terms = [name for name in means if name.startswith("loss/")]
         for name, mean in means.items():
             if mean.ndim == 0 and [name] != terms:
                 self.log(f"{prefix}/{name}", mean.float(), prog_bar=name == "loss")
-
-
-def _over_ranks(targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The sums over all ranks, in one message."""
-    return dict(zip(targets, sum_over_ranks(torch.stack([number.long() for number in targets.values()])), strict=True))
-
-
-def snake_case(name: str) -> str:
-    """`MaskedLM` to `masked_lm`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

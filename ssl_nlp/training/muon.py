@@ -61,7 +61,7 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Bring the singular values of matrices (N, rows, columns) near 1 (0.7 to 1.3), but keep their singular vectors.
+    """Move the singular values of matrices (N, rows, columns) near 1 (0.7 to 1.3) and keep their singular vectors.
 
     Newton-Schulz steps X <- a X + (b A + c A^2) X with A = X X^T, whose coefficients change from step to step so that a few
     steps suffice (Amsel et al., "The Polar Express", arXiv:2505.16932, section 3), in bfloat16 where it is quick. Matrices

@@ -1,10 +1,12 @@
 """Settings of the optimizer and of the learning rate schedule, the same for all methods."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ssl_nlp.errors import UserError
+from ssl_nlp.terminal import say
 
 # Peak learning rates above which pretrained weights are trained unusually fast. BERT is fine-tuned by AdamW at 2e-5 to 5e-5
 # (arXiv:1810.04805, appendix A.3): AdamW's bound is twice the highest of these. At Muon's bound its updates of a matrix of
@@ -90,17 +92,28 @@ class Optimization:
 
 
 def _is_path(name: str) -> bool:
-    """Whether it names a class in a module."""
+    """Whether a name is the path of a class in a module."""
     return "." in name and all(part.isidentifier() for part in name.split("."))
 
 
 def unusual_for_pretrained(optimization: Optimization) -> str | None:
-    """The setting that is too high for weights that were trained before, as `name value`; None if none is."""
+    """The learning rate that is unusually high for pretrained weights, as `name value`, or None."""
     muon = optimization.muon_learning_rate
     if optimization.optimizer == "muon" and muon is not None and muon > USUAL_MUON:
         return f"muon_learning_rate {muon}"
-    known = optimization.optimizer in get_args(OptimizerName)
-    return f"learning_rate {optimization.learning_rate}" if known and optimization.learning_rate > USUAL_ADAMW else None
+    if optimization.optimizer in get_args(OptimizerName) and optimization.learning_rate > USUAL_ADAMW:
+        return f"learning_rate {optimization.learning_rate}"
+    return None
+
+
+def warn_if_unusual(optimization: Optimization) -> None:
+    """Warn on standard error of a learning rate that is unusually high for pretrained weights."""
+    if setting := unusual_for_pretrained(optimization):
+        say(
+            f"warning: optimization.{setting} is unusually high for pretrained weights and may destroy in a few steps "
+            "what they have learned: use AdamW with a learning_rate of 2e-5 to 5e-5 (encoder/bert-base-uncased.yaml)",
+            sys.stderr,
+        )
 
 
 def learning_rate_factor(step: int, total_steps: float, optimization: Optimization) -> float:

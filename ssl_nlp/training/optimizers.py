@@ -1,4 +1,4 @@
-"""Optimizers and schedules from their settings: one optimizer object, whoever trains what in it."""
+"""Optimizers and schedules, created from their settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from ssl_nlp.training.optimization import Optimization, learning_rate_factor
 
 @dataclass(frozen=True)
 class Player:
-    """One of those who train a model, each with a loss of its own.
+    """A part of a model that is trained by a loss and an optimizer of its own.
 
     Attributes:
-        module: the parameters that it trains.
+        module: has the parameters that it trains.
         optimization: optimizer and schedule.
         terms: of the model's loss, those that it minimises; None: all of them.
     """
@@ -35,7 +35,7 @@ class Player:
 
 
 def build_optimizers(players: Mapping[str, Player]) -> Optimizer:
-    """The optimizers of all players as one, whose parameter groups are called `PLAYER/GROUP`.
+    """The optimizers of all players as one; its parameter groups are named `PLAYER/GROUP`.
 
     Raises:
         UserError: as `build_optimizer`, or a parameter has two players.
@@ -53,7 +53,7 @@ def build_optimizers(players: Mapping[str, Player]) -> Optimizer:
 
 
 def build_schedule(optimizer: Optimizer, players: Mapping[str, Player], total_steps: float) -> LRScheduler:
-    """The schedules of all players, as one for the optimizer that `build_optimizers` has made of theirs.
+    """The schedules of all players, as one schedule of the optimizer from `build_optimizers`.
 
     Args:
         optimizer: theirs, with its learning rates at their peak.
@@ -155,7 +155,7 @@ def _named_optimizer(groups: dict[str, list[Tensor]], optimization: Optimization
 
 
 def _loaded(path: str, base: type, what: str) -> Any:
-    """The class of that path, which Python has loaded already: settings from elsewhere import nothing."""
+    """The class of that path among those already loaded: settings from elsewhere never import anything."""
     for kind in subclasses([base]):
         places = {kind.__module__, kind.__module__.rpartition(".")[0]}  # torch.optim.adam.Adam is torch.optim.Adam
         if path in {f"{place}.{kind.__qualname__}" for place in places}:
@@ -187,7 +187,7 @@ class Combined(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Let the parts work on the groups and the state of the whole, which a checkpoint replaces."""
+        """Make the parts use the groups and the state of the whole, which loading a checkpoint replaces."""
         groups = iter(self.param_groups)
         for part in self._parts:
             part.param_groups = [next(groups) for _ in part.param_groups]

@@ -20,7 +20,7 @@ def longest_stack(encoder: nn.Module) -> nn.ModuleList:
 
 
 def train_all_but_frozen(module: nn.Module) -> None:
-    """Put a module and its parts into training mode, but for those in evaluation mode whose parameters are all frozen.
+    """Put a module and its parts into training mode, except parts in evaluation mode whose parameters are all frozen.
 
     Lightning keeps the modes it finds. An encoder that was loaded from a checkpoint is in evaluation mode and would go
     without dropout; one that was frozen (`encoder.requires_grad_(False).eval()`) is meant to stay as it is.

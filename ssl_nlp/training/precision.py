@@ -1,4 +1,4 @@
-"""What a processor computes quickly."""
+"""Precisions that a processor computes quickly."""
 
 import torch
 

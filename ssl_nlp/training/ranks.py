@@ -1,5 +1,6 @@
-"""What ranks tell each other."""
+"""Communication between ranks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,11 +17,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def sums_over_ranks(numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The sums of several scalars over all ranks, by name, in one communication."""
+    return dict(zip(numbers, sum_over_ranks(torch.stack([number.long() for number in numbers.values()])), strict=True))
+
+
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """The rows of all ranks, in the order of the ranks, and where this rank's own begin. Gradients flow to every rank.
+    """Gather the rows of all ranks, in their order. Gradients flow back to every rank.
 
     Args:
-        rows: (n, ...), of the same shape but for n on every rank.
+        rows: (n, ...); n may differ between ranks, the rest of the shape may not.
 
     Returns:
         (N, ...) with N the sum of all n, the same on every rank; `rows` itself where there is one rank.
@@ -34,7 +40,7 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
 
 
 class _Gather(torch.autograd.Function):
-    """Every rank's loss depends on every rank's rows: the gradients that the ranks have for a row are summed."""
+    """Sums the gradients of all ranks for each row, because every rank's loss depends on every rank's rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checkpoints that hold all that a model is: its class, the arguments it was created with, tokenizer and weights."""
+"""Self-contained checkpoints: class, constructor arguments, tokenizer and weights."""
 
 import os
 from typing import Any, Self
@@ -19,7 +19,7 @@ from ssl_nlp.training.sums import Sums
 class SavedModule(LightningModule):
     """A LightningModule whose checkpoints need nothing but themselves.
 
-    The arguments of the constructor are noted where an object is created, so that no subclass has to say what to save.
+    The arguments of the constructor are recorded when an object is created, so that no subclass has to list them.
     """
 
     training_sums: Sums
@@ -59,7 +59,7 @@ class SavedModule(LightningModule):
         checkpoint["training_sums"] = self.training_sums.state_over_ranks()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with what was not logged yet; the first rank stands for all that there were.
+        """Restore the sums that were not logged yet; the first rank takes those of all ranks.
 
         Raises:
             UserError: the checkpoint has another tokenizer than the data, or weights of other sizes.
@@ -86,7 +86,7 @@ class SavedModule(LightningModule):
     def load_from_checkpoint(  # type: ignore[override]  # nothing but the file is needed, so nothing else is asked for
         cls, checkpoint_path: str | os.PathLike[str], map_location: str | torch.device = "cpu", **overrides: Any
     ) -> Self:
-        """The model in a checkpoint, ready for use, whichever way it was trained.
+        """Load the model of a checkpoint, in evaluation mode.
 
         The file may come from anybody: nothing in it can run code (`ssl_nlp.runs.checkpoint`).
 
@@ -98,7 +98,7 @@ class SavedModule(LightningModule):
 
     @classmethod
     def from_saved(cls, saved: dict[str, Any], where: str, **overrides: Any) -> Self:
-        """The model in the content of a checkpoint, in evaluation mode.
+        """Create the model from the content of a checkpoint, in evaluation mode.
 
         Args:
             saved: what `checkpoint.read` gave.
@@ -118,7 +118,7 @@ class SavedModule(LightningModule):
 
     @classmethod
     def from_description(cls, saved: dict[str, Any], where: str, **overrides: Any) -> Self:
-        """A model with new weights, from what `on_save_checkpoint` has put into a checkpoint.
+        """Create a model with new weights from what `on_save_checkpoint` has put into a checkpoint.
 
         Args:
             saved: plain data of unknown origin.
@@ -134,7 +134,7 @@ class SavedModule(LightningModule):
 
 
 def _described(value: Any) -> Any:
-    """An argument as plain data. What a model lends its parts, its encoder, is described once: by the model."""
+    """An argument as plain data. The encoder that a model lends to its parts is described once, by the model."""
     if isinstance(value, Encoder):
         return checkpoints.describe(type(value), value.hparams())
     if isinstance(value, SavedModule):

@@ -26,7 +26,7 @@ class Term(NamedTuple):
 
 @dataclass
 class Loss:
-    """What a method says about one batch.
+    """The loss of one batch.
 
     Attributes:
         terms: the summands of the objective by name. What is minimised, and logged as `loss`, is the sum of weight *
@@ -63,7 +63,7 @@ class Sums:
         self._weights: dict[str, float] = {}
 
     def add(self, loss: Loss) -> None:
-        """Add what a method said about a batch."""
+        """Add the loss of a batch."""
         for name, term in loss.terms.items():
             self._add(f"loss/{name}", term.total, term.targets)
             self._weights[f"loss/{name}"] = term.weight
@@ -78,7 +78,7 @@ class Sums:
         self._sums[name] = total, count
 
     def finite(self) -> bool:
-        """Whether all losses are, on this rank."""
+        """Whether all losses on this rank are finite."""
         losses = [self._sums[name][0] for name in self._weights if name in self._sums]
         return not losses or bool(torch.stack(losses).isfinite().all())
 
@@ -92,19 +92,19 @@ class Sums:
         return float(torch.stack(means).sum()) if means else None
 
     def state_over_ranks(self) -> dict[str, Any]:
-        """What was added on all ranks, for `load_state`. Every rank must call it."""
+        """The sums over all ranks, for `load_state`. Every rank must call it."""
         sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}
         return {"sums": sums, "weights": dict(self._weights)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on with what `state_over_ranks` gave."""
+        """Continue with the sums of `state_over_ranks`."""
         self._sums, self._weights = dict(state.get("sums", {})), dict(state.get("weights", {}))
 
     def means_over_ranks(self) -> dict[str, Tensor]:
-        """Sum / count of each name over all ranks, and start again; empty if nothing was added. Every rank must call it.
+        """Return sum / count of each name over all ranks and reset; empty if nothing was added. Every rank must call it.
 
-        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric that counted
-        nothing, on any rank, has no mean and is left out.
+        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric whose count
+        is 0 over all ranks is left out.
         """
         if not self._sums:
             return {}

@@ -246,7 +246,7 @@ REFUSED = {
     "queue": (lambda: MoCo(queue=10), "sentence", "queue 10 is not a multiple of the 4 rows of a batch over all ranks"),
     "views": (lambda: SimCLR(views=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
     "noise": (lambda: Autoencoder(noise=[Repeat(0.5)]), "sentence", "the views make 96 tokens of data.length 64"),
-    "no difference": (lambda: MoCo(views=[], queue=8), "sentence", "MoCo would see each sentence twice alike"),
+    "no difference": (lambda: MoCo(views=[], queue=8), "sentence", "MoCo would see the same text twice"),
     "unit": (VAE, "block", "reads sentence rows, not block ones: set data.unit to sentence"),
     "pairs": (lambda: MaskedLM(sentence_pairs="next"), "sentence", "reads pair rows, not sentence ones"),
 }

@@ -1,14 +1,14 @@
-"""An autoencoder of sentences, and a denoising one where it is given noise.
+"""An autoencoder of sentences; with noise, a denoising one.
 
     loss = - log p(x | v),   v = W pool(encoder(noise(x)))
 
 The encoder sees a sentence x, perhaps distorted; the decoder sees one vector v and the tokens that it has to continue, and
-has to write the original sentence. Everything that v does not hold is lost: it is the embedding of the sentence. With
+has to write the original sentence. Only what v holds can be written: v is the embedding of the sentence. With
 `Delete(0.6)` as the noise and tied embeddings this is TSDAE (Wang et al., arXiv:2104.06979, section 3), though its decoder
 attends to v where ours adds v to every token embedding, and ties all weights of encoder and decoder.
 
-Noise is for training: a validation asks for every sentence from the sentence itself, so that runs with different noise
-face the same questions.
+Noise is for training only: in a validation the encoder sees the sentence itself, so that runs with different noise are
+comparable.
 """
 
 from torch import Tensor, nn
@@ -33,14 +33,14 @@ class Autoencoder(SentenceDecoding):
     Args:
         encoder: bidirectional.
         latent_dim: width Z of the vector; None: the mean of the encoder's states as it is.
-        noise: what distorts the sentences in training, one after the other; none: a plain autoencoder.
+        noise: corruptions of the sentences in training, one after the other; none: a plain autoencoder.
         decoder_layers: number of layers of the decoder.
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
 
-    vector_scale = 0.1  # learns quicker than 0.02 and 0.4
+    vector_scale = 0.1  # learns faster than 0.02 and 0.4
 
     def __init__(
         self,

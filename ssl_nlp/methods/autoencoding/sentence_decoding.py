@@ -72,7 +72,7 @@ class SentenceDecoding(Method):
         return self.encoder.dim if self.latent_dim is None else self.latent_dim
 
     def targets(self, batch: TokenBatch) -> Tensor:
-        """(B, T): the tokens of each sentence after its first one, and its end; none for what was cut off and not seen."""
+        """(B, T): the tokens of each sentence after its first one, and its end token unless the text was cut."""
         if batch.next_ids is None:
             raise UserError(f"{type(self).__name__} needs the next tokens of a batch: views that change it have none")
         last = batch.is_text & ~F.pad(batch.is_text[:, 1:], (0, 1))
@@ -80,11 +80,11 @@ class SentenceDecoding(Method):
         return batch.next_ids.masked_fill(cut, IGNORE_INDEX)
 
     def accuracies(self, vectors: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tensor]]:
-        """How well sentences (B, T) are written from their vectors (B, Z), always with the likeliest token.
+        """Accuracy of sentences (B, T) decoded greedily from their vectors (B, Z).
 
         Returns:
-            Sums and counts: `token_accuracy`, the share of tokens, ends included, that stand at their place, and
-            `exact_match`, the share of sentences that are right from the beginning to the end.
+            Sums and counts: `token_accuracy`, the share of tokens, ends included, that are right, and `exact_match`,
+            the share of sentences that are right from beginning to end.
         """
         targets = self.targets(batch)[:, len(self.tokenizer.prefix) - 1 :]
         written = self.decoder.write(vectors, targets.shape[1])
@@ -99,9 +99,9 @@ class SentenceDecoding(Method):
         }
 
     def reconstruct(self, texts: Sequence[str]) -> list[str]:
-        """Each sentence as the decoder writes it from its embedding, the likeliest token each time.
+        """Each sentence as the decoder writes it from its embedding, greedily.
 
-        None becomes longer than the longest of the texts.
+        No sentence becomes longer than the longest of the texts.
         """
         texts = list(texts)
         longest = max((len(ids) for ids, _ in self.tokenizer.encode(texts)), default=0)

@@ -82,7 +82,7 @@ class VAE(SentenceDecoding):
 
     loss_unit = "nats per sentence"
     against_collapse = "free bits, slower annealing or a smaller decoder"
-    vector_scale = 0.02  # mostly noise at first, which must not drown the tokens
+    vector_scale = 0.02  # the vector is mostly noise at first and must not drown the tokens
     likelihood = "bound"
     latent_dim: int
 
@@ -152,14 +152,14 @@ class VAE(SentenceDecoding):
         return self.posterior(batch)[0]
 
     def collapse(self, embeddings: Tensor) -> str | None:
-        # Means that differ by less than the posterior's deviation tell the decoder nothing, however they are scaled.
+        # Means that differ by less than the posterior's deviation tell the decoder nothing, whatever their scale.
         if (embeddings.var(dim=0) > ACTIVE).any():
             return None
         return f"no latent dimension's mean varies by more than {ACTIVE}: the posterior is the prior"
 
     @property
     def kl_weight(self) -> float:
-        """Weight of the KL in the optimizer step that is being made: a function of its number, and of that of all steps.
+        """Weight of the KL in the current optimizer step.
 
         Raises:
             UserError: it rises over a share of all steps, and these are not known.

@@ -2,10 +2,10 @@
 
     loss = - sum over queries q of log( exp(s(q, k) / T) / (exp(s(q, k) / T) + sum over the queue of exp(s(q, c) / T)) )
 
-where s is the cosine of two vectors and T the temperature (equation 1). The query is one text of a pair as the encoder
-sees it, the key k the other one as the momentum encoder does, whose weights are a moving average of the encoder's. The
-queue holds the keys of earlier batches. Until it is full, the part that is filled is all there is: the first batch has no
-negatives and no loss. What is known to be no negative (a text that the query's row has, too) is left out.
+where s is the cosine of two vectors and T the temperature (equation 1). The query is one text of a pair, encoded by the
+encoder; the key k is the other one, encoded by the momentum encoder, whose weights are a moving average of the encoder's.
+The queue holds the keys of earlier batches. It starts empty: the first batch has no negatives and no loss. Texts that
+are known not to be negatives, because the query's row has them too, are left out.
 """
 
 import copy
@@ -29,24 +29,24 @@ from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.ranks import gather_rows
 from ssl_nlp.training.sums import Loss, Term
 
-EMPTY = -1  # the id of a place in the queue that is not filled yet; those of texts are not negative
+EMPTY = -1  # the id of an empty place in the queue; ids of texts are not negative
 
 
 class MoCo(Contrastive):
     """InfoNCE between queries and the keys of a momentum encoder. Its embedding is the encoder's.
 
-    Validation asks every run the same, without momentum encoder and queue: see `Contrastive`.
+    Validation is the same for every run, without momentum encoder and queue: see `Contrastive`.
 
     Args:
         encoder: what turns tokens into hidden states.
-        views: corruptions, applied one after the other to each of the two texts. Empty: dropout alone makes the
-            difference. None: a fifth of the tokens is deleted.
+        views: corruptions, applied one after the other to each of the two texts. Empty: the views differ
+            by dropout alone. None: a fifth of the tokens is deleted.
         temperature: T, by which similarities are divided.
         momentum: share of its weights that the momentum encoder keeps in the first step. It rises to 1 until the last
             one, as half a cosine (BYOL, arXiv:2006.07733, section 3.3); with an unknown number of steps it stays.
         queue: keys that are kept, a multiple of the rows of a batch over all ranks.
         key_dropout: whether the momentum encoder has the encoder's dropout.
-        projection: head between the embedding and what the loss compares.
+        projection: head between the embedding and the vectors that the loss compares.
         pooling: how the embedding comes from the hidden states.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -134,7 +134,7 @@ class MoCo(Contrastive):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Let the momentum encoder follow the encoder, and the queue take the keys of the step, the same on all ranks."""
+        """Update the momentum encoder, and put the keys of the step into the queue, the same on all ranks."""
         share = 1 - momentum_in_step(self.step, self.total_steps, self.momentum)
         slow, fast = (nn.ModuleList(parts) for parts in ((self.key_encoder, self.key_head), (self.encoder, self.head)))
         torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
@@ -145,7 +145,7 @@ class MoCo(Contrastive):
         self._new_keys = []
 
     def _enqueue(self, keys: Tensor, ids: Tensor) -> None:
-        """Write keys (N, E) in place of the oldest ones; the last batch of an epoch may go over the end of the queue."""
+        """Replace the oldest keys by new ones (N, E); the last batch of an epoch may wrap around the end of the queue."""
         keys, ids = keys[-self.queue_size :], ids[-self.queue_size :]
         places = (self.queue_end + torch.arange(len(keys), device=keys.device)) % self.queue_size
         self.queue[places] = keys.to(self.queue.dtype)  # keys are float32 or wider

@@ -4,7 +4,7 @@
 
 where b is the other text of the pair, s the cosine of two vectors and T the temperature (NT-Xent, equation 1). The model
 sees two views of each sentence, or two texts that belong together, in one pass. Candidates are all other texts of the
-batch over all ranks, except for those known to be no negatives: texts of rows that share a text with the anchor's row.
+batch over all ranks, except those known not to be negatives: texts of rows that share a text with the anchor's row.
 """
 
 import math
@@ -30,15 +30,15 @@ LOWEST_TEMPERATURE = 0.01  # of a learned one, as in CLIP (arXiv:2103.00020, sec
 class SimCLR(Contrastive):
     """NT-Xent between two views of each sentence, or between the two texts of each pair.
 
-    Validation asks every run the same: see `Contrastive`.
+    Validation is the same for every run: see `Contrastive`.
 
     Args:
         encoder: what turns tokens into hidden states.
-        views: corruptions, applied one after the other to each of the two texts. Empty: dropout alone makes the
-            difference (SimCSE). None: a fifth of the tokens is deleted.
-        temperature: T, by which similarities are divided; where it is learned, what it begins with.
-        learn_temperature: learn T, in its logarithm and not below 0.01.
-        projection: head between the embedding and what the loss compares.
+        views: corruptions, applied one after the other to each of the two texts. Empty: the views differ
+            by dropout alone (SimCSE). None: a fifth of the tokens is deleted.
+        temperature: T, by which similarities are divided; its initial value if it is learned.
+        learn_temperature: learn the logarithm of T, with 0.01 as the lowest T.
+        projection: head between the embedding and the vectors that the loss compares.
         pooling: how the embedding comes from the hidden states.
         decoupled: leave the positive out of the sum over candidates (DCL, arXiv:2110.06848, section 3).
         chunk: texts to encode at a time, of which there are two for each row of a batch. Only one chunk's activations
@@ -78,7 +78,7 @@ class SimCLR(Contrastive):
     def build(self) -> None:
         super().build()
         if self.learn_temperature:
-            # One element, not a scalar, which could not be divided among processes.
+            # One element rather than a scalar, which FSDP cannot shard.
             self.log_temperature = nn.Parameter(torch.tensor([math.log(self.fixed_temperature)]))
 
     def check_data(self, data: TextDataModule) -> None:
@@ -95,7 +95,7 @@ class SimCLR(Contrastive):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        if self.learn_temperature:  # the weight is limited and not what is made of it, which would leave it no gradient
+        if self.learn_temperature:  # clamped here and not in `temperature`, where it would lose its gradient
             self.log_temperature.clamp_(min=math.log(LOWEST_TEMPERATURE))
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -114,7 +114,7 @@ class SimCLR(Contrastive):
         if self.chunk is None:
             return self.vectors(texts)
 
-        # Tensors are arguments of their own, for the state of a device's generator is kept where one is seen to be on it.
+        # Tensors are separate arguments because `checkpoint` saves the random state of the devices of its arguments only.
         def encode(input_ids: Tensor, segment_ids: Tensor) -> Tensor:
             rows = TokenBatch(input_ids, segment_ids, packed=texts.packed, padded=texts.padded, causal=texts.causal)
             return self.vectors(rows)

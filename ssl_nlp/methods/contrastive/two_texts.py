@@ -1,4 +1,4 @@
-"""What contrastive methods share: two texts that belong together, and the vectors of them that are compared."""
+"""The common part of contrastive methods: two texts that belong together, and the vectors that the loss compares."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,25 +22,24 @@ from ssl_nlp.training.sums import Loss, Term
 DEFAULT_VIEWS = (Delete(0.2),)
 VALIDATION_VIEWS = (Delete(0.2),)
 VALIDATION_TEMPERATURE = 0.05
-TRIED = 64  # random sentences, and the tokens of each, on which it is seen whether views change anything
+TRIED = 64  # random sentences, and tokens of each, to try whether views change anything
 
 
 class Contrastive(Method):
     """A method that tells the other text of a pair from all others.
 
-    The pair is that of the data (`unit: pair`: captions, translations), else two views of a sentence. Views are random
-    and applied to either text on its own; where the encoder has dropout, that differs between them, too.
+    The pairs are those of the data (`unit: pair`: captions, translations) or else two views of a sentence. Views are
+    random and applied to each text separately; with dropout in the encoder, the two differ in that as well.
 
-    Validation asks every run the same, whatever its own views and temperature are: NT-Xent over the texts of a batch, at
-    temperature 0.05 and without dropout. The pairs are those of the data or, where it has none, two copies of each
-    sentence of which either has lost a fifth of its tokens: a run whose only view is dropout would otherwise be shown the
-    same twice.
+    Validation is the same for every run, whatever its views and temperature: NT-Xent over the texts of a batch, at
+    temperature 0.05 and without dropout. Where the data have no pairs, it takes two copies of each sentence and deletes a
+    fifth of the tokens of each; otherwise a run whose only view is dropout would see the same text twice.
 
     Args:
         encoder: what turns tokens into hidden states.
-        views: corruptions, applied one after the other. Empty: dropout alone makes the difference (SimCSE,
+        views: corruptions, applied one after the other. Empty: the views differ by dropout alone (SimCSE,
             arXiv:2104.08821, section 3). None: a fifth of the tokens is deleted.
-        projection: head between the embedding and what the loss compares.
+        projection: head between the embedding and the vectors that the loss compares.
         pooling: how the embedding comes from the hidden states.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -52,7 +51,7 @@ class Contrastive(Method):
     loss_unit = "nats per text"
     against_collapse = "a lower learning rate, more negatives or stronger views"
     units = ("sentence", "pair")
-    anchors: ClassVar[int] = 2  # texts of a row that are told from all others in training
+    anchors: ClassVar[int] = 2  # texts of a row that have a loss in training
 
     def __init__(
         self,
@@ -83,13 +82,13 @@ class Contrastive(Method):
     def _check_difference(self, pair: TokenBatch | None) -> None:
         if pair is None and self._needs_pairs:
             raise UserError(
-                f"{type(self).__name__} would see each sentence twice alike: set the encoder's dropout above 0, name "
-                "views that change something, or take paired data (data.unit: pair)"
+                f"{type(self).__name__} would see the same text twice: set the encoder's dropout above 0, "
+                "name views that change something, or use paired data (data.unit: pair)"
             )
 
     @torch.no_grad()
     def _varies(self) -> bool:
-        """Whether the same sentence twice is not the same: views change its tokens or, with dropout, its states differ."""
+        """Whether the two copies of a sentence differ, in tokens because of views or in states because of dropout."""
         training = self.encoder.training
         self.encoder.train()
         with torch.random.fork_rng():
@@ -106,7 +105,7 @@ class Contrastive(Method):
         return different
 
     def two_texts(self, batch: TokenBatch) -> tuple[TokenBatch, TokenBatch, Tensor]:
-        """The two texts of each row as they are to be seen, and which ones they are: ids (B, 2) of the originals."""
+        """The two texts of each row as the model sees them, and ids (B, 2) of the original texts."""
         self._check_difference(batch.pair)
         second = batch if batch.pair is None else replace(batch.pair, causal=batch.causal)
         ids = torch.stack([sentence_ids(batch), sentence_ids(second)], dim=1)
@@ -120,7 +119,7 @@ class Contrastive(Method):
         return {"info_nce": torch.tensor(self.anchors * len(batch), device=batch.input_ids.device)}
 
     def vectors(self, batch: TokenBatch) -> Tensor:
-        """(B, E): what is compared."""
+        """(B, E): the vectors that the loss compares."""
         projected: Tensor = self.head(self.embed_batch(batch))
         return projected
 
@@ -143,7 +142,7 @@ class Contrastive(Method):
         return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), asked.sum())})
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        """Each text, and which of the others is nearest to it."""
+        """Each text with its nearest neighbour among the others."""
         if len(texts) < 2:
             return []
         units = unit_vectors(self.embed(texts))

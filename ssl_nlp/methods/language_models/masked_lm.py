@@ -3,11 +3,11 @@
     loss = - sum over masked t of log p(x_t | x with some tokens masked)
 
 The model sees a text in which some tokens are hidden: of those, 80 % become `<mask>`, 10 % a random token, 10 % stay.
-The default rate is 0.3, which trains better than BERT's 0.15 (Wettig et al., arXiv:2202.08005); validation always asks at
-0.15, so that runs with different rates face the same questions.
+The default rate is 0.3, which trains better than BERT's 0.15 (Wettig et al., arXiv:2202.08005); validation always masks
+15 %, so that runs with different rates are comparable.
 
-With `sentence_pairs` a row is two texts, whose tokens get an embedding of their part (0 or 1) besides. The loss has a
-second term of weight 1, the cross-entropy of whether the second text follows the first one:
+With `sentence_pairs` a row is two texts, and the tokens of each have an embedding of their part (0 or 1) added. The loss
+has a second term of weight 1, the cross-entropy of whether the second text follows the first one:
 
     next: half of the second texts come from another document (section 3.1, Task 2)
     order: half of the pairs are swapped (ALBERT: Lan et al., arXiv:1909.11942, section 3.1)
@@ -133,7 +133,7 @@ class MaskedLM(Method):
 
     @property
     def replacements(self) -> Tensor:
-        """(V,) bool, what random replacements are drawn from: tokens of the corpus, or of any text if that is unknown."""
+        """(V,) bool: tokens that random replacements are drawn from, those of the corpus where it is known."""
         used = self.maskable & (self.token_counts > 0)
         return torch.where(used.any(), used, self.maskable)
 
@@ -145,7 +145,7 @@ class MaskedLM(Method):
         """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
 
         Args:
-            texts: N of them; what the encoder is too short for is left out.
+            texts: N of them; their ends beyond the encoder's `max_length` are left out.
             batch_size: copies of a text, with one mask each, that are computed together.
 
         Returns:
@@ -171,7 +171,7 @@ class MaskedLM(Method):
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         rows = []
-        room = max(0, self.encoder.max_length - 8)  # for the frame and the mask; a byte is at most a token
+        room = max(0, self.encoder.max_length - 8)  # leaves room for the frame and the mask; a byte is at most a token
         for text in (text.encode()[:room].decode(errors="ignore") for text in texts):
             spans = word_spans(text)[:24] or [(0, len(text))]
             start, end = spans[len(spans) // 2]

@@ -166,7 +166,7 @@ class ReplacedToken(Method):
         ]
 
     def _changes(self, was: list[int], now: list[int], where: list[bool]) -> str:
-        """The tokens at some positions, each with what stood there before if that was another one."""
+        """The tokens at some positions, each with the original token if it was replaced."""
         token = self.tokenizer.token
         shown = [
             token(new).strip() + (f" (was {token(old).strip()})" if new != old else "")
@@ -179,12 +179,12 @@ class ReplacedToken(Method):
 class ProjectedEmbedding(nn.Module):
     """Another model's token embeddings (V, E), brought to width `dim` by a linear layer (section 3.2, footnote).
 
-    The embedding itself is trained too, but belongs to the other model: it is no part of this one's weights.
+    The embedding is trained too, but its weights belong to the other model and not to this one.
     """
 
     def __init__(self, embedding: nn.Embedding, dim: int) -> None:
         super().__init__()
-        self._embedding = [embedding]  # in a list: it must not appear twice in a checkpoint
+        self._embedding = [embedding]  # in a list, so that it does not appear twice in a checkpoint
         self.projection = nn.Linear(embedding.embedding_dim, dim, bias=False)
         nn.init.trunc_normal_(self.projection.weight, std=0.02, a=-0.04, b=0.04)
 

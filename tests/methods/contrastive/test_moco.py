@@ -258,7 +258,7 @@ def test_bad_settings_are_refused(tmp_path, tokenizer):
     blocks = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="block", length=32, batch_size=4)
     with pytest.raises(UserError, match="MoCo reads sentence or pair rows, not block ones"):
         trainer(tmp_path, max_steps=1).fit(MoCo(encoder(), queue=8), blocks)
-    with pytest.raises(UserError, match="MoCo would see each sentence twice alike"):
+    with pytest.raises(UserError, match="MoCo would see the same text twice"):
         connected(tokenizer, dropout=0.0, views=[]).loss(rows(tokenizer, ["the dog"]))
 
 

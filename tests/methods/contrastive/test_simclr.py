@@ -244,9 +244,7 @@ def test_bad_settings_are_refused(tokenizer, batch, pairs):
         Projection(-1, 0)
     for views in ([], [Delete(0.0)], [Crop(1.0), Mask(0.0), Repeat(0.0)]):
         same = connected(tokenizer, dropout=0.0, views=views)
-        with pytest.raises(
-            UserError, match="SimCLR would see each sentence twice alike: set the encoder's dropout above 0"
-        ):
+        with pytest.raises(UserError, match="SimCLR would see the same text twice: set the encoder's dropout above 0"):
             same.loss(batch)
         same.loss(pairs)
 
@@ -254,8 +252,8 @@ def test_bad_settings_are_refused(tokenizer, batch, pairs):
 @pytest.mark.parametrize(
     ("method", "unit", "message"),
     [
-        ({"views": []}, "sentence", "twice alike"),
-        ({"views": [Repeat(0.0)]}, "sentence", "twice alike"),
+        ({"views": []}, "sentence", "the same text twice"),
+        ({"views": [Repeat(0.0)]}, "sentence", "the same text twice"),
         ({"batch_size": 1}, "sentence", "a batch of one row has no negatives: set data.batch_size to 2 or more"),
         ({"views": [Repeat(0.5)]}, "sentence", "make 90 tokens of data.length 60, and the encoder's max_length is 64"),
         ({}, "block", "SimCLR reads sentence or pair rows, not block ones: set data.unit to sentence"),
@@ -355,5 +353,5 @@ def test_a_pretrained_encoder_brings_dropout_or_is_refused(tmp_path, batch, pair
     assert method.encoder.embedding.weight.grad.abs().max() > 0
     without = SimCLR(PretrainedEncoder(str(tmp_path), dropout=0.0), views=[])
     without.connect(tokenizer)
-    with pytest.raises(UserError, match="twice alike"):
+    with pytest.raises(UserError, match="the same text twice"):
         without.loss(batch)
