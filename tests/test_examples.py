@@ -56,6 +56,11 @@ def test_a_corpus_of_ones_own_is_read(folder):
     assert "own_corpus.Comments" in (folder / "runs" / "comments" / "config.yaml").read_text()
 
 
+def test_batches_of_ones_own_are_trained_on(folder):
+    assert fit("own_batches", "--config", "masked_lm", *small("texts.txt"), run_name="paragraphs") == 0
+    assert "own_batches.Paragraphs" in (folder / "runs" / "paragraphs" / "config.yaml").read_text()
+
+
 def test_a_view_of_ones_own_is_seen(folder):
     assert fit("own_view", "--config", "simclr", *small("texts.txt"), run_name="swapped") == 0
     assert "own_view.SwapNeighbours" in (folder / "runs" / "swapped" / "config.yaml").read_text()
