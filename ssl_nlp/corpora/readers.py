@@ -18,7 +18,7 @@ from ssl_nlp.corpora.base import Document
 from ssl_nlp.errors import UserError
 
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet"]
-Unit = Literal["file", "line", "paragraph"]
+DocumentUnit = Literal["file", "line", "paragraph"]
 Field = int | str
 
 ENDINGS: dict[str, Format] = {
@@ -100,7 +100,7 @@ class Fields:
         return label if label.strip() else None
 
 
-def read_file(path: Path, format: Format | None, unit: Unit, fields: Fields) -> Iterator[Document]:
+def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fields) -> Iterator[Document]:
     """The documents of one file, lazily, in their order.
 
     Args:
@@ -187,7 +187,7 @@ def decoded_lines(name: str, lines: Iterable[bytes]) -> Iterator[str]:
         yield decoded[:-2] + "\n" if decoded.endswith("\r\n") else decoded
 
 
-def read_text(path: Path, unit: Unit) -> Iterator[Document]:
+def read_text(path: Path, unit: DocumentUnit) -> Iterator[Document]:
     """Plain text: the file as it is, or its lines that are not blank, or its runs of such lines."""
     if unit == "file":
         text = "".join(read_lines(path))

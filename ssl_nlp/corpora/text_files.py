@@ -8,7 +8,7 @@ from typing import Any
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Document, Split
-from ssl_nlp.corpora.readers import Fields, Format, Unit, read_file
+from ssl_nlp.corpora.readers import DocumentUnit, Fields, Format, read_file
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
 
@@ -37,7 +37,7 @@ class TextFiles(SplitCorpus):
         train: str | list[str],
         valid: float | str | list[str] = 0.05,
         test: float | str | list[str] | None = 0.05,
-        unit: Unit = "file",
+        unit: DocumentUnit = "file",
         text: int | str = "text",
         label: int | str | None = None,
         pair: int | str | None = None,

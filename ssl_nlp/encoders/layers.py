@@ -13,10 +13,16 @@ from torch.nn import functional as F
 from ssl_nlp.data.batch import TokenBatch
 
 
-class View(NamedTuple):
-    """What positions see: `mask` (B, 1, T or 1, S) or (T, S) is added to the scores, `is_causal` is the triangle."""
+class AttentionMask(NamedTuple):
+    """Which positions see which.
 
-    mask: Tensor | None
+    Attributes:
+        added: (B, 1, T or 1, S) or (T, S), added to the attention scores: 0 where a position sees another, else -inf.
+            None: all see all, but for `is_causal`.
+        is_causal: whether a position sees only itself and what precedes it, which kernels know without a mask.
+    """
+
+    added: Tensor | None
     is_causal: bool
 
 
@@ -83,8 +89,8 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(dim, bias=False)
         self.mlp = GatedMLP(dim, hidden, dropout)
 
-    def forward(self, states: Tensor, turn: Tensor, view: View, cache: KeyValueCache | None) -> Tensor:
-        states = states + self.attn(self.attn_norm(states), turn, view, cache)
+    def forward(self, states: Tensor, turn: Tensor, mask: AttentionMask, cache: KeyValueCache | None) -> Tensor:
+        states = states + self.attn(self.attn_norm(states), turn, mask, cache)
         return states + self.mlp(self.mlp_norm(states))
 
 
@@ -100,7 +106,7 @@ class Attention(nn.Module):
         self.Wo = nn.Linear(dim, dim, bias=False)
         self.out_drop = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, turn: Tensor, view: View, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, states: Tensor, turn: Tensor, mask: AttentionMask, cache: KeyValueCache | None) -> Tensor:
         states = lowered(states)
         shape = (*states.shape[:-1], self.heads, -1)
         query = rotate(self.q_proj(states).view(shape), turn).transpose(1, 2)
@@ -108,18 +114,18 @@ class Attention(nn.Module):
         value = self.v_proj(states).view(shape).transpose(1, 2)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        mixed = attend(query, key, value, view)
+        mixed = attend(query, key, value, mask)
         return self.out_drop(self.Wo(mixed.transpose(1, 2).flatten(-2)))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, view: View) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
     """Attention of (B, heads, T or S, D / heads). CPUs take it in float32, several times quicker than in bfloat16."""
     raised = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     dtype = torch.float32 if raised else value.dtype
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    mask = None if view.mask is None else view.mask.to(dtype)
+    added = None if mask.added is None else mask.added.to(dtype)
     with torch.autocast("cpu", enabled=False) if raised else nullcontext():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=view.is_causal)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=added, is_causal=mask.is_causal)
 
 
 def lowered(states: Tensor) -> Tensor:

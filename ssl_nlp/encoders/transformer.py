@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.base import Encoder
-from ssl_nlp.encoders.layers import Embeddings, KeyValueCache, Layer, View, rotary_table
+from ssl_nlp.encoders.layers import AttentionMask, Embeddings, KeyValueCache, Layer, rotary_table
 from ssl_nlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Transformer(Encoder):
                 raise UserError("a bidirectional encoder cannot continue a text: a key-value cache needs a causal one")
             cache.begin(batch)
         turn = self._turn(start, length)
-        full, local = self._views(batch, cache, causal)
+        full, local = self._masks(batch, cache, causal)
         states = self.embeddings(batch.input_ids, added)
         for index, layer in enumerate(self.layers):
             states = layer(states, turn, local if self._is_local(index) else full, cache)
@@ -166,8 +166,10 @@ class Transformer(Encoder):
         turn = self.rotary[start : start + length].float().unsqueeze(1)
         return turn.expand(-1, self.heads, -1, -1).contiguous()
 
-    def _views(self, batch: TokenBatch, cache: KeyValueCache | None, causal: bool) -> tuple[View, View]:
-        """What is seen in layers without and with a window. What an attention kernel knows by itself needs no mask."""
+    def _masks(
+        self, batch: TokenBatch, cache: KeyValueCache | None, causal: bool
+    ) -> tuple[AttentionMask, AttentionMask]:
+        """The masks of layers without and with a window, empty as far as an attention kernel needs none."""
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         total = start + length
         packed = cache.packed if cache is not None else batch.packed
@@ -193,16 +195,16 @@ class Transformer(Encoder):
             distance = index[start:, None] - index
             near = (distance >= 0) & (distance < window) if causal else distance.abs() <= window
             local = _and(seen, near)
-        view = self._view(full, causal and start == 0)
-        return view, view if local is full else self._view(local, causal and start == 0)
+        mask = self._mask(full, causal and start == 0)
+        return mask, mask if local is full else self._mask(local, causal and start == 0)
 
-    def _view(self, seen: Tensor | None, is_causal: bool) -> View:
+    def _mask(self, seen: Tensor | None, is_causal: bool) -> AttentionMask:
         if seen is None:
-            return View(None, is_causal)
+            return AttentionMask(None, is_causal)
         # Attention would turn a boolean mask into an additive one in every layer.
         mask = torch.zeros(seen.shape, dtype=self._attention_dtype(), device=seen.device)
         mask.masked_fill_(~seen, -math.inf)
-        return View(mask.unsqueeze(1) if mask.dim() == 3 else mask, is_causal=False)
+        return AttentionMask(mask.unsqueeze(1) if mask.dim() == 3 else mask, is_causal=False)
 
     def to_transformers(self) -> "ModernBertModel | ModernBertDecoderModel":
         """The model of `transformers` with these weights, on the CPU; `ModernBertDecoderModel` if causal.

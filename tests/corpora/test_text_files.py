@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from ssl_nlp.corpora import SPLITS, Document, TextFiles
-from ssl_nlp.corpora.readers import Fields, Format, Unit, read_file
+from ssl_nlp.corpora.readers import DocumentUnit, Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 
@@ -57,7 +57,7 @@ def compress(path: Path) -> Path:
 
 
 def read(
-    path: Path, format: Format | None = None, unit: Unit = "file", text: int | str = "text", **more: Any
+    path: Path, format: Format | None = None, unit: DocumentUnit = "file", text: int | str = "text", **more: Any
 ) -> list[Document]:
     return list(read_file(path, format, unit, Fields(text, **more)))
 

@@ -159,8 +159,8 @@ def test_no_position_sees_nothing(causal, window, packed):
     """A softmax over nothing is undefined; what kernels make of it differs."""
     encoder = build(causal, window=window)
     segment_ids = SEGMENTS if packed else (SEGMENTS == 1).long()
-    for view in encoder._views(TokenBatch(draw(segment_ids), segment_ids, packed=packed), None, causal):
-        assert view.mask is None or (view.mask == 0).any(dim=-1).all()
+    for mask in encoder._masks(TokenBatch(draw(segment_ids), segment_ids, packed=packed), None, causal):
+        assert mask.added is None or (mask.added == 0).any(dim=-1).all()
 
 
 @pytest.mark.parametrize("causal", [True, False])

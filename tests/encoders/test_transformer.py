@@ -8,7 +8,7 @@ from torch import nn
 
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.encoders.layers import View, attend
+from ssl_nlp.encoders.layers import AttentionMask, attend
 from ssl_nlp.errors import UserError
 
 VOCAB, PAD = 50, 3
@@ -193,11 +193,11 @@ def test_bfloat16_autocast(causal, packed):
 def test_attention_on_a_cpu_is_that_of_float32_under_autocast(packed):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 2, 8, 4, dtype=torch.bfloat16)
-    mask = torch.zeros(8, 8, dtype=torch.bfloat16).masked_fill_(~torch.ones(8, 8).tril().bool(), -math.inf)
-    view = View(mask if packed else None, is_causal=not packed)
+    added = torch.zeros(8, 8, dtype=torch.bfloat16).masked_fill_(~torch.ones(8, 8).tril().bool(), -math.inf)
+    mask = AttentionMask(added if packed else None, is_causal=not packed)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = attend(query, key, value, view)
-    scores = query.float() @ key.float().mT / 2 + mask.float()
+        mixed = attend(query, key, value, mask)
+    scores = query.float() @ key.float().mT / 2 + added.float()
     torch.testing.assert_close(mixed, scores.softmax(dim=-1) @ value.float())
 
 
