@@ -3,6 +3,9 @@
 import random
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
 
@@ -44,3 +47,9 @@ def random_texts(number: int, seed: int = 0, longest: int = 40) -> list[str]:
     """Texts of 3 to `longest` random words."""
     generator = random.Random(seed)
     return [" ".join(generator.choices(WORDS, k=generator.randint(3, longest))) for _ in range(number)]
+
+
+def padding_share(lengths: npt.NDArray[np.int64], batches: list[list[int]]) -> float:
+    """The share of positions that are padding when each batch is padded to its longest row."""
+    filled = sum(int(lengths[batch].sum()) for batch in batches)
+    return 1 - filled / sum(len(batch) * int(lengths[batch].max()) for batch in batches)

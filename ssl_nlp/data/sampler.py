@@ -27,6 +27,8 @@ class BatchSampler(DistributedSampler[Any]):
         sizes: (rows,) number by which rows are sorted; batches are then made of rows of similar size. None: any rows.
         batch_size: rows of a batch on one rank.
         shuffle: a new order every epoch; otherwise the order of epoch 0 for ever.
+
+    Attributes:
         epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
     """
 
@@ -39,8 +41,6 @@ class BatchSampler(DistributedSampler[Any]):
         ranks: int,
         seed: int,
         shuffle: bool,
-        epoch: int = 0,
-        position: int = 0,
     ) -> None:
         if rows < ranks:
             raise UserError(
@@ -48,7 +48,7 @@ class BatchSampler(DistributedSampler[Any]):
             )
         self.rows, self.sizes, self.global_batch = rows, sizes, batch_size * ranks
         self.rank, self.ranks = rank, ranks  # type: ignore[assignment]  # Lightning reads neither
-        self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, epoch, position
+        self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, 0, 0
 
     def __len__(self) -> int:
         full, rest = divmod(self.rows, self.global_batch)
@@ -107,9 +107,3 @@ class InOrder(SequentialSampler):
     def __iter__(self) -> Iterator[int]:
         first, self.first = self.first, 0
         return iter(range(first, self.size))
-
-
-def padding_share(lengths: npt.NDArray[np.int64], batches: list[list[int]]) -> float:
-    """The share of positions that are padding when each batch is padded to its longest row."""
-    filled = sum(int(lengths[batch].sum()) for batch in batches)
-    return 1 - filled / sum(len(batch) * int(lengths[batch].max()) for batch in batches)

@@ -1,7 +1,7 @@
 """Which tokens a masked language model has to predict, and what it sees in their place.
 
-Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
-the device.
+Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
+on its contents and without waiting for the device.
 """
 
 from typing import Literal
@@ -21,7 +21,6 @@ def choose_positions(
     maskable: Tensor,
     count: int,
     unit: Literal["token", "word", "span"],
-    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` positions of a batch at random, whole units at a time.
 
@@ -39,7 +38,6 @@ def choose_positions(
         maskable: (V,) bool, False for tokens that are never chosen.
         count: number K of positions, at most B * T.
         unit: what is chosen as a whole. Words and spans need `batch.starts_word`.
-        generator: on the device of the batch.
 
     Returns:
         positions: (K,) int64, distinct, into the flattened (B * T) batch.
@@ -58,7 +56,7 @@ def choose_positions(
             raise UserError(f"masking by {unit} needs a tokenizer that knows where words begin: mask by token instead")
         unit_starts = batch.starts_word
         if unit == "span":
-            unit_starts = unit_starts & (torch.rand(unit_starts.shape, generator=generator, device=device) < SPAN_END)
+            unit_starts = unit_starts & (torch.rand(unit_starts.shape, device=device) < SPAN_END)
         same = (batch.segment_ids[:, 1:] == batch.segment_ids[:, :-1]) & eligible[:, 1:] & eligible[:, :-1]
         unit_starts = unit_starts | torch.nn.functional.pad(~same, (1, 0), value=True)
     unit_of = unit_starts.flatten().cumsum(0) - 1
@@ -66,7 +64,7 @@ def choose_positions(
     # Every unit draws a score, and the best tokens win. The sort is stable: units of equal score do not mix.
     flat = eligible.flatten()
     lengths = torch.zeros_like(unit_of).scatter_add(0, unit_of, flat.long())[unit_of]
-    scores = torch.rand(size, generator=generator, device=device)[unit_of] + (lengths > count)
+    scores = torch.rand(size, device=device)[unit_of] + (lengths > count)
     order = torch.where(flat, scores, torch.inf).sort(stable=True).indices
     positions = order[:count]
     chosen = flat[positions]
@@ -84,7 +82,6 @@ def mask_tokens(
     mask_id: int,
     replacements: Tensor,
     probabilities: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hide the chosen tokens as BERT does (arXiv:1810.04805, §3.1, Task 1).
 
@@ -95,7 +92,6 @@ def mask_tokens(
         mask_id: the id of the mask token.
         replacements: (V,) bool, True for the tokens, at least one, that a random replacement is drawn from.
         probabilities: of the mask token, of a random token, and of the token itself.
-        generator: on the device of the batch.
 
     Returns:
         corrupted ids: (B, T) int64.
@@ -103,9 +99,9 @@ def mask_tokens(
     """
     device = input_ids.device
     original = input_ids.flatten()[positions]
-    draw = torch.rand(positions.shape, generator=generator, device=device)
+    draw = torch.rand(positions.shape, device=device)
     number = replacements.cumsum(dim=0)  # of the tokens up to each one
-    which = torch.randint(2**62, positions.shape, generator=generator, device=device) % number[-1]
+    which = torch.randint(2**62, positions.shape, device=device) % number[-1]
     random = torch.searchsorted(number, which, right=True)
     masked, replaced, _ = probabilities
     seen = torch.where(draw < masked, mask_id, torch.where(draw < masked + replaced, random, original))

@@ -1,8 +1,8 @@
 """Pairs of texts as one row: which two texts belong into a row, and the row that they make.
 
 The texts of a batch of B rows with a pair are numbered: 0 to B - 1 are its own rows, B to 2B - 1 those of its pair.
-Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
-the device.
+Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
+on its contents and without waiting for the device.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Pairing(NamedTuple):
     true: Tensor
 
 
-def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None = None) -> Pairing:
+def next_sentence_pairing(batch: TokenBatch) -> Pairing:
     """Half of the texts are followed by the next one, half by one from another document.
 
     This is Task 2 of BERT (arXiv:1810.04805, §3.1), with two deviations. BERT draws the other text from the whole corpus.
@@ -43,7 +43,6 @@ def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None =
 
     Args:
         batch: B rows, not packed, with their documents and their pair.
-        generator: on the device of the batch.
     """
     assert batch.pair is not None and batch.documents is not None
     rows, device = len(batch), batch.documents.device
@@ -53,7 +52,7 @@ def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None =
         return (known[:, pairs[..., 0]] != known[:, pairs[..., 1]]).all(dim=0)
 
     lengths = batch.pair.is_text.sum(dim=1)
-    order = torch.rand(rows, generator=generator, device=device).argsort()[: rows // 2 * 2]
+    order = torch.rand(rows, device=device).argsort()[: rows // 2 * 2]
     order = order[lengths[order].argsort(stable=True)]  # those of equal length stay in random order
     fours = rows // 4
     a, b, c, d = order[: 4 * fours].view(fours, 4).T
@@ -63,17 +62,17 @@ def next_sentence_pairing(batch: TokenBatch, generator: torch.Generator | None =
     pairs = torch.cat([pairs, order[4 * fours :].view(rows // 2 - 2 * fours, 2)])
 
     one, other = pairs.T
-    exchange = (torch.rand(one.shape, generator=generator, device=device) < 0.5) & differ(pairs)
+    exchange = (torch.rand(one.shape, device=device) < 0.5) & differ(pairs)
     first = torch.arange(rows, device=device)
     follower = first.scatter(0, one, torch.where(exchange, other, one))
     follower = follower.scatter(0, other, torch.where(exchange, one, other))
     return Pairing(first, rows + follower, follower == first)
 
 
-def sentence_order_pairing(batch: TokenBatch, generator: torch.Generator | None = None) -> Pairing:
+def sentence_order_pairing(batch: TokenBatch) -> Pairing:
     """Half of the pairs are swapped (ALBERT, arXiv:1909.11942, §3.1). Takes what `next_sentence_pairing` takes."""
     rows, device = len(batch), batch.input_ids.device
-    true = torch.rand(rows, generator=generator, device=device) < 0.5
+    true = torch.rand(rows, device=device) < 0.5
     own = torch.arange(rows, device=device)
     return Pairing(torch.where(true, own, rows + own), torch.where(true, rows + own, own), true)
 

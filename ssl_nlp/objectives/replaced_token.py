@@ -1,7 +1,7 @@
 """Replaced-token detection (Clark et al., arXiv:2003.10555, section 2): the corruption, and the loss of who detects it.
 
-Everything here runs on the device of the batch, with shapes that do not depend on its contents and without waiting for
-the device.
+Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
+on its contents and without waiting for the device.
 """
 
 import torch
@@ -10,19 +10,18 @@ from torch.nn import functional as F
 
 
 @torch.no_grad()
-def sample_tokens(logits: Tensor, allowed: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample_tokens(logits: Tensor, allowed: Tensor) -> Tensor:
     """Draw a token (K,) from each row of `logits` (K, V), in float32 and without a gradient.
 
     Args:
         logits: unnormalised log-probabilities.
         allowed: (v,) bool with v <= V, True for tokens that may be drawn; those from v on never are.
-        generator: on the device of the logits.
     """
     scores = logits[:, : len(allowed)].float().masked_fill(~allowed, -torch.inf)
     probabilities = scores.softmax(dim=-1)
     # Of a model that has diverged any token is drawn: that is for its loss to tell, and a GPU would abort the process.
     probabilities = torch.where(probabilities.isnan(), allowed.float(), probabilities)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+    return torch.multinomial(probabilities, 1).squeeze(1)
 
 
 def replace_tokens(input_ids: Tensor, positions: Tensor, chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

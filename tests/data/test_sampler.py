@@ -3,9 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from ssl_nlp.data.sampler import BatchSampler, padding_share
+from ssl_nlp.data.sampler import BatchSampler
 from ssl_nlp.errors import UserError
-from tests.corpus import caption_texts
+from tests.corpus import caption_texts, padding_share
 
 
 def sampler(rows=103, lengths=None, batch_size=4, rank=0, ranks=1, seed=0, shuffle=True):

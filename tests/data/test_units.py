@@ -6,12 +6,12 @@ import torch
 
 from ssl_nlp.data import Blocks, Pairs, Sentences
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.sampler import BatchSampler, padding_share
+from ssl_nlp.data.sampler import BatchSampler
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
 from ssl_nlp.data.units import item_sizes
-from tests.corpus import ListCorpus, caption_texts, random_texts
+from tests.corpus import ListCorpus, caption_texts, padding_share, random_texts
 
 TEXTS = random_texts(30)
 

@@ -1,6 +1,7 @@
 """Pairs of texts: who is put together, against the promises, and the rows that they make, against lists of tokens."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,12 @@ from ssl_nlp.data.units import item_sizes
 from ssl_nlp.objectives.pairs import Pairing, join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
 
 PAD = 9
+
+
+def drawn(pairing_of: Callable[[TokenBatch], Pairing], batch: TokenBatch, seed: int) -> Pairing:
+    """The pairing that is drawn after this seed."""
+    torch.manual_seed(seed)
+    return pairing_of(batch)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -48,7 +55,7 @@ def test_rows_are_the_first_text_then_the_second_without_a_gap(pairing_of, drop:
     ]
     seen = set()
     for seed in range(8):
-        pairing = pairing_of(batch, seeded(seed))
+        pairing = drawn(pairing_of, batch, seed)
         seen.add(tuple(pairing.true.tolist()))
         rows, parts = join_pairs(batch, pairing, PAD, drop)
         assert rows.input_ids.shape == parts.shape == (4, 12 - drop)
@@ -86,7 +93,7 @@ def test_next_sentences_are_exchanged_between_documents_and_all_are_used_once(ro
     documents = [0, 0, 1, 2, 2, 2, 3, 4][:rows]
     batch, falses = pairs_of(documents, [4, 1, 4, 2, 2, 3, 2, 1][:rows]), 0
     for seed in range(50):
-        first, second, true = next_sentence_pairing(batch, seeded(seed))
+        first, second, true = drawn(next_sentence_pairing, batch, seed)
         assert first.tolist() == list(range(rows))
         assert sorted(second.tolist()) == list(range(rows, 2 * rows))
         for row, follower in enumerate((second - rows).tolist()):
@@ -100,7 +107,7 @@ def test_half_of_the_pairs_are_false_and_every_other_document_is_as_likely() -> 
     draws, rows = 4000, 6
     batch, false, partners = pairs_of([*range(rows)]), 0, Counter[int]()
     for seed in range(draws):
-        _, second, true = next_sentence_pairing(batch, seeded(seed))
+        _, second, true = drawn(next_sentence_pairing, batch, seed)
         false += int((~true).sum())
         if not true[0]:
             partners[int(second[0]) - rows] += 1
@@ -112,13 +119,13 @@ def test_half_of_the_pairs_are_false_and_every_other_document_is_as_likely() -> 
 
 def test_of_an_odd_number_any_row_is_left_out() -> None:
     batch = pairs_of([0, 1, 2], [1, 2, 3])
-    false = torch.stack([~next_sentence_pairing(batch, seeded(seed)).true for seed in range(1000)]).double().mean(dim=0)
+    false = torch.stack([~drawn(next_sentence_pairing, batch, seed).true for seed in range(1000)]).double().mean(dim=0)
     assert false.tolist() == pytest.approx([1 / 3] * 3, abs=0.06)
 
 
 def test_half_are_false_though_neighbours_in_length_are_of_one_document() -> None:
     batch = pairs_of([0, 0, 1, 1, 2, 3, 3, 2], [1, 2, 3, 4, 5, 6, 7, 8])
-    true = torch.stack([next_sentence_pairing(batch, seeded(seed)).true for seed in range(1000)])
+    true = torch.stack([drawn(next_sentence_pairing, batch, seed).true for seed in range(1000)])
     assert true.double().mean(dim=0).tolist() == pytest.approx([0.5] * 8, abs=0.06)
 
 
@@ -131,7 +138,7 @@ def test_rows_that_share_a_text_exchange_nothing(shared: str) -> None:
     part.input_ids[1] = part.input_ids[4] = part.input_ids[0]
     exchanged = set()
     for seed in range(100):
-        _, second, true = next_sentence_pairing(batch, seeded(seed))
+        _, second, true = drawn(next_sentence_pairing, batch, seed)
         exchanged |= {(row, int(second[row]) - 6) for row in range(6) if not true[row]}
     alike = {(i, j) for i in (0, 1, 4) for j in (0, 1, 4)}
     assert exchanged == {(i, j) for i in range(6) for j in range(6) if i != j} - alike
@@ -149,7 +156,7 @@ def test_lengths_do_not_tell_false_rows_from_true_ones(longest: int) -> None:
     for number, rows in enumerate(sampler):
         own, others = lengths[rows].T
         batch = pairs_of([*range(64)], others.tolist())
-        _, second, true = next_sentence_pairing(batch, seeded(number))
+        _, second, true = drawn(next_sentence_pairing, batch, number)
         given = others[second - 64]
         for a, b, label in zip(own.tolist(), given.tolist(), true.tolist(), strict=True):
             cell = (a * 6 // (longest + 1), b * 6 // (longest + 1))
@@ -162,14 +169,14 @@ def test_rows_of_followers_of_the_same_lengths_keep_their_lengths() -> None:
     lengths = [1, 5, 2, 1, 9, 5, 9, 2]
     batch, falses = pairs_of([*range(8)], lengths), 0
     for seed in range(50):
-        _, second, true = next_sentence_pairing(batch, seeded(seed))
+        _, second, true = drawn(next_sentence_pairing, batch, seed)
         assert [lengths[i] for i in (second - 8).tolist()] == lengths
         falses += int((~true).sum())
     assert falses > 100
 
 
 def test_half_of_the_orders_are_swapped_and_both_texts_stay_together() -> None:
-    first, second, true = sentence_order_pairing(pairs_of([0] * 4000), seeded(0))
+    first, second, true = drawn(sentence_order_pairing, pairs_of([0] * 4000), 0)
     own = torch.arange(4000)
     assert float(true.float().mean()) == pytest.approx(0.5, abs=0.04)
     assert torch.equal(first[true], own[true]) and torch.equal(second[true], 4000 + own[true])

@@ -8,6 +8,12 @@ import torch
 from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
 
 
+def sampled(logits: torch.Tensor, allowed: torch.Tensor, seed: int) -> torch.Tensor:
+    """The tokens that are drawn after this seed."""
+    torch.manual_seed(seed)
+    return sample_tokens(logits, allowed)
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -38,20 +44,20 @@ def test_tokens_are_drawn_in_proportion_among_those_that_may_be_without_a_gradie
     probabilities = torch.tensor([0.1, 0.3, 0.2, 0.4, 0.0])
     logits = (probabilities.log().clamp(min=-50) + 3).repeat(20_000, 1).requires_grad_()
     allowed = torch.tensor([True, False, True, True])  # there are more logits than tokens: the last one is never drawn
-    drawn = sample_tokens(logits, allowed, seeded(0))
+    drawn = sampled(logits, allowed, 0)
     assert not drawn.requires_grad
     shares = drawn.bincount(minlength=5) / len(drawn)
     for share, expected in zip(shares.tolist(), [1 / 7, 0, 2 / 7, 4 / 7, 0], strict=True):
         assert share == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / len(drawn)))
-    assert torch.equal(drawn, sample_tokens(logits, allowed, seeded(0)))
-    assert not torch.equal(drawn, sample_tokens(logits, allowed, seeded(1)))
+    assert torch.equal(drawn, sampled(logits, allowed, 0))
+    assert not torch.equal(drawn, sampled(logits, allowed, 1))
 
 
 def test_half_precision_logits_are_drawn_from_in_single_precision() -> None:
     logits = torch.randn(5000, 400, generator=seeded(0)).bfloat16()
     allowed = torch.ones(400, dtype=torch.bool)
-    drawn = sample_tokens(logits, allowed, seeded(1))
-    assert torch.equal(drawn, sample_tokens(logits.float(), allowed, seeded(1)))
+    drawn = sampled(logits, allowed, 1)
+    assert torch.equal(drawn, sampled(logits.float(), allowed, 1))
 
 
 def test_detection_is_the_binary_cross_entropy_of_real_tokens() -> None:
