@@ -130,7 +130,7 @@ def losses() -> Table:
     data = TextDataModule(corpus(), TokenizerSettings(**settings["tokenizer"]), settings["unit"], settings["length"])
     statistics = data.statistics("valid")
     table = Table(
-        title="Validation. Only bits per byte can be compared, also with those of unigrams; lower is better.\n"
+        title="Validation. Only bits per byte can be compared, also with unigrams (lower is better);\n"
         "rank: effective rank of the embeddings"
     )
     columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "rank"]

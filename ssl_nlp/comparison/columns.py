@@ -38,7 +38,7 @@ def column(suite: str, name: str, result: Result) -> Column:
     metric = result.primary_metric
     evaluator = EVALUATORS.get(kind, kind.replace("_", " "))
     if kind.startswith("few_labels_"):
-        evaluator = f"{kind.removeprefix('few_labels_')} labels"
+        evaluator = f"{kind.removeprefix('few_labels_')}-label"
     title = " ".join(filter(None, (evaluator, METRICS.get(metric, metric.replace("_", " ")))))
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language

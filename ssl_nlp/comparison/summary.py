@@ -76,7 +76,7 @@ class _Scores:
 
     @property
     def on_any(self) -> str:
-        return f" on any {self.noun}" if len(self.columns) > 1 else ""
+        return " on any score" if len(self.columns) > 1 else ""
 
     def named(self, part: Sequence[Column]) -> str:
         """Name a subset: `all 6 scores`, one or two titles, or `4 of 6 scores`."""
