@@ -157,7 +157,7 @@ class Cli(LightningCLI):
         Raises:
             UserError: it is broken, of another method, or not a checkpoint of the run.
         """
-        saved = checkpoints.read(config.ckpt_path)
+        saved = checkpoints.read(config.ckpt_path, lazily=True, checked=self.resume is not None)
         paths = (saved["ssl_nlp"]["method"]["class_path"], config.model.class_path)
         held, asked = (str(path).rsplit(".", 1)[-1] for path in paths)
         if held != asked:
