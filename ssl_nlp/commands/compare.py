@@ -211,7 +211,7 @@ def _run_fit(arguments: Sequence[str]) -> int:
     status = process.returncode
     for number in (signal.SIGINT, signal.SIGTERM):
         if status in (128 + number, -number):
-            raise Interrupted(number, "the same command goes on from there")
+            raise Interrupted(number, "the same command resumes from there")
     return status
 
 

@@ -3,7 +3,11 @@
 They stand in this file alone: when Lightning changes, only this file has to.
 """
 
+from typing import Any
+
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loops.progress import _BatchProgress
 
 
 def has_trainer(module: LightningModule) -> bool:
@@ -37,3 +41,69 @@ def discard_train_loader(trainer: Trainer) -> None:
         assert loop._data_fetcher is not None
         loop._data_fetcher.teardown()
         loop._combined_loader = None
+
+
+# ---------------------------------------------------------------------------------- where the training stands after a batch
+
+
+def step_done(trainer: Trainer) -> bool:
+    """Whether the batch completed an optimizer step, rather than being accumulated."""
+    return not trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def validation_due(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch."""
+    loop = trainer.fit_loop
+    assert loop._data_fetcher is not None
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def logging_due(trainer: Trainer) -> bool:
+    """Whether Lightning gives the metrics to the loggers after the batch's hooks."""
+    return trainer._logger_connector.should_update_logs
+
+
+def metrics_to_log(trainer: Trainer) -> dict[str, Any]:
+    """What it then gives them."""
+    return trainer._logger_connector.metrics["log"]
+
+
+# ---------------------------------------------------------------------------------------------- changes to what comes next
+
+
+def validate_after_batch(trainer: Trainer) -> None:
+    """Have a validation follow the batch, whatever the interval is."""
+    trainer.check_val_every_n_epoch = None
+    trainer.val_check_batch = 1
+    trainer._val_check_time_interval = None  # type: ignore[attr-defined]  # which Lightning asks first
+
+
+def run_validation(trainer: Trainer) -> None:
+    """Validate in full at once, before the first batch of a training that resumes."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    trainer.validating = True
+    loop.restarting = False
+    loop.run()
+    trainer.training = True
+
+
+def add_steps(trainer: Trainer, steps: int) -> None:
+    """Move the end of the training, `max_steps`."""
+    trainer.fit_loop.epoch_loop.max_steps += steps
+
+
+def count_epoch(trainer: Trainer) -> None:
+    """Count the current epoch as begun: after a resume at the end of the one before, Lightning does not."""
+    epoch = trainer.fit_loop.epoch_progress
+    for count in (epoch.total, epoch.current):
+        count.ready = count.started = count.processed + 1  # type: ignore[attr-defined]
+
+
+def forget_validation_progress(checkpoint: dict[str, Any]) -> None:
+    """Drop from a checkpoint how far a validation has come: that depends on how often the run was interrupted."""
+    checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BatchProgress().state_dict()
+
+
+def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
+    """The scheduler that started the processes."""
+    return trainer._accelerator_connector.cluster_environment

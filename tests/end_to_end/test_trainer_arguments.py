@@ -215,7 +215,7 @@ def test_a_run_of_less_than_an_interval_ends_with_a_validation(texts):
 
 def test_without_validation_the_run_says_so(texts, capfd):
     assert fit(texts, "--trainer.limit_val_batches=0") == 0
-    assert "nothing is validated" in capfd.readouterr().err
+    assert "limit_val_batches 0 turns validation off" in capfd.readouterr().err
 
 
 def test_another_checkpoint_callback_keeps_its_files_apart(texts):

@@ -283,22 +283,22 @@ def trained(run: Path) -> dict[str, Any]:
         (
             "on_train_batch_start@7",
             signal.SIGTERM,
-            "stopped by SIGTERM: {}/last.ckpt is that of step 8; the same command",
+            "stopped by SIGTERM: {}/last.ckpt was saved at step 8; the same command",
         ),
         (
             "on_train_batch_start@7",
             signal.SIGINT,
-            "stopped by Ctrl-C: {}/last.ckpt is that of step 8; the same command",
+            "stopped by Ctrl-C: {}/last.ckpt was saved at step 8; the same command",
         ),
         (
             "on_validation_batch_start@20",
             signal.SIGTERM,
-            "stopped by SIGTERM: {}/last.ckpt is that of step 20; the same",
+            "stopped by SIGTERM: {}/last.ckpt was saved at step 20; the same",
         ),
         (
             "on_before_backward@0",
             signal.SIGUSR1,
-            "stopped by SIGUSR1: {}/last.ckpt is that of step 1; the same command",
+            "stopped by SIGUSR1: {}/last.ckpt was saved at step 1; the same command",
         ),
         ("on_fit_start@0", signal.SIGTERM, "stopped by SIGTERM"),
     ],
@@ -336,7 +336,7 @@ def test_slurm_is_asked_to_start_a_job_again_that_it_announces_to_end(chain_of, 
         chain.command, chain.folder, slurm, kill="on_train_batch_start@7", signal_number=signal.SIGUSR1
     )
     assert stopped.status == 128 + signal.SIGUSR1, stopped.stderr
-    assert "is that of step 8; SLURM starts the job again" in stopped.stderr
+    assert "was saved at step 8; SLURM starts the job again" in stopped.stderr
     assert (tmp_path / "asked").read_text() == "requeue 12\n"
     assert chain.server.run(chain.command, chain.folder, slurm).status == 0
     assert same_at_the_end(chain)
