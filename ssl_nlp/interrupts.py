@@ -1,7 +1,7 @@
-"""Signals that ask a process to stop: Ctrl-C, what schedulers send, a terminal that is closed.
+"""Signals that ask a process to stop: Ctrl-C, those of schedulers, a closed terminal.
 
-Wherever one arrives it ends the command by an exception, with exit status 128 + its number as in a shell. A training
-defers it to the end of the step, so that it can be saved; a second signal does not wait.
+A signal ends the command with an exception and, as in a shell, exit status 128 + its number. During training it waits for
+the end of the step, so that the step can be saved; a second signal does not wait.
 """
 
 import os
@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# SLURM sends SIGUSR1 or SIGUSR2 ahead of the end where it is asked to, and SIGTERM at the end or on preemption.
+# SLURM sends SIGUSR1 or SIGUSR2 before the time limit if asked to, and SIGTERM at the limit or on preemption.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 class Interrupted(BaseException):
-    """A signal has asked the process to stop.
+    """A signal asked the process to stop.
 
     Attributes:
-        signal: which one.
-        outcome: what has become of the work.
+        signal: the signal.
+        outcome: what was saved, and how to continue.
     """
 
     def __init__(self, number: int, outcome: str = "") -> None:
@@ -47,7 +47,7 @@ def handle(number: int, frame: FrameType | None = None) -> None:
     """The handler of all these signals.
 
     Raises:
-        Interrupted: at once, unless it is deferred.
+        Interrupted: at once, unless signals are deferred.
     """
     if _state.deferring and _state.received is None:
         _state.received = number
@@ -56,17 +56,17 @@ def handle(number: int, frame: FrameType | None = None) -> None:
 
 
 def received() -> int | None:
-    """The signal that has arrived while signals are deferred."""
+    """The signal that arrived while signals were deferred."""
     return _state.received
 
 
 def defer() -> None:
-    """Keep the next signal until it is asked for."""
+    """Keep the next signal until `received` asks for it."""
     _state.deferring, _state.received = True, None
     if threading.current_thread() is threading.main_thread():
         for number in _numbers():
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, handle)  # Lightning's would end the training with status 0
+                signal.signal(number, handle)  # Lightning's handler would end the training with status 0
 
 
 def stop_deferring() -> None:
@@ -76,7 +76,7 @@ def stop_deferring() -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle these signals in the block; those that the parent process ignores, as `nohup` does, stay ignored."""
+    """Handle these signals in the block; those that the parent process ignores, as under `nohup`, stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +93,7 @@ def handled() -> Iterator[None]:
 
 
 def requeue() -> bool:
-    """Ask SLURM to start this job again, where the process is one; whether it will."""
+    """Ask SLURM to start this job again, if the process is one of its jobs; whether SLURM agreed."""
     job = os.environ.get("SLURM_JOB_ID")
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -9,19 +9,19 @@ LONGEST = 200  # bytes: file systems take 255, and names get prefixes and ending
 
 
 def check_name(name: str, what: str) -> None:
-    """Refuse what is no name.
+    """Refuse what cannot be a name.
 
     Args:
-        name: letters and digits of any script, - and _, and between them full stops.
-        what: it names, for the message.
+        name: letters and digits of any script, - and _, with full stops between them.
+        what: the option or thing that it names, for the message.
 
     Raises:
-        UserError: it holds anything else, is empty, or too long.
+        UserError: it has other characters, or it is empty or too long.
     """
     if len(name.encode(errors="replace")) > LONGEST:
         raise UserError(f"{what} {name[:20]!r}... is too long for a name: use fewer than {LONGEST // 4} letters")
     if not name or name[0] in ".-" or name[-1] == "." or not all(map(_is_allowed, name)):
-        raise UserError(f"{what} {name!r} is not a name: use letters, digits, - and _")
+        raise UserError(f"{what} {name!r} is not a valid name: use letters, digits, - and _")
 
 
 def as_name(text: str) -> str:
@@ -30,7 +30,7 @@ def as_name(text: str) -> str:
 
 
 def _is_allowed(sign: str) -> bool:
-    return sign in "-_." or unicodedata.category(sign)[0] in "LMN"  # letters, the marks on them, numbers
+    return sign in "-_." or unicodedata.category(sign)[0] in "LMN"  # letters, their accents, numbers
 
 
 def snake_case(name: str) -> str:

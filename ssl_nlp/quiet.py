@@ -1,4 +1,4 @@
-"""Less on the screen: what libraries say about each other, and what a user can do nothing about."""
+"""Silence for warnings that a user cannot act on, such as those of libraries about each other."""
 
 import logging
 import warnings
@@ -17,10 +17,10 @@ WARNINGS = (
 
 
 def quiet() -> None:
-    """Ignore warnings that are meant to be so, and Lightning's remarks, for the rest of the process."""
+    """Silence expected warnings and Lightning's tips for the rest of the process."""
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message)
-    import lightning.pytorch  # noqa: F401  # which sets its level itself when it is first imported
+    import lightning.pytorch  # noqa: F401  # its first import sets the level
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What may be shown in a terminal: text of any origin, without the characters that a terminal obeys."""
+"""Output that is safe to show in a terminal, whatever text it contains."""
 
 import re
 import sys
@@ -8,22 +8,22 @@ from typing import Any, TextIO
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-# Control characters but tab and newline, what turns the direction of the text around, and halves of characters.
+# Control characters except tab and newline, characters that reverse the direction of text, and lone surrogates.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    r"""The text with what a terminal would obey spelled out: an escape character as `\x1b`. Lines and tabs stay."""
+    r"""The text with control characters spelled out, such as an escape character as `\x1b`. Newlines and tabs stay."""
     return UNSAFE.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print text of any origin at once, on standard output by default."""
+    """Print text safely and at once, on standard output by default."""
     print(printable(text), file=file or sys.stdout, flush=True)
 
 
 class SafeConsole(Console):
-    """A console of rich that shows text of any origin: the colours and movements are rich's alone."""
+    """A rich console that shows any text safely: only rich itself can use colours and move the cursor."""
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -31,5 +31,5 @@ class SafeConsole(Console):
 
 
 def console(width: int) -> Console:
-    """For standard output: as wide as the terminal, or `width` columns where it is none."""
+    """A console for standard output, as wide as the terminal, or `width` columns if it is not one."""
     return SafeConsole() if sys.stdout.isatty() else SafeConsole(width=width)

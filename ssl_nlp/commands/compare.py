@@ -1,4 +1,4 @@
-"""`compare`: runs, or configurations with several seeds, in one table that says what is more than chance."""
+"""`compare`: runs, or configurations with several seeds, in one table that shows which differences are more than chance."""
 
 import hashlib
 import signal
@@ -27,8 +27,7 @@ from ssl_nlp.evaluation import SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.evaluation.suites import FILES
 from ssl_nlp.interrupts import Interrupted
-from ssl_nlp.runs.run import RUNS
-from ssl_nlp.runs.run import Run as RunDirectory
+from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.runs.tracking import log_comparison
 
 WIDTH = 100  # columns, where the output is no terminal
@@ -83,14 +82,14 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     if options.suite == FILES and options.config is None:
         raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
     if extra and options.seeds is None:
-        raise UserError("arguments after -- are those of fit, and nothing is trained without --seeds: leave them out")
+        raise UserError("arguments after -- go to fit, but nothing is trained without --seeds: leave them out")
     output = Path(options.output)
     _check_output(output)
     suite = None if options.config is None else get_suite(config=options.config)
     name = suite.name if suite is not None else options.suite or "docs"
     if options.seeds is not None:
         if suite is None and name not in SUITES:
-            get_suite(name)  # says which there are, before hours of training
+            get_suite(name)  # raises its error before hours of training
         targets = train(options.targets, options.seeds, output.resolve().name, extra, imports)
     else:
         targets = options.targets
@@ -111,7 +110,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 
 def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
-    """Show the comparison on W&B, where one of its runs is."""
+    """Show the comparison on W&B if one of its runs is there."""
     folders = [run.folder for row in comparison.rows if not row.baseline for run in row.runs]
     tracked = next((folder for folder in folders if (folder / "wandb").is_dir()), None)
     if tracked is None:
@@ -132,7 +131,7 @@ def _check_output(output: Path) -> None:
     check_writable(f"--output {output}", output / "comparison.csv")
     found = [path for path in output.iterdir() if not path.name.endswith(durable.UNFINISHED)] if output.exists() else []
     if found and not (output / "comparison.csv").exists():
-        raise UserError(f"--output {output} exists and holds no comparison: name another folder")
+        raise UserError(f"--output {output} exists and does not hold a comparison: name another folder")
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
@@ -141,28 +140,31 @@ def _check_output(output: Path) -> None:
 def train(
     configs: Sequence[str], seeds: int, name: str, extra: Sequence[str], imports: Sequence[str] = ()
 ) -> list[str]:
-    """Train each configuration with each seed: what is finished is left, what is unfinished goes on. The runs' folders.
+    """Train each configuration with each seed, and return the folders of the runs.
 
-    Every run is a process of its own, so that one that fails leaves the others alone. All are checked before one starts.
+    Finished runs are left as they are, and unfinished ones resume. Every run is a process of its own, so that one failure
+    does not stop the others. All are checked before the first one starts.
 
     Args:
-        configs: YAML files.
-        seeds: how many, from 0.
-        name: of the comparison: the W&B group, and the beginning of the runs' names.
+        configs: YAML files, or names of shipped ones.
+        seeds: the number of seeds, from 0.
+        name: the name of the comparison: its W&B group, and the start of the runs' names.
         extra: further arguments of every `fit`.
-        imports: what `--import` has named.
+        imports: the values of `--import`.
 
     Raises:
-        UserError: a configuration is wrong, is not that of the run there is, or a training failed.
+        UserError: a configuration is wrong or differs from that of its run, or a training failed.
     """
     from ssl_nlp.commands.fit import plan_fit
 
     configs = [find_config(config) for config in configs]
     if seeds < 1:
-        raise UserError(f"--seeds {seeds}: train at least one")
+        raise UserError(f"--seeds must be 1 or more, not {seeds}")
     stems = [Path(config).stem for config in configs]
     if twice := [stem for stem in stems if stems.count(stem) > 1]:
-        raise UserError(f"two configurations are called {twice[0]}: rename one, their runs are called after them")
+        raise UserError(
+            f"two configurations are called {twice[0]}, and would give their runs the same names: rename one"
+        )
     missing: list[tuple[str, list[str]]] = []
     runs = [f"{name}-{stem}-seed{seed}" for seed in range(seeds) for stem in stems]
     plans: dict[str, dict[str, Any]] = {}
@@ -170,9 +172,9 @@ def train(
         plans[stem] = yaml.safe_load(plan_fit(["--config", config, f"--wandb.group={name}", *extra], imports))
     for line in not_equal(plans):
         terminal.say(f"Not equal: {line}")
-    for seed in range(seeds):  # all methods with the first seed come first: they can be compared already
+    for seed in range(seeds):  # all methods with the first seed come first, so that they can be compared early
         for config, stem in zip(configs, stems, strict=True):
-            run = RunDirectory(f"{name}-{stem}-seed{seed}")
+            run = Run(f"{name}-{stem}-seed{seed}")
             run.check(yaml.safe_dump(plans[stem] | {"seed_everything": seed, "run": run.name}))
             if not run.finished:
                 arguments = ["--config", config, f"--wandb.group={name}", *extra]
@@ -184,18 +186,18 @@ def train(
             failed.append(f"{run_name} (exit status {status})")
     if failed:
         raise UserError(
-            f"not trained: {', '.join(failed)}: fix what is reported above, and give the same command again"
+            f"training failed: {', '.join(failed)}: fix what is reported above, and run the same command again"
         )
     return [str(RUNS.absolute() / run) for run in runs]
 
 
 def _run_fit(arguments: Sequence[str]) -> int:
-    """Run `fit` in a process of its own; its exit status.
+    """Run `fit` in a process of its own, and return its exit status.
 
-    It gets the signals that ask this one to stop, once each: in a session of its own, none of the terminal's.
+    The process has its own session, so that signals reach it once: through this process, and not from the terminal too.
 
     Raises:
-        Interrupted: this process or that one was asked to stop.
+        Interrupted: this process or the other one was asked to stop.
     """
     command = [sys.executable, "-m", "ssl_nlp", "fit", *arguments]
     stop: Interrupted | None = None

@@ -5,15 +5,16 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 COMPLAINTS = {  # of jsonargparse about a value, and what they mean
-    r"Expected a typing\.Literal\[(.*?)\]": r"take one of \1",
+    r"Expected a typing\.Literal\[(.*?)\]": r"must be one of \1",
     r"Expected a dot import path string: (.*)": r"there is no class \1: ssl-nlp fit --help lists them",
     r"(?:Problem with given class_path '.*?': )?Importing '(.*?)' is not allowed.*": (
         r"\1 is not a known class: if it is yours, name its file with --import FILE.py"
     ),
-    r"Expected an? <class '(\w+)'>": r"take a value of type \1",
+    r"Expected an? <class '(\w+)'>": r"must be of type \1",
     r"Option (.*) is not accepted": r"there is no option \1",
 }
 IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody tried to write
+OF_OPTION = r"[\w.]+(?:: | must be )"  # the beginning of a complaint that names its option
 LIKE = 0.6  # names that share less are too different to suggest
 
 
@@ -29,22 +30,24 @@ def plain_complaint(message: str) -> str:
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
         option, tried = found.groups()
         tried, _, given = tried.partition(" Given value type: ")
-        complaints = re.split(r" - (?=Expected an? |Option |[\w.]+: )", tried.split("Errors: - ")[-1])
+        complaints = re.split(rf" - (?=Expected an? |Option |{OF_OPTION})", tried.split("Errors: - ")[-1])
         complaints = [text.removeprefix("- ") for text in complaints if not re.search(IDLE, text)]
         for pattern, plain in COMPLAINTS.items():
             complaints = [re.sub(pattern, plain, text) for text in complaints]
-        inner = [text for text in complaints if re.match(r"[\w.]+: ", text)]  # of an option within this one
+        inner = [text for text in complaints if re.match(OF_OPTION, text)]  # of an option within this one
         line = f"{option}.{inner[0]}" if inner else f"{option}: {' or '.join(dict.fromkeys(complaints))}"
         if (
             (nested := re.search(r"NestedArg\(key='([\w.]+)\.(\w+)'", given))
             and inner
-            and inner[0].startswith(f"{nested[2]}:")
+            and re.match(rf"{nested[2]}\b", inner[0])
         ):
             line = f"{option}.{nested[1]}.{inner[0]}"
-        line = line.replace(" or take ", " or ")
+        line = (
+            line.replace(": must be ", " must be ").replace(" or must be ", " or ").replace(". Got value: ", ", not ")
+        )
         value = given.partition(" Given value: ")[2]
-        if value and not value.startswith("NestedArg(") and "take " in line and "Got value" not in line:
-            line += f". Got value: {value}"
+        if value and not value.startswith("NestedArg(") and " must be " in line and ", not " not in line:
+            line += f", not {value}"
     return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 

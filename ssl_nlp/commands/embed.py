@@ -22,8 +22,8 @@ def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 def embed(checkpoint: str, output: str, input: str | None = None, batch_size: int = 64) -> None:
     """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
 
-    Row i is that of line i. Only LF and CR LF end a line, and a blank line is an empty text. How many texts were cut,
-    because they are longer than what the encoder reads, is said on standard error.
+    Row i belongs to line i. Only LF and CR LF end a line, and a blank line is an empty text. A line on standard error says
+    how many texts were cut because they are longer than the encoder reads.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
@@ -36,9 +36,9 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
 
     target = Path(output)
     if target.suffix != ".npy":
-        raise UserError(f"--output {output} is not a .npy file: name one")
+        raise UserError(f"--output {output} is not a .npy file: name one that ends with .npy")
     if target.exists():
-        raise UserError(f"--output {output} exists: name another file or move it away")
+        raise UserError(f"--output {output} already exists: name another file, or move it away")
     check_writable(f"--output {output}", target)
     lines = read_lines(input)
     method = Method.load_from_checkpoint(checkpoint)

@@ -25,11 +25,11 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
     from ssl_nlp.methods import MaskedLM, Method
 
     if text is not None and input is not None:
-        raise UserError("--text and --input are both texts: leave one out")
+        raise UserError("--text and --input both give texts: leave one out")
     texts = read_lines(input) if text is None else [text]
     method = Method.load_from_checkpoint(checkpoint)
     if not isinstance(method, MaskedLM):
-        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which fills no masks: name a MaskedLM")
+        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which cannot fill masks: use one of a MaskedLM")
     for asked in texts:
         say(asked)
         if text is None and not asked.strip():

@@ -43,16 +43,17 @@ def generate(
     sampling = (max_new_tokens, temperature, top_k, top_p, seed)
     if isinstance(method, VAE):
         if prompt is not None or input is not None:
-            raise UserError("a VAE draws sentences from its prior and continues none: leave --prompt and --input out")
+            raise UserError("a VAE draws from its prior and does not continue prompts: leave out --prompt and --input")
         for text in method.generate(5 if number is None else number, *sampling):
             say(text)
     elif isinstance(method, CausalLM):
         if number is not None:
-            raise UserError("a CausalLM continues each prompt once: leave --number out")
+            raise UserError("a CausalLM continues each prompt once: leave out --number")
         if prompt is not None and input is not None:
-            raise UserError("--prompt and --input are both prompts: leave one out")
+            raise UserError("--prompt and --input both give prompts: leave one out")
         prompts = read_lines(input) if prompt is None else [prompt]
         for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
             say(beginning + text)
     else:
-        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which writes no text: name a CausalLM or a VAE")
+        kind = type(method).__name__
+        raise UserError(f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM or a VAE")

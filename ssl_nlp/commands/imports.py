@@ -1,4 +1,4 @@
-"""`--import`: the user's own code, which commands run before anything else, for classes that runs and checkpoints name."""
+"""`--import`: the user's own code, run before anything else, whose classes runs and checkpoints may name."""
 
 import importlib
 import importlib.util
@@ -13,10 +13,10 @@ OPTION = "--import"
 
 
 def take_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments of a command without every `--import NAME`, and what these name.
+    """The arguments of a command without `--import NAME`, and the names.
 
     Raises:
-        UserError: one of them names nothing.
+        UserError: a name is missing.
     """
     left: list[str] = []
     named: list[str] = []
@@ -29,42 +29,41 @@ def take_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             left.append(argument)
     if not all(named):
-        raise UserError(f"{OPTION} names nothing: give it a file, such as my_method.py, or a module")
+        raise UserError(f"{OPTION} needs a value: a file, such as my_method.py, or a module")
     return left, named
 
 
 def as_options(named: Sequence[str]) -> list[str]:
-    """What makes a process of its own import the same."""
+    """The arguments that make another process import the same code."""
     return [f"{OPTION}={name}" for name in named]
 
 
 def module_of(name: str) -> str:
-    """The module that a file becomes, or that is named itself: `my_method.py` is `my_method`."""
+    """The module that a file becomes (`my_method.py` is `my_method`), or the name itself if it is a module."""
     return Path(name).stem if _is_file(name) else name
 
 
 def import_code(name: str) -> None:
-    """Run a file, or import a module that lies in the working directory or is installed.
+    """Run a file, or import a module that is installed or in the working directory.
 
-    A file becomes a module of its name, which other files beside it can be imported by. What it defines is then known to
-    this process, and stays so.
+    A file becomes a module with its name, and can import the files beside it.
 
     Raises:
-        UserError: there is nothing of this name, its name is taken, or it fails.
+        UserError: there is no such file or module, its name is taken, or it fails.
     """
     module = module_of(name)
     folder = Path(name).absolute().parent if _is_file(name) else Path.cwd()
     if _is_file(name):
         _check_file(Path(name), module)
     if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # behind everything, so that nothing in it takes the place of a library
+        sys.path.append(str(folder))  # at the end, so that nothing in it hides a library
     importlib.invalidate_caches()
     try:
         if _is_file(name) and module not in sys.modules:
             _run(Path(name), module)
         else:
             importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # a script that ends is not one that the command could go on after
+    except (Exception, SystemExit) as error:  # the command cannot continue after a script that exits
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise UserError(f"{OPTION} {name} fails: {reason}{_line(error, name)}") from error
 
@@ -77,13 +76,15 @@ def _check_file(path: Path, module: str) -> None:
     if not path.is_file():
         raise UserError(f"{OPTION} {path}: there is no such file")
     if path.suffix != ".py":
-        raise UserError(f"{OPTION} {path}: this is not a .py file: name one, or a module without its path")
+        raise UserError(f"{OPTION} {path} is not a .py file: name one, or a module without a path")
     if not module.isidentifier():
-        raise UserError(f"{OPTION} {path}: {module!r} cannot be the name of a module: use letters, digits and _")
+        raise UserError(
+            f"{OPTION} {path}: {module!r} cannot be the name of a module: rename it with letters, digits and _"
+        )
     there = sys.modules.get(module)
     found = there.__spec__ if there is not None else importlib.util.find_spec(module)
     if found is not None and (found.origin is None or Path(found.origin).resolve() != path.resolve()):
-        raise UserError(f"{OPTION} {path}: there is a module {module} already: rename the file")
+        raise UserError(f"{OPTION} {path}: there is already a module {module}: rename the file")
 
 
 def _run(path: Path, module: str) -> None:
@@ -99,7 +100,7 @@ def _run(path: Path, module: str) -> None:
 
 
 def _line(error: BaseException, name: str) -> str:
-    """Where in the user's file it happened."""
+    """The line of the user's file where the error happened, for the message."""
     trace, line = error.__traceback__, None
     while trace is not None:
         if Path(trace.tb_frame.f_code.co_filename).name == Path(name).name:

@@ -1,4 +1,4 @@
-"""The configurations that come with the package, by name: `masked_lm`, `trainer/demo`."""
+"""The configurations that ship with the package, by name: `masked_lm`, `trainer/demo`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ def find_config(name: str) -> str:
     YAML itself, as in `--config '{seed_everything: 1}'`, is left as it is.
 
     Raises:
-        UserError: there is neither.
+        UserError: neither exists.
     """
     if "{" in name or "\n" in name or Path(name).is_file():
         return name
@@ -23,7 +23,7 @@ def find_config(name: str) -> str:
     if shipped.is_file() and shipped.resolve().is_relative_to(CONFIGS.resolve()):
         return str(shipped)
     names = ", ".join(config_names())
-    raise UserError(f"there is no file {name}, and no configuration of this name is shipped: name a file or {names}")
+    raise UserError(f"there is no file {name}, and no shipped configuration of this name: name a file or {names}")
 
 
 def config_names() -> list[str]:

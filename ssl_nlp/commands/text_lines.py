@@ -22,5 +22,5 @@ def read_lines(path: str | None) -> list[str]:
     name = path or "standard input"
     lines = [line.removesuffix("\n") for line in decoded_lines(name, io.BytesIO(data))]
     if not any(line.strip() for line in lines):
-        raise UserError(f"{name} is empty: give a text a line")
+        raise UserError(f"{name} is empty: give one text a line")
     return lines

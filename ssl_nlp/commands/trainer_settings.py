@@ -1,7 +1,7 @@
-"""Lightning's Trainer as a run uses it: settings that could not train are refused in one line, the others fit the run.
+"""Lightning's Trainer as a run uses it: settings that cannot train are refused in one line, the others are fitted to it.
 
-What Lightning itself refuses later becomes one line too (`lightning_errors`). Each argument of the Trainer is tried by
-`tests/end_to_end/test_trainer_arguments.py`.
+What Lightning itself refuses later becomes one line too (`lightning_errors`). `tests/end_to_end/test_trainer_arguments.py`
+tries each argument of the Trainer.
 """
 
 import math
@@ -24,55 +24,55 @@ from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 FINDERS = ("LearningRateFinder", "BatchSizeFinder")
-CPU_PROCESSES = 8  # at least so many may be asked for on a machine with fewer cores
+CPU_PROCESSES = 8  # which a machine with fewer cores may run, too
 
 
 def check(settings: Namespace, command: str) -> None:
-    """Refuse what cannot train, or would train something else than a run.
+    """Refuse settings that cannot train, or would train something other than a run.
 
     Args:
         settings: the arguments of the Trainer.
         command: `fit`, `validate`, `test` or `predict`.
 
     Raises:
-        UserError: all that is wrong, in one line.
+        UserError: it lists every problem, in one line.
     """
     steps, epochs = settings.max_steps, settings.max_epochs
     problems = {
-        f"devices {settings.devices}: take 1 or more": settings.devices in (0, "0", []),
-        f"devices {settings.devices} on CPUs: take at most {_most_processes()}, the cores of this machine or a few more": (
+        f"devices {settings.devices}: use 1 or more": settings.devices in (0, "0", []),
+        f"devices {settings.devices} on CPUs: use at most {_most_processes()}, the cores of this machine or a few more": (
             settings.accelerator == "cpu" and _number(settings.devices) > _most_processes()
         ),
-        f"num_nodes {settings.num_nodes}: take 1 or more": settings.num_nodes < 1,
+        f"num_nodes {settings.num_nodes}: use 1 or more": settings.num_nodes < 1,
     }
     if command == "fit":
         interval, every = settings.val_check_interval, settings.check_val_every_n_epoch
         problems |= {
-            "enable_checkpointing false: a run is resumed, used and compared by its checkpoints: leave it out "
+            "enable_checkpointing false: a run cannot be resumed, used or compared without checkpoints: leave it out "
             "(--checkpoint_every N writes fewer)": settings.enable_checkpointing is False,
-            "barebones: it leaves out the metrics, validations and checkpoints that a run consists of: leave it out, or "
-            "use Trainer(barebones=True) in Python": settings.barebones,
-            f"max_steps {steps}: take 1 or more, or -1 for no limit": steps == 0 or steps < -1,
-            f"max_epochs {epochs}: take 1 or more, or -1 for no limit": (
+            "barebones: a run needs the metrics, validations and checkpoints that it turns off: leave it out, or use "
+            "Trainer(barebones=True) in Python": settings.barebones,
+            f"max_steps {steps}: use 1 or more, or -1 for no limit": steps == 0 or steps < -1,
+            f"max_epochs {epochs}: use 1 or more, or -1 for no limit": (
                 epochs is not None and (epochs == 0 or epochs < -1)
             ),
-            f"min_steps {settings.min_steps} is above max_steps {steps}: lower the one or raise the other": (
+            f"min_steps {settings.min_steps} is above max_steps {steps}: lower it, or raise max_steps": (
                 settings.min_steps is not None and 0 < steps < settings.min_steps
             ),
-            f"min_epochs {settings.min_epochs} is above max_epochs {epochs}: lower the one or raise the other": (
+            f"min_epochs {settings.min_epochs} is above max_epochs {epochs}: lower it, or raise max_epochs": (
                 settings.min_epochs is not None and epochs is not None and 0 < epochs < settings.min_epochs
             ),
-            f"min_steps {settings.min_steps}, min_epochs {settings.min_epochs}: take 0 or more": (
+            f"min_steps {settings.min_steps}, min_epochs {settings.min_epochs}: use 0 or more": (
                 min(settings.min_steps or 0, settings.min_epochs or 0) < 0
             ),
-            f"limit_train_batches {settings.limit_train_batches}: nothing would be trained: take 1 or more, or a share": (
+            f"limit_train_batches {settings.limit_train_batches}: nothing would be trained: use 1 or more, or a share": (
                 settings.limit_train_batches == 0
             ),
-            f"gradient_clip_val {settings.gradient_clip_val}: take a positive norm, or null not to clip": (
+            f"gradient_clip_val {settings.gradient_clip_val}: use a positive norm, or null for no clipping": (
                 settings.gradient_clip_val is not None
                 and not (settings.gradient_clip_val >= 0 and math.isfinite(settings.gradient_clip_val))
             ),
-            f"accumulate_grad_batches {settings.accumulate_grad_batches}: take 1 or more": (
+            f"accumulate_grad_batches {settings.accumulate_grad_batches}: use 1 or more": (
                 settings.accumulate_grad_batches < 1
             ),
             f"default_root_dir {settings.default_root_dir}: all files of a run are in runs/NAME: leave it out": (
@@ -81,24 +81,24 @@ def check(settings: Namespace, command: str) -> None:
             f"model_registry {settings.model_registry}: checkpoints are kept in runs/NAME: leave it out": (
                 settings.model_registry is not None
             ),
-            f"log_every_n_steps {settings.log_every_n_steps}: take 1 or more": (
+            f"log_every_n_steps {settings.log_every_n_steps}: use 1 or more": (
                 settings.log_every_n_steps is not None and settings.log_every_n_steps < 1
             ),
-            f"check_val_every_n_epoch {every}: take 1 or more, or null to count val_check_interval over epochs": (
+            f"check_val_every_n_epoch {every}: use 1 or more, or null to count val_check_interval over epochs": (
                 every is not None and every < 1
             ),
-            f"val_check_interval {interval}: take a number of batches (1 or more) or a share of an epoch up to 1.0": (
+            f"val_check_interval {interval}: use a number of batches (1 or more) or a share of an epoch up to 1.0": (
                 isinstance(interval, int | float) and (interval <= 0 or (interval > 1 and interval % 1 != 0))
             ),
             f"val_check_interval {interval} is a share of an epoch, and check_val_every_n_epoch null counts batches over "
             "epochs: set --trainer.check_val_every_n_epoch 1, too": (
                 isinstance(interval, float) and 0 < interval <= 1 and every is None
             ),
-            f"overfit_batches {settings.overfit_batches}: take 0 or more": settings.overfit_batches < 0,
-            f"num_sanity_val_steps {settings.num_sanity_val_steps}: take 0 or more, or -1 for all batches": (
+            f"overfit_batches {settings.overfit_batches}: use 0 or more": settings.overfit_batches < 0,
+            f"num_sanity_val_steps {settings.num_sanity_val_steps}: use 0 or more, or -1 for all batches": (
                 settings.num_sanity_val_steps is not None and settings.num_sanity_val_steps < -1
             ),
-            "precision 16-true: float16 loses small gradients and AdamW's eps, and the training diverges: take bf16-true, "
+            "precision 16-true: float16 loses small gradients and AdamW's eps, and the training diverges: use bf16-true, "
             "bf16-mixed or 16-mixed": settings.precision in ("16-true", "transformer-engine-float16"),
         }
         problems |= _callback_problems(settings)
@@ -112,10 +112,10 @@ def _callback_problems(settings: Namespace) -> dict[str, bool]:
     finder = next((name for name in names if name in FINDERS), "")
     endless = settings.max_steps != -1 or settings.max_epochs in (None, -1)
     return {
-        f"callbacks: {finder} changes a setting behind the configuration, which config.yaml would not show: try several "
-        "values in runs of their own (configs/sweeps does)": bool(finder),
-        "callbacks: StochasticWeightAveraging takes effect at the end of the last epoch only: set --trainer.max_epochs N "
-        "--trainer.max_steps -1, or take EMAWeightAveraging": "StochasticWeightAveraging" in names and endless,
+        f"callbacks: {finder} changes a setting without a trace in config.yaml: try several values in runs of their own, "
+        "as configs/sweeps does": bool(finder),
+        "callbacks: StochasticWeightAveraging takes effect only at the end of the last epoch: set --trainer.max_epochs N "
+        "--trainer.max_steps -1, or use EMAWeightAveraging": "StochasticWeightAveraging" in names and endless,
     }
 
 
@@ -148,7 +148,7 @@ def fit_into_run(trainer: dict[str, Any], own: Sequence[Callback], checkpoints: 
 
 
 def profiler_in(folder: Path, profiler: Profiler | str | None) -> Profiler | str | None:
-    """The profiler with a file to write its report to, `FUNCTION-profile.txt` in `folder`, where it has none."""
+    """The profiler, with `FUNCTION-profile.txt` in `folder` as the file of its report if it has none."""
     if isinstance(profiler, str) and (kind := PROFILERS.get(profiler.lower())):
         return kind(dirpath=folder, filename="profile")
     if isinstance(profiler, Profiler) and profiler.dirpath is None and profiler.filename is None:
@@ -167,10 +167,10 @@ def default_precision(accelerator: object) -> Literal["bf16-mixed", "16-mixed", 
 
 @contextmanager
 def lightning_errors() -> Iterator[None]:
-    """Turn what Lightning says of a wrong configuration into one line.
+    """Turn Lightning's errors about a wrong configuration into one line.
 
-    A MisconfigurationException always is one. Other errors are where Lightning's own code raised them: the same kind out
-    of a model or a library is a fault, and keeps its traceback.
+    Every MisconfigurationException is about one. Other errors are if Lightning's own code raised them: out of a model or
+    another library they are bugs, and keep their traceback.
 
     Raises:
         UserError: in place of Lightning's error.

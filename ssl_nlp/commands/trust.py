@@ -1,4 +1,4 @@
-"""What configurations may say: all choose among known classes, and the one of a run decides about numbers only."""
+"""What configurations may do: all of them choose among known classes only, and that of a run only affects its numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from ssl_nlp.objectives.views import View
 from ssl_nlp.runs.checkpoint import path_of, subclasses
 from ssl_nlp.runs.run import Run
 
-# Whose classes a configuration may name; all others are the user's, who has imported them or named them with --import.
+# Modules whose classes a configuration may name, beside those that the user has imported or named with --import.
 TRUSTED = (
     "ssl_nlp.corpora",
     "ssl_nlp.data",
@@ -39,7 +39,7 @@ TRUSTED = (
     "lightning.pytorch.strategies",
 )
 BASES = (Method, Encoder, View, Corpus, BatchMaker, LightningDataModule, Callback, Logger, Profiler, Strategy)
-# Of a run's trainer: the numbers depend on these, and nothing is read, written or sent because of them.
+# Settings of a run's trainer that its numbers depend on, and that read, write and send nothing.
 KEPT = (
     "accelerator",
     "devices",
@@ -54,24 +54,24 @@ KEPT = (
 
 
 def restrict_imports(imports: Sequence[str] = ()) -> None:
-    """From now on configurations can name known classes only. The parser checks a name before it imports anything.
+    """Let configurations name known classes only, from now on. The parser checks a name before it imports anything.
 
     Args:
-        imports: what `--import` has named.
+        imports: the values of `--import`.
     """
     known = [path_of(kind) for kind in subclasses(BASES)]
     names = [*TRUSTED, *map(module_of, imports), *known]
-    allowed = [name for name in names if all(part.isidentifier() for part in name.split("."))]  # none within functions
+    allowed = [name for name in names if all(part.isidentifier() for part in name.split("."))]
     set_parsing_settings(
         import_path_denylist=["*"], import_path_allowlist=allowed, instantiate_subclass_spec_in_any=False
     )
 
 
 def settings_of_run(run: Run) -> str:
-    """What decides about the numbers of a run in its configuration, as YAML: method, data, seed, and some of the trainer.
+    """The settings that decide a run's numbers, as YAML: method, data, seed, and some of the trainer.
 
-    The run may have been sent by anybody, so all that the rest would do is left out: callbacks, loggers, profilers, plugins
-    and their paths, W&B, and how checkpoints are read.
+    Anybody may have sent the run, so everything else is left out: callbacks, loggers, profilers, plugins and their paths,
+    W&B, and how checkpoints are read.
 
     Raises:
         UserError: its configuration is broken.

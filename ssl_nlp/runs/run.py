@@ -32,7 +32,7 @@ class Run:
 
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or "/" in self.name or os.sep in self.name:
-            raise UserError(f"--run {self.name!r} is not a name: use letters, digits, - and _")
+            raise UserError(f"--run {self.name!r} is not a valid name: use letters, digits, - and _")
         if "\0" in self.name or len(os.fsencode(self.name)) > 240:  # no such run can have been made
             check_name(self.name, "--run")
 

@@ -490,7 +490,7 @@ NAMES = [
 def test_what_is_no_name_is_refused_in_one_line(name, capfd):
     write_texts(Path())
     line = refused(capfd, *fit("masked_lm", f"--run={name}"))
-    assert "is not a name" in line or "is too long for a name" in line
+    assert "is not a valid name" in line or "is too long for a name" in line
     assert line.isprintable()
     assert refused(capfd, "validate", f"--run={name}").isprintable()
 
@@ -608,15 +608,15 @@ def test_a_class_of_ones_own_from_the_working_directory(monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--import"], "--import names nothing"),
+        (["--import"], "--import needs a value"),
         (["--import=there.py"], "there is no such file"),
         (["--import=there_is_no_such_module"], "ModuleNotFoundError"),
-        (["--import=json.py"], "there is a module json already: rename the file"),
+        (["--import=json.py"], "there is already a module json: rename the file"),
         (["--import=my-file.py"], "cannot be the name of a module"),
         (["--import=wrong.py"], "--import wrong.py fails: ZeroDivisionError: division by zero (line 2)"),
         (["--import=half.py"], "SyntaxError"),
         (["--import=ends.py"], "--import ends.py fails: SystemExit: 0 (line 1)"),
-        (["--import=./text.txt"], "--import text.txt: this is not a .py file"),
+        (["--import=./text.txt"], "--import text.txt is not a .py file"),
     ],
 )
 def test_mistakes_of_import(given, said, capfd):

@@ -155,9 +155,9 @@ FIT: list[tuple[str, list[str], str]] = [
         "unit: the class that is chosen has",
     ),
     ("masked_lm", ["--model.views=[]"], "there is no option --model.views: ssl-nlp fit"),
-    ("masked_lm", ["--data.corpus.unit=word"], "data.corpus.unit: take one of 'file', 'line', 'paragraph'"),
+    ("masked_lm", ["--data.corpus.unit=word"], "data.corpus.unit must be one of 'file', 'line', 'paragraph'"),
     ("masked_lm", ["--data.corpus=TextFile"], "data.corpus: there is no class TextFile"),
-    ("masked_lm", ["--seed_everything=x"], "take a value of type bool or a value of type int"),
+    ("masked_lm", ["--seed_everything=x"], "must be of type bool or of type int"),
     ("masked_lm", ["--quite.something.else=3"], "--quite.something.else"),
     ("masked_lm", ["--model.temperature=1"], "temperature"),  # of another method
     ("masked_lm", ["--model.nothing=1"], "ssl-nlp fit --model MaskedLM --help model"),
@@ -240,7 +240,7 @@ OTHER: list[tuple[list[str], str]] = [
     (["evaluate", MASKED, "--suit=docs"], "did you mean --suite? ssl-nlp evaluate --help"),  # no abbreviations
     (["compare", "somewhere", "--outp=a"], "did you mean --output? ssl-nlp compare --help"),
     (["fit"], "fit needs a configuration"),
-    (["fill-mask", "--checkpoint", CAUSAL, "--text=a"], "holds a CausalLM, which fills no masks"),
+    (["fill-mask", "--checkpoint", CAUSAL, "--text=a"], "holds a CausalLM, which cannot fill masks"),
     *(
         (["embed", "--checkpoint", bad, "--input", "texts.txt", "--output", "a.npy"], bad)
         for bad in ("nowhere.ckpt", "folder", "binary.txt", "texts.txt", "empty.txt", "other.ckpt", "half.ckpt")

@@ -117,19 +117,19 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
     monkeypatch.setattr("ssl_nlp.commands.compare._run_fit", fail)
     assert run("compare", *SEEDS, "--", *shared()) == 2
     assert [command[-1] for command in commands] == ["--run=mine-masked_lm-seed0", "--run=mine-masked_lm-seed1"]
-    assert "not trained: mine-masked_lm-seed0 (exit status 1)" in capfd.readouterr().err
+    assert "training failed: mine-masked_lm-seed0 (exit status 1)" in capfd.readouterr().err
 
 
 MISTAKES = {
     "no such run": (["nothing"], "there is no run nothing"),
     "unknown suite": (["causal", "--suite", "everything"], "causal has no answers to the suite everything"),
     "two suites": (["causal", "--suite", "docs", "--config", "mine.yaml"], "name one"),
-    "output is something else": (["causal", "--output", "runs"], "holds no comparison"),
+    "output is something else": (["causal", "--output", "runs"], "does not hold a comparison"),
     "output is a file": (["causal", "--output", "mine.yaml"], "is a file"),
     "broken evaluation": (["broken"], "is not an evaluation"),
     "fit arguments without seeds": (["causal", "--", "--trainer.max_steps=1"], "without --seeds"),
     "no such configuration": (["--seeds", "1", "missing.yaml"], "missing.yaml"),
-    "no number": (["--seeds", "many", "masked_lm.yaml"], "seeds: take a value of type int"),
+    "no number": (["--seeds", "many", "masked_lm.yaml"], "seeds must be of type int"),
     "no seed": (["--seeds", "0", "masked_lm.yaml"], "--seeds 0"),
     "twice the same": (["--seeds", "1", "masked_lm.yaml", "masked_lm.yaml"], "two configurations are called masked_lm"),
     "another configuration": (

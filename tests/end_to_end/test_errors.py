@@ -29,22 +29,22 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 FIT_MISTAKES = {
     "unknown key": (["--model.encodr=3"], "encodr"),
     "unknown class": (["--model.encoder=Transformr"], "ssl-nlp: model.encoder: there is no class Transformr: "),
-    "wrong type": (["--data.batch_size=many"], "ssl-nlp: data.batch_size: take a value of type int. Got value: many"),
+    "wrong type": (["--data.batch_size=many"], "ssl-nlp: data.batch_size must be of type int, not many"),
     "unknown word": (
         ["--model.optimization.schedule=x"],
         "ssl-nlp: optimization: schedule 'x' is unknown: use cosine, ",
     ),
     "a value with a dash": (
         ["--data.batch_size=3 - 4"],
-        "ssl-nlp: data.batch_size: take a value of type int. Got value: 3 - 4",
+        "ssl-nlp: data.batch_size must be of type int, not 3 - 4",
     ),
     "one of several types": (
         ["--seed_everything=x"],
-        "take a value of type bool or a value of type int. Got value: x",
+        "must be of type bool or of type int, not x",
     ),
     "a number or nothing": (
         ["--model.optimization.muon_learning_rate=x"],
-        "muon_learning_rate: take a value of type float",
+        "muon_learning_rate must be of type float",
     ),
     "unknown option": (
         ["--data.corpus.trian=x"],
@@ -102,7 +102,9 @@ def test_commands_and_their_arguments(tmp_path, capfd):
     assert "'fti'" in refused(capfd, "fti")
     assert "checkpoint" in refused(capfd, "generate")
     assert "0xe9 at offset 3" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=a.npy")
-    assert "there.npy exists" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=there.npy")
+    assert "there.npy already exists" in refused(
+        capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=there.npy"
+    )
     assert "nowhere.txt" in refused(capfd, "embed", "--checkpoint=a", "--input=nowhere.txt", "--output=a.npy")
     assert "no run gone" in refused(capfd, "validate", "--run", "gone")
     assert Path("there.npy").read_bytes() == b"mine"

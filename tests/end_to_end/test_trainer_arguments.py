@@ -308,7 +308,7 @@ def test_predict_writes_embeddings_in_the_order_of_the_test_split(texts, capfd):
     sentences = [sentence.strip() for document in documents for sentence in split_sentences(document.text)]
     np.testing.assert_allclose(embeddings, method.embed(sentences).numpy(), atol=1e-5)
     assert run("predict", "--run=a") == 2
-    assert "embeddings.npy exists: name another file" in capfd.readouterr().err
+    assert "embeddings.npy already exists: name another file" in capfd.readouterr().err
     assert run("predict", "--run", "a", "--output", "other.npy") == 0
     assert np.array_equal(np.load("other.npy"), embeddings)
 

@@ -116,7 +116,7 @@ def test_a_folder_of_somebody_else_is_left_alone():
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
 def test_names_that_are_paths_are_refused(name):
-    with pytest.raises(UserError, match="is not a name"):
+    with pytest.raises(UserError, match="is not a valid name"):
         Run(name)
 
 

@@ -1,4 +1,4 @@
-"""What runs beside the training: throughput, progress, samples, collapse, probes."""
+"""Lightning callbacks: checkpoints, progress, throughput, samples, checks for collapse and divergence, online probes."""
 
 from ssl_nlp.training.callbacks.checkpoints import Checkpoints
 from ssl_nlp.training.callbacks.collapse_monitor import CollapseMonitor

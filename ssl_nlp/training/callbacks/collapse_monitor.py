@@ -1,4 +1,4 @@
-"""Whether the embeddings still tell texts apart."""
+"""A check that the embeddings still tell texts apart."""
 
 import random
 import sys
@@ -15,15 +15,15 @@ from ssl_nlp.data.words import word_spans, words
 from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity
 from ssl_nlp.terminal import say
 
-# Below either of these the embeddings of different sentences are all but the same.
+# Below either of these, different sentences have nearly the same embedding.
 LEAST_SPREAD = 0.05
 LEAST_RANK = 1.5
-DROPPED = 0.15  # share of the words that the partner of a sentence lacks
+DROPPED = 0.15  # share of a sentence's words that its copy lacks
 
 
 @runtime_checkable
 class Embeds(Protocol):
-    """A method, as far as this callback uses it."""
+    """The part of a method that this callback uses."""
 
     against_collapse: str
     sharded: bool
@@ -36,12 +36,12 @@ class Embeds(Protocol):
 class CollapseMonitor(Callback):
     """Logs the geometry of validation sentences' embeddings, and warns when they have collapsed into one point or line.
 
-    `val/embedding_spread`, `val/effective_rank` and `val/uniformity` are those of the first sentences of the validation
-    split, `val/alignment` is the distance between them and themselves with some of the words missing: the same questions
-    for every method. `ssl_nlp.objectives.geometry` says what the numbers mean.
+    `val/embedding_spread`, `val/effective_rank` and `val/uniformity` describe the first sentences of the validation split;
+    `val/alignment` is their distance from copies with some words missing. Every method sees the same sentences.
+    `ssl_nlp.objectives.geometry` defines the numbers.
 
     Args:
-        sentences: how many.
+        sentences: the number of sentences.
     """
 
     def __init__(self, sentences: int = 256) -> None:
@@ -61,7 +61,7 @@ class CollapseMonitor(Callback):
             return
         embeddings = pl_module.embed(self._texts + [_with_gaps(text) for text in self._texts])
         if not embeddings.isfinite().all():
-            self._warn(trainer, "the embeddings are not all finite: the training has diverged. Lower the learning rate")
+            self._warn(trainer, "some embeddings are not finite: the training has diverged. Lower the learning rate")
             return
         whole, gaps = embeddings.chunk(2)
         spread, rank = float(embedding_spread(whole)), float(effective_rank(whole))
@@ -77,12 +77,12 @@ class CollapseMonitor(Callback):
             return
         self._warn(
             trainer,
-            f"the embeddings have collapsed: {len(whole)} different sentences get all but the same one ({sign}). Whatever "
-            f"the loss says, they tell texts apart no more; {pl_module.against_collapse} may help",
+            f"the embeddings have collapsed: {len(whole)} different sentences get nearly the same one ({sign}). Whatever "
+            f"the loss says, they no longer tell texts apart; {pl_module.against_collapse} may help",
         )
 
     def _warn(self, trainer: Trainer, text: str) -> None:
-        """Once, until it is something else, or things are well again."""
+        """Warn once per problem, and again if it returns."""
         kind = text.partition(":")[0]
         if kind != self._said and trainer.is_global_zero:
             say(f"warning: {text}", sys.stderr)
@@ -90,7 +90,7 @@ class CollapseMonitor(Callback):
 
 
 def validation_sentences(corpus: Corpus, number: int) -> list[str]:
-    """The first different sentences of three words and more, at most four of a document."""
+    """The first distinct sentences of three or more words, at most four from a document."""
     found: dict[str, None] = {}
     for document in corpus.documents("valid"):
         found |= dict.fromkeys(s for s in split_sentences(document.text)[:4] if len(words(s)) >= 3)
@@ -100,7 +100,7 @@ def validation_sentences(corpus: Corpus, number: int) -> list[str]:
 
 
 def _with_gaps(sentence: str) -> str:
-    """The sentence without some of its words, but at least one; which ones depends on the sentence alone."""
+    """The sentence without some of its words, though never without all; the sentence alone decides which."""
     draw, spans = random.Random(sentence), word_spans(sentence)
     dropped = [span for span in spans if draw.random() < DROPPED]
     dropped = dropped[1:] if len(dropped) == len(spans) else dropped

@@ -1,4 +1,4 @@
-"""A training whose numbers are no longer finite is stopped, before it is saved."""
+"""A stop for trainings whose numbers are no longer finite, before they are saved."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -7,13 +7,13 @@ from ssl_nlp.training.module import Module
 
 
 class Diverged(UserError):
-    """The loss or the weights of a training are not finite."""
+    """The loss or the weights are not finite."""
 
     status = 1
 
 
 class Divergence(Callback):
-    """Stops a validation whose loss is not finite, before samples are drawn. `Checkpoints` looks at the training."""
+    """Stops a run whose validation loss is not finite, before samples are drawn. `Checkpoints` checks the training."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Module)
@@ -22,12 +22,13 @@ class Divergence(Callback):
 
 
 def check(trainer: Trainer, method: Module, weights: bool) -> None:
-    """Look at the loss since it was last logged and, where `weights` is true, at the weights.
+    """Check the loss since it was last logged and, if `weights` is true, the weights.
 
-    A loss scaler skips steps whose gradients overflow, and the loss of such a step may do so, too: then only weights count.
+    A loss scaler skips steps whose gradients overflow, and the loss of such a step may overflow, too. With one, only the
+    weights are checked.
 
     Raises:
-        Diverged: something is not finite.
+        Diverged: one of them is not finite.
     """
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     if not scaled and not _everywhere(trainer, method.training_sums.finite()):

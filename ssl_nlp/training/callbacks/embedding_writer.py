@@ -1,4 +1,4 @@
-"""Where the embeddings of `predict` go."""
+"""The file with the embeddings of `predict`."""
 
 from itertools import chain
 from pathlib import Path
@@ -17,26 +17,26 @@ from ssl_nlp.terminal import say
 
 
 class EmbeddingWriter(Callback):
-    """Writes what `predict` embeds as a NumPy file of (N, D) float32: a row for each row of the test split, in its order.
+    """Writes the embeddings of `predict` as a NumPy file of (N, D) float32, a row for each row of the test split in order.
 
     Args:
-        path: the `.npy` file; one that exists is not overwritten.
+        path: the `.npy` file; an existing file is not overwritten.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file exists, or is not a .npy file.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix != ".npy":
-            raise UserError(f"--output {path} is not a .npy file: name one")
+            raise UserError(f"--output {path} is not a .npy file: name one that ends with .npy")
         if path.exists():
-            raise UserError(f"--output {path} exists: name another file or move it away")
+            raise UserError(f"--output {path} already exists: name another file, or move it away")
         self.path = path
         self._parts: list[Tensor] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.world_size > 1:
-            raise UserError("predict writes the embeddings of one device: set --trainer.devices 1")
+            raise UserError("predict runs on one device only: set --trainer.devices 1")
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, *args: Any, **kwargs: Any
@@ -48,7 +48,7 @@ class EmbeddingWriter(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, TextDataModule)
         rows = torch.tensor([*chain.from_iterable([*data.test_dataloader().sampler][: len(self._parts)])])
-        embeddings = torch.cat(self._parts)[rows.argsort()]  # batches are of similar lengths, the file goes by the text
+        embeddings = torch.cat(self._parts)[rows.argsort()]  # back from order of length
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(self.path) as file:
             np.save(file, embeddings.numpy())

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""The progress of a run in a terminal, and a line for every validation."""
 
 import sys
 from typing import Any
@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """A bar with loss, tokens per second and time left; nothing where standard output is not a terminal."""
+    """A bar with loss, tokens per second and time left; `ProgressLines` takes its place where there is no terminal."""
 
     def __init__(self) -> None:
         super().__init__(leave=False)
@@ -38,7 +38,7 @@ class Progress(RichProgressBar):
 
 
 class ValidationLine(Callback):
-    """Prints a line for every validation, also where there is no bar or another one."""
+    """Prints a line for every validation, with or without a progress bar."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or trainer.sanity_checking:

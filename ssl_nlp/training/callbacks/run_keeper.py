@@ -65,6 +65,6 @@ class RunKeeper(Callback):
 
 
 def _weights_change_at_the_end(trainer: Trainer) -> bool:
-    """Whether a callback changes the weights after the last step, when the run's last checkpoint has been written."""
+    """Whether a callback changes the weights after the last step, when the last checkpoint is already written."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return any(isinstance(callback, StochasticWeightAveraging | ModelPruning) for callback in callbacks)

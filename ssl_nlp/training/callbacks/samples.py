@@ -1,4 +1,4 @@
-"""What the model writes, at every validation."""
+"""Samples of what the model writes, at every validation."""
 
 import json
 from itertools import islice
@@ -11,18 +11,18 @@ from ssl_nlp import durable
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.training.module import Module
 
-LONGEST = 200  # characters of a text that is shown
+LONGEST = 200  # characters of a prompt
 
 
 class Samples(Callback):
     """Adds what `Module.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
 
-    What the file holds of this step and of later ones comes from a run that was killed and has gone on from an earlier
-    step: it is replaced.
+    Lines of this step or a later one were left by a run that was killed and has resumed from an earlier step: they are
+    replaced.
 
     Args:
-        directory: where `samples.jsonl` is.
-        texts: how many validation documents are shown.
+        directory: the folder of `samples.jsonl`.
+        texts: the number of validation documents to use.
     """
 
     def __init__(self, directory: Path, texts: int = 4) -> None:
@@ -50,6 +50,6 @@ class Samples(Callback):
                 logger.log_table("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
     def _before(self, step: int) -> list[str]:
-        """The lines of the file that come from earlier steps."""
+        """The lines of the file from earlier steps."""
         lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
         return [line for line in lines if line and json.loads(line)["step"] < step]

@@ -1,4 +1,4 @@
-"""Tokens and floating-point operations: how fast, how many, and what share of the hardware's peak."""
+"""Tokens and floating-point operations of a training: their rate, their number, and the share of the hardware's peak."""
 
 import resource
 import sys
@@ -18,12 +18,12 @@ from ssl_nlp.training.ranks import sum_over_ranks
 class Throughput(Callback):
     """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops`, `train/padding`, `train/peak_memory`.
 
-    Tokens are real ones, padding not counted, summed over ranks. Padding is its share of the positions of the batches
-    since the last log, as the data module made them. Seconds are those of training: waiting for data counts,
-    validation and checkpoints do not. FLOPs are counted, not estimated: the forward pass of the first batch under torch's
+    Tokens exclude padding and are summed over ranks. `padding` is its share of the positions since the last log, in the
+    batches as the data module made them. Seconds are those of training: they include waiting for data, but neither
+    validation nor checkpoints. FLOPs are counted, not estimated: those of the forward pass of the first batch under torch's
     counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), per token. Model FLOPs
-    utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak where Lightning knows it,
-    else by the speed of a large matrix product measured at the start.
+    utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by
+    the speed of a large matrix product measured at the start.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Throughput(Callback):
         self._window_positions += batch.all_positions
         logs = trainer.global_step % trainer.log_every_n_steps == 0
         if logs and pl_module.device.type == "cuda":
-            torch.cuda.synchronize()  # otherwise the time is that of launching, not of computing
+            torch.cuda.synchronize()  # otherwise launching is timed, not computing
         now = time.perf_counter()
         if self._last is not None:
             self._window_seconds += now - self._last
@@ -87,7 +87,7 @@ class Throughput(Callback):
         self._last = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the tokens and FLOPs so far beside what the validation says, so that either can be its axis in a plot."""
+        """Log the tokens and FLOPs so far beside the validation's metrics, so that either can be the axis of a plot."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
@@ -100,7 +100,7 @@ class Throughput(Callback):
 
 
 def forward_flops(method: Module, batch: TokenBatch) -> int:
-    """Floating-point operations of one forward pass of the loss, without touching the random state or the metrics."""
+    """Floating-point operations of one forward pass of the loss; leaves the random state and the metrics alone."""
     devices = [method.device] if method.device.type == "cuda" else []
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     with torch.random.fork_rng(devices), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
@@ -109,16 +109,16 @@ def forward_flops(method: Module, batch: TokenBatch) -> int:
 
 
 def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
-    """Those of the two products in attention, from the shapes (B, heads, T, D)."""
+    """FLOPs of the two products in attention, from the shapes (B, heads, T, D)."""
     return int(sdpa_flop_count(query, key, value))
 
 
-# The attention kernel for CPUs is not in torch's own list.
+# torch's own list lacks the attention kernel for CPUs.
 _CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second that the device can do: the vendor's figure, or that of a large product here."""
+    """The device's peak in floating-point operations a second: the vendor's figure, or that of a large product here."""
     if device.type == "cuda" and (known := get_available_flops(device, dtype)):
         return float(known)
     size = 1024
@@ -132,7 +132,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most bytes that tensors took on a GPU at a time or, on a CPU, that the process took."""
+    """The peak number of bytes of the tensors on a GPU or, on a CPU, of the process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
