@@ -23,8 +23,8 @@ class Optimization:
     """Optimizer and learning rate schedule. Steps are optimizer steps, whatever is accumulated into one."""
 
     optimizer: str = "adamw"
-    """`adamw`; `muon`, which is Muon for the matrices of hidden layers and AdamW for everything else; or the path of a
-    class, such as torch.optim.RMSprop, which `optimizer_args` configures."""
+    """`adamw`, `muon`, or the path of a class such as torch.optim.RMSprop, which `optimizer_args` configures. Muon
+    trains the matrices of hidden layers, and AdamW everything else."""
     learning_rate: float = 1e-3
     """Peak learning rate, save that of Muon."""
     muon_learning_rate: float | None = 0.02
@@ -39,9 +39,9 @@ class Optimization:
     warmup: int | float = 0.05
     """Linear warm-up from 0: a number of steps if whole (200), a share of all steps if not (0.05)."""
     schedule: str = "cosine"
-    """After the warm-up: `cosine`, `linear`, `warmup_stable_decay` or `constant`; but for the last they need the number of
-    steps. Or the path of a class, such as torch.optim.lr_scheduler.StepLR, which `schedule_args` configures: without
-    warm-up, and with a step for each one of the optimizer."""
+    """`cosine`, `linear`, `warmup_stable_decay`, `constant`, or the path of a class such as
+    torch.optim.lr_scheduler.StepLR, which `schedule_args` configures. Ours follow the warm-up and, except `constant`, need
+    to know the number of steps; a class does without the warm-up and steps with the optimizer."""
     decay: float = 0.2
     """Share of all steps in which `warmup_stable_decay` falls."""
     final: float = 0.1
