@@ -1,4 +1,4 @@
-"""Fixtures for all tests: caches of their own, no W&B account, one thread."""
+"""Fixtures for all tests: separate caches, no W&B account, one thread."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as there are cores do more than many threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core is faster than many threads
 
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every test run starts with empty caches, which its workers share, and leaves the user's alone."""
+    """Start every test run with empty caches, which its workers share; the user's are left alone."""
     folder = tmp_path_factory.getbasetemp()
     path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     os.environ["SSL_NLP_CACHE"] = str(path)

@@ -32,7 +32,7 @@ class ListCorpus(Corpus):
 
 
 def caption_texts(number: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Texts whose lengths spread as those of captions of pictures do, each with another of the same picture."""
+    """Texts as long as captions of pictures are, each with a second caption of about the same length."""
     generator = random.Random(seed)
     texts = []
     for _ in range(number):
@@ -50,6 +50,6 @@ def random_texts(number: int, seed: int = 0, longest: int = 40) -> list[str]:
 
 
 def padding_share(lengths: npt.NDArray[np.int64], batches: list[list[int]]) -> float:
-    """The share of positions that are padding when each batch is padded to its longest row."""
+    """Share of positions that are padding if each batch is padded to its longest row."""
     filled = sum(int(lengths[batch].sum()) for batch in batches)
     return 1 - filled / sum(len(batch) * int(lengths[batch].max()) for batch in batches)

@@ -1,4 +1,4 @@
-"""A cache is complete or it is not there, whoever builds it and however that ends."""
+"""A cache is complete or absent, whoever builds it and however that ends."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from ssl_nlp.cache import build_once, cache_dir, fingerprint
 
 
 def build(directory: Path) -> None:
-    """Leave a trace of every build beside the directory, and two files in it."""
+    """Record every build beside the directory, and write two files into it."""
     with (directory.parent / "builds").open("a") as file:
         file.write("x")
     (directory / "first").write_text("1")

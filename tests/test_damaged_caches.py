@@ -1,4 +1,4 @@
-"""Every kind of cache, damaged in every way: it is noticed, built again with one line, and never used as it is."""
+"""Damage of any kind to any cache is noticed: the cache is rebuilt, with one line that says so, and never used as it is."""
 
 import json
 import os
@@ -106,7 +106,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, and a small environment of which to read the documentation."""
+    """A separate cache, and a small environment whose documentation is read."""
     package = tmp_path / "site-packages" / "package.py"
     package.parent.mkdir()
     sentences = [f'def f{i}():\n    """The sentence {i} is long enough to count as prose."""\n' for i in range(9)]
@@ -170,7 +170,7 @@ def build(directory: Path) -> None:
 
 
 def as_somebody_else(function: Callable[[], Any]) -> str:
-    """What `function` raises where the file system gives this process no rights of the superuser; "" for nothing."""
+    """The error that `function` raises when this process has no superuser rights on files; "" for none."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -193,7 +193,7 @@ def as_somebody_else(function: Callable[[], Any]) -> str:
 
 @pytest.fixture
 def shared(monkeypatch):
-    """A cache that others can reach, too, as they cannot what pytest makes."""
+    """A cache that other users can reach; the folders that pytest makes are private."""
     path = Path(f"/tmp/{fingerprint(os.getpid(), 'shared')}")
     path.mkdir()
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the documentation tells people to type is understood."""
+"""The options that the documentation mentions exist."""
 
 import re
 import shlex

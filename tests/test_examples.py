@@ -1,4 +1,4 @@
-"""The examples of classes of one's own work from an empty folder, from YAML and in a comparison, and stay short."""
+"""The examples work from an empty folder, from YAML and in a comparison, and stay short."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""What importing the package does to the process, before anything else is imported."""
+"""Effects on the process of importing the package first."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ SHOW = "import ssl_nlp, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_that_wait_for_each_other_sleep_unless_the_user_says_otherwise(given, kept):
-    """The policy has to be set before torch is imported: its OpenMP runtime reads it then, and never again."""
+    """The policy must be set before torch is imported, because its OpenMP runtime reads it only then."""
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     root = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""The notebooks, run in a kernel: what they tell a reader is so, at a small size.
+"""The notebooks, run in a kernel at a small size: what they tell the reader is true.
 
 Of each notebook one cell is replaced, the one that is tagged `parameters` and that a reader would change, too.
 """
@@ -36,13 +36,13 @@ def parameters(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def names(source: str) -> set[str]:
-    """What a cell assigns or imports."""
+    """Names that a cell assigns or imports."""
     tree = ast.walk(ast.parse(source))
     return {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def execute(name: str, replacement: str, folder: Path, report: str) -> tuple[nbformat.NotebookNode, Any]:
-    """Run a notebook in `folder`; the notebook with its outputs, and the value of the expression `report` at its end."""
+    """Run a notebook in `folder`. Returns it with its outputs, and the value of the expression `report` at its end."""
     notebook = read(ROOT / "notebooks" / name)
     cell = parameters(notebook)
     assert names(cell.source) == names(replacement)
@@ -57,7 +57,7 @@ def pictures(notebook: nbformat.NotebookNode) -> int:
 
 
 def complaints(notebook: nbformat.NotebookNode) -> list[str]:
-    """What is written on standard error and is no progress bar, of which a reader should see nothing."""
+    """Standard error without progress bars, which readers should find empty."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     texts = [output.text for output in outputs if output.get("name") == "stderr"]
     return [text for text in texts if text.strip() and not text.startswith("\r")]
@@ -68,7 +68,7 @@ AXES = "[[a.get_title(), a.get_xlabel(), a.get_ylabel()] for a in {}.axes]"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences about three topics, and a suite that asks which topic and which end belongs to a beginning."""
+    """Sentences about three topics, and a suite of two tasks: find the topic, and match beginnings with ends."""
     folder = tmp_path_factory.mktemp("notebooks")
     draw = random.Random(0)
     with (folder / "texts.jsonl").open("w") as texts, (folder / "pairs.jsonl").open("w") as pairs:

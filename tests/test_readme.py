@@ -1,4 +1,4 @@
-"""What the README tells people to type works, in the order in which it is written, at a small size."""
+"""Everything that the README tells people to type works, in the order of the README, at a small size."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ COMMANDS = [line for block in BASH for line in block.replace("\\\n", " ").splitl
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has: a checkout, texts of their own, and the runs of a (small) `make demo`."""
+    """A reader's folder: a checkout, texts of their own, and the runs of a (small) `make demo`."""
     path = tmp_path_factory.mktemp("readme")
     (path / "configs").symlink_to(ROOT / "configs")
     (path / "README.md").write_text(README)
@@ -84,7 +84,7 @@ def test_every_command_runs(folder, monkeypatch, capsys):
 
 
 def test_the_python_runs_in_a_notebook_and_its_checkpoint_on_the_command_line(folder, monkeypatch, capsys):
-    """The first block reads a checkpoint that the command line wrote, the second one writes one that it reads."""
+    """The first block reads a checkpoint that the command line wrote; the second writes one that the command line reads."""
     monkeypatch.chdir(folder)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in PYTHON])
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()

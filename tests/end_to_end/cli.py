@@ -1,4 +1,4 @@
-"""The command line, as tests use it: in this process, or in one of its own that may be killed."""
+"""Helpers to run commands, in this process or in a separate one that may be killed."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ class KillAt(Callback):
 
 
 def write_texts(folder: Path, documents: int = 200) -> str:
-    """A small corpus as a text file, one document of two sentences a line; its path."""
+    """Write a small corpus as a text file, one document of two sentences per line, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "texts.txt"
     sentences = [f"{text.capitalize()}." for text in random_texts(2 * documents, longest=10)]
@@ -63,7 +63,7 @@ def tiny_encoder() -> list[str]:
 
 
 def save_untrained(method: Method, tokenizer: Tokenizer, path: Path) -> Path:
-    """Write a checkpoint of a method at random initialisation, which takes no training."""
+    """Write a checkpoint of a method with random weights, without training it."""
     method.connect(tokenizer)
     saved = {"state_dict": method.state_dict(), "global_step": 0}
     method.on_save_checkpoint(saved)
@@ -72,7 +72,7 @@ def save_untrained(method: Method, tokenizer: Tokenizer, path: Path) -> Path:
 
 
 def run(*arguments: str) -> int:
-    """Run a command in this process; its exit status."""
+    """Run a command in this process, and return its exit status."""
     try:
         main(list(arguments))
     except SystemExit as exit:
@@ -81,7 +81,7 @@ def run(*arguments: str) -> int:
 
 
 def run_process(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "ssl_nlp", *arguments],
         cwd=cwd,

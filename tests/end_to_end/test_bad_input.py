@@ -1,4 +1,4 @@
-"""A sweep of bad input over all commands: exit status 2, and one line that names the culprit and says what to do.
+"""Bad input to all commands ends with exit status 2 and one line that names the culprit and the fix.
 
 The flags of Lightning's Trainer have a sweep of their own, and so have names that come from elsewhere.
 """
@@ -355,7 +355,7 @@ OTHER: list[tuple[list[str], str]] = [
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with files of every bad kind, three checkpoints and a finished run."""
+    """A folder with bad files of every kind, three checkpoints and a finished run."""
     folder = tmp_path_factory.mktemp("bad")
     write_texts(folder)
     (folder / "folder").mkdir()
@@ -391,7 +391,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fit(method: str) -> list[str]:
-    """A `fit` of one step, should it come to that."""
+    """Arguments of a `fit` that would take a single step."""
     short = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"]
     return ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small("texts.txt"), *tiny_encoder(), *short]
 
@@ -403,7 +403,7 @@ CASES += [(arguments, culprit, " ".join(arguments)) for arguments, culprit in OT
 
 
 def files_of(folder: Path) -> dict[Path, int]:
-    """The files in a folder, each with the time of its last change; locks, which belong to no run, are left aside."""
+    """The files in a folder, each with the time of its last change, except locks, which belong to no run."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 

@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, as the working directory; commands of the children find the package."""
+    """A copy of it as the working directory; child processes find the package."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -97,7 +97,7 @@ def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_fac
 
 
 def test_trainings_run_what_import_names(folder, monkeypatch):
-    """They are processes of their own, which have not imported it."""
+    """Training runs in separate processes, which have not imported the file."""
     (folder / "mine_for_seeds.py").write_text("")
     commands = []
     monkeypatch.setattr("ssl_nlp.commands.compare._run_fit", lambda arguments: bool(commands.append(arguments)) or 1)
@@ -154,7 +154,7 @@ def test_mistakes(mistake, folder, capfd):
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_sweeps(path, folder, monkeypatch):
-    """The first run of each, with the arguments and the environment that the agent of W&B gives it."""
+    """Run the first run of each sweep with the arguments and the environment that the W&B agent gives it."""
     sweep = yaml.safe_load(path.read_text())
     assert sweep["method"] == "grid"
     (folder / "configs").symlink_to(CONFIGS)

@@ -1,4 +1,4 @@
-"""Every file in configs/ is run, at a small size."""
+"""Every file in configs/ runs, at a small size."""
 
 import json
 from pathlib import Path
@@ -97,7 +97,7 @@ def overlays(folder: str) -> list[str]:
 
 
 def fit_with(overlay: Path, *more: str) -> int:
-    """Run an overlay with everything else small; what the overlay itself sets comes last but for `more`."""
+    """Run an overlay with everything else small. Only `more` overrides what the overlay sets."""
     config = ["fit", "--config", str(CONFIGS / "masked_lm.yaml"), *small("texts.txt"), "--config", str(overlay)]
     short = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--trainer.limit_val_batches=1"]
     return run(*config, *short, "--data.batch_size=2", "--data.length=16", "--run", overlay.stem, *more)
@@ -111,7 +111,7 @@ def test_encoder_overlays(name, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_pretrained_overlay_brings_rates_for_pretrained_weights(method):
-    """The method's own, for new weights, would undo in a few steps what these know."""
+    """The rates of the methods, for new weights, would destroy pretrained ones in a few steps."""
     files = [CONFIGS / f"{method}.yaml", CONFIGS / "encoder" / "bert-base-uncased.yaml"]
     plan = yaml.safe_load(plan_fit([argument for file in files for argument in ("--config", str(file))]))
     optimization = Optimization(**plan["model"]["init_args"]["optimization"])
@@ -211,7 +211,7 @@ def test_benchmark_config(tmp_path):
 
 
 def test_suite_of_files(tmp_path):
-    """The shipped example, on files such as it describes: `configs/suites/files.yaml`."""
+    """The shipped example, `configs/suites/files.yaml`, works on files like those that it describes."""
     reviews = [f"{word} {number},{word}" for number in range(40) for word in ("good", "bad")]
     (tmp_path / "reviews.csv").write_text("\n".join(["review,rating", *reviews]))
     (tmp_path / "similar.tsv").write_text("".join(f"a dog {i}\ta cat {i}\t{i % 5}\n" for i in range(20)))

@@ -20,7 +20,7 @@ def fit(name: str, texts: str, *more: str) -> list[str]:
 
 
 def final(tmp_path, name: str) -> tuple[float, torch.Tensor]:
-    """The last validation loss of a run and all its weights."""
+    """Last validation loss of a run, and all its weights."""
     loss = float(read_metrics(tmp_path / "runs" / name / "metrics.csv")[-1]["val/loss"])
     method = Method.load_from_checkpoint(tmp_path / "runs" / name / "checkpoints" / "last.ckpt")
     return loss, torch.cat([p.detach().flatten() for p in method.parameters()])

@@ -1,4 +1,4 @@
-"""A training whose loss or weights are no longer finite stops, and what it had saved before stays."""
+"""A run whose loss or weights are no longer finite stops, and keeps what it has saved."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_stops_with_a_line_and_keeps_its_last_good_checkpoint(method, tmp_path, capfd):
-    """A step of 1e20 after three sound ones: weights that are finite, and a loss that is not."""
+    """A step of 1e20 after three normal ones: the weights are finite, and the loss is not."""
     texts = write_texts(tmp_path)
     command = ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(), "--run=it"]
     command += ["--checkpoint_every=2", "--trainer.precision=32-true", "--trainer.callbacks+=tests.end_to_end.cli.Blow"]

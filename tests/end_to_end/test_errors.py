@@ -18,7 +18,7 @@ def fit(method: str, *more: str, texts: str = "texts.txt") -> list[str]:
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The line that a command prints when it refuses."""
+    """The line with which a command refuses."""
     assert run(*arguments) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ssl-nlp: ")]
     assert len(lines) == 1

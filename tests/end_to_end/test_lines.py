@@ -52,7 +52,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def embedded(checkpoint: str, content: bytes) -> np.ndarray:
-    """What `embed` writes for a file of this content."""
+    """The embeddings that `embed` writes for a file with this content."""
     Path("in.txt").write_bytes(content)
     Path("out.npy").unlink(missing_ok=True)
     assert run("embed", "--checkpoint", checkpoint, "--input", "in.txt", "--output", "out.npy") == 0

@@ -1,4 +1,4 @@
-"""`null` on the command line is null, for every argument of every class that may be null, however deep."""
+"""`null` on the command line is null for every argument that may be null, however deeply nested."""
 
 import inspect
 from collections.abc import Iterator
@@ -24,21 +24,21 @@ pytestmark = pytest.mark.slow
 
 
 def shipped(base: type) -> list[type]:
-    """The classes that a configuration may choose where `base` is asked for."""
+    """The classes that a configuration may choose where `base` is declared."""
     modules = (callbacks, corpora, encoders, methods, views)
     found = [kind for module in modules for kind in vars(module).values() if inspect.isclass(kind)]
     return [kind for kind in found if issubclass(kind, base) and not inspect.isabstract(kind) and kind is not Method]
 
 
 def choices(hint: Any) -> list[type]:
-    """The classes with arguments of their own that an argument of this type takes."""
+    """The configurable classes that an argument of this type accepts."""
     if inspect.isclass(hint) and issubclass(hint, Corpus | Encoder | View):
         return shipped(hint)
     return [hint] if is_dataclass(hint) else [kind for part in get_args(hint) for kind in choices(part)]
 
 
 def nullable(kind: type, option: str, chosen: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each option that may be null below a class, with what must be said before it: the classes that it belongs to."""
+    """Each option below a class that may be null, with the options that must come first: the classes that it belongs to."""
     for name, hint in get_type_hints(kind.__init__).items():
         inner = f"{option}.{name}"
         if NoneType in get_args(hint):
@@ -52,7 +52,7 @@ def nullable(kind: type, option: str, chosen: tuple[str, ...] = ()) -> Iterator[
 
 
 def required_of(kind: type) -> list[str]:
-    """The arguments that a class must be given, which are texts."""
+    """The required arguments of a class; all are texts."""
     parameters = inspect.signature(kind).parameters.items()
     return [name for name, given in parameters if given.default is given.empty]
 
@@ -66,7 +66,7 @@ def config_of(kind: type) -> str:
 
 
 def value(config: Any, option: str) -> Any:
-    """What a configuration says; of a list its last item."""
+    """The value at a path of a configuration; of a list, its last item."""
     for key in option.removeprefix("--").split("."):
         config = config[-1] if isinstance(config, list) else config
         config = config.get("init_args", config)[key]

@@ -1,4 +1,4 @@
-"""A way of making batches in a file of the user's own, from YAML."""
+"""A way to make batches in the user's own file, named in YAML."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An optimizer and a schedule of one's own, or of torch, named in a configuration."""
+"""Optimizers and schedules of torch, or of the user's own file, named in YAML."""
 
 import torch
 import yaml

@@ -61,13 +61,13 @@ def test_the_same_command_again_is_refused_when_finished_and_nothing_is_touched(
 
 
 def short(method: str, texts: str, *more: str) -> list[str]:
-    """A training of a few steps in this process."""
+    """A `fit` of a few steps."""
     return ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(), *more]
 
 
 @pytest.fixture
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A corpus in the folder where commands run."""
+    """A corpus in the working directory."""
     monkeypatch.chdir(tmp_path)
     return write_texts(tmp_path)
 
@@ -100,7 +100,7 @@ def test_a_fast_dev_run_leaves_nothing_and_touches_no_run(texts, capfd):
 
 
 class Stop(Callback):
-    """Stops the process' training as SIGTERM does, after the step that the environment variable STOP_AT names."""
+    """Sends SIGTERM to the process after the step that the environment variable STOP_AT names."""
 
     def on_train_batch_start(self, trainer: Trainer, *args: object) -> None:
         if trainer.global_step == int(os.environ.get("STOP_AT", -1)):

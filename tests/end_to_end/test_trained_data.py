@@ -1,4 +1,4 @@
-"""A run keeps its tokenizer, and its data are those that it was trained on: the cache decides nothing."""
+"""A run keeps its tokenizer and insists on the data that it was trained on, whatever is in the cache."""
 
 import json
 import os
@@ -44,14 +44,14 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A corpus in one file, a working directory and a cache of its own."""
+    """A corpus in one file, in a working directory with a separate cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSL_NLP_CACHE", str(tmp_path / "cache"))
     return write_texts(tmp_path)
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delete the cache, and let every tokenizer that is trained from now on be another one."""
+    """Delete the cache, and make every tokenizer trained from now on differ from before."""
     shutil.rmtree("cache")
     train = tokenizer.train
 
@@ -77,7 +77,7 @@ def test_without_its_cache_a_run_goes_on_with_its_own_tokenizer_to_the_same_bits
 
 
 def test_a_run_is_measured_on_what_it_was_trained_on_or_on_what_is_named(texts, monkeypatch, capsys):
-    """Not on what the cache or the files happen to hold by then."""
+    """What the cache and the files hold by then does not matter."""
     assert run(*fit("one", texts)) == 0
 
     def loss(*more: str) -> str:

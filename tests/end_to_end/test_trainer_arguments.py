@@ -1,4 +1,4 @@
-"""Every argument of Lightning's Trainer, with a usual, an edge and a wrong value: it works, or one line says why not."""
+"""Every argument of Lightning's Trainer, with usual, extreme and wrong values, works or is refused in one line."""
 
 import csv
 import inspect
@@ -135,7 +135,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit(texts: str, *more: str) -> int:
-    """Two steps, a validation after each, in float32, and what the test changes."""
+    """A `fit` of two steps in float32 with a validation after each, and the changes of the test."""
     few = {
         "max_steps": 2,
         "val_check_interval": 1,
@@ -158,7 +158,7 @@ def metrics(column: str) -> dict[int, float]:
 
 
 def test_every_argument_of_the_trainer_is_tried():
-    """A new one in Lightning fails here until it is listed."""
+    """This fails for a new argument in Lightning until it is listed."""
     assert {*TRAINS, *REFUSED} == {*inspect.signature(Trainer).parameters}
     assert {*REFUSED} == {*inspect.signature(Trainer).parameters}, "a wrong value each"
 
@@ -239,7 +239,7 @@ def test_lines_are_printed_with_any_bar_and_without(texts, capfd):
 
 
 def test_the_average_of_the_weights_is_what_a_run_keeps(texts):
-    """The callback copies the parameters in its `setup`: they have to be there by then."""
+    """The callback copies the parameters in its `setup`, so they must exist by then."""
     assert (
         fit(texts, f"--trainer.callbacks={LIGHTNING}.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.5")
         == 0

@@ -1,4 +1,4 @@
-"""Commands that are killed and given again until they end, and what they leave behind."""
+"""Commands that are killed and repeated until they end, and what they leave behind."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ATTEMPTS = 3  # after a kill: a run that needs more does not go on
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
         status: exit status; negative for the signal that ended it.
@@ -51,7 +51,7 @@ class Server:
         assert self._process.stdout.readline() == "ready\n"
 
     def run(self, arguments: Sequence[str], cwd: Path, environment: dict[str, str] | None = None, **kill: Any) -> Ended:
-        """Run a command, killed at a moment where one is given: `kill` (an event), `occurrence`, `seconds`."""
+        """Run a command, and kill it at a moment if one is given: `kill` (an event), `occurrence`, `seconds`."""
         request = {"arguments": list(arguments), "cwd": str(cwd), "environment": self.environment | (environment or {})}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -76,7 +76,7 @@ class Server:
 
 
 def left_behind(run: Path) -> dict[str, Any]:
-    """All that a run leaves that does not depend on the time of day: file by file."""
+    """Everything that a run leaves that does not depend on the time of day, file by file."""
     left: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
@@ -93,7 +93,7 @@ def left_behind(run: Path) -> dict[str, Any]:
 
 
 def difference(one: Any, other: Any, name: str = "") -> list[str]:
-    """Where two of these differ."""
+    """Differences between two of these."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if one.dtype == other.dtype and torch.equal(one, other) else [name]
     if isinstance(one, dict) and isinstance(other, dict):

@@ -22,7 +22,7 @@ events: Counter[str] = Counter()
 
 
 def main() -> None:
-    """Read a request a line, answer each with a line."""
+    """Read one request per line, and answer each with a line."""
     import datasets  # noqa: F401
     import sklearn.linear_model  # noqa: F401
     import torch._dynamo  # noqa: F401
@@ -43,7 +43,7 @@ def serve(
     full: bool = False,
     trace: bool = False,
 ) -> dict[str, Any]:
-    """Run one command; its exit status (negative: the signal that ended it), what it printed and how long it took."""
+    """Run one command. Returns its exit status (negative: the signal that ended it), its output and its duration."""
     start = time.monotonic()
     output, errors = Path(cwd, ".stdout"), Path(cwd, ".stderr")
     child = os.fork()
@@ -99,7 +99,7 @@ _chosen: dict[str, Any] = {}
 
 
 def happens(event: str, half: int | None) -> None:
-    """Note an event and, where it is the chosen one, be killed or find the disk full.
+    """Record an event; at the chosen one, kill this process or pretend that the disk is full.
 
     Args:
         event: its name.
@@ -152,7 +152,7 @@ def _watch() -> None:
 
 
 def _fit_in_a_child(arguments: Sequence[str]) -> int:
-    """What `compare` starts as a process of its own, without importing everything again."""
+    """The process that `compare` starts, without importing everything again."""
     from tests.end_to_end.cli import run
 
     child = os.fork()
@@ -162,7 +162,7 @@ def _fit_in_a_child(arguments: Sequence[str]) -> int:
 
 
 def _name(path: Any) -> str:
-    """What a file is called, without what differs from one run to the next."""
+    """The name of a file, without the parts that differ from run to run."""
     path = Path(path)
     if re.fullmatch(r"[0-9a-f]{16}", path.name):  # a cache
         return path.parent.name

@@ -1,4 +1,4 @@
-"""Commands that are killed end, once they are given again, with the bits of commands that were left alone.
+"""Commands that are killed and repeated end with the same bits as commands that were left alone.
 
 `make test` runs a few of the moments, `make test-kill` all of them.
 """
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[Server]:
-    """Where commands run."""
+    """The working directory of commands."""
     server = Server(place / "cache")
     yield server
     server.close()
@@ -73,7 +73,7 @@ def fit(method: str, place: Path, *more: str) -> list[str]:
 
 
 class Chain:
-    """One method's command, and what it leaves when nothing happens to it."""
+    """The command of one method, and what it leaves when it is not killed."""
 
     def __init__(self, server: Server, place: Path, method: str, *more: str) -> None:
         self.server, self.folder = server, place / "-".join([method, *more]).replace("=", "")
@@ -84,7 +84,7 @@ class Chain:
         self.seconds = 0.0
 
     def ends_like_one_left_alone(self, *kills: dict[str, Any], cache: Path | None = None) -> list[str]:
-        """Start afresh, be killed at each moment in turn, go on to the end; what then differs."""
+        """Start afresh, kill the command at each moment in turn, let it end, and return what then differs."""
         shutil.rmtree(self.folder / "runs", ignore_errors=True)
         environment = {} if cache is None else {"SSL_NLP_CACHE": str(cache)}
         for kill in kills:
@@ -112,7 +112,7 @@ def chain_of(server: Server, place: Path) -> Any:
 
 
 def moments() -> list[Any]:
-    """Each with a method, all methods in turn. A few belong to `make test`."""
+    """Pair each with a method, all methods in turn. A few belong to `make test`."""
     named = [(event, 1) for hook in HOOKS for event in (hook, f"{hook} done")]
     named += [(f"{what}:{file}", n) for file in FILES for what in ("write", "replace", "replaced") for n in (1, 3)]
     chosen = {
@@ -181,7 +181,7 @@ def test_a_training_killed_in_the_middle_of_accumulated_gradients_ends_as_if_it_
 
 @pytest.mark.parametrize("limit", ["7", "0.2"])
 def test_a_resumed_run_counts_its_epochs_as_they_were_limited(chain_of, limit):
-    """With few batches in an epoch it is killed in the first, the second and a later one, and goes on at the end of one."""
+    """Epochs have few batches: the run is killed in the first, the second and a later one, and resumes at an end."""
     chain = chain_of("causal_lm", f"--trainer.limit_train_batches={limit}", "--trainer.max_epochs=9")
     kills = [{"kill": f"on_train_batch_end@{step} done"} for step in (6, 9, 15)]
     assert not chain.ends_like_one_left_alone(*kills)
@@ -189,7 +189,7 @@ def test_a_resumed_run_counts_its_epochs_as_they_were_limited(chain_of, limit):
 
 @pytest.mark.kill
 def test_a_run_resumed_at_the_end_of_an_epoch_has_the_best_checkpoint_of_one_left_alone(chain_of):
-    """Also where the validation is in the middle of accumulated gradients."""
+    """The same when a validation comes in the middle of accumulated gradients."""
     more = ["--trainer.accumulate_grad_batches=3", "--trainer.val_check_interval=7", "--trainer.limit_train_batches=10"]
     assert not chain_of("vae", *more).ends_like_one_left_alone({"kill": "on_train_batch_start@5"})
 
@@ -270,7 +270,7 @@ def test_seeds_of_a_comparison_that_was_killed_go_on(server, tmp_path, event):
 
 
 def trained(run: Path) -> dict[str, Any]:
-    """What the training has left; an evaluation says how fast it was."""
+    """The files of training; an evaluation adds how fast it was."""
     return {name: content for name, content in left_behind(run).items() if "evaluation" not in name}
 
 
@@ -318,7 +318,7 @@ def test_a_signal_ends_a_training_with_a_line_and_its_status_and_nothing_is_lost
 
 
 def same_at_the_end(chain: Chain) -> bool:
-    """Whether the run ended as one left alone; the checkpoint before the last may be that of the signal."""
+    """Whether the run ended like one left alone; the checkpoint before the last may be that of the signal."""
     left = left_behind(chain.folder / "runs" / "it")
     before = "checkpoints/previous.ckpt"
     return not difference({**chain.alone, before: None}, {**left, before: None})
