@@ -33,12 +33,12 @@ def config_names() -> list[str]:
 
 
 def with_paths(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command in which every `--config` names a file.
+    """Arguments of a command in which every `--config`, or `-c` for short, names a file.
 
     Raises:
         UserError: there is no such configuration.
     """
-    found = list(arguments)
+    found = ["--config" if argument == "-c" else argument for argument in arguments]
     for place, argument in enumerate(found):
         if argument.startswith("--config="):
             found[place] = f"--config={find_config(argument.removeprefix('--config='))}"

@@ -56,7 +56,7 @@ def test_a_name_is_a_shipped_configuration_and_a_file_of_that_name_wins(tmp_path
     Path("masked_lm.yaml").write_text("seed_everything: 1\n")
     assert find_config("masked_lm.yaml") == "masked_lm.yaml"
     assert find_config("{seed_everything: 1}") == "{seed_everything: 1}"
-    assert with_paths(["--config", "vae", "--run", "vae", "--config=trainer/cpu"]) == [
+    assert with_paths(["-c", "vae", "--run", "vae", "--config=trainer/cpu"]) == [
         "--config",
         str(CONFIGS / "vae.yaml"),
         "--run",
