@@ -179,12 +179,12 @@ class Cli(LightningCLI):
         run = self.run_directory
         config = self.config_init[self.subcommand]
         if run is None:
-            own: list[Callback] = []
+            own: list[Callback] = [ProgressLines()]
             if self.subcommand == "fit":
                 _say_once("fast_dev_run: nothing is kept")
                 own = [Divergence(), Progress(), ProgressLines(), ValidationLine()]
             elif self.subcommand == "predict":
-                own = [EmbeddingWriter(Path(config.output))]
+                own = [EmbeddingWriter(Path(config.output)), ProgressLines()]
             folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
             self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
             profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)

@@ -25,6 +25,9 @@ def test_the_log_of_a_run_shows_its_progress(tmp_path, monkeypatch, capfd):
     assert re.fullmatch(r"step 3 of 4 \(75%\)  train/loss [\d.]+  [\d,]+ tokens/s  \d+ s left", lines[2])
     assert run(*command, "--run=b", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false") == 0
     assert "step 1 of 2" not in capfd.readouterr().out
+    for command, name in (("validate", "validation"), ("test", "test"), ("predict", "prediction")):
+        assert run(command, "--run=a") == 0
+        assert re.search(rf"^{name} batch 1 of \d+$", capfd.readouterr().out, flags=re.MULTILINE)
 
 
 def test_a_checkpoint_is_checked_once_and_its_weights_are_read_once(tmp_path, monkeypatch):

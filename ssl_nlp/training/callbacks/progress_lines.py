@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,7 +14,7 @@ from ssl_nlp.training.module import Module
 
 
 class ProgressLines(Callback):
-    """Prints a line about the training, or the validation that is going on, every half minute; nothing in a terminal.
+    """Prints a line about a training, validation, test or prediction every half minute; nothing in a terminal.
 
     `step 1,200 of 10,000 (12%)  train/loss 3.4512  52,310 tokens/s  41 min left`. Tokens are those of the first rank times
     the number of ranks, and seconds those of training alone. The time left follows from the time that the steps of this
@@ -36,7 +36,7 @@ class ProgressLines(Callback):
         self._last: float | None = None  # the time when the last batch was done; None after a validation
         self._tokens, self._busy = 0, 0.0  # since the last line about the training
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.shown = self.shown and trainer.is_global_zero
         self._line = self.clock()
 
@@ -60,20 +60,21 @@ class ProgressLines(Callback):
             self._print("  ".join(self._training(trainer, pl_module, now)))
             self._tokens, self._busy = 0, 0.0
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: TokenBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, *batch: Any, dataloader_idx: int = 0) -> None:
         self._last = None
-        if trainer.state.fn == "fit" and self.clock() - self._line >= self.seconds:
-            batches = trainer.num_val_batches[dataloader_idx]
-            of = "" if math.isinf(batches) else f" of {int(batches):,}"
-            self._print(f"step {trainer.global_step:,}: validation batch {batch_idx + 1:,}{of}")
+        start = f"step {trainer.global_step:,}: " if trainer.state.fn == "fit" else ""
+        self._count(f"{start}validation", batch[-1], trainer.num_val_batches)
+
+    def on_test_batch_end(self, trainer: Trainer, *batch: Any, dataloader_idx: int = 0) -> None:
+        self._count("test", batch[-1], trainer.num_test_batches)
+
+    def on_predict_batch_end(self, trainer: Trainer, *batch: Any, dataloader_idx: int = 0) -> None:
+        self._count("prediction", batch[-1], trainer.num_predict_batches)
+
+    def _count(self, name: str, index: int, batches: Sequence[int | float]) -> None:
+        if self.clock() - self._line >= self.seconds:
+            total = sum(batches)  # of one loader
+            self._print(f"{name} batch {index + 1:,}" + ("" if math.isinf(total) else f" of {int(total):,}"))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None

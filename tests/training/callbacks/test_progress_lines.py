@@ -112,7 +112,7 @@ def test_the_first_rank_writes_for_all_and_only_where_there_is_no_terminal(shown
     lines = ProgressLines(clock=lambda: now[0], shown=shown)
     method = tiny()
     trainer, batch = stub(is_global_zero=rank == 0, world_size=2), SimpleNamespace(all_tokens=9_000)
-    lines.on_fit_start(trainer, method)
+    lines.setup(trainer, method, "fit")
     lines.on_train_batch_start(trainer, method, batch, 0)
     now[0] = 30.0
     lines.on_train_batch_end(trainer, method, {}, batch, 0)
