@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +20,13 @@ def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     run_function(embed, "embed", arguments)
 
 
-def embed(checkpoint: str, output: str, input: str | None = None, batch_size: int = 64) -> None:
+def embed(
+    checkpoint: str,
+    output: str,
+    input: str | None = None,
+    batch_size: int = 64,
+    pooling: Literal["mean", "last", "first"] | None = None,
+) -> None:
     """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
 
     Row i belongs to line i. Only LF and CR LF end a line, and a blank line is an empty text. A line on standard error says
@@ -30,6 +37,8 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
         output: the .npy file to write; one that exists is not overwritten.
         input: a text file; default: standard input.
         batch_size: texts at a time.
+        pooling: which states of the encoder make the embedding: their mean, the last or the first; default: as the method
+            was trained, or its own embedding.
     """
     from ssl_nlp.methods import Method
     from ssl_nlp.methods.texts import TextsCut
@@ -44,7 +53,7 @@ def embed(checkpoint: str, output: str, input: str | None = None, batch_size: in
     method = Method.load_from_checkpoint(checkpoint)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TextsCut)
-        embeddings = method.embed(lines, batch_size)
+        embeddings = method.embed(lines, batch_size, pooling)
     for warning in caught:
         say(f"ssl-nlp: {warning.message}", sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)

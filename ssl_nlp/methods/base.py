@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -12,11 +12,10 @@ from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import texts as on_texts
+from ssl_nlp.modules.pooling import Pooling, pool
+from ssl_nlp.objectives.scores import Likelihood
 from ssl_nlp.objectives.views import View, Vocabulary, apply_views
 from ssl_nlp.training.module import Module
-
-Pooling = Literal["mean", "first", "last"]
-Likelihood = Literal["likelihood", "pseudo-likelihood", "bound"]
 
 
 class Method(Module):
@@ -42,9 +41,19 @@ class Method(Module):
     maskable: Tensor  # (V,) bool, the tokens that are not special
     token_counts: Tensor  # (V,) int64, how often each token occurs in the training split
 
+    def states(self, batch: TokenBatch) -> Tensor:
+        """(B, T, D): the hidden states that embeddings are pooled from."""
+        return self.encoder(batch)
+
+    def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor | None:
+        """(B, E): an embedding beyond the poolings of the states (B, T, D), such as the mean of a posterior, if any."""
+        return None
+
     def embed_batch(self, batch: TokenBatch) -> Tensor:
-        """(B, E): the embeddings of B texts, one a row."""
-        return pool(self.encoder(batch), batch, self.pooling)
+        """(B, E): the embeddings of B texts, one a row: the method's own, or the states pooled by `pooling`."""
+        hidden = self.states(batch)
+        own = self.own_embedding(hidden, batch)
+        return pool(hidden, batch, self.pooling) if own is None else own
 
     @property
     def embedding_dim(self) -> int:
@@ -107,25 +116,13 @@ class Method(Module):
 
     # ---------------------------------------------------------------------------------------------- what a method can do
 
-    def embed(self, texts: Iterable[str], batch_size: int = 64) -> Tensor:
+    def embed(self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None) -> Tensor:
         """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode (`ssl_nlp.methods.texts.embed`)."""
-        return on_texts.embed(self, texts, batch_size)
+        return on_texts.embed(self, texts, batch_size, pooling)
 
-    def validate_texts(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, float]:
-        """The metrics of a validation on texts, one a row, without a trainer (`ssl_nlp.methods.texts.validate`)."""
-        return on_texts.validate(self, texts, batch_size)
+    def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
+        """Frozen embeddings of texts by their pooling, and `own` (`ssl_nlp.methods.texts.embed_all`)."""
+        return on_texts.embed_all(self, texts, batch_size)
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         return self.embed_batch(batch.without_labels())
-
-
-def pool(hidden: Tensor, batch: TokenBatch, how: Pooling) -> Tensor:
-    """(B, D): the mean of the hidden states (B, T, D) over real tokens, or the first or the last of them."""
-    if how == "first":
-        return hidden[:, 0]
-    real = batch.is_text
-    if how == "last":
-        last = real.sum(dim=1).clamp(min=1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weights = real.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -115,6 +115,15 @@ def test_what_is_not_text_is_refused(checkpoints, content, complaint, capfd):
     assert not Path("out.npy").exists()
 
 
+@pytest.mark.parametrize("pooling", ["mean", "last", "first"])
+def test_embed_pools_as_it_is_told(checkpoints, pooling):
+    Path("in.txt").write_text("the dog\na cat sees\n")
+    files = ["--input", "in.txt", "--output", f"{pooling}.npy"]
+    assert run("embed", "--checkpoint", checkpoints[CausalLM], *files, "--pooling", pooling) == 0
+    expected = CausalLM.load_from_checkpoint(checkpoints[CausalLM]).embed_all(["the dog", "a cat sees"])[pooling]
+    assert np.load(f"{pooling}.npy") == pytest.approx(expected.numpy(), abs=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_batch_sizes_below_one_are_refused(checkpoints, batch_size, capfd):
     Path("in.txt").write_text("a text\n")
@@ -123,7 +132,7 @@ def test_batch_sizes_below_one_are_refused(checkpoints, batch_size, capfd):
     assert f"batch_size must be 1 or more, not {batch_size}" in capfd.readouterr().err
     assert not Path("out.npy").exists()
     method = MaskedLM.load_from_checkpoint(checkpoints[MaskedLM])
-    for ask in (method.embed, method.validate_texts, method.pseudo_nll):
+    for ask in (method.embed, method.embed_all, method.score):
         with pytest.raises(UserError, match="batch_size must be 1 or more"):
             ask(["a text"], batch_size=batch_size)
 
@@ -131,7 +140,7 @@ def test_batch_sizes_below_one_are_refused(checkpoints, batch_size, capfd):
 def test_a_single_text_is_not_a_list_of_texts(checkpoints):
     masked = MaskedLM.load_from_checkpoint(checkpoints[MaskedLM])
     causal = CausalLM.load_from_checkpoint(checkpoints[CausalLM])
-    for ask in (masked.embed, masked.validate_texts, masked.pseudo_nll, causal.generate):
+    for ask in (masked.embed, masked.embed_all, masked.score, causal.score, causal.generate):
         with pytest.raises(UserError, match=r"'abc' is a single text: give a list of texts"):
             ask("abc")
         with pytest.raises(UserError, match="text 1 is of type NoneType"):

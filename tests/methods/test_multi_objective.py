@@ -13,6 +13,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, MoCo, MultiObjective, Optimization, SimCLR
 from ssl_nlp.objectives.views import Repeat
 from tests.corpus import ListCorpus, random_texts
+from tests.methods.validation import validate_texts
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
 
@@ -64,7 +65,7 @@ def test_an_evaluation_asks_an_objective_the_same_in_any_company(tokenizer):
     alone.connect(tokenizer)
     alone.encoder.load_state_dict(together.encoder.state_dict())
     alone.head.load_state_dict(together.objectives["masked_lm"].head.state_dict())
-    found, expected = (method.validate_texts(texts, batch_size=5) for method in (together, alone))
+    found, expected = (validate_texts(method, texts, batch_size=5) for method in (together, alone))
     for name in ("masked_lm", "masked_lm_2"):
         assert found[f"loss/{name}/masked_token"] == pytest.approx(expected["loss/masked_token"], rel=1e-5)
 

@@ -18,7 +18,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
-from ssl_nlp.methods.base import pool
+from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.views import Mask, View, apply_views
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
@@ -66,9 +66,8 @@ class Autoencoder(SentenceDecoding):
         super().check_data(data)
         self.check_views(self.noise, data.length)
 
-    def embed_batch(self, batch: TokenBatch) -> Tensor:
-        pooled = pool(self.encoder(batch), batch, self.pooling)
-        return pooled if self.latent_dim is None else self.bottleneck(pooled)
+    def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor | None:
+        return None if self.latent_dim is None else self.bottleneck(pool(hidden, batch, self.pooling))
 
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         return {"reconstruction": (self.targets(batch) != IGNORE_INDEX).sum()}

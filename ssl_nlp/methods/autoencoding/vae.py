@@ -13,19 +13,22 @@ in nats, an upper bound of -log p(x).
 """
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.data.batch import concatenate
+from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
-from ssl_nlp.methods.base import pool
+from ssl_nlp.methods.texts import score_rows
 from ssl_nlp.modules.generation import check_sampling, seeded
+from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.gaussian import (
     Annealing,
     FreeBitsPer,
@@ -38,6 +41,7 @@ from ssl_nlp.objectives.gaussian import (
     reparameterize,
 )
 from ssl_nlp.objectives.geometry import widened
+from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.objectives.views import Mask
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
@@ -142,14 +146,19 @@ class VAE(SentenceDecoding):
         super().build()
         self.to_posterior = nn.Linear(self.encoder.dim, 2 * self.latent_dim)
 
-    def posterior(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """(B, Z) each: mean and log variance of q(z | x)."""
-        pooled = pool(self.encoder(batch), batch, self.pooling)
+    def posterior(self, batch: TokenBatch, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, Z) each: mean and log variance of q(z | x).
+
+        Args:
+            batch: B sentences.
+            hidden: (B, T, D), their states, where they are known.
+        """
+        pooled = pool(self.states(batch) if hidden is None else hidden, batch, self.pooling)
         mean, log_variance = widened(self.to_posterior(pooled)).chunk(2, dim=1)
         return mean, log_variance
 
-    def embed_batch(self, batch: TokenBatch) -> Tensor:
-        return self.posterior(batch)[0]
+    def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor:
+        return self.posterior(batch, hidden)[0]
 
     def collapse(self, embeddings: Tensor) -> str | None:
         # Means that differ by less than the posterior's deviation tell the decoder nothing, whatever their scale.
@@ -233,6 +242,28 @@ class VAE(SentenceDecoding):
             gaussian_log_density(z, mean, log_variance),
         )
         return -(parts[0] + parts[1] - parts[2]).mean(dim=0), importance_weighted_nll(*parts)
+
+    def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """The bound `iw_nll` of each text, as a validation finds it.
+
+        That is its negative ELBO, less the gain of K draws of z over one: the mean of this gain over the texts on which a
+        validation measures it. The bound holds for the mean of many texts, not for each alone.
+        """
+        gains: list[Tensor] = []
+
+        def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+            mean, log_variance = self.posterior(batch)
+            z, targets = reparameterize(mean, log_variance), self.targets(batch)
+            kl = kl_to_standard_normal(mean, log_variance).sum(dim=1)
+            rows = examined(len(batch)).to(z.device)
+            nats = kl + self.decoder.sentence_losses(z, batch, targets)
+            some = take_rows(batch, rows)
+            elbo_nll, iw_nll = self.nll_bounds(some, mean[rows], log_variance[rows], self.importance_samples)
+            gains.append((elbo_nll - iw_nll).double().cpu())
+            return nats, (targets != IGNORE_INDEX).sum(dim=1)
+
+        scores = score_rows(self, texts, batch_size, score_batch)
+        return replace(scores, nats=scores.nats - torch.cat(gains).mean()) if gains else scores
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each sentence's end is predicted too

@@ -19,9 +19,9 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Pooling, pool
 from ssl_nlp.methods.contrastive.two_texts import VALIDATION_TEMPERATURE, Contrastive
 from ssl_nlp.modules.heads import Projection
+from ssl_nlp.modules.pooling import Pooling, pool
 from ssl_nlp.objectives.contrastive import info_nce_with_queue, nearest_is_positive
 from ssl_nlp.objectives.geometry import unit_vectors
 from ssl_nlp.objectives.views import View

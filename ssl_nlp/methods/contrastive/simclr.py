@@ -17,9 +17,9 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Pooling
 from ssl_nlp.methods.contrastive.two_texts import VALIDATION_TEMPERATURE, Contrastive
 from ssl_nlp.modules.heads import Projection
+from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.views import View
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss

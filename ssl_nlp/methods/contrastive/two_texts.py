@@ -10,8 +10,9 @@ from torch import Tensor
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, Pooling
+from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import Projection
+from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.contrastive import info_nce, nearest_is_positive, sentence_ids, two_view_pairs
 from ssl_nlp.objectives.geometry import unit_vectors
 from ssl_nlp.objectives.views import Delete, View, apply_views

@@ -5,7 +5,7 @@
 The model sees each document from its start token on and predicts every token of it, the end included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.methods.texts import listed
+from ssl_nlp.methods.texts import listed, score_rows
 from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.sums import Loss, Term
 
 
@@ -45,6 +46,16 @@ class CausalLM(Method):
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         parts = [part.next_ids for part in (batch, batch.pair) if part is not None and part.next_ids is not None]
         return {"next_token": torch.stack([(ids != IGNORE_INDEX).sum() for ids in parts]).sum()}
+
+    def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """The negative log-likelihood of each text and its end."""
+
+        def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+            assert batch.next_ids is not None
+            nats = self.head.losses(self.encoder(batch).flatten(0, 1), batch.next_ids.flatten())
+            return nats.view_as(batch.next_ids).sum(dim=1), (batch.next_ids != IGNORE_INDEX).sum(dim=1)
+
+        return score_rows(self, texts, batch_size, score_batch)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

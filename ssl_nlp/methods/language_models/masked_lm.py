@@ -13,7 +13,7 @@ has a second term of weight 1, the cross-entropy of whether the second text foll
     order: half of the pairs are swapped (ALBERT: Lan et al., arXiv:1909.11942, section 3.1)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -24,11 +24,12 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method, pool
+from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.texts import listed
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
+from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 
@@ -128,8 +129,8 @@ class MaskedLM(Method):
         parts = torch.zeros_like(batch.input_ids[:, :1]) if parts is None else parts
         return self.encoder(batch, added=self.part_embedding(parts))
 
-    def embed_batch(self, batch: TokenBatch) -> Tensor:
-        return pool(self._encode(batch), batch, self.pooling)
+    def states(self, batch: TokenBatch) -> Tensor:
+        return self._encode(batch)
 
     @property
     def replacements(self) -> Tensor:
@@ -141,21 +142,20 @@ class MaskedLM(Method):
         return statistics.tokens / statistics.bytes
 
     @torch.no_grad()
-    def pseudo_nll(self, texts: list[str], batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
 
         Args:
             texts: N of them; their ends beyond the encoder's `max_length` are left out.
             batch_size: copies of a text, with one mask each, that are computed together.
-
-        Returns:
-            (N,) nats, summed over the tokens of each text; (N,) how many tokens those are.
         """
         training = self.training
         self.eval()
-        results = []
+        nats, targets, whole = [], [], []
         for ids, _ in self.tokenizer.encode(listed(texts, batch_size)):
-            row = torch.tensor(ids[: self.encoder.max_length], device=self.device)
+            row = torch.tensor(ids, device=self.device)
+            whole.append(int(self.maskable[row].sum()))
+            row = row[: self.encoder.max_length]
             places = self.maskable[row].nonzero().squeeze(1)
             total = torch.zeros((), device=self.device)
             for start in range(0, len(places), batch_size):
@@ -165,9 +165,11 @@ class MaskedLM(Method):
                 copies[index, some] = self.tokenizer.mask_id
                 batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=self.causal)
                 total += self.head.loss(self._encode(batch)[index, some], row[some])[0].float()
-            results.append((total, len(places)))
+            nats.append(float(total))
+            targets.append(len(places))
         self.train(training)
-        return torch.stack([total for total, _ in results]).cpu(), torch.tensor([count for _, count in results])
+        counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
+        return Scores(self.likelihood, torch.tensor(nats, dtype=torch.float64), *counts)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         rows = []

@@ -16,7 +16,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, Optimization
-from ssl_nlp.methods.base import pool
+from ssl_nlp.modules.pooling import pool
 from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
@@ -137,7 +137,7 @@ def test_a_text_alone_is_the_first_part(tokenizer):
     with torch.no_grad():
         states = method.encoder(batch, added=method.part_embedding.weight[0].expand(1, 1, -1))
     assert torch.allclose(method.embed(texts), pool(states, batch, "mean"), atol=1e-6)
-    before = method.fill_mask("the [MASK]"), method.pseudo_nll(texts)[0]
+    before = method.fill_mask("the [MASK]"), method.score(texts).nats
     frame = len(tokenizer.prefix)
     expected = 0.0
     for place in range(frame, len(batch.input_ids[1][batch.is_text[1]]) - len(tokenizer.suffix)):

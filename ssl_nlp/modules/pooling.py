@@ -1,0 +1,24 @@
+"""One vector for a text from the hidden states of its tokens."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TokenBatch
+
+Pooling = Literal["mean", "first", "last"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "last", "first")
+"""All poolings, in the order in which the first of equally good ones is chosen."""
+
+
+def pool(hidden: Tensor, batch: TokenBatch, how: Pooling) -> Tensor:
+    """(B, D): the mean of the hidden states (B, T, D) over real tokens, or the first or the last of them."""
+    if how == "first":
+        return hidden[:, 0]
+    real = batch.is_text
+    if how == "last":
+        last = real.sum(dim=1).clamp(min=1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = real.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
