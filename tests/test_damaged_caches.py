@@ -18,7 +18,7 @@ from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import maker_of
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.cache import CachedEmbedder
+from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.evaluation.suite import Suite
 from tests.corpus import ListCorpus, random_texts
@@ -56,7 +56,9 @@ def local_data_set() -> list[Any]:
 
 
 def embeddings() -> list[Any]:
-    return CachedEmbedder(Hashed(), "key").embed([f"text {i}" for i in range(20)]).tolist()
+    texts = [f"text {i}" for i in range(20)]
+    embedders = EmbeddingCache(Hashed(), "key").embedders(texts)
+    return [embedder.embed(texts).tolist() for embedder in embedders.values()]
 
 
 def baselines() -> Any:

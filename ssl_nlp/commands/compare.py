@@ -23,7 +23,7 @@ from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import SUITES, Suite, get_suite
+from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.evaluation.suites import FILES
 from ssl_nlp.interrupts import Interrupted
@@ -221,12 +221,12 @@ def _run_fit(arguments: Sequence[str]) -> int:
 
 
 def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wandb: Mode | None) -> list[ComparedRun]:
-    """The runs, those evaluated first that have no answers to the suite, or those of another checkpoint or other data."""
+    """The runs with results on the suite; evaluated first if their checkpoint, the protocol or the data have changed."""
     if suite is None and name == "docs":  # which changes with the installed packages
         suite = get_suite(name)
     missing = [run for run in runs if run.finished and not _is_answered(run, name, suite)]
     if missing and suite is None and name not in SUITES:
-        raise UserError(f"{missing[0].name} has no answers to the suite {name}: give its file with --config")
+        raise UserError(f"{missing[0].name} has no results on the suite {name}: give its file with --config")
     if missing:
         inside = RUNS.absolute().resolve()
         targets = [find_target(run.name if run.folder.parent == inside else str(run.folder)) for run in missing]
@@ -246,7 +246,8 @@ def _is_answered(run: ComparedRun, name: str, suite: Suite | None) -> bool:
         return True
     if suite is not None and entry["data"] != suite.fingerprint:
         return False
-    if (suite is not None or name in SUITES) and lost_items(run.evaluation, name):
+    again = suite is not None or name in SUITES  # the data are there to evaluate it once more
+    if again and (entry.get("protocol") != PROTOCOL or lost_items(run.evaluation, name)):
         return False
     with checkpoint.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import sklearn
 import torch
@@ -22,13 +22,14 @@ from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import PROTOCOL, Evaluator, Result, Suite
-from ssl_nlp.evaluation.baselines import VERSION, BetterUnit, RandomWords, TfIdf
-from ssl_nlp.evaluation.cache import CachedEmbedder
+from ssl_nlp.evaluation import PROTOCOL, Result, Suite
+from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
+from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.classification import Classifier
 from ssl_nlp.evaluation.embedding_map import embedding_map
-from ssl_nlp.evaluation.language_modelling import language_modelling
+from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
+from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import FILES, SUITES, get_suite
 from ssl_nlp.methods import Method
 from ssl_nlp.runs.run import Run
@@ -78,6 +79,11 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     console = terminal.console(WIDTH)
     for table in tables(suite.name, targets, results, console.width):
         console.print(table)
+    if suite.texts:
+        console.print(LEGEND, style="dim", markup=False, highlight=False)
+    for target, result in zip(targets, results, strict=True):
+        for name, reason in result.missing.items():
+            console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
     for target in targets:
         console.print(f"{target.name}: {target.record}", markup=False, highlight=False, soft_wrap=True)
 
@@ -86,9 +92,9 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 
 def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
-    """The answers of each target, which are written into its `evaluation.json` and into the summary of its W&B run.
+    """The numbers of each target, which are written into its `evaluation.json` and into the summary of its W&B run.
 
-    Each is written before the next target is asked, so that what stops the command loses nothing.
+    Each is written before the next target is evaluated, so that an interruption loses nothing.
     """
     results = []
     for target, result in zip(targets, run_suite(suite, targets), strict=True):
@@ -100,7 +106,7 @@ def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = N
 
 
 def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
-    """The answers of each target and of its baselines, one by one, with a progress bar on standard error."""
+    """The numbers of each target and of its baselines, one by one, with a progress bar on standard error."""
     console = terminal.SafeConsole(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -109,8 +115,8 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             suite,
             lambda: {
                 "majority": _majority(suite),
-                "tfidf": _answers(suite, "tfidf", BetterUnit(partial(TfIdf, suite.train_texts)).answer, progress),
-                "random_words": _answers(suite, "random_words", BetterUnit(RandomWords).answer, progress),
+                "tfidf": _outcome(suite, "tfidf", None, tf_idf(suite.train_texts), progress).results,
+                "random_words": _outcome(suite, "random_words", None, random_words(), progress).results,
             },
         )
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
@@ -118,22 +124,25 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             key = target.random_key
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
+            poolings = _poolings(suite, target.name, target.method, target.digest[:32], progress)
             try:
-                answers = _frozen(suite, target.name, target.method, target.digest[:32], progress)
+                outcome = _outcome(suite, target.name, target.method, poolings, progress)
             except UserError as error:
                 raise UserError(f"{target.name}: {error}") from error
             bar = progress.add_task(f"{target.name}: map", total=None)
-            drawn = embedding_map(suite, CachedEmbedder(target.method, _cache_key(target.digest[:32])))
+            drawn = None if poolings is None else embedding_map(suite, poolings.embedders[poolings.favourite])
             progress.remove_task(bar)
-            yield SuiteResult(suite.fingerprint, answers, shared | untrained[key], drawn)
+            yield SuiteResult(suite.fingerprint, outcome.results, shared | untrained[key], drawn, outcome.missing)
 
 
-def _stored(key: str, suite: Suite, answer: Callable[[], dict[str, dict[str, Result]]]) -> dict[str, dict[str, Result]]:
-    """The answers of baselines, computed once for every suite: they are the same for all runs."""
+def _stored(
+    key: str, suite: Suite, compute: Callable[[], dict[str, dict[str, Result]]]
+) -> dict[str, dict[str, Result]]:
+    """The numbers of baselines, computed once for every suite: they are the same for all runs."""
     key = fingerprint(key, suite.fingerprint, __version__, sklearn.__version__, torch.__version__)
 
     def build(directory: Path) -> None:
-        result = SuiteResult(suite.fingerprint, {}, answer())
+        result = SuiteResult(suite.fingerprint, {}, compute())
         write_suite(directory / "evaluation.json", {"checkpoint": None}, suite.name, result)
 
     directory = build_once(cache_dir() / "baselines" / key, build)
@@ -144,34 +153,32 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         method = target.untrained().eval()
-    return {"random_init": _frozen(suite, f"{target.name}, untrained", method, target.random_key, progress)}
+    name = f"{target.name}, untrained"
+    poolings = _poolings(suite, name, method, target.random_key, progress)
+    return {"random_init": _outcome(suite, name, method, poolings, progress).results}
 
 
-def _frozen(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> dict[str, Result]:
-    """The answers of a method whose embeddings are cached under `key`."""
+def _poolings(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> Poolings | None:
+    """The embeddings of a method, which are cached under `key`; None if the suite needs none."""
+    if not (texts := suite.texts):
+        return None
     bar = progress.add_task(f"{name}: embeddings", total=None)
-    embedder = CachedEmbedder(method, _cache_key(key), lambda texts: progress.advance(bar, texts))
-    texts = suite.texts
-    progress.update(bar, total=len(embedder.missing(texts)))
-    embedder.embed(texts)
+    cache = EmbeddingCache(method, f"{key}-{__version__}-{PROTOCOL}", lambda computed: progress.advance(bar, computed))
+    progress.update(bar, total=len(cache.missing(texts)))
+    embedders = cache.embedders(texts)
     progress.remove_task(bar)
-    answers = _answers(suite, name, lambda evaluator: evaluator(embedder), progress)
-    return answers | language_modelling(method, suite.language_texts)
+    return Poolings(embedders)
 
 
-def _cache_key(key: str) -> str:
-    return f"{key}-{__version__}"
+def _outcome(suite: Suite, name: str, model: Any, poolings: Poolings | None, progress: Progress) -> Outcome:
+    bar = progress.add_task(name, total=len(suite.evaluators) + 1)
 
+    def show(evaluator: str) -> None:
+        progress.update(bar, advance=1, description=f"{name}: {evaluator}")
 
-def _answers(suite: Suite, name: str, answer: Callable[[Evaluator], Result], progress: Progress) -> dict[str, Result]:
-    bar = progress.add_task(name, total=len(suite.evaluators))
-    answers = {}
-    for key, evaluator in suite.evaluators.items():
-        progress.update(bar, description=f"{name}: {key}")
-        answers[key] = answer(evaluator)
-        progress.advance(bar)
+    outcome = run_evaluators(suite.evaluators, model, poolings, show)
     progress.remove_task(bar)
-    return answers
+    return outcome
 
 
 def _majority(suite: Suite) -> dict[str, Result]:
@@ -180,7 +187,7 @@ def _majority(suite: Suite) -> dict[str, Result]:
 
 
 def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
-    """Put the answers into the run's W&B run, where it has one."""
+    """Put the numbers into the run's W&B run, if it has one."""
     if not (run.directory / "wandb").is_dir():
         return
     log_evaluation(wandb_settings(run.config, mode), run, suite, result)
@@ -254,11 +261,15 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         for title in part.values():
             table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
         for number, (name, answers) in enumerate(rows):
-            cells = [f"{answers[e].primary:.3f}" if e in answers else "–" for e in part]
+            cells = [_cell(answers.get(e)) for e in part]
             style = "bold" if number < targets else "dim"
             table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
         shown.append(table)
     return shown
+
+
+def _cell(result: Result | None) -> str:
+    return "–" if result is None else f"{result.primary:.3f} {mark(result.details.get('pooling', ''))}".rstrip()
 
 
 def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:

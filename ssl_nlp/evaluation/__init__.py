@@ -1,6 +1,7 @@
-"""Frozen embeddings to numbers: evaluators, suites of them, and baselines."""
+"""Models to numbers: evaluators, suites of them, and baselines."""
 
 from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation.capabilities import Embedder, Generator, PoolingEmbedder, Predictor, Scorer
 from ssl_nlp.evaluation.classification import (
     FewLabelProbe,
     Labelled,
@@ -8,8 +9,10 @@ from ssl_nlp.evaluation.classification import (
     LinearProbe,
     NearestNeighbours,
 )
+from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
 from ssl_nlp.evaluation.geometry import Geometry
-from ssl_nlp.evaluation.result import PROTOCOL, Embedder, Evaluator, Result
+from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.result import PROTOCOL, Result
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import Suite
@@ -18,22 +21,30 @@ from ssl_nlp.evaluation.suites import SUITES, get_suite
 __all__ = [
     "PROTOCOL",
     "SUITES",
+    "CrossFitted",
     "Embedder",
     "Evaluator",
     "FewLabelProbe",
+    "Fit",
+    "Generator",
     "Geometry",
     "Labelled",
     "LabelledSplits",
+    "LanguageModelling",
     "LinearProbe",
     "NearestNeighbours",
+    "PoolingEmbedder",
+    "Predictor",
     "RandomWords",
     "Result",
     "Retrieval",
     "ScoredPairs",
+    "Scorer",
     "SentenceSimilarity",
     "Suite",
     "TextPairs",
     "TfIdf",
+    "Validated",
     "WordSimilarity",
     "get_suite",
 ]

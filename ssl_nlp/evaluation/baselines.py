@@ -1,7 +1,7 @@
-"""What a method has to beat: embeddings that nobody trained."""
+"""Baselines, which a method has to beat: embeddings without any training."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
@@ -13,23 +13,22 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from ssl_nlp.data.words import WORD_RULES, words
-from ssl_nlp.evaluation.classification import Classifier, LabelledSplits, LinearProbe, fit_probe
-from ssl_nlp.evaluation.result import Embedder, Evaluator, Result
+from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.vectors import to_tensor
 
 WIDTH = 256
 SEED = 0
 _PART = regex.compile(r"[\w\p{M}]+")
-VERSION = f"3-{WORD_RULES}"
-"""Of what the baselines are, for the keys of caches."""
+VERSION = f"4-{WORD_RULES}"
+"""Version of the baselines, for the keys of caches."""
 
 Unit = Literal["words", "characters"]
 
 
 def split_into(unit: Unit, text: str) -> list[str]:
-    """The lower-cased words of a text in any script, or its characters and pairs of characters, white space left out.
+    """The lower-cased words of a text in any script, or its characters and pairs of characters, without white space.
 
-    Words are cut at what is neither letter, mark, digit nor _, as scikit-learn does: `numpy.array` is two.
+    Words consist of letters, marks, digits and _, as in scikit-learn: `numpy.array` is two words.
     """
     text = text.lower()
     if unit == "words":
@@ -39,10 +38,10 @@ def split_into(unit: Unit, text: str) -> list[str]:
 
 
 class TfIdf:
-    """Counts of words or characters, weighted by how rare each is among the training texts (scikit-learn's TF-IDF).
+    """Counts of words or characters, weighted by their rarity in the training texts (scikit-learn's TF-IDF).
 
     Args:
-        train_texts: what the weights come from.
+        train_texts: the texts that the weights come from.
         unit: words, or single characters and pairs of them.
     """
 
@@ -59,9 +58,9 @@ class TfIdf:
 
 
 class RandomWords:
-    """The mean of a random vector for each word: what averaging alone is worth (arXiv:1901.10444, section 3.1.1).
+    """The mean of a random vector for each word: the value of averaging alone (arXiv:1901.10444, section 3.1.1).
 
-    A word's vector follows from the word alone, so that there is no vocabulary.
+    A word's vector follows from the word alone, so no vocabulary is needed.
 
     Args:
         unit: words, or single characters and pairs of them.
@@ -79,39 +78,14 @@ class RandomWords:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
-class BetterUnit:
-    """A baseline that reads words or characters, as suits the text.
-
-    Of classes it takes, for each data set, the unit whose linear probe is right more often on the validation part (words,
-    if they are equal), and this one for all that is asked of the data set. Tasks without a validation part get words.
-
-    Args:
-        make: the embedder for a unit.
-    """
-
-    def __init__(self, make: Callable[[Unit], Embedder]) -> None:
-        self._embedders: Mapping[Unit, Embedder] = {"words": make("words"), "characters": make("characters")}
-        self._chosen: dict[int, Unit] = {}
-
-    def answer(self, evaluator: Evaluator) -> Result:
-        """What the baseline is worth; `unit` in its details says what it has read."""
-        unit: Unit = self._unit(evaluator.data) if isinstance(evaluator, Classifier) else "words"
-        result = evaluator(self._embedders[unit])
-        result.details["unit"] = unit
-        return result
-
-    def _unit(self, data: LabelledSplits) -> Unit:
-        if id(data) not in self._chosen:
-            self._chosen[id(data)] = max(self._embedders, key=lambda unit: _valid_hits(data, self._embedders[unit]))
-        return self._chosen[id(data)]
+def tf_idf(train_texts: Sequence[str]) -> Poolings:
+    """TF-IDF of words or of characters, chosen as methods choose a pooling; `unit` in the details of results says which."""
+    return Poolings({"words": TfIdf(train_texts), "characters": TfIdf(train_texts, "characters")}, "unit")
 
 
-def _valid_hits(data: LabelledSplits, embedder: Embedder) -> int:
-    """How many validation items the linear probe classifies correctly."""
-    probe = LinearProbe(data)
-    train, valid = (probe.features(embedder, part) for part in (data.train, data.valid))
-    labels = np.array(data.valid.labels)
-    return int((fit_probe(train, np.array(data.train.labels), valid, labels).predict(valid) == labels).sum())
+def random_words() -> Poolings:
+    """Random vectors of words or of characters, chosen as methods choose a pooling."""
+    return Poolings({"words": RandomWords(), "characters": RandomWords("characters")}, "unit")
 
 
 @lru_cache(maxsize=100_000)

@@ -1,6 +1,6 @@
-"""Embeddings kept, in memory or on disk, so that a text meets a model once, whatever is asked about it."""
+"""Embeddings kept in memory or on disk, so that each text passes through a model once, for all poolings and evaluators."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,33 +9,39 @@ from torch import Tensor
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint, intact
 from ssl_nlp.corpora.base import text_digest
-from ssl_nlp.evaluation.result import Array, Embedder
+from ssl_nlp.evaluation.capabilities import Embedder, PoolingEmbedder
+from ssl_nlp.evaluation.result import Array
 
 CHUNK = 512  # texts between two reports of progress
+PREFIX = "pooling-"  # of the files, one for each pooling
 
 
-class MemoryEmbedder:
-    """The embeddings of given texts, computed together, each once.
+def embed_in_memory(embedder: PoolingEmbedder, texts: Sequence[str]) -> dict[str, Embedder]:
+    """Embedders of some texts by pooling. Each text is computed once, all of them together.
 
     Args:
         embedder: anything whose embeddings are dense.
-        texts: all that will be asked for.
+        texts: all that will be looked up.
     """
+    rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    embeddings = embedder.embed_all(list(rows))
+    return {name: _InMemory(rows, found) for name, found in embeddings.items()}
 
-    def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
-        self._rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        self._embeddings = embedder.embed(list(self._rows))
+
+class _InMemory:
+    def __init__(self, rows: Mapping[str, int], embeddings: Tensor) -> None:
+        self._rows, self._embeddings = rows, embeddings
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, E)."""
         return self._embeddings[[self._rows[text] for text in texts]]
 
 
-class CachedEmbedder:
+class EmbeddingCache:
     """The embeddings of `embedder`, computed once for every text and kept under the cache directory.
 
-    What is asked for together is stored together, as a memory-mapped array beside the digests of its texts; what an
-    earlier array holds is not computed again. Processes that ask for the same texts compute them once.
+    Texts that are computed together are stored together: a memory-mapped array for each pooling, beside the digests of the
+    texts. Texts that an earlier array holds are not computed again. Processes that need the same texts compute them once.
 
     Args:
         embedder: anything whose embeddings are dense.
@@ -43,31 +49,42 @@ class CachedEmbedder:
         on_progress: called with the number of texts that were just computed.
     """
 
-    def __init__(self, embedder: Embedder, key: str, on_progress: Callable[[int], object] = lambda texts: None) -> None:
+    def __init__(
+        self, embedder: PoolingEmbedder, key: str, on_progress: Callable[[int], object] = lambda texts: None
+    ) -> None:
         self._embedder, self._on_progress = embedder, on_progress
         self._directory = cache_dir() / "embeddings" / key
-        self._rows: dict[bytes, tuple[int, int]] = {}  # by text: which array, which row of it
-        self._arrays: list[Array] = []
+        self._rows: dict[bytes, tuple[int, int]] = {}  # by text: which directory, which row of its arrays
+        self._arrays: list[dict[str, Array]] = []  # of each directory, by pooling
         self._opened: set[Path] = set()
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts, each once, that are yet to be computed."""
+        """Those of the texts that are not in the cache, each once."""
         for directory in sorted(self._directory.glob("[0-9a-f]*")):
             if directory.is_dir() and directory not in self._opened and intact(directory):
                 self._open(directory)
         return [text for text in dict.fromkeys(texts) if text_digest(text) not in self._rows]
 
-    def embed(self, texts: Sequence[str]) -> Tensor:
-        """(N, E) float32."""
-        digests = [text_digest(text) for text in texts]
-        if any(digest not in self._rows for digest in digests) and (missing := self.missing(texts)):
+    def embedders(self, texts: Sequence[str]) -> dict[str, Embedder]:
+        """Embedders of some texts by pooling; what is missing is computed now.
+
+        Args:
+            texts: all that will be looked up; at least one.
+        """
+        if missing := self.missing(texts):
             key = fingerprint([text_digest(text).hex() for text in missing])
             self._open(build_once(self._directory / key, lambda path: self._build(path, missing)))
-        places = np.array([self._rows[digest] for digest in digests])
-        embeddings = np.empty((len(texts), self._arrays[0].shape[1]), dtype=np.float32)
+        number, _ = self._rows[text_digest(texts[0])]
+        return {name: _Cached(self, name) for name in self._arrays[number]}
+
+    def look_up(self, pooling: str, texts: Sequence[str]) -> Tensor:
+        """(N, E) float32: embeddings that were computed before."""
+        places = np.array([self._rows[text_digest(text)] for text in texts])
+        width = self._arrays[0][pooling].shape[1]
+        embeddings = np.empty((len(texts), width), dtype=np.float32)
         for number in np.unique(places[:, 0]):
             rows = places[:, 0] == number
-            embeddings[rows] = self._arrays[number][places[rows, 1]]
+            embeddings[rows] = self._arrays[number][pooling][places[rows, 1]]
         return torch.from_numpy(embeddings)
 
     def _open(self, directory: Path) -> None:
@@ -75,17 +92,30 @@ class CachedEmbedder:
             return
         self._opened.add(directory)
         digests = np.load(directory / "texts.npy")
-        self._arrays.append(np.load(directory / "embeddings.npy", mmap_mode="r"))
+        names = (directory / "poolings.txt").read_text().split()
+        self._arrays.append({name: np.load(directory / f"{PREFIX}{name}.npy", mmap_mode="r") for name in names})
         for row, digest in enumerate(digests):
             self._rows.setdefault(digest.tobytes(), (len(self._arrays) - 1, row))
 
     def _build(self, directory: Path, texts: list[str]) -> None:
-        ordered = sorted(texts, key=len)  # texts of like length share a batch with little padding
-        parts = []
+        ordered = sorted(texts, key=len)  # texts of similar length share a batch with little padding
+        parts: dict[str, list[Array]] = {}
         for start in range(0, len(ordered), CHUNK):
             part = ordered[start : start + CHUNK]
-            parts.append(self._embedder.embed(part).float().numpy())
+            for name, embeddings in self._embedder.embed_all(part).items():
+                parts.setdefault(name, []).append(embeddings.float().numpy())
             self._on_progress(len(part))
+        for name, arrays in parts.items():
+            np.save(directory / f"{PREFIX}{name}.npy", np.concatenate(arrays))
         digests = np.stack([np.frombuffer(text_digest(text), dtype=np.uint8) for text in ordered])
-        np.save(directory / "embeddings.npy", np.concatenate(parts))
         np.save(directory / "texts.npy", digests)
+        (directory / "poolings.txt").write_text("\n".join(parts))  # in the order in which equally good ones count
+
+
+class _Cached:
+    def __init__(self, cache: EmbeddingCache, pooling: str) -> None:
+        self._cache, self._pooling = cache, pooling
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """(N, E) float32."""
+        return self._cache.look_up(self._pooling, texts)

@@ -1,4 +1,4 @@
-"""Can a simple classifier tell the classes apart by the frozen embeddings?"""
+"""Simple classifiers on frozen embeddings."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,14 +16,16 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Array, Embedder, Result
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.evaluator import Evaluator, Fit, Validated
+from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.vectors import Matrix, embed
 
 NEIGHBOURS = 20
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """C of the logistic regression times the mean squared length of a row: the same range for every width of embedding."""
 SEEDS = (0, 1, 2)
-"""Of the draws of few labels."""
+"""Seeds of the draws of few labels."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelledSplits:
-    """What classifiers learn from, choose their regularisation on, and are tested on.
+    """Labelled data in three parts: to learn from, to choose regularisation and pooling on, and to test on.
 
     Raises:
-        UserError: a part is empty, or the training labels are not at least two.
+        UserError: a part is empty, or there are fewer than two training labels.
     """
 
     name: str
@@ -60,19 +62,19 @@ class LabelledSplits:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Those of the training labels, sorted. An item of another class cannot be classified correctly."""
+        """The different training labels, sorted. An item of another class cannot be classified correctly."""
         return sorted(set(self.train.labels))
 
     @property
     def texts(self) -> list[str]:
-        """All of them."""
+        """All texts."""
         parts = [part for split in (self.train, self.valid, self.test) for part in (split.texts, split.pairs or [])]
         return [text for part in parts for text in part]
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """What the classifiers below share: their data, their features and their metrics."""
+class Classifier(Evaluator):
+    """The data, features and metrics that the classifiers below share."""
 
     data: LabelledSplits
 
@@ -92,55 +94,59 @@ class Classifier:
 
     def result(self, predicted: Array) -> Result:
         """The metrics of predictions for the test items."""
-        asked, classes = np.array(self.data.test.labels), self.data.classes
+        gold, classes = np.array(self.data.test.labels), self.data.classes
         precision, recall, _, support = precision_recall_fscore_support(
-            asked, predicted, labels=classes, zero_division=0.0
+            gold, predicted, labels=classes, zero_division=0.0
         )
         numbers = zip(precision.tolist(), recall.tolist(), support.tolist(), strict=True)
-        known = np.isin(asked, classes)
+        known = np.isin(gold, classes)
         details = {
             "classes": classes,
             "by_class": {
                 name: {"precision": p, "recall": r, "support": n}
                 for name, (p, r, n) in zip(classes, numbers, strict=True)
             },
-            "confusion_matrix": confusion_matrix(asked[known], predicted[known], labels=classes).tolist()
+            "confusion_matrix": confusion_matrix(gold[known], predicted[known], labels=classes).tolist()
             if known.any()
             else [],
         }
         metrics = {
-            "accuracy": float(accuracy_score(asked, predicted)),
-            "macro_f1": float(f1_score(asked, predicted, labels=classes, average="macro", zero_division=0.0)),
+            "accuracy": float(accuracy_score(gold, predicted)),
+            "macro_f1": float(f1_score(gold, predicted, labels=classes, average="macro", zero_division=0.0)),
         }
-        return Result("accuracy", metrics, details, (asked == predicted).astype(np.uint8))
+        return Result("accuracy", metrics, details, (gold == predicted).astype(np.uint8))
 
     def majority(self) -> Result:
-        """What naming the most frequent training class every time is worth, which needs no embeddings."""
+        """The metrics of always predicting the most frequent training class, which needs no embeddings."""
         names, counts = np.unique(np.array(self.data.train.labels), return_counts=True)
         return self.result(np.full(len(self.data.test), names[counts.argmax()]))
 
 
 @dataclass(frozen=True)
-class NearestNeighbours(Classifier):
+class NearestNeighbours(Classifier, Validated):
     """The vote of the 20 training items with the highest cosine; a tie goes to the class that comes first."""
 
-    def __call__(self, embedder: Embedder) -> Result:
+    def fit(self, embedder: Embedder) -> Fit:
         vote = KNeighborsClassifier(min(NEIGHBOURS, len(self.data.train)), metric="cosine", algorithm="brute")
         vote.fit(self.features(embedder, self.data.train), np.array(self.data.train.labels))
-        return self.result(vote.predict(self.features(embedder, self.data.test)))
+        return Fit(_accuracy(vote, self.features(embedder, self.data.valid), self.data.valid), vote)
+
+    def test(self, embedder: Embedder, predictor: KNeighborsClassifier) -> Result:
+        return self.result(predictor.predict(self.features(embedder, self.data.test)))
 
 
 @dataclass(frozen=True)
-class LinearProbe(Classifier):
-    """Logistic regression on standardised embeddings; its regularisation is the one with most hits on the valid part."""
+class LinearProbe(Classifier, Validated):
+    """Logistic regression on standardised embeddings; its regularisation has the highest accuracy on the valid part."""
 
-    def __call__(self, embedder: Embedder) -> Result:
-        train, valid, test = (
-            self.features(embedder, part) for part in (self.data.train, self.data.valid, self.data.test)
-        )
+    def fit(self, embedder: Embedder) -> Fit:
+        train, valid = (self.features(embedder, part) for part in (self.data.train, self.data.valid))
         probe = fit_probe(train, np.array(self.data.train.labels), valid, np.array(self.data.valid.labels))
-        result = self.result(probe.predict(test))
-        result.details["C"] = probe[-1].C
+        return Fit(_accuracy(probe, valid, self.data.valid), probe)
+
+    def test(self, embedder: Embedder, predictor: Pipeline) -> Result:
+        result = self.result(predictor.predict(self.features(embedder, self.data.test)))
+        result.details["C"] = predictor[-1].C
         return result
 
 
@@ -150,10 +156,13 @@ class FewLabelProbe(Classifier):
 
     labels: int
 
-    def __call__(self, embedder: Embedder) -> Result:
-        train, valid, test = (
-            self.features(embedder, part) for part in (self.data.train, self.data.valid, self.data.test)
-        )
+    @property
+    def chooser(self) -> LinearProbe:
+        return LinearProbe(self.data)
+
+    def __call__(self, model: Embedder) -> Result:
+        parts = (self.data.train, self.data.valid, self.data.test)
+        train, valid, test = (self.features(model, part) for part in parts)
         y, y_valid = np.array(self.data.train.labels), np.array(self.data.valid.labels)
         results = []
         for seed in SEEDS:
@@ -166,10 +175,14 @@ class FewLabelProbe(Classifier):
         return Result("accuracy", means, {"draws": [r.metrics for r in results]}, items)
 
 
-def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
-    """Logistic regression with the strength that is right most often on the valid part; the strongest of equals.
+def _accuracy(predictor: KNeighborsClassifier | Pipeline, features: Matrix, part: Labelled) -> float:
+    return float((predictor.predict(features) == np.array(part.labels)).mean())
 
-    Dense embeddings are standardised before. Those of TF-IDF stay as they are: a rare word would weigh the most.
+
+def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
+    """Logistic regression, regularised as is most accurate on the valid part; of equally good ones the strongest.
+
+    Dense embeddings are standardised first. Those of TF-IDF stay as they are: a rare word would weigh the most.
     """
     scaling = [] if sparse.issparse(x) else [StandardScaler()]
     scaled = scaling[0].fit_transform(x) if scaling else x
@@ -182,7 +195,7 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
         make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200, solver=solver))
         for strength in STRENGTHS
     ]
-    # One thread: the result is then the same on every number of cores, and problems this small gain little from more.
+    # With one thread the result is the same on every number of cores, and problems this small gain little from more.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
         for probe in probes:

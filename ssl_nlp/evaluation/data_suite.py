@@ -1,6 +1,7 @@
-"""Suites of named data sets, whether the user's own files or those of a hub: what is asked about each kind of them.
+"""Suites of named data sets, whether the user's own files or those of a hub: the evaluators for each kind of data.
 
-Of each data set at most 10,000 texts are learned from, 2,000 chosen on and 5,000 tested, those with the lowest digests.
+Of each data set at most 10,000 texts are for training, 2,000 for validation and 5,000 for testing: those with the lowest
+digests.
 """
 
 import math
@@ -12,21 +13,28 @@ from ssl_nlp.corpora.base import Split
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
+from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.geometry import Geometry
-from ssl_nlp.evaluation.result import Evaluator
+from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 
-Task = Literal["classification", "similarity", "retrieval", "word_similarity"]
+Task = Literal["classification", "similarity", "retrieval", "word_similarity", "language_modelling"]
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
-RELATED = 0.8  # pairs are alignment's where their score is this far up the scale
+RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
 
-Data = LabelledSplits | ScoredPairs | TextPairs
+Data = LabelledSplits | ScoredPairs | TextPairs | list[str]
 
 
-def data_suite(name: str, data: Mapping[str, tuple[Task, Data]]) -> Suite:
-    """The suite of several data sets; its evaluators are called `DATA.EVALUATOR`."""
+def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[str, Evaluator] | None = None) -> Suite:
+    """The suite of several data sets; its evaluators are called `DATA.EVALUATOR`.
+
+    Args:
+        name: of the suite.
+        data: data sets by name.
+        own: further evaluators by name.
+    """
     evaluators: dict[str, Evaluator] = {}
     train: list[str] = []
     tested: list[str] = []
@@ -38,6 +46,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]]) -> Suite:
         elif isinstance(given, TextPairs):
             evaluators[f"{key}.retrieval"] = Retrieval(given)
             texts, pairs = list(given.answers), list(zip(given.queries, given.answers, strict=True))
+        elif isinstance(given, list):
+            evaluators[f"{key}.language_modelling"] = LanguageModelling(given)
+            continue
         elif task == "word_similarity":
             evaluators[f"{key}.word_similarity"] = WordSimilarity(given)
             continue
@@ -49,9 +60,12 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]]) -> Suite:
         texts = list(dict.fromkeys(texts))
         evaluators[f"{key}.geometry"] = Geometry(subset(texts, GEOMETRY), subset(pairs, GEOMETRY, lambda pair: pair[0]))
         tested += texts
-    # Where nothing is there to learn from, TF-IDF learns how rare a word is from what it is asked about.
+    evaluators |= own or {}
+    # Without training texts, TF-IDF learns how rare a word is from the texts that are tested.
     learned = train or list(dict.fromkeys(text for evaluator in evaluators.values() for text in evaluator.texts))
-    return Suite(name, evaluators, learned, subset(dict.fromkeys(tested), LANGUAGE_TEXTS))
+    if predicted := subset(dict.fromkeys(tested), LANGUAGE_TEXTS):
+        evaluators.setdefault("language_modelling", LanguageModelling(predicted))
+    return Suite(name, evaluators, learned)
 
 
 def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:
@@ -65,7 +79,7 @@ def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:
 
 
 def documents(corpus: SplitCorpus, split: Split) -> Iterator[Document]:
-    """Single texts each once. Pairs as they come: the same text may be asked about beside several others."""
+    """Single texts, each once; pairs as they come, because a text may be in several of them."""
     if not corpus.paired:
         return corpus.documents(split)
     return (document for _, document in corpus.digested(split))
@@ -97,7 +111,7 @@ def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:
     """Documents with a pair, whose label is a number.
 
     Raises:
-        UserError: a score is no number.
+        UserError: a score is not a number.
     """
     chosen = subset(found, CAPS["test"], lambda document: f"{document.text}\n{document.pair}")
     scores = [_score(name, document) for document in chosen]

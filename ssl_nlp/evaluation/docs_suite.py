@@ -17,6 +17,7 @@ from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.geometry import Geometry
+from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 
@@ -45,12 +46,13 @@ def docs_suite() -> Suite:
     pairs = query_pairs(splits["test"], set(classes))
     if len(pairs.queries) < 2:
         raise UserError("the installed documentation has too few docstrings of several sentences: use another suite")
+    sentences = [split_sentences(document.text)[0] for document in splits["test"]]
     evaluators = classifiers(data) | {
         "retrieval": Retrieval(pairs),
         "geometry": Geometry(pairs.answers[:GEOMETRY], list(zip(pairs.queries, pairs.answers, strict=True))[:GEOMETRY]),
+        "language_modelling": LanguageModelling(subset(dict.fromkeys(sentences), LANGUAGE_TEXTS)),
     }
-    sentences = [split_sentences(document.text)[0] for document in splits["test"]]
-    return Suite("docs", evaluators, data.train.texts, subset(dict.fromkeys(sentences), LANGUAGE_TEXTS))
+    return Suite("docs", evaluators, data.train.texts)
 
 
 def _labelled(documents: Sequence[Document], classes: Sequence[str], cap: int, asked: set[str]) -> Labelled:

@@ -7,8 +7,9 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.classification import Classifier, Labelled
-from ssl_nlp.evaluation.result import Array, Embedder
+from ssl_nlp.evaluation.result import Array
 from ssl_nlp.evaluation.suite import Suite, subset
 from ssl_nlp.evaluation.vectors import Matrix
 

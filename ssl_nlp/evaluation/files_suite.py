@@ -6,13 +6,16 @@
       sts: {task: similarity, test: pairs.csv, text: first, pair: second, score: score}
       captions: {task: retrieval, test: captions.jsonl, text: english, pair: german}
       words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
+      letters: {task: language_modelling, test: letters.txt}
+      order: {class_path: own_evaluator.WordOrder, init_args: {path: letters.txt}}
 
-Paths are taken from the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
-one of pairs of texts. `valid` and `test` of a classification may be shares of `train`.
+Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
+one of pairs of texts. `valid` and `test` of a classification may be shares of `train`. A `class_path` is an evaluator of
+your own (`ssl_nlp.evaluation.own`).
 """
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -23,8 +26,10 @@ from ssl_nlp.corpora.readers import Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
-from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
-from ssl_nlp.evaluation.suite import Suite
+from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.hub_suites import HUB_SUITES
+from ssl_nlp.evaluation.own import check_settings, own_evaluator
+from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
 from ssl_nlp.names import check_name
 
 
@@ -81,8 +86,24 @@ class PairedFiles:
         return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
 
 
+@dataclass(frozen=True)
+class PlainFiles:
+    """Texts to predict."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("language_modelling",)
+
+    test: str | list[str]
+    text: int | str = "text"
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set: at most 500 texts, each once."""
+        found = _documents(self.test, Fields(self.text), self.format)
+        return subset(dict.fromkeys(document.text for document in found), LANGUAGE_TEXTS)
+
+
 RESERVED = ("docs", "files", *HUB_SUITES)
-KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles) for task in kind.tasks}
+KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles, PlainFiles) for task in kind.tasks}
 
 
 def files_suite(path: str | Path) -> Suite:
@@ -107,20 +128,24 @@ def files_suite(path: str | Path) -> Suite:
         raise UserError(f"--config {path}: `data` names no data set: describe one")
     if wrong := [key for key in config["data"] if "/" in str(key)]:
         raise UserError(f"--config {path}: the data set {wrong[0]!r} has a / in its name: leave it out")
-    return data_suite(name, {str(key): _data(f"{path}, {key}", given) for key, given in config["data"].items()})
+    data: dict[str, tuple[Task, Data]] = {}
+    own: dict[str, Evaluator] = {}
+    for key, given in config["data"].items():
+        if isinstance(given, dict) and "class_path" in given:
+            own[str(key)] = own_evaluator(f"{path}, {key}", given)
+        else:
+            data[str(key)] = _data(f"{path}, {key}", given)
+    return data_suite(name, data, own)
 
 
 def _data(place: str, given: Any) -> tuple[Task, Data]:
     if not isinstance(given, dict) or given.get("task") not in list(KINDS):
-        raise UserError(f"{place}: set `task` to one of {', '.join(KINDS)}")
+        raise UserError(
+            f"{place}: set `task` to one of {', '.join(KINDS)}, or `class_path` to an evaluator of your own"
+        )
     task: Task = given["task"]
     kind, settings = KINDS[task], {key: value for key, value in given.items() if key != "task"}
-    known = {field.name for field in fields(kind)}
-    missing = {field.name for field in fields(kind) if field.default is MISSING} - settings.keys()
-    if problems := [f"unknown `{key}`" for key in settings if key not in known] + [
-        f"no `{key}`" for key in sorted(missing)
-    ]:
-        raise UserError(f"{place}: {', '.join(problems)}; {task} takes {', '.join(sorted(known))}")
+    check_settings(place, task, kind, settings)
     for key, value in settings.items():
         if not _is_of_kind(key, value, kind):
             raise UserError(f"{place}: `{key}: {value}` is not what {task} can use: correct it, or leave it out")

@@ -1,4 +1,4 @@
-"""How the embeddings lie in their space."""
+"""Geometry: how embeddings lie in their space."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,17 +7,19 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from ssl_nlp.evaluation.result import Embedder, Result
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.result import Result
 from ssl_nlp.evaluation.vectors import Matrix, embed
 from ssl_nlp.objectives.geometry import alignment, effective_rank, embedding_spread, uniformity, unit_vectors
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Geometry(Evaluator):
     """Effective rank, uniformity, mean cosine and standard deviation by dimension of texts; alignment of pairs.
 
-    `ssl_nlp.objectives.geometry` says what the numbers mean. Nothing here is better the higher it is: the numbers explain
-    the others.
+    `ssl_nlp.objectives.geometry` explains the numbers. Higher is not better for any of them: they help to understand the
+    scores.
     """
 
     data: Sequence[str]
@@ -27,8 +29,8 @@ class Geometry:
     def texts(self) -> list[str]:
         return [*self.data, *(text for pair in self.pairs for text in pair)]
 
-    def __call__(self, embedder: Embedder) -> Result:
-        x = _dense(embed(embedder, self.data))
+    def __call__(self, model: Embedder) -> Result:
+        x = _dense(embed(model, self.data))
         units = unit_vectors(x)
         n = len(x)
         deviations = x.std(dim=0)
@@ -41,7 +43,7 @@ class Geometry:
         }
         if self.pairs:
             sides = ([pair[side] for pair in self.pairs] for side in (0, 1))
-            metrics["alignment"] = float(alignment(*(_dense(embed(embedder, side)) for side in sides)))
+            metrics["alignment"] = float(alignment(*(_dense(embed(model, side)) for side in sides)))
         spread = np.quantile(deviations.numpy(), (0, 0.25, 0.5, 0.75, 1)).tolist()
         return Result("effective_rank", metrics, {"width": x.shape[1], "dimension_std_quartiles": spread})
 

@@ -9,12 +9,12 @@ from ssl_nlp.evaluation.suite import Suite
 
 @dataclass(frozen=True)
 class HubData:
-    """One data set, and which of its columns mean what.
+    """One data set, and the meaning of its columns.
 
     Attributes:
-        path, config: its name, and which of its configurations.
-        test: the split with public labels that numbers are reported on.
-        valid: a split, or a share of `train` where there is none that is not reported on.
+        path, config: its name, and one of its configurations.
+        test: the split with public labels on which numbers are reported.
+        valid: a split, or a share of `train` if there is no other split to choose on.
         label: class, or score.
     """
 
@@ -31,7 +31,7 @@ class HubData:
     def read(self) -> Data:
         """The data set."""
         name = self.path if self.config is None else f"{self.path} ({self.config})"
-        if self.task == "similarity":  # nothing is trained: its test split is all that there is
+        if self.task == "similarity":  # without training, only its test split is read
             corpus = HubDataset(self.path, self.config, self.test, 0.5, None, self.text, self.label, self.pair)
             return scored_pairs(name, corpus.read("train"))
         corpus = HubDataset(self.path, self.config, self.train, self.valid, self.test, self.text, self.label, self.pair)
@@ -46,7 +46,7 @@ def _glue(config: str, text: str, pair: str | None = None, test: str = "validati
     return HubData("nyu-mll/glue", config, text=text, pair=pair, test=test)  # the labels of its test splits are secret
 
 
-SUITES: dict[str, dict[str, HubData]] = {
+HUB_SUITES: dict[str, dict[str, HubData]] = {
     # The seven of SentEval's and SimCSE's tables (arXiv:2104.08821, table 5).
     "sts": {f"sts{year}": _sts(f"mteb/sts{year}-sts") for year in range(12, 17)}
     | {"stsb": _sts("mteb/stsbenchmark-sts"), "sickr": _sts("mteb/sickr-sts")},
@@ -74,10 +74,10 @@ SUITES: dict[str, dict[str, HubData]] = {
 
 
 def hub_suite(name: str, data: dict[str, HubData] | None = None) -> Suite:
-    """One of `SUITES`, or of other data sets.
+    """One of `HUB_SUITES`, or of other data sets.
 
     Raises:
         UserError: the hub cannot be reached, or a data set is not what it was.
     """
-    chosen = SUITES[name] if data is None else data
+    chosen = HUB_SUITES[name] if data is None else data
     return data_suite(name, {key: (given.task, given.read()) for key, given in chosen.items()})

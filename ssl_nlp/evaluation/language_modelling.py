@@ -1,63 +1,43 @@
-"""How well a method predicts text, and in which sense of predicting.
+"""Language modelling: how well a model predicts text, and in which sense of predicting.
 
 Three kinds of numbers that look alike and are not: a likelihood, a pseudo-likelihood (each token given all others, which
-is no probability of the text), and a bound (a likelihood is at least as good). Their names differ, so that no table puts
-one below another: `perplexity`, `pseudo_perplexity`, `perplexity_bound`.
+is not a probability of the text), and a bound (the likelihood is at least as good). Their names differ, so that no table
+puts one below another: `perplexity`, `pseudo_perplexity`, `perplexity_bound`.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
 
+from ssl_nlp.evaluation.capabilities import Scorer
+from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import Result
 
 PSEUDO_TEXTS = 64  # texts whose tokens are masked in turn, which takes a forward pass for each token
+NAMES = {"likelihood": "{}", "pseudo-likelihood": "pseudo_{}", "bound": "{}_bound"}
 
 
-def language_modelling(method: Any, texts: Sequence[str]) -> dict[str, Result]:
-    """What a method, or each of its `objectives`, says of the probability of texts; nothing where none says anything.
+@dataclass(frozen=True)
+class LanguageModelling(Evaluator):
+    """Nats per token, perplexity and bits per byte of texts."""
 
-    Args:
-        method: with `likelihood`, and `validate_texts` or `pseudo_nll`; in evaluation mode.
-        texts: at least one with a token.
+    needs: ClassVar[type] = Scorer
+    data: Sequence[str]
 
-    Returns:
-        Results by the name of the evaluator: `language_modelling`, or `OBJECTIVE.language_modelling`.
-    """
-    objectives = getattr(method, "objectives", {})
-    parts = {f"{name}.language_modelling": part for name, part in objectives.items()} or {"language_modelling": method}
-    return {
-        name: _result(part, list(texts))
-        for name, part in parts.items()
-        if getattr(part, "likelihood", None) is not None and texts
-    }
-
-
-def _result(method: Any, texts: list[str]) -> Result:
-    kind = method.likelihood
-    if kind == "pseudo-likelihood":
-        asked = texts[:PSEUDO_TEXTS]
-        nats, tokens = method.pseudo_nll(asked)
-        rows = [torch.tensor(ids) for ids, _ in method.tokenizer.encode(asked)]
-        return _pseudo(nats, tokens, asked, sum(int(method.maskable.cpu()[row].sum()) for row in rows))
-    reported = method.validate_texts(texts)
-    suffix = "" if kind == "likelihood" else "_bound"
-    # The loss of a validation may be that of a sentence; here all kinds are given for a token.
-    metrics = {"loss": math.log(reported["perplexity"])}
-    metrics |= {name: reported[name] for name in ("perplexity", "bits_per_byte")}
-    metrics = {f"{name}{suffix}": value for name, value in metrics.items()}
-    return Result(f"bits_per_byte{suffix}", metrics, {"kind": kind, "texts": len(texts)})
-
-
-def _pseudo(nats: Tensor, tokens: Tensor, texts: list[str], whole: int) -> Result:
-    """Of what the encoder reads of each text. `whole` tokens are in all of the bytes: the rest is taken to be like it."""
-    total, number = float(nats.double().sum()), max(int(tokens.sum()), 1)
-    metrics = {
-        "pseudo_loss": total / number,
-        "pseudo_perplexity": math.exp(total / number),
-        "pseudo_bits_per_byte": total / number * whole / math.log(2) / sum(len(text.encode()) for text in texts),
-    }
-    return Result("pseudo_bits_per_byte", metrics, {"kind": "pseudo-likelihood", "texts": len(texts)})
+    def __call__(self, model: Scorer) -> Result:
+        texts = list(self.data[:PSEUDO_TEXTS] if model.likelihood == "pseudo-likelihood" else self.data)
+        scores = model.score(texts)
+        loss = float(scores.nats.double().sum()) / max(int(scores.targets.sum()), 1)
+        # The part of a text that the encoder is too short for is taken to be like the rest.
+        nats = loss * int(scores.all_targets.sum())
+        numbers = {
+            "loss": loss,
+            "perplexity": float(torch.tensor(loss, dtype=torch.float64).exp()),  # inf where it overflows
+            "bits_per_byte": nats / math.log(2) / sum(len(text.encode()) for text in texts),
+        }
+        metrics = {NAMES[scores.kind].format(name): value for name, value in numbers.items()}
+        primary = NAMES[scores.kind].format("bits_per_byte")
+        return Result(primary, metrics, {"kind": scores.kind, "texts": len(texts)})

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_nlp.evaluation.result import Array, Embedder
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.result import Array
 from ssl_nlp.objectives.geometry import unit_vectors
 
 

@@ -1,12 +1,14 @@
-"""`evaluation.json`, and beside it what each test item contributed.
+"""`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 1, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...},
-     "suites": {SUITE: {"data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
-                        "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
+    {"protocol": 2, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...},
+     "suites": {SUITE: {"protocol": 2, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
+                        "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details` and, with items, `statistic`. The items are arrays
-in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE. "data" is the same where the questions were.
+in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE. Where "data" is equal, so are the tasks.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
+
+"protocol" of a suite is the version that its numbers follow; if it is missing, that of the file holds for all suites.
 """
 
 import json
@@ -27,49 +29,56 @@ from ssl_nlp.evaluation.result import PROTOCOL, Array, Result
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The answers to one suite.
+    """The numbers of one model on one suite.
 
     Attributes:
         data: the fingerprint of the suite.
         evaluators: results by evaluator.
         baselines: results by baseline and evaluator.
-        map: of the embeddings, where texts of the suite are labelled.
+        map: of the embeddings, if texts of the suite are labelled.
+        missing: for evaluators without a result, the reason.
+        protocol: the version of the evaluation protocol.
     """
 
     data: str
     evaluators: dict[str, Result]
     baselines: dict[str, dict[str, Result]] = field(default_factory=dict)
     map: EmbeddingMap | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    protocol: int = PROTOCOL
 
 
 def items_path(path: Path) -> Path:
-    """Where the items of an `evaluation.json` are: `evaluation_items.npz`."""
+    """The path of the items of an `evaluation.json`: `evaluation_items.npz`."""
     return path.with_name(path.name.removesuffix(".json") + "_items.npz")
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The content of an `evaluation.json`; nothing where there is none.
+    """The content of an `evaluation.json`; empty if there is none.
 
     Raises:
-        UserError: it is not one, or one of another version of the protocol.
+        UserError: it is something else, or was written by a later version of the protocol.
     """
     if not path.exists():
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        protocol = record["protocol"]
-        record["suites"].items()
+        newer = record["protocol"] > PROTOCOL
+        for entry in record["suites"].values():
+            if isinstance(entry, dict):
+                entry.setdefault("protocol", record["protocol"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not an evaluation: move it away and evaluate again") from error
-    if protocol != PROTOCOL:
+    if newer:
         raise UserError(
-            f"{path} was written by protocol {protocol}, this is {PROTOCOL}: move it away and evaluate again"
+            f"{path} was written by protocol {record['protocol']}, and this ssl_nlp knows {PROTOCOL}: update it, or move "
+            "the file away and evaluate again"
         )
     return dict(record)
 
 
 def read_items(path: Path) -> dict[str, Array]:
-    """The items of an `evaluation.json` by SUITE/EVALUATOR[/BASELINE]; nothing where there are none.
+    """The items of an `evaluation.json` by SUITE/EVALUATOR[/BASELINE]; empty if there are none.
 
     Raises:
         UserError: the file is broken.
@@ -85,49 +94,52 @@ def read_items(path: Path) -> dict[str, Array]:
 
 
 def lost_items(path: Path, suite: str) -> bool:
-    """Whether answers to a suite were made up of items that are not there any more."""
+    """Whether results of a suite had items that are no longer there."""
     evaluators = read_record(path)["suites"][suite].get("evaluators", {})
-    expected = {f"{suite}/{name}" for name, answer in evaluators.items() if "statistic" in answer}
+    expected = {f"{suite}/{name}" for name, plain in evaluators.items() if "statistic" in plain}
     return not expected <= read_items(path).keys()
 
 
 def read_suite(path: Path, suite: str) -> SuiteResult:
-    """The answers to one suite in an `evaluation.json`.
+    """The numbers on one suite in an `evaluation.json`.
 
     Raises:
         UserError: the file is broken, or has no such suite.
     """
     record, items = read_record(path), read_items(path)
     if suite not in record.get("suites", {}):
-        raise UserError(f"{path} has no answers to the suite {suite}: run ssl-nlp evaluate first")
+        raise UserError(f"{path} has no results on the suite {suite}: run ssl-nlp evaluate first")
     entry = record["suites"][suite]
 
-    def results(answers: dict[str, Any], *baseline: str) -> dict[str, Result]:
-        keys = {name: "/".join((suite, name, *baseline)) for name in answers}
-        return {name: Result.from_json(plain, items.get(keys[name])) for name, plain in answers.items()}
+    def results(plain: dict[str, Any], *baseline: str) -> dict[str, Result]:
+        keys = {name: "/".join((suite, name, *baseline)) for name in plain}
+        return {name: Result.from_json(one, items.get(keys[name])) for name, one in plain.items()}
 
-    baselines = {name: results(answers, name) for name, answers in entry["baselines"].items()}
+    baselines = {name: results(plain, name) for name, plain in entry["baselines"].items()}
     points, labels = items.get(f"{suite}/map"), items.get(f"{suite}/map/labels")
     drawn = None if points is None or labels is None else EmbeddingMap(points, labels)
-    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines, drawn)
+    missing = dict(entry.get("missing", {}))
+    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines, drawn, missing, entry["protocol"])
 
 
 def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: SuiteResult) -> None:
-    """Add the answers to one suite to an `evaluation.json`; those to other suites stay as they are.
+    """Add the numbers on one suite to an `evaluation.json`; those on other suites stay as they are.
 
     Args:
-        path: the file; begun where there is none.
-        header: `method`, `loss_unit`, `checkpoint` and `cost` of what was evaluated.
+        path: the file; created if there is none.
+        header: `method`, `loss_unit`, `checkpoint` and `cost` of the model.
         suite: its name.
-        result: the answers.
+        result: the numbers.
     """
     results = {(name, ""): r for name, r in result.evaluators.items()}
-    results |= {(name, b): r for b, answers in result.baselines.items() for name, r in answers.items()}
+    results |= {(name, b): r for b, found in result.baselines.items() for name, r in found.items()}
     entry = {
+        "protocol": result.protocol,
         "data": result.data,
         "checkpoint": header["checkpoint"],
         "evaluators": {name: r.to_json() for name, r in result.evaluators.items()},
-        "baselines": {b: {name: r.to_json() for name, r in answers.items()} for b, answers in result.baselines.items()},
+        "missing": result.missing,
+        "baselines": {b: {name: r.to_json() for name, r in found.items()} for b, found in result.baselines.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -135,9 +147,9 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
             durable.remove_unfinished(path.parent, name)
         record, items = read_record(path), read_items(path)
         items = {key: array for key, array in items.items() if not key.startswith(f"{suite}/")}
-        for (name, baseline), answer in results.items():
-            if answer.items is not None:
-                items["/".join(filter(None, (suite, name, baseline)))] = answer.items
+        for (name, baseline), one in results.items():
+            if one.items is not None:
+                items["/".join(filter(None, (suite, name, baseline)))] = one.items
         if result.map is not None:
             items |= {f"{suite}/map": result.map.points, f"{suite}/map/labels": result.map.labels}
         suites = record.get("suites", {}) | {suite: entry}

@@ -1,4 +1,4 @@
-"""Does a text find the one that belongs to it among all others?"""
+"""Retrieval: each text is to find the one that belongs to it among all others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Array, Embedder, Result
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.evaluator import CrossFitted
+from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.vectors import Matrix, all_cosines, embed
 
 CHUNK = 512  # queries whose cosines are in memory at a time
@@ -33,7 +35,7 @@ class TextPairs:
 
     @property
     def texts(self) -> list[str]:
-        """All of them."""
+        """All texts."""
         return [*self.queries, *self.answers]
 
     @cached_property
@@ -43,23 +45,39 @@ class TextPairs:
 
 
 @dataclass(frozen=True)
-class Retrieval:
+class Retrieval(CrossFitted):
     """Exact search by cosine: mean reciprocal rank at 10, and recall at 1, 10 and 100."""
 
+    ranked = True  # the predictions are ranks
     data: TextPairs
 
     @property
     def texts(self) -> list[str]:
         return self.data.texts
 
-    def __call__(self, embedder: Embedder) -> Result:
+    @property
+    def groups(self) -> Sequence[str]:
+        return self.data.answers
+
+    def predictions(self, embedder: Embedder) -> Array:
+        """(Q,): the rank of each query's answer among all candidates."""
         place = {text: i for i, text in enumerate(self.data.candidates)}
         answers = np.array([place[text] for text in self.data.answers])
-        ranks = ranks_of(embed(embedder, self.data.queries), embed(embedder, self.data.candidates), answers)
-        reciprocal = np.where(ranks <= 10, 1 / ranks, 0.0)
+        return ranks_of(embed(embedder, self.data.queries), embed(embedder, self.data.candidates), answers)
+
+    def quality(self, predictions: Array, rows: Array) -> float:
+        return float(_reciprocal(predictions[rows]).mean()) if rows.any() else 0.0
+
+    def result(self, predictions: Array, embedder: Embedder) -> Result:
+        reciprocal = _reciprocal(predictions)
         metrics = {"mrr@10": float(reciprocal.mean())}
-        metrics |= {f"recall@{k}": float((ranks <= k).mean()) for k in (1, 10, 100)}
-        return Result("mrr@10", metrics, {"candidates": len(place)}, reciprocal.astype(np.float32))
+        metrics |= {f"recall@{k}": float((predictions <= k).mean()) for k in (1, 10, 100)}
+        details = {"candidates": len(self.data.candidates)}
+        return Result("mrr@10", metrics, details, reciprocal.astype(np.float32))
+
+
+def _reciprocal(ranks: Array) -> Array:
+    return np.where(ranks <= 10, 1 / ranks, 0.0)
 
 
 def ranks_of(queries: Matrix, candidates: Matrix, answers: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Does the cosine of two embeddings say how similar people find the two texts, or words?"""
+"""Similarity: the cosine of two embeddings against how similar people find the two texts, or words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Embedder, Result, pearson, spearman
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.evaluator import CrossFitted
+from ssl_nlp.evaluation.result import Array, Result, pearson, spearman
 from ssl_nlp.evaluation.vectors import cosines, embed
 
 
@@ -29,53 +31,73 @@ class ScoredPairs:
 
     @property
     def texts(self) -> list[str]:
-        """All of them."""
+        """All texts."""
         return [*self.first, *self.second]
 
 
 @dataclass(frozen=True)
-class SentenceSimilarity:
-    """Spearman's and Pearson's correlation of cosines with human scores."""
+class _Similarity(CrossFitted):
+    """The parts that are the same for sentences and words."""
 
+    ranked = False
     data: ScoredPairs
 
     @property
     def texts(self) -> list[str]:
         return self.data.texts
 
-    def __call__(self, embedder: Embedder) -> Result:
-        predicted = cosines(embed(embedder, self.data.first), embed(embedder, self.data.second))
-        items = np.stack([predicted, np.array(self.data.scores, dtype=np.float64)], axis=1)
+    @property
+    def groups(self) -> Sequence[str]:
+        return self.data.first
+
+    def quality(self, predictions: Array, rows: Array) -> float:
+        known = rows & ~np.isnan(predictions)
+        return spearman(predictions[known], np.array(self.data.scores)[known])
+
+
+@dataclass(frozen=True)
+class SentenceSimilarity(_Similarity):
+    """Spearman's and Pearson's correlation of cosines with human scores."""
+
+    def predictions(self, embedder: Embedder) -> Array:
+        """(N,): the cosine of each pair."""
+        return cosines(embed(embedder, self.data.first), embed(embedder, self.data.second))
+
+    def result(self, predictions: Array, embedder: Embedder) -> Result:
+        items = np.stack([predictions, np.array(self.data.scores, dtype=np.float64)], axis=1)
         metrics = {"spearman": spearman(*items.T), "pearson": pearson(*items.T)}
         return Result("spearman", metrics, items=items, statistic="spearman")
 
 
 @dataclass(frozen=True)
-class WordSimilarity:
+class WordSimilarity(_Similarity):
     """The correlation over the pairs of words that the embedder covers, and the share of words that it covers.
 
     An embedder without `covers` has an open vocabulary and covers all.
     """
 
-    data: ScoredPairs
-
-    @property
-    def texts(self) -> list[str]:
-        return self.data.texts
-
-    def __call__(self, embedder: Embedder) -> Result:
-        words = set(self.data.texts)
-        covers = getattr(embedder, "covers", lambda word: True)
-        known = {word for word in words if covers(word)}
+    def predictions(self, embedder: Embedder) -> Array:
+        """(N,): the cosine of each pair; NaN if one of its words is not covered."""
+        known = self._known(embedder)
         pairs = list(zip(self.data.first, self.data.second, strict=True))
         rows = [i for i, (a, b) in enumerate(pairs) if a in known and b in known]
-        items = np.stack([np.full(len(pairs), np.nan), np.array(self.data.scores, dtype=np.float64)], axis=1)
+        found = np.full(len(pairs), np.nan)
         if rows:
             first, second = ([side[i] for i in rows] for side in (self.data.first, self.data.second))
-            items[rows, 0] = cosines(embed(embedder, first), embed(embedder, second))
+            found[rows] = cosines(embed(embedder, first), embed(embedder, second))
+        return found
+
+    def result(self, predictions: Array, embedder: Embedder) -> Result:
+        rows = ~np.isnan(predictions)
+        items = np.stack([predictions, np.array(self.data.scores, dtype=np.float64)], axis=1)
         metrics = {
             "spearman": spearman(*items[rows].T),
             "pearson": pearson(*items[rows].T),
-            "coverage": len(known) / len(words),
+            "coverage": len(self._known(embedder)) / len(set(self.data.texts)),
         }
-        return Result("spearman", metrics, {"pairs": len(pairs), "covered_pairs": len(rows)}, items, "spearman")
+        details = {"pairs": len(items), "covered_pairs": int(rows.sum())}
+        return Result("spearman", metrics, details, items, "spearman")
+
+    def _known(self, embedder: Embedder) -> set[str]:
+        covers = getattr(embedder, "covers", lambda word: True)
+        return {word for word in set(self.data.texts) if covers(word)}

@@ -1,37 +1,37 @@
 """A suite: evaluators with their data, under one name."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.classification import FewLabelProbe, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.result import PROTOCOL, Evaluator
+from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.result import PROTOCOL
 
-LABELS = (8, 32, 128)
+LABELS = (8, 32, 128)  # training items of each class, of the probes with few labels
 GEOMETRY = 512  # texts, and pairs, whose geometry is measured
-LANGUAGE_TEXTS = 500
+LANGUAGE_TEXTS = 500  # texts of language modelling
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What is asked, and of which texts.
+    """Evaluators and their data.
 
     Attributes:
         name: under which the numbers are kept.
-        evaluators: the questions by name.
+        evaluators: by name.
         train_texts: what TF-IDF learns from.
-        language_texts: what language models are asked to predict; none where the suite is not about that.
     """
 
     name: str
     evaluators: dict[str, Evaluator]
     train_texts: Sequence[str]
-    language_texts: Sequence[str] = field(default_factory=tuple)
 
     @property
     def texts(self) -> list[str]:
@@ -40,12 +40,12 @@ class Suite:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A key of everything that is asked: two results with the same one can be compared."""
-        asked: dict[str, Any] = {
-            name: [type(evaluator).__name__, asdict(evaluator)]  # type: ignore[call-overload]  # dataclasses, all of them
+        """A key of all evaluators with their data: results with the same one can be compared."""
+        described = {
+            name: [type(evaluator).__name__, json.dumps(asdict(evaluator), default=str), evaluator.texts]  # type: ignore[call-overload]  # dataclasses, all of them
             for name, evaluator in self.evaluators.items()
         }
-        return fingerprint("suite", PROTOCOL, asked, list(self.train_texts), list(self.language_texts))
+        return fingerprint("suite", PROTOCOL, described, list(self.train_texts))
 
 
 def classifiers(data: LabelledSplits, prefix: str = "") -> dict[str, Evaluator]:
@@ -56,7 +56,7 @@ def classifiers(data: LabelledSplits, prefix: str = "") -> dict[str, Evaluator]:
 
 
 def subset(items: Iterable[T], cap: int, text: Any = str) -> list[T]:
-    """At most `cap` of the items: those whose text's digest is lowest, so that more data change few of them.
+    """At most `cap` of the items: those whose text has the lowest digest, so that more data change few of them.
 
     Args:
         text: the text of an item.

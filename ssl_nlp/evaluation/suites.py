@@ -3,8 +3,7 @@
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.docs_suite import docs_suite
 from ssl_nlp.evaluation.files_suite import files_suite
-from ssl_nlp.evaluation.hub_suites import SUITES as HUB_SUITES
-from ssl_nlp.evaluation.hub_suites import hub_suite
+from ssl_nlp.evaluation.hub_suites import HUB_SUITES, hub_suite
 from ssl_nlp.evaluation.suite import Suite
 
 FILES = "files"  # the suite that a YAML file describes
@@ -15,7 +14,7 @@ def get_suite(name: str = "docs", config: str | None = None) -> Suite:
     """The suite that a YAML file describes or, without one, the suite called `name`.
 
     Raises:
-        UserError: there is none of this name, or something is wrong with its data.
+        UserError: there is none with this name, or its data cannot be read.
     """
     if config is not None:
         return files_suite(config)

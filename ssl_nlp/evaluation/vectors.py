@@ -10,7 +10,8 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Array, Embedder
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.result import Array
 
 Matrix = Any
 """(N, E): a NumPy array, or a SciPy CSR matrix."""

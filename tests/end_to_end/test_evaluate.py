@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from ssl_nlp.commands.evaluate import _scores
-from ssl_nlp.evaluation import Result
+from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import Method
@@ -79,7 +79,7 @@ def test_runs_and_their_baselines(folder, capsys):
     for name, method in (("masked_lm", "MaskedLM"), ("causal_lm", "CausalLM")):
         path = folder / "runs" / name / "evaluation.json"
         record = json.loads(path.read_text())
-        assert (record["protocol"], record["method"]) == (1, method)
+        assert (record["protocol"], record["method"]) == (PROTOCOL, method)
         assert record["checkpoint"]["file"] == "checkpoints/last.ckpt"
         assert record["cost"]["tokens"] > 0
         assert record["cost"]["seconds"] > 0
@@ -87,6 +87,10 @@ def test_runs_and_their_baselines(folder, capsys):
         assert record["cost"]["peak_memory"] > 1e6
         suite = record["suites"]["mine"]
         assert suite["baselines"].keys() == BASELINES
+        assert (suite["protocol"], suite["missing"]) == (PROTOCOL, {})
+        for key, result in suite["evaluators"].items():
+            poolings = set(result["details"].get("pooling", "").split("/"))
+            assert poolings == {""} if key == "language_modelling" else poolings <= {"mean", "last", "first"}, key
         language = suite["evaluators"]["language_modelling"]
         kind = {"MaskedLM": "pseudo-likelihood", "CausalLM": "likelihood"}[method]
         assert language["details"]["kind"] == kind
@@ -149,6 +153,7 @@ def test_a_published_model(folder):
     assert suite["baselines"].keys() == BASELINES
     assert suite["evaluators"]["beasts.geometry"] != suite["baselines"]["random_init"]["beasts.geometry"]
     assert "language_modelling" not in suite["evaluators"]
+    assert suite["missing"] == {"language_modelling": "Method gives no likelihood of a text"}
 
 
 def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):
@@ -185,7 +190,7 @@ def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):
 
 def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
-    monkeypatch.setattr(Method, "embed", None)
+    monkeypatch.setattr(Method, "embed_all", None)
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
 
 
@@ -261,8 +266,8 @@ def test_what_is_no_evaluation_is_left_alone(folder, capfd):
     path = folder / "runs" / "causal_lm" / "evaluation.json"
     path.write_text("mine")
     assert "is not an evaluation" in refused(capfd, "causal_lm", "--config", "mine.yaml")
-    path.write_text('{"protocol": 0, "suites": {}}')
-    assert "protocol 0" in refused(capfd, "causal_lm", "--config", "mine.yaml")
+    path.write_text('{"protocol": 99, "suites": {}}')
+    assert "protocol 99" in refused(capfd, "causal_lm", "--config", "mine.yaml")
     path.write_text('{"protocol": 1, "suites": {}}')
     path.with_name("evaluation_items.npz").write_bytes(b"no")
     assert "evaluation_items.npz is broken" in refused(capfd, "causal_lm", "--config", "mine.yaml")

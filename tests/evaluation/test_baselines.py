@@ -3,9 +3,8 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ssl_nlp.evaluation.baselines import BetterUnit, RandomWords, TfIdf
-from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.baselines import RandomWords, TfIdf, random_words, tf_idf
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
 from ssl_nlp.evaluation.vectors import embed
 
 TRAIN = ["the dog sees the cat", "a bird hears a dog", "the red house", "don't use numpy.array(x_1, 3.5)"]
@@ -58,29 +57,7 @@ def test_baselines_learn_from_chinese_and_from_strings_without_words():
     strands = {"one": ["ACGTACGTACGTAA", "CACGTACGTTT"], "other": ["GGCCTTAAGGCC", "TTGGCCTTAAGG"]}
     endings = ("A", "C", "G", "T", "AA", "CC", "GG", "TT")
     for data, unit in ((splits(CHINESE), ("words", "characters")), (splits(strands, endings), ("characters",))):
-        for make in (lambda unit, data=data: TfIdf(data.train.texts, unit), RandomWords):
-            result = BetterUnit(make).answer(LinearProbe(data))
+        for baseline in (tf_idf(data.train.texts), random_words()):
+            result = baseline.evaluate({"probe": LinearProbe(data)})["probe"]
             assert result.primary == 1 > LinearProbe(data).majority().primary
             assert result.details["unit"] in unit
-
-
-def test_the_unit_is_chosen_once_for_each_data_set_and_never_by_the_test_part():
-    data = splits(CHINESE)
-
-    class Told:
-        """Knows the classes of some parts, and notes for whom it is asked."""
-
-        def __init__(self, known):
-            self.known = {t: n for part in known for t, n in zip(part.texts, part.labels, strict=True)}
-
-        def embed(self, texts):
-            return torch.tensor([[1.0 + (self.known.get(text) == "水果"), 1.0] for text in texts])
-
-    parts = {"words": (data.train, data.test), "characters": (data.train, data.valid)}
-    baseline = BetterUnit(lambda unit: Told(parts[unit]))
-    for evaluator in (LinearProbe(data), NearestNeighbours(data)):
-        assert baseline.answer(evaluator).details["unit"] == "characters"
-    pairs = Retrieval(TextPairs("pairs", ["今天", "明天"], ["今天天气很好", "明天去公园"]))
-    assert baseline.answer(pairs).details["unit"] == "words"
-    equal = BetterUnit(lambda unit: Told((data.train, data.valid)))
-    assert equal.answer(LinearProbe(data)).details["unit"] == "words"

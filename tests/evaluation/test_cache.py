@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssl_nlp.evaluation.cache import CachedEmbedder
+from ssl_nlp.evaluation.cache import EmbeddingCache, embed_in_memory
 from tests.evaluation.vectors import Hashed
 
 
@@ -21,37 +21,49 @@ class Counting(Hashed):
 TEXTS = [f"text {'long ' * (i % 5)}{i}" for i in range(30)]
 
 
-def test_each_text_is_computed_once_also_in_another_process():
+def test_each_text_is_computed_once_for_all_poolings_also_in_another_process():
     inner = Counting()
-    cached = CachedEmbedder(inner, "key")
-    assert torch.equal(cached.embed(TEXTS[:20] + TEXTS[:5]), Hashed().embed(TEXTS[:20] + TEXTS[:5]))
+    cached = EmbeddingCache(inner, "key")
+    embedders = cached.embedders(TEXTS[:20] + TEXTS[:5])
+    assert list(embedders) == ["mean", "last"]
+    expected = Hashed().embed_all(TEXTS[:20] + TEXTS[:5])
+    for name, embedder in embedders.items():
+        assert torch.equal(embedder.embed(TEXTS[:20] + TEXTS[:5]), expected[name])
     assert sorted(inner.seen) == sorted(TEXTS[:20])
-    again = CachedEmbedder(inner, "key")
+    again = EmbeddingCache(inner, "key")
     assert again.missing(TEXTS) == TEXTS[20:]
-    assert torch.equal(again.embed(TEXTS[::-1]), Hashed().embed(TEXTS[::-1]))
+    assert torch.equal(again.embedders(TEXTS)["last"].embed(TEXTS[::-1]), Hashed().embed_all(TEXTS[::-1])["last"])
     assert sorted(inner.seen) == sorted(TEXTS)
-    assert cached.missing(TEXTS) == []  # what somebody else has stored meanwhile
+    assert cached.missing(TEXTS) == []  # another process has stored them meanwhile
 
 
 def test_another_key_shares_nothing():
     first, second = Counting(), Counting()
-    CachedEmbedder(first, "a").embed(TEXTS)
-    CachedEmbedder(second, "b").embed(TEXTS)
+    EmbeddingCache(first, "a").embedders(TEXTS)
+    EmbeddingCache(second, "b").embedders(TEXTS)
     assert sorted(second.seen) == sorted(TEXTS)
 
 
-def test_progress_counts_what_is_computed():
+def test_progress_counts_the_texts_that_are_computed():
     counted = []
-    CachedEmbedder(Hashed(), "key").embed(TEXTS[:10])
-    CachedEmbedder(Hashed(), "key", counted.append).embed(TEXTS)
+    EmbeddingCache(Hashed(), "key").embedders(TEXTS[:10])
+    EmbeddingCache(Hashed(), "key", counted.append).embedders(TEXTS)
     assert sum(counted) == 20
 
 
-def test_what_a_killed_process_left_is_not_used(tmp_path):
+def test_remains_of_a_killed_process_are_not_used(tmp_path):
     class Failing(Hashed):
         def embed(self, texts):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        CachedEmbedder(Failing(), "key").embed(TEXTS)
-    assert CachedEmbedder(Hashed(), "key").missing(TEXTS) == TEXTS
+        EmbeddingCache(Failing(), "key").embedders(TEXTS)
+    assert EmbeddingCache(Hashed(), "key").missing(TEXTS) == TEXTS
+
+
+def test_in_memory_each_text_is_computed_once_too():
+    inner = Counting()
+    embedders = embed_in_memory(inner, TEXTS + TEXTS)
+    assert sorted(inner.seen) == sorted(TEXTS)
+    for name, embeddings in Hashed().embed_all(TEXTS[::-1]).items():
+        assert torch.equal(embedders[name].embed(TEXTS[::-1]), embeddings)

@@ -8,9 +8,13 @@ from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.evaluation.language_modelling import language_modelling
+from ssl_nlp.evaluation import LanguageModelling
+from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import VAE, CausalLM, MaskedLM, Method, MultiObjective
+from ssl_nlp.seeding import seed_generators
+from ssl_nlp.training.module import VALIDATION_SEED
 from tests.corpus import ListCorpus, random_texts
+from tests.methods.validation import validate_texts
 
 CORPUS = ListCorpus(random_texts(40))
 TEXTS = [*random_texts(9, seed=1), "ü", ""]
@@ -32,6 +36,11 @@ def connected(method):
 def tokens(text):
     [(ids, _)] = TOKENIZER.encode([text])
     return ids
+
+
+def language_modelling(method, texts):
+    """The numbers of a method, or of each of its objectives, by evaluator."""
+    return run_evaluators({"language_modelling": LanguageModelling(texts)}, method, None).results
 
 
 def log_probabilities(method, ids):
@@ -79,8 +88,8 @@ def test_the_pseudo_likelihood_masks_each_token_in_turn():
         "pseudo_perplexity": pytest.approx(math.exp(nats / count), rel=1e-4),
         "pseudo_bits_per_byte": pytest.approx(nats / math.log(2) / sum(len(t.encode()) for t in TEXTS), rel=1e-5),
     }
-    assert torch.equal(method.pseudo_nll(TEXTS, batch_size=3)[1], method.pseudo_nll(TEXTS)[1])
-    assert method.pseudo_nll(TEXTS, batch_size=3)[0].sum() == pytest.approx(method.eval().pseudo_nll(TEXTS)[0].sum())
+    assert torch.equal(method.score(TEXTS, batch_size=3).targets, method.score(TEXTS).targets)
+    assert method.score(TEXTS, batch_size=3).nats == pytest.approx(method.eval().score(TEXTS).nats)
 
 
 def test_each_of_several_objectives_has_its_own_kind():
@@ -129,18 +138,67 @@ def test_a_decoder_looks_back_also_where_its_encoder_looks_ahead():
     assert torch.equal(states[:, :-1], later[:, :-1])
 
 
-def test_who_says_nothing_is_not_asked():
-    assert language_modelling(connected(Method(encoder())), TEXTS) == {}
-    assert language_modelling(connected(CausalLM(encoder())), []) == {}
+def test_a_method_without_likelihoods_has_a_reason_in_place_of_a_number():
+    outcome = run_evaluators({"language_modelling": LanguageModelling(TEXTS)}, connected(Method(encoder())), None)
+    assert outcome.results == {}
+    assert outcome.missing == {"language_modelling": "Method gives no likelihood of a text"}
 
 
-def test_validating_texts_leaves_no_trace_and_repeats():
-    method = connected(MaskedLM(encoder()))
+def alone(method, text):
+    """The loss of one text, as a validation that holds nothing else would compute it."""
+    [(ids, words)] = TOKENIZER.encode([text])
+    batch = pad_rows([ids], [words], TOKENIZER, 64)
+    seed_generators(torch.device("cpu"), VALIDATION_SEED, 0, 0)
+    with torch.no_grad():
+        return method.eval().loss(batch)
+
+
+def test_the_score_of_a_text_is_its_loss_alone():
+    method = connected(CausalLM(encoder())).train()
+    scores = method.score(TEXTS, batch_size=4)
+    assert method.training
+    for text, nats, targets, whole in zip(TEXTS, scores.nats, scores.targets, scores.all_targets, strict=True):
+        [term] = alone(method, text).terms.values()
+        assert float(nats) == pytest.approx(float(term.total), rel=1e-5)
+        assert int(targets) == int(whole) == int(term.targets)
+    # Their sum is what a validation of all of them finds, in whichever batches.
+    reported = validate_texts(method, TEXTS)
+    assert float(scores.nats.sum() / scores.targets.sum()) == pytest.approx(reported["loss"], rel=1e-5)
+
+
+def test_the_scores_of_a_vae_are_those_of_a_validation():
+    method = connected(VAE(encoder(), latent_dim=4, importance_samples=8))
+    for text in TEXTS[:3]:
+        loss = alone(method, text)
+        gain, one = loss.metrics["_gain"]
+        terms = loss.terms["reconstruction"].total + loss.terms["kl"].total
+        scores = method.score([text])
+        assert int(one) == 1
+        assert float(scores.nats) == pytest.approx(float(terms - gain), rel=1e-5)
+        assert int(scores.targets) == int(loss.metrics["_tokens"][0])
+    texts = random_texts(20, seed=3)  # more than a validation measures the gain on
+    scores, reported = method.score(texts, batch_size=12), validate_texts(method, texts, batch_size=12)
+    assert float(scores.nats.mean()) == pytest.approx(reported["iw_nll"], rel=1e-5)
+    nats_per_token = float(scores.nats.sum() / scores.targets.sum())
+    assert math.exp(nats_per_token) == pytest.approx(reported["perplexity"], rel=1e-5)
+
+
+def test_scoring_leaves_no_trace_and_repeats():
+    method = connected(VAE(encoder(), latent_dim=4)).train()
     state = torch.get_rng_state()
-    first = method.validate_texts(TEXTS)
+    first = method.score(TEXTS)
     assert torch.equal(state, torch.get_rng_state())
-    assert method.validate_texts(TEXTS) == first
-    assert {"loss", "perplexity", "bits_per_byte"} <= first.keys()
+    assert method.training
+    assert torch.equal(method.score(TEXTS).nats, first.nats)
+    empty = method.score([])
+    assert len(empty.nats) == len(empty.targets) == 0
+
+
+def test_a_text_that_the_encoder_is_too_short_for_counts_by_what_it_reads():
+    method = connected(CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, max_length=8)))
+    scores = method.score(["the dog sees a cat in the red house of the bird", "a"])
+    assert int(scores.targets[0]) == 8 < int(scores.all_targets[0])
+    assert int(scores.targets[1]) == int(scores.all_targets[1])
 
 
 def test_bits_per_byte_of_texts_that_the_encoder_is_too_short_for_are_those_of_what_it_reads():

@@ -29,5 +29,10 @@ class Hashed:
         rows = [self._vector(text) + 0.8 * self._vector(text.split()[0]) for text in texts]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
+    def embed_all(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Two poolings, of which the first sees more."""
+        embeddings = self.embed(texts)
+        return {"mean": embeddings, "last": embeddings[:, :4]}
+
     def _vector(self, text: str) -> np.ndarray:
         return np.random.default_rng(zlib.crc32(text.encode())).normal(size=self.width)

@@ -1,4 +1,4 @@
-"""What the embeddings are worth while the training goes on."""
+"""Scores of a suite while the training goes on."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,24 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Embedder, Evaluator, get_suite
-from ssl_nlp.evaluation.cache import MemoryEmbedder
+from ssl_nlp.evaluation import Evaluator, PoolingEmbedder, get_suite
+from ssl_nlp.evaluation.cache import embed_in_memory
+from ssl_nlp.evaluation.pooling import Poolings
+from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.training.module import Module
 
 
 class OnlineProbe(Callback):
-    """Asks evaluators of a suite at every validation and logs `probe/SUITE/EVALUATOR/METRIC`.
+    """Runs evaluators of a suite at every validation and logs `probe/SUITE/EVALUATOR/METRIC`.
 
-    The evaluators have their own data and see frozen embeddings, in evaluation mode: the training is to the bit what it
-    would be without them. A method that is sharded among processes is not asked.
+    The evaluators have their own data and see the model in evaluation mode, with the pooling that suits each of them best,
+    as in `ssl-nlp evaluate`: the training is to the bit the same as without them. A method that is sharded among processes
+    is not evaluated.
 
     Args:
         suite: `docs`, or another one that `ssl-nlp evaluate --suite` knows.
-        config: a YAML file that describes a suite of one's own files, instead.
-        evaluators: those to ask, such as `knn`: with this name, or with it behind the name of a data set.
+        config: a YAML file that describes a suite of your own files, instead.
+        evaluators: names such as `knn`, which means `knn` itself or the `knn` of every data set.
     """
 
     def __init__(self, suite: str = "docs", config: str | None = None, evaluators: Sequence[str] = ("knn",)) -> None:
@@ -30,20 +33,21 @@ class OnlineProbe(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         suite = get_suite(self.suite, self.config)
         for name in self.names:
-            asked = {key: e for key, e in suite.evaluators.items() if name in (key, key.rpartition(".")[2])}
-            if not asked:
+            found = {key: e for key, e in suite.evaluators.items() if name in (key, key.rpartition(".")[2])}
+            if not found:
                 raise UserError(
                     f"OnlineProbe: {suite.name} has no evaluator {name!r}: use {', '.join(suite.evaluators)}"
                 )
-            self._evaluators |= {f"probe/{suite.name}/{key}": evaluator for key, evaluator in asked.items()}
+            self._evaluators |= {f"probe/{suite.name}/{key}": evaluator for key, evaluator in found.items()}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Module) and isinstance(pl_module, Embedder)
+        assert isinstance(pl_module, Module)
         if trainer.state.fn != "fit" or trainer.sanity_checking or pl_module.sharded or not trainer.is_global_zero:
             return
         texts = [text for evaluator in self._evaluators.values() for text in evaluator.texts]
         with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
-            embedder = MemoryEmbedder(pl_module, texts)
-            for name, evaluator in self._evaluators.items():
-                for metric, value in evaluator(embedder).metrics.items():
+            embeds = bool(texts) and isinstance(pl_module, PoolingEmbedder)
+            poolings = Poolings(embed_in_memory(pl_module, texts)) if embeds else None
+            for name, result in run_evaluators(self._evaluators, pl_module, poolings).results.items():
+                for metric, value in result.metrics.items():
                     pl_module.log(f"{name}/{metric}", value, rank_zero_only=True)

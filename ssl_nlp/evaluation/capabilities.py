@@ -1,0 +1,77 @@
+"""Capabilities of models, as protocols: an evaluator names the one it needs, and knows nothing else of a model."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ssl_nlp.objectives.scores import Likelihood, Scores
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into vectors. Evaluators also take a model of sentence-transformers, with its `encode`.
+
+    One with a closed vocabulary may also have `covers(word) -> bool`, which word similarity asks.
+    """
+
+    def embed(self, texts: Sequence[str], /) -> Tensor:
+        """(N, E) float32 on the CPU, one row a text; dense, or in the layout `torch.sparse_coo`."""
+
+
+@runtime_checkable
+class PoolingEmbedder(Protocol):
+    """Embeds texts in several ways at once, from one pass through its encoder."""
+
+    def embed_all(self, texts: Sequence[str], /) -> Mapping[str, Tensor]:
+        """Embeddings (N, E) by the name of their pooling, such as `mean`; the first of equally good ones is used."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Says how likely texts are, in one of three senses."""
+
+    @property
+    def likelihood(self) -> Likelihood | None:
+        """The kind of its scores, known before any is computed."""
+
+    def score(self, texts: Sequence[str], /) -> Scores:
+        """The score of each text."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Continues texts."""
+
+    def generate(self, prompts: Sequence[str], /) -> list[str]:
+        """The continuation of each prompt, which is not repeated."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Predicts a label for each text."""
+
+    def predict(self, texts: Sequence[str], /) -> list[Any]:
+        """The label of each text."""
+
+
+LACKING: dict[Any, str] = {
+    Embedder: "embeds no text",
+    Scorer: "gives no likelihood of a text",
+    Generator: "generates no text",
+    Predictor: "predicts no labels",
+}
+
+
+def lacks(model: object, needs: Any) -> str | None:
+    """The reason why a model cannot do what an evaluator needs, such as "SimCLR generates no text"; None if it can.
+
+    Args:
+        model: any object.
+        needs: one of the protocols.
+    """
+    can = isinstance(model, needs) or (needs is Embedder and hasattr(model, "encode"))
+    if can and needs is Generator:  # a model that draws texts from nothing has a `generate`, too
+        can = "prompts" in inspect.signature(model.generate).parameters  # type: ignore[attr-defined]
+    return None if can else f"{type(model).__name__} {LACKING[needs]}"

@@ -1,0 +1,102 @@
+"""Evaluators: from a model to a `Result`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from ssl_nlp.evaluation.capabilities import Embedder
+from ssl_nlp.evaluation.result import Array, Result
+
+
+class Evaluator(ABC):
+    """An evaluation task with its data. A subclass is a frozen dataclass, whose fields say all that its numbers depend on.
+
+    Attributes:
+        needs: the capability that it calls: one of the protocols in `ssl_nlp.evaluation.capabilities`.
+    """
+
+    needs: ClassVar[Any] = Embedder
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text whose embedding it needs; repeated texts are embedded once."""
+        return []
+
+    @property
+    def chooser(self) -> "Validated | None":
+        """The evaluator whose validation data decide with which pooling this one is called; None: it has no such data.
+
+        Then it gets the pooling that most evaluators of its suite have chosen.
+        """
+        return None
+
+    @abstractmethod
+    def __call__(self, model: Any) -> Result:
+        """The numbers of a model that has the capability in `needs`."""
+
+
+class Fit(NamedTuple):
+    """What was learned from one kind of embedding.
+
+    Attributes:
+        validation: how well it does on the validation data; higher is better.
+        predictor: what `test` needs of it.
+    """
+
+    validation: float
+    predictor: Any
+
+
+class Validated(Evaluator):
+    """An evaluator of embeddings that learns from training data, and chooses on validation data."""
+
+    @property
+    def chooser(self) -> "Validated":
+        return self
+
+    @abstractmethod
+    def fit(self, embedder: Embedder) -> Fit:
+        """Learn from the training and validation data, without a look at the test data."""
+
+    @abstractmethod
+    def test(self, embedder: Embedder, predictor: Any) -> Result:
+        """The numbers on the test data."""
+
+    def __call__(self, model: Embedder) -> Result:
+        return self.test(model, self.fit(model).predictor)
+
+
+class CrossFitted(Evaluator):
+    """An evaluator of embeddings that has test items only, each with a prediction that no other item changes.
+
+    Attributes:
+        ranked: predictions of different embeddings have one scale. Otherwise they are compared by their ranks within the
+            items of each embedding.
+    """
+
+    ranked: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def groups(self) -> Sequence[str]:
+        """(N,): a text of each item; items with the same one stay together when items are divided into halves."""
+
+    @abstractmethod
+    def predictions(self, embedder: Embedder) -> Array:
+        """(N,): the prediction for each item."""
+
+    @abstractmethod
+    def quality(self, predictions: Array, rows: Array) -> float:
+        """The primary metric of some items.
+
+        Args:
+            predictions: (N,).
+            rows: (N,) bool, the items that count.
+        """
+
+    @abstractmethod
+    def result(self, predictions: Array, embedder: Embedder) -> Result:
+        """The numbers that follow from predictions (N,) of an embedder, or of its other poolings."""
+
+    def __call__(self, model: Embedder) -> Result:
+        return self.result(self.predictions(model), model)

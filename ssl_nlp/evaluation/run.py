@@ -1,0 +1,57 @@
+"""The evaluators of a suite on one model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ssl_nlp.evaluation.capabilities import Embedder, lacks
+from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.pooling import Poolings
+from ssl_nlp.evaluation.result import Result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The numbers of one model.
+
+    Attributes:
+        results: by evaluator, or by PART.EVALUATOR where a part of the model was evaluated.
+        missing: the reason by evaluator, for those that the model has no capability for.
+    """
+
+    results: dict[str, Result]
+    missing: dict[str, str]
+
+
+def run_evaluators(
+    evaluators: Mapping[str, Evaluator],
+    model: Any,
+    poolings: Poolings | None,
+    on_progress: Callable[[str], object] = lambda name: None,
+) -> Outcome:
+    """Run each evaluator on a model that has the capability it needs.
+
+    A model made of several (`objectives`, models by name) is evaluated part by part where it lacks a capability itself.
+
+    Args:
+        evaluators: by name.
+        model: for those that need no embeddings.
+        poolings: the embeddings of the model; None if it has none.
+        on_progress: called with the name of each evaluator before it begins.
+    """
+    embedding = {name: e for name, e in evaluators.items() if e.needs is Embedder and poolings is not None}
+    found = {} if poolings is None else poolings.evaluate(embedding, on_progress)
+    results: dict[str, Result] = {}
+    missing: dict[str, str] = {}
+    for name, evaluator in evaluators.items():
+        if name in found:
+            results[name] = found[name]
+            continue
+        on_progress(name)
+        reason = lacks(model, evaluator.needs)
+        parts = getattr(model, "objectives", {}) if reason else {}
+        able = {f"{part}.{name}": m for part, m in parts.items() if lacks(m, evaluator.needs) is None}
+        results |= {key: evaluator(m) for key, m in able.items()} if reason else {name: evaluator(model)}
+        if reason and not able:
+            missing[name] = reason
+    return Outcome(results, missing)
