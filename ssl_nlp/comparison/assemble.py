@@ -46,7 +46,21 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         results, data = [seed.evaluators for seed in seeds], {seed.data for seed in seeds}
         given = RowResults(results, data, trained=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
-        rows.append((Row(label, tuple(members), False, scores(suite, given.results), cost=cost), given))
+        missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
+        rows.append(
+            (
+                Row(
+                    label,
+                    tuple(members),
+                    False,
+                    scores(suite, given.results),
+                    cost=cost,
+                    poolings=poolings(suite, given.results),
+                    missing=missing,
+                ),
+                given,
+            )
+        )
     if all(len(members) == 1 for members in groups) and len(groups) > 1:
         notes.append(
             "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the "
@@ -56,12 +70,22 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
+    protocols = {
+        label: {evaluated[run.folder].protocol for run in members}
+        for label, members in zip(labels, groups, strict=True)
+    }
+    newest = max(protocol for found in protocols.values() for protocol in found)
+    if newest < PROTOCOL:
+        notes.append(
+            f"All runs were evaluated by protocol {newest}, and this version has protocol {PROTOCOL}: evaluate them again "
+            "for numbers that can be compared with new ones."
+        )
     return Comparison(
         suite,
-        PROTOCOL,
+        newest,
         columns,
         _order(with_verdicts(columns, rows, baselines), columns),
-        _differences([row for row, _ in rows], [given for _, given in rows], configuration),
+        _differences([row for row, _ in rows], [given for _, given in rows], configuration, protocols),
         configuration,
         notes,
     )
@@ -75,6 +99,16 @@ def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Est
             for seed in results
         ]
     )
+
+
+def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
+    """How the embeddings of several seeds were pooled, by SUITE/EVALUATOR."""
+    found: dict[str, dict[str, None]] = {}
+    for seed in results:
+        for name, result in seed.items():
+            if "pooling" in result.details:
+                found.setdefault(f"{suite}/{name}", {}).update(dict.fromkeys(result.details["pooling"].split("/")))
+    return {key: "/".join(names) for key, names in found.items()}
 
 
 def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
@@ -127,7 +161,7 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                 if not results:
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
-                new = Row(label, row.runs, True, scores(suite, [results]))
+                new = Row(label, row.runs, True, scores(suite, [results]), poolings=poolings(suite, [results]))
                 given = RowResults([results], {evaluated[run.folder].data}, False)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:
@@ -187,7 +221,10 @@ def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
 
 
 def _differences(
-    rows: Sequence[Row], results: Sequence[RowResults], configuration: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Row],
+    results: Sequence[RowResults],
+    configuration: Mapping[str, Mapping[str, str]],
+    protocols: Mapping[str, set[int]],
 ) -> list[str]:
     trained = [row for row in rows if any(run.config for run in row.runs)]
     published = [row.label for row in rows if row not in trained]
@@ -202,7 +239,13 @@ def _differences(
     if published:
         said.append(f"{', '.join(published)} was not trained here: its corpus, tokenizer, encoder and tokens differ.")
     data = {row.label: ", ".join(sorted(given.data)) for row, given in zip(rows, results, strict=True)}
-    if len(set(data.values())) > 1 or any(len(given.data) > 1 for given in results):
+    if len(set.union(*protocols.values())) > 1:
+        spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})
+        said.append(
+            f"The evaluation protocols differ: {spoken}. Rows of different protocols are not compared with each other; "
+            "evaluate all runs again."
+        )
+    elif len(set(data.values())) > 1 or any(len(given.data) > 1 for given in results):
         said.append(
             f"The test data differ: {configurations.spoken(data)} (fingerprints). Rows with different test data are not "
             "compared with each other."

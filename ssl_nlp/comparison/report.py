@@ -17,6 +17,8 @@ from ssl_nlp.comparison.svg import inline_svg
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
+from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
+from ssl_nlp.evaluation.pooling import mark
 from ssl_nlp.evaluation.record import read_items
 
 SHOWN_AGAINST_COST = 3  # the first scores of the table
@@ -32,6 +34,7 @@ class Cell:
     tied: bool = False
     unproven: bool = False
     words: str = ""
+    pooling: str = ""
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -88,6 +91,7 @@ def render_page(comparison: Comparison) -> str:
         light=theme.variables(0),
         dark=theme.variables(1),
         themed=theme.with_variables,
+        poolings=POOLINGS if any(row.poolings for row in comparison.rows) else "",
         samples={row.label: written_down for row in methods if (written_down := _samples(row))},
         costs=costs,
         configuration=comparison.configuration,
@@ -98,19 +102,22 @@ def render_page(comparison: Comparison) -> str:
 def _cell(row: Row, column: Column) -> Cell:
     score = row.scores.get(column.key)
     if score is None:
-        return Cell("–", words="not evaluated")
+        return Cell("–", words=row.missing.get(column.key.rpartition("/")[0], "not evaluated"))
     verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
     words = []
     if verdict is not None and not verdict.best:
         words.append(f"{_difference(verdict)} from the best method")
     if over is not None:
         words.append(f"{_difference(over)} from the best baseline")
+    if pooling := row.pooling(column.key):
+        words.append(f"pooling: {pooling}")
     return Cell(
         format_score(score),
         best=verdict is not None and verdict.best,
         tied=verdict is not None and verdict.tie and not verdict.best and not row.baseline,
         unproven=over is not None and not beats(column, over),
         words="; ".join(words),
+        pooling=mark(pooling),
     )
 
 

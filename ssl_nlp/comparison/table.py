@@ -15,6 +15,8 @@ from ssl_nlp.comparison.columns import LIKELIHOOD
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
+from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
+from ssl_nlp.evaluation.pooling import mark
 
 MOST_COLUMNS = 7  # that fit into 100 characters
 LABEL_WIDTH = 15
@@ -25,7 +27,7 @@ LEGEND = {
     UNPROVEN: "not shown to be better than the best baseline of the column (95 % interval)",
 }
 FIELDS = (
-    "suite", "row", "baseline", "seeds", "number", "mean", "low", "high", "n",
+    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n",
     "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
 )  # fmt: skip
 
@@ -44,6 +46,13 @@ def render_tables(comparison: Comparison) -> Group:
     tables.append(_cost([row for row in comparison.rows if not row.baseline]))
     shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
     legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]
+    if any(row.poolings for row in comparison.rows):
+        legend.append(Text(POOLINGS, style="dim"))
+    legend += [
+        Text(f"– {row.label}, {key.rpartition('/')[2].replace('_', ' ')}: {reason}", style="dim")
+        for row in comparison.rows
+        for key, reason in row.missing.items()
+    ]
     if any(len(row.runs) > 1 for row in comparison.rows if not row.baseline):
         legend.append(Text("± 95 % t-interval of the mean over seeds", style="dim"))
     return Group(*said, *tables, *legend, *noted)
@@ -71,6 +80,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 line["seeds"] = (
                     "" if row.baseline else " ".join(str(run.seed) for run in row.runs if run.seed is not None)
                 )
+                line["pooling"] = row.pooling(number)
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
                 if verdict := row.ties.get(number):
                     line |= {"best_difference": verdict.difference, "best_low": verdict.low, "best_high": verdict.high}
@@ -105,7 +115,9 @@ def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Ta
     for number, row in enumerate(comparison.rows):
         if not any(column.key in row.scores for column in columns):
             continue
-        cells = [_cell(row.scores.get(column.key), signs(row, column)) for column in columns]
+        cells = [
+            _cell(row.scores.get(column.key), signs(row, column) + mark(row.pooling(column.key))) for column in columns
+        ]
         name = Text(row.label + (f" ({len(row.runs)} seeds)" if len(row.runs) > 1 and not row.baseline else ""))
         table.add_row(name, *cells, style="dim" if row.baseline else None, end_section=number == methods - 1)
     return table

@@ -73,6 +73,8 @@ class Row:
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
         alike: labels of the methods that cannot be told apart from this one, by the key of the column: the intervals of
             their differences, of the same level as those in `ties`, contain zero.
+        poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.
+        missing: the reason why there is no number, by SUITE/EVALUATOR.
     """
 
     label: str
@@ -83,6 +85,16 @@ class Row:
     over_baseline: dict[str, Verdict] = field(default_factory=dict)
     cost: dict[str, Estimate] = field(default_factory=dict)
     alike: dict[str, set[str]] = field(default_factory=dict)
+    poolings: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def pooling(self, key: str) -> str:
+        """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.
+
+        Args:
+            key: SUITE/EVALUATOR/METRIC.
+        """
+        return self.poolings.get(key.rpartition("/")[0], "")
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Comparison:
 
     Attributes:
         suite: name of the suite.
-        protocol: version of the evaluation protocol.
+        protocol: version of the evaluation protocol; the latest, if rows differ.
         columns: one per evaluator.
         rows: methods, best first, then baselines.
         differences: one sentence for each thing that should be equal and is not.

@@ -15,10 +15,11 @@ from rich.console import Console
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
-from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.result import PROTOCOL, Result
 
 ITEMS = 400
 DIFFICULTY = np.random.default_rng(0).normal(size=ITEMS)
@@ -34,7 +35,19 @@ def language(metric: str, value: float) -> Result:
     return Result(metric, {metric: value}, {"kind": metric})
 
 
-def write(folder, name, method="MaskedLM", ability=0.5, seed=0, data="same", finished=True, tokens=1000.0, **settings):
+def write(
+    folder,
+    name,
+    method="MaskedLM",
+    ability=0.5,
+    seed=0,
+    data="same",
+    finished=True,
+    tokens=1000.0,
+    pooling="mean",
+    protocol=PROTOCOL,
+    **settings,
+):
     run = folder / "runs" / name
     run.mkdir(parents=True)
     config = {
@@ -58,10 +71,12 @@ def write(folder, name, method="MaskedLM", ability=0.5, seed=0, data="same", fin
     (run / "run.json").write_text(json.dumps({"finished": finished}))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
+    answers["knn"].details["pooling"] = pooling
     answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
+    missing = {} if kind else {"language_modelling": f"{method} gives no likelihood of a text"}
     baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
     header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
-    write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines))
+    write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines, None, missing, protocol))
 
 
 def hash_of(name: str) -> int:
@@ -221,7 +236,7 @@ def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="no run is finished"):
         comparison(tmp_path)
     write(tmp_path, "b", seed=1)
-    with pytest.raises(UserError, match="no answers to the suite other"):
+    with pytest.raises(UserError, match="no results on the suite other"):
         compare_runs(find_runs([tmp_path / "runs" / "b"]), "other")
     (tmp_path / "runs" / "b" / "evaluation_items.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="is broken"):
@@ -271,3 +286,42 @@ def test_an_incomplete_evaluation_is_named(tmp_path, monkeypatch, capsys):
     record["suites"]["mine"] = {"data": ""}
     path.write_text(json.dumps(record))
     assert f"{path} is broken" in refused(capsys, "one", "--suite", "mine")
+
+
+def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
+    write(tmp_path, "a", "SimCLR", pooling="mean")
+    write(tmp_path, "b", "CausalLM", pooling="last", seed=0)
+    write(tmp_path, "c", "CausalLM", pooling="mean/last", seed=1)
+    found = comparison(tmp_path)
+    rows = {row.label: row for row in found.rows}
+    assert rows["SimCLR"].pooling("docs/knn/accuracy") == "mean"
+    assert rows["CausalLM"].pooling("docs/knn/accuracy") == "last/mean"
+    assert rows["TF-IDF"].pooling("docs/knn/accuracy") == ""
+    text = shown(found)
+    assert "ᵐ" in text and "ˡᵐ" in text
+    assert "– SimCLR, language modelling: SimCLR gives no likelihood of a text" in text
+    page = render_page(found)
+    assert "pooling: last/mean" in page
+    assert 'title="SimCLR gives no likelihood of a text"' in page
+    write_csv(found, tmp_path / "c.csv")
+    with (tmp_path / "c.csv").open() as file:
+        pooled = {(row["row"], row["number"]): row["pooling"] for row in csv.DictReader(file)}
+    assert pooled["CausalLM", "docs/knn/macro_f1"] == "last/mean"
+    assert pooled["CausalLM", "docs/geometry/effective_rank"] == ""
+
+
+def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_path):
+    write(tmp_path, "a", "SimCLR", protocol=1, data="then")
+    write(tmp_path, "b", "MoCo", protocol=1, data="then")
+    old = comparison(tmp_path)
+    assert old.protocol == 1
+    assert f"evaluated by protocol 1, and this version has protocol {PROTOCOL}" in shown(old).replace("\n", " ")
+    write(tmp_path, "c", "CausalLM", data="now")
+    mixed = comparison(tmp_path)
+    assert mixed.protocol == PROTOCOL
+    assert any(
+        "protocols differ: 1 for MoCo, SimCLR" in line or "protocols differ" in line for line in mixed.differences
+    )
+    methods = {row.label: row for row in mixed.rows if not row.baseline}
+    compared = {label for label, row in methods.items() if "docs/knn/accuracy" in row.ties}
+    assert compared in ({"CausalLM"}, {"SimCLR", "MoCo"})

@@ -122,7 +122,7 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
 
 MISTAKES = {
     "no such run": (["nothing"], "there is no run nothing"),
-    "unknown suite": (["causal", "--suite", "everything"], "causal has no answers to the suite everything"),
+    "unknown suite": (["causal", "--suite", "everything"], "causal has no results on the suite everything"),
     "two suites": (["causal", "--suite", "docs", "--config", "mine.yaml"], "name one"),
     "output is something else": (["causal", "--output", "runs"], "does not hold a comparison"),
     "output is a file": (["causal", "--output", "mine.yaml"], "is a file"),

@@ -6,10 +6,14 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from ssl_nlp.evaluation import get_suite
+from ssl_nlp.evaluation.pooling import Poolings
+from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import Method
 from tests.end_to_end.cli import run
 
@@ -84,32 +88,54 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
-def scores(evaluation: Path) -> dict[str, dict[str, float]]:
-    """The metrics of each evaluator."""
-    suite = json.loads(evaluation.read_text())["suites"]["mine"]
-    return {name: result["metrics"] for name, result in suite["evaluators"].items()}
+def scores(evaluation: Path) -> dict[str, Any]:
+    """The results of each evaluator."""
+    return json.loads(evaluation.read_text())["suites"]["mine"]["evaluators"]
+
+
+def close(evaluator: str, metrics: dict[str, float]) -> Any:
+    # A few of the items may be decided otherwise by a processor that rounds otherwise.
+    tolerance = {"rel": 1e-3} if "language_modelling" in evaluator else {"rel": 1e-2, "abs": 0.06}
+    return pytest.approx(metrics, **tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_gets_the_same_scores(name, evaluated):
+def test_it_gets_the_same_scores_with_the_pooling_that_its_method_had(name, folder):
+    method = Method.load_from_checkpoint(OLD / name / "checkpoints" / "last.ckpt")
+    suite = get_suite(config="suite.yaml")
+    found = run_evaluators(suite.evaluators, method, Poolings({"as then": method})).results
+    for evaluator, old in scores(OLD / name / "evaluation.json").items():
+        assert {m: found[evaluator].metrics[m] for m in old["metrics"]} == close(evaluator, old["metrics"]), evaluator
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluated_anew_it_gets_the_best_of_the_poolings_that_all_methods_have(name, evaluated):
+    method = Method.load_from_checkpoint(OLD / name / "checkpoints" / "last.ckpt")
+    then = "own" if "own" in method.embed_all(TEXTS) else method.pooling
     old, new = (scores(runs / name / "evaluation.json") for runs in (OLD, evaluated))
     assert old.keys() <= new.keys()
-    for evaluator, metrics in old.items():
-        # A few of the items may be decided otherwise by a processor that rounds otherwise.
-        close = {"rel": 1e-3} if "language_modelling" in evaluator else {"rel": 1e-2, "abs": 0.06}
-        assert {metric: new[evaluator][metric] for metric in metrics} == pytest.approx(metrics, **close), evaluator
+    for evaluator, result in new.items():
+        pooling = result["details"].get("pooling")
+        assert (pooling is None) == ("language_modelling" in evaluator)
+        if pooling in (None, then):
+            assert {m: result["metrics"][m] for m in old[evaluator]["metrics"]} == close(
+                evaluator, old[evaluator]["metrics"]
+            )
 
 
-def test_an_old_evaluation_is_read_or_named(folder, capfd):
-    """A later version of the protocol does not mix its numbers with those of this one."""
+def test_old_evaluations_are_compared_and_said_to_be_of_the_older_protocol(folder, capsys):
     evaluations = [folder / "runs" / name / "evaluation.json" for name in ("simclr", "moco")]
     before = [path.read_bytes() for path in evaluations]
-    protocol = json.loads(before[0])["protocol"]
-    status = run("compare", "simclr", "moco", "--suite", "mine", "--output", "comparison")
+    assert run("compare", "simclr", "moco", "--suite", "mine", "--output", "comparison") == 0
     assert [path.read_bytes() for path in evaluations] == before
-    if status:
-        [line] = [line for line in capfd.readouterr().err.splitlines() if line]
-        assert f"was written by protocol {protocol}" in line
-    else:
-        with Path("comparison/comparison.csv").open() as file:
-            assert {"SimCLR", "MoCo"} <= {row["row"] for row in csv.DictReader(file)}
+    assert "evaluated by protocol 1" in " ".join(capsys.readouterr().out.split())
+    with Path("comparison/comparison.csv").open() as file:
+        assert {"SimCLR", "MoCo"} <= {row["row"] for row in csv.DictReader(file)}
+
+
+def test_an_evaluation_of_a_later_version_is_named(folder, capfd):
+    path = folder / "runs" / "moco" / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": 99}))
+    assert run("compare", "simclr", "moco", "--suite", "mine", "--output", "comparison") == 2
+    [line] = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert "was written by protocol 99" in line
