@@ -1,6 +1,7 @@
 """The examples work from an empty folder, from YAML and in a comparison, and stay short."""
 
 import html
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import markdown
 import pytest
 
+from ssl_nlp.evaluation.record import read_suite
+from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
@@ -64,6 +67,25 @@ def test_batches_of_ones_own_are_trained_on(folder):
 def test_a_view_of_ones_own_is_seen(folder):
     assert fit("own_view", "--config", "simclr", *small("texts.txt"), run_name="swapped") == 0
     assert "own_view.SwapNeighbours" in (folder / "runs" / "swapped" / "config.yaml").read_text()
+
+
+def test_an_evaluator_of_ones_own_is_run_by_evaluate_compare_and_while_training(folder):
+    own = ["--import", "examples/own_evaluator.py"]
+    suite = ["--config", "examples/own_evaluator.yaml"]
+    callback = {
+        "class_path": "ssl_nlp.training.callbacks.OnlineProbe",
+        "init_args": {"config": suite[1], "evaluators": ["order"]},
+    }
+    Path("probe.yaml").write_text(json.dumps({"trainer": {"callbacks": [callback]}}))
+    method = ["--config", "causal_lm", *small("texts.txt"), *tiny_encoder(), "--trainer.max_steps=10"]
+    assert run("fit", *own, *method, "--config", "probe.yaml", "--run", "probed") == 0
+    logged = read_metrics(folder / "runs" / "probed" / "metrics.csv")[-1]
+    assert run("evaluate", *own, "probed", *suite) == 0
+    result = read_suite(folder / "runs" / "probed" / "evaluation.json", "word-order").evaluators["order"]
+    assert result.details["pooling"] in ("mean", "last", "first")
+    assert float(logged["probe/word-order/order/accuracy"]) == pytest.approx(result.primary, abs=0.02)
+    assert run("compare", *own, "probed", *suite, "--output", "order") == 0
+    assert "word-order/order/accuracy" in Path("order/comparison.csv").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
