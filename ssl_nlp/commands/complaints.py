@@ -22,11 +22,11 @@ def plain_complaint(message: str) -> str:
     """A parser's complaint in one line: the option and what is wrong with it, without all the types that were tried."""
     line = " ".join(message.split())
     if line.startswith("the following arguments are required: fit."):
-        return "fit needs a configuration: ssl-nlp fit --config masked_lm, for one"
+        return "fit needs a configuration, such as ssl-nlp fit --config masked_lm"
     if found := re.match("unrecognized arguments: (?!--)(.*)", line):
-        return f"{found[1]} is one argument too many: --help lists all"
+        return f"unexpected argument {found[1]}: --help lists all options"
     if found := re.match("the following arguments are required: (.*)", line):
-        return f"{found[1]} missing: --help explains the arguments"
+        return f"{found[1]} is missing: --help explains the arguments"
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
         option, tried = found.groups()
         tried, _, given = tried.partition(" Given value type: ")

@@ -56,12 +56,14 @@ class CommandParser(ArgumentParser):
         if found := re.match("unrecognized arguments: (--[^ =]+)", message):
             meant = nearest(found[1], options.values())
             hint = f"did you mean {meant}? " if meant else ""
-            raise UserError(f"there is no option {found[1]}: {hint}{self.prog} --help lists all") from ex
+            raise UserError(f"there is no option {found[1]}: {hint}{self.prog} --help lists all options") from ex
         if found := re.match("unrecognized arguments: (.*)", message):
-            raise UserError(f"{found[1]} is one argument too many: {self.prog} --help lists all") from ex
+            raise UserError(f"unexpected argument {found[1]}: {self.prog} --help lists all options") from ex
         if found := re.match("the following arguments are required: (.*)", message):
-            missing = ", ".join(options.get(name, name) for name in found[1].split(", "))
-            raise UserError(f"{missing} missing: {self.prog} --help explains the arguments") from ex
+            positional = {action.dest: str(action.metavar) for action in self._actions if not action.option_strings}
+            missing = ", ".join((positional | options).get(name, name) for name in found[1].split(", "))
+            command = self.prog.removeprefix("ssl-nlp ")
+            raise UserError(f"{command} needs {missing}: {self.prog} --help explains the arguments") from ex
         raise UserError(plain_complaint(message)) from ex
 
 

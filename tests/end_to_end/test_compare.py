@@ -136,7 +136,7 @@ MISTAKES = {
         ["--seeds", "1", "masked_lm.yaml", "--output", "mine", "--", *shared(), "--model.masking_rate=0.5"],
         "begun with another configuration",
     ),
-    "nothing at all": ([], "targets"),
+    "nothing at all": ([], "compare needs RUN"),
 }
 
 

@@ -236,7 +236,7 @@ MISTAKES = {
     "unknown suite": (["causal_lm", "--suite", "everything"], "there is no suite 'everything'"),
     "two suites": (["causal_lm", "--suite", "docs", "--config", "mine.yaml"], "name one"),
     "no config": (["causal_lm", "--config", "missing.yaml"], "missing.yaml"),
-    "nothing at all": ([], "targets"),
+    "nothing at all": ([], "evaluate needs MODEL"),
     "one class": (["causal_lm", "--config", "one.yaml"], "one class only"),
     "no label field": (["causal_lm", "--config", "nolabel.yaml"], "no field `mark`"),
     "no number": (["causal_lm", "--config", "nonumber.yaml"], "is not a number"),
