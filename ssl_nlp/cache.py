@@ -1,8 +1,8 @@
-"""Where derived data lives, how several processes agree on who builds it, and how damage to it is noticed.
+"""Caches on disk, which one process builds while others wait, and whose damage is noticed.
 
 Everything that can be rebuilt (extracted corpora, trained tokenizers, token files, embeddings, baselines) lies under one
-directory: `$SSL_NLP_CACHE`, by default `~/.cache/ssl_nlp`. Deleting it loses nothing but time. It may be shared by users:
-what is built has the permissions that the umask gives.
+directory: `$SSL_NLP_CACHE`, by default `~/.cache/ssl_nlp`. Deleting it costs nothing but time. Users may share it: files
+have the permissions that the umask gives.
 """
 
 import errno
@@ -39,13 +39,13 @@ def fingerprint(*parts: Any) -> str:
 
 
 def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
-    """Return `directory`, letting `build` fill it first where it does not exist yet or is damaged.
+    """Return `directory`, after `build` has filled it if it does not exist yet or is damaged.
 
-    One process builds, under a file lock, into a temporary sibling that takes its final name only when it is complete;
-    the others wait. What a killed process left behind is therefore never mistaken for a cache. The digests of the files
-    are kept beside them and checked each time, in full: XXH3 reads about as fast as a disk does (5 GB/s from memory on
-    one core), and a file that is used all the same would have to be read anyway. They find accidents; they are no
-    protection against somebody who can write to the directory.
+    One process builds, under a file lock, into a temporary sibling that gets its final name only when it is complete; the
+    others wait. The remains of a killed process are therefore never mistaken for a cache. The digests of the files are
+    kept beside them and checked in full each time: XXH3 is about as fast as a disk (5 GB/s from memory on one core), and
+    the files have to be read anyway. Digests find accidents; they do not protect against somebody who can write to the
+    directory.
 
     Raises:
         UserError: the cache directory cannot be read or written, or its disk is full.
@@ -72,7 +72,7 @@ def build_once(directory: Path, build: Callable[[Path], None]) -> Path:
 
 
 def intact(directory: Path) -> bool:
-    """Whether `directory` is as `build_once` left it. If it is damaged, it is removed, and one line says so.
+    """Whether `directory` is as `build_once` left it. A damaged one is removed, with one line on standard error.
 
     Raises:
         UserError: the cache directory cannot be read, or a damaged part of it cannot be removed.
@@ -85,7 +85,7 @@ def intact(directory: Path) -> bool:
 
 
 def damage(directory: Path) -> str | None:
-    """The damage to a directory that `build_once` has built, in words; None if there is none."""
+    """A description of the damage to a directory of `build_once`; None if it is intact."""
     if not directory.is_dir():
         return "it is not a directory"
     try:
@@ -116,17 +116,17 @@ def _digest(path: Path) -> str:
 
 
 def _discard_if_damaged(directory: Path, consequence: str) -> bool:
-    """Remove `directory` if something is wrong with it, and say so unless it does not exist. The lock is held.
+    """Remove `directory` if it is damaged, with one line unless it does not exist. The caller holds the lock.
 
     Returns:
-        Whether it is gone.
+        Whether `directory` is missing now.
     """
     reason = damage(directory)
     if reason is None:
         return False
     if os.path.lexists(directory):
         print(f"ssl-nlp: the cache {directory} is damaged ({reason}): {consequence}", file=sys.stderr, flush=True)
-        aside = _sibling(directory)  # so that a half removed one is never found under its name
+        aside = _sibling(directory)  # so that nobody finds it half removed
         directory.rename(aside)
         if aside.is_dir():
             shutil.rmtree(aside)
@@ -136,13 +136,13 @@ def _discard_if_damaged(directory: Path, consequence: str) -> bool:
 
 
 def _sibling(directory: Path) -> Path:
-    """A free name beside `directory`. `mkdtemp` would make one, too, but a directory that nobody else can read."""
+    """A free name beside `directory`. `mkdtemp` would make a directory that nobody else can read."""
     return directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
 
 
 @contextmanager
 def _explained(directory: Path) -> Iterator[None]:
-    """Turn what the file system has against the cache into one line for the user."""
+    """Turn errors of the file system about the cache into one line for the user."""
     try:
         yield
     except OSError as error:
@@ -159,5 +159,5 @@ def _explained(directory: Path) -> Iterator[None]:
 
 
 def _related(one: Path, other: Path) -> bool:
-    """Whether one path lies below the other, or is the other."""
+    """Whether two paths are the same, or one lies below the other."""
     return one.is_relative_to(other) or other.is_relative_to(one)

@@ -1,7 +1,7 @@
-"""Files that are whole, old or new, whenever the process is killed, the disk is full or the power fails.
+"""Files that are complete, old or new, even if the process is killed, the disk is full or the power fails.
 
 A file is written beside the one that it replaces, flushed to the disk, and only then given its name. Moving it from a
-temporary folder would not do: where that is another file system, a move is a copy over the old file.
+temporary folder would not do: on another file system, a move is a copy over the old file.
 """
 
 import os
@@ -18,11 +18,11 @@ UNFINISHED = ".part"  # the end of the names of files that are being written
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], keep: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` when the block ends, and leaves no trace where the block fails.
+    """A binary file that replaces `path` when the block ends, and leaves no trace if the block fails.
 
     Args:
         path: in a folder that exists.
-        keep: where the file that was there before goes; it is lost otherwise.
+        keep: new path of the file that is replaced; None discards it.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
@@ -56,14 +56,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """See to it that what was written to a file, if there is one, is on the disk."""
+    """Make sure that the content of a file, if it exists, is on the disk."""
     if path.exists():
         with telling(path), path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """See to it that names given in a folder are on the disk."""
+    """Make sure that the names in a folder are on the disk."""
     if os.name != "posix":  # a folder cannot be opened elsewhere
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -74,14 +74,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes were writing into a folder, of one file or of all; nobody else may be writing them."""
+    """Remove the unfinished files of killed processes from a folder, for one name or all; nobody may be writing them."""
     for path in folder.glob(f".{name}.*{UNFINISHED}"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Say in one line which file could not be written, and why.
+    """Report in one line which file could not be written, and why.
 
     Raises:
         UserError: instead of an `OSError`.
@@ -96,7 +96,7 @@ def telling(path: Path) -> Iterator[None]:
 
 
 def _mode(path: Path) -> int:
-    """The permissions of the file that is replaced, or those that a new file is given; `mkstemp` gives private ones."""
+    """The permissions of the replaced file, or of a new file; those of `mkstemp` are private."""
     if path.exists():
         return path.stat().st_mode & 0o7777
     mask = os.umask(0)

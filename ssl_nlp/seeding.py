@@ -1,6 +1,6 @@
-"""Where chance comes from: the run's seed, and generators seeded from it and from where a run stands.
+"""Random numbers: the run's seed, and generators seeded from it and from the position of the run.
 
-Masks, dropout and samples follow from (seed, batch, rank), so that a resumed run goes on as if it had never stopped.
+Masks, dropout and samples depend on (seed, batch, rank) alone, so that a resumed run continues as if it had never stopped.
 """
 
 import os
@@ -9,15 +9,15 @@ import torch
 
 
 def run_seed() -> int:
-    """The run's seed, as `seed_everything` left it."""
+    """The run's seed, set by `seed_everything`."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def seed_generators(device: torch.device, *numbers: int) -> None:
-    """Seed what the CPU and `device` draw from, by a mixture of `numbers`.
+    """Seed the generators of the CPU and of `device` from a mixture of `numbers`.
 
-    `torch.manual_seed` reaches for every kind of accelerator, and where there is none it keeps the request and a stack
-    trace for later: a millisecond and some memory, in each step.
+    `torch.manual_seed` seeds every kind of accelerator, and without one it keeps the request and a stack trace for later:
+    a millisecond and some memory in each step.
     """
     seed = _mix(*numbers)
     torch.default_generator.manual_seed(seed)
@@ -28,7 +28,10 @@ def seed_generators(device: torch.device, *numbers: int) -> None:
 
 
 def _mix(*numbers: int) -> int:
-    """One 63-bit seed from several numbers: near inputs give unrelated seeds (the mixing step of splitmix64)."""
+    """One 63-bit seed from several numbers: similar numbers give unrelated seeds (the mixing step of SplitMix64).
+
+    `numpy.random.SeedSequence` would do, but runs of earlier versions must resume to the same numbers.
+    """
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)

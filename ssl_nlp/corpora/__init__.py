@@ -1,4 +1,4 @@
-"""Where text comes from."""
+"""Sources of text: files, the Hugging Face hub, the documentation that is installed."""
 
 from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Label, Span, Split
 from ssl_nlp.corpora.hub_dataset import HubDataset

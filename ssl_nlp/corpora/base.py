@@ -1,4 +1,4 @@
-"""What a corpus is: documents in named splits that do not leak."""
+"""The base class of corpora: documents in named splits that do not leak."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -30,7 +30,7 @@ Label = str | float | tuple[str, ...] | tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and what the corpus knows of it.
+    """A text and what the corpus knows about it.
 
     Attributes:
         label: of `text`, or of `text` and `pair` together. Tasks and evaluation read it, methods never do.
@@ -69,7 +69,7 @@ def split_of(digest: bytes, valid: float, test: float) -> Split:
     """The split of a text, decided by its digest alone, so that equal texts always meet in the same split.
 
     Args:
-        digest: what `text_digest` gave.
+        digest: from `text_digest`.
         valid, test: shares of the texts, between 0 and 1.
     """
     place = int.from_bytes(digest[:8], "big") / 2**64

@@ -24,14 +24,14 @@ SAVED_SHARDS = 64  # parts that a stream makes of a directory of `save_to_disk`,
 
 
 class HubDataset(SplitCorpus):
-    """Whatever `datasets.load_dataset` loads by name or path, or what `save_to_disk` wrote.
+    """A data set that `datasets.load_dataset` loads by name or path, or that `save_to_disk` wrote.
 
-    Not streaming, the data are prepared on the disk once (by `datasets`, in its own cache or, for local files, in this
-    project's), and no text occurs twice over all splits: it stays in test, else in valid, else in train.
+    Without streaming, `datasets` prepares the data on disk once (in its own cache or, for local files, in this project's),
+    and no text occurs twice over all splits: it stays in test, else in valid, else in train.
 
     With `streaming: true` nothing is stored. Valid and test are then the first `max_eval_documents` of their splits,
     and training documents come from `stream`. Texts of valid and test are kept out of train as strictly as before; that
-    train repeats no text itself cannot be promised, since that would need a memory of all of it.
+    train itself has no repeated text cannot be promised: it would take a memory of all of them.
 
     A dataset on the hub is taken to be constant: name a `revision` to be sure, and another one to notice a change.
 
@@ -44,7 +44,7 @@ class HubDataset(SplitCorpus):
         text: name of the column that holds the text.
         label: name of the column that holds a label, if there is one. Class numbers become the names of the classes.
         pair: name of the column that holds a text that belongs to the first: a translation, another caption.
-        data_files: files or globs, or such by split, as `load_dataset` takes them.
+        data_files: files or globs, for all splits or by split, as `load_dataset` takes them.
         revision: commit, tag or branch on the hub.
         streaming: read while training instead of preparing everything first.
         max_eval_documents: documents in valid, and in test, when streaming.
@@ -157,7 +157,7 @@ class HubDataset(SplitCorpus):
         return source.select_columns(self.fields.given)
 
     def _prepare(self, load: Callable[..., Any]) -> Path:
-        """The directory in which `datasets` keeps local files as it reads them, which it does not check itself."""
+        """The directory in which `datasets` keeps local files as it reads them; it does not check for damage itself."""
         key = fingerprint("HubDataset", self.path, self.name, self.data_files, file_stamps(self._local_files()))
         return build_once(cache_dir() / "datasets" / key, lambda directory: load(cache_dir=str(directory)))
 
@@ -184,7 +184,7 @@ class HubDataset(SplitCorpus):
         return sorted(Path(match) for pattern in patterns for match in glob.glob(pattern, recursive=True))
 
     def _class_names(self, source: Any) -> list[str] | None:
-        """The names of the classes whose numbers the label column holds, if it does."""
+        """The names of the classes, if the label column holds their numbers."""
         import datasets
 
         feature = (source.features or {}).get(self.fields.label)

@@ -1,4 +1,4 @@
-"""The corpus that needs no download: documentation of the Python packages that are installed."""
+"""A corpus that needs no download: the documentation of the installed Python packages."""
 
 import json
 import os
@@ -20,8 +20,8 @@ from ssl_nlp.corpora.splits import SplitCorpus
 # corpus must stay the same while it is worked on.
 SKIPPED = {"__pycache__", "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "ssl_nlp"}
 SKIPPED |= {"_vendor", "_vendored", "vendor", "vendored"}
-TASK_BYTES = 4_000_000  # what a process parses at a time: about a second
-QUICK_BYTES = 20_000_000  # less than this is done before a progress bar could be read
+TASK_BYTES = 4_000_000  # parsed by a process at a time: about a second
+QUICK_BYTES = 20_000_000  # less than this needs no progress bar
 
 
 class InstalledDocs(SplitCorpus):

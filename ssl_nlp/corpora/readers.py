@@ -1,4 +1,4 @@
-"""Files to documents: one reader for each format, which says what is wrong with a file and where."""
+"""Files to documents: one reader for each format, whose errors name the problem and its place."""
 
 import codecs
 import csv
@@ -34,7 +34,7 @@ ENDINGS: dict[str, Format] = {
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a record make a document.
+    """The fields of a record that make a document.
 
     They are given by name; in csv and tsv also by number, counted from 0, which says that the file has no header.
     """
@@ -45,7 +45,7 @@ class Fields:
 
     @property
     def given(self) -> list[Field]:
-        """Those that are read at all."""
+        """The fields that are read."""
         return [field for field in (self.text, self.label, self.pair) if field is not None]
 
     def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
@@ -70,7 +70,7 @@ class Fields:
         """The document of a record that has these fields, the label excepted. A text that is None becomes a blank one.
 
         A label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become fractions where one
-        is missing). None, NaN and blank text are no label.
+        is missing). None, NaN and blank text count as no label.
 
         Raises:
             UserError: a text or its pair is not a string, a label is not a plain value, or a text lacks its pair.
@@ -107,7 +107,7 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         path: the file; a last ending `.gz` says that it is compressed.
         format: None takes it from the ending.
         unit: what a document is in plain text. In all other formats it is a record.
-        fields: what makes a document of a record. Plain text has none, and is refused where a pair is asked for.
+        fields: the fields of a record that make a document. Plain text has none, and is refused if a pair is named.
 
     Raises:
         UserError: an unknown ending, an empty or unreadable file, bytes that are not UTF-8, a broken or missing record
@@ -160,7 +160,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def decoded_lines(name: str, lines: Iterable[bytes]) -> Iterator[str]:
-    """What `read_lines` says of a file, for lines of bytes that come from elsewhere.
+    """The lines of `read_lines`, from lines of bytes.
 
     Raises:
         UserError: the bytes are not UTF-8, or hold NUL bytes, as other encodings and files that are not text do.
@@ -242,7 +242,7 @@ def read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of whose fields none is there twice: of two, only one would be read."""
+    """A JSON object without repeated fields, of which only one would be read."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]

@@ -14,9 +14,9 @@ PRECEDENCE: tuple[Split, ...] = ("test", "valid", "train")
 class SplitCorpus(Corpus):
     """A corpus whose valid and test splits are texts of their own, or shares of the texts of train.
 
-    A subclass says what it reads for a split that has texts of its own; this class divides train by the digest of each
-    text, leaves out blank texts, and keeps each text once over all splits: in test, else in valid, else in train. What
-    it remembers is sixteen bytes for each text of the split and of those before it.
+    A subclass reads the splits that have texts of their own. This class divides train by the digest of each text, leaves
+    out blank texts, and keeps each text once over all splits: in test, else in valid, else in train. It remembers
+    sixteen bytes for each text of the split and of those with higher precedence.
 
     A document with a pair belongs where its text does. Where either of the two occurs in a split that takes precedence,
     be it as a text or as a pair, the document is left out.
@@ -43,10 +43,10 @@ class SplitCorpus(Corpus):
 
     @abstractmethod
     def read(self, split: Split) -> Iterator[Document]:
-        """The documents that `split` was given as its own, as they come. Not called for a split that is a share."""
+        """The documents of a split that has its own, in their order. Not called for a split that is a share of train."""
 
     def has(self, split: Split) -> bool:
-        """Whether there is such a split at all; only test may be missing."""
+        """Whether the split exists; only test may be missing."""
         return True
 
     def documents(self, split: Split) -> Iterator[Document]:
@@ -68,7 +68,7 @@ class SplitCorpus(Corpus):
             )
 
     def held_out(self, split: Split) -> set[bytes]:
-        """The digests of what `split` must leave out because a split of higher precedence has it, as text or as pair."""
+        """The digests of texts and pairs that `split` must leave out, because a split of higher precedence has them."""
         digests: set[bytes] = set()
         for other in PRECEDENCE[: PRECEDENCE.index(split)]:
             both_from_train = other in self.shares and (split == "train" or split in self.shares)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def telling(name: str) -> Iterator[None]:
-    """Turn the errors of `datasets` into one that says in one line what is wrong with `name`.
+    """Turn the errors of `datasets` into one line that names `name` and the problem.
 
     Raises:
-        UserError: the hub cannot be reached, there is no such data set, configuration or split, a file is broken.
+        UserError: the hub cannot be reached; the data set, configuration or split does not exist; or a file is broken.
     """
     from datasets.exceptions import DatasetsError
 
@@ -28,7 +28,7 @@ def telling(name: str) -> Iterator[None]:
             f"{name}: {error}; without network, give a local directory of csv, json, parquet or text files as `path`"
         ) from error
     except (DatasetsError, OSError, ValueError) as error:
-        cause = error.__cause__ or error  # `datasets` says only that something went wrong, and wraps what did
+        cause = error.__cause__ or error  # `datasets` wraps the error that names the problem
         reason = str(cause).strip().splitlines() or [type(cause).__name__]
         raise UserError(f"{name}: {reason[0]}") from error
 
@@ -36,7 +36,7 @@ def telling(name: str) -> Iterator[None]:
 def read_batches(source: "Dataset | IterableDataset", size: int, name: str) -> Iterator[list[dict[str, Any]]]:
     """All records of `source`, `size` at a time, with the errors of `telling`.
 
-    Plain iteration over a streaming data set would give a `DataLoader`'s worker only a part of the shards, unasked.
+    Plain iteration over a streaming data set would silently give a `DataLoader` worker only some of the shards.
     """
     with telling(name):
         for columns in source.iter(batch_size=size):
@@ -56,7 +56,7 @@ class DocumentStream:
 
     Args:
         source: the records, the same in every reader.
-        to_document: the training document of a record, or None where the record is not one.
+        to_document: the training document of a record, or None if the record does not make one.
         name: what errors call the source.
         rank, ranks: which of how many readers this is. With worker processes each worker of each device is a reader.
         epoch: number of the pass over the source, from 0.
@@ -90,7 +90,7 @@ class DocumentStream:
         self._offset = 0  # documents of the current window that were given out
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the last document that it gave out: plain numbers, strings, lists and dicts."""
+        """The position after the last document given out, as plain numbers, strings, lists and dicts."""
         return {
             **self.setting,
             "epoch": self.epoch,
@@ -100,10 +100,10 @@ class DocumentStream:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on, at the next `iter`, after the document at which `state` was taken.
+        """Continue, at the next `iter`, after the document at which `state` was taken.
 
         Raises:
-            UserError: the state is that of a stream with other readers, another seed or another window.
+            UserError: the state belongs to a stream with other readers, another seed or another window.
         """
         for name, value in self.setting.items():
             if state[name] != value:

@@ -24,8 +24,8 @@ class TextFiles(SplitCorpus):
             a glob are read in the order of their names.
         valid: share of the texts of `train` (chosen by a hash of the text), or path or glob of files.
         test: the same, or null for a corpus without test split, whose `documents("test")` is an error.
-        unit: what is a document in plain text: a file, a line, or a paragraph (between blank lines). In all other
-            formats it is a record.
+        unit: a document of plain text: a file, a line, or a paragraph (between blank lines). In all other formats a
+            document is a record.
         text: name of the field that holds the text, or its number from 0 in csv and tsv files without header.
         label: name or number of the field that holds a label, if there is one.
         pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
@@ -90,14 +90,14 @@ def find_files(patterns: str | list[str]) -> list[Path]:
             raise UserError(f"no file matches {pattern!r} (working directory {Path.cwd()}): {remedy}")
         found.update(dict.fromkeys(files))
     if not found:
-        raise UserError("no file is named for a split: give at least one path")
+        raise UserError("a split has no files: give at least one path")
     return list(found)
 
 
 def _glob(path: Path) -> list[str]:
-    """What a glob matches.
+    """The paths that a glob matches.
 
-    Its beginning is taken literally as far as there are such folders, and so are brackets that match nothing.
+    Its beginning is taken literally as far as such folders exist, and so are brackets that match nothing.
     """
     there = Path(path.anchor)
     parts = path.parts[1:] if path.anchor else path.parts
@@ -111,7 +111,7 @@ def _glob(path: Path) -> list[str]:
 
 
 def file_stamps(files: Iterable[Path]) -> list[Any]:
-    """What tells a changed file: absolute path, size in bytes and time of change in nanoseconds."""
+    """Absolute path, size in bytes and time of change in nanoseconds: a changed file differs in one of them."""
     return [[str(file.resolve()), (status := file.stat()).st_size, status.st_mtime_ns] for file in files]
 
 

@@ -1,4 +1,4 @@
-"""The one thing that passes from data to encoders, objectives and methods."""
+"""The batch of tokens that passes from data to encoders, objectives, methods and tasks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,8 @@ IGNORE_INDEX = -100
 class TokenBatch:
     """Token ids of B rows and T columns, with the documents that are packed into each row.
 
-    Nobody changes a batch. It is not frozen because Lightning refuses to convert frozen ones for `bf16-true` and others.
+    A batch is never changed in place. It is not frozen, because Lightning refuses to convert frozen ones for `bf16-true`
+    and other precisions.
 
     Attributes:
         input_ids: (B, T) int64.
@@ -26,16 +27,16 @@ class TokenBatch:
         starts_word: (B, T) bool or None. True where a word begins (the tokenizer's `word_ids`), for whole-word masking.
         packed: False promises that each row is one document, padded on the right if at all; no packed rows.
         padded: False promises that no position is padding.
-            The two flags are known when a batch is made, and spare the encoder a mask (and a look at the device).
-        n_tokens: how many positions are not padding, as a plain number, so that counting needs no look at the device.
+            Both flags are known when a batch is made, and save the encoder a mask and a wait for the device.
+        n_tokens: how many positions are not padding, as a plain number: counting them would wait for the device.
         documents: (B,) int64 or None. The number of the document that each row was cut from; packed rows have none.
         pair: B rows that belong to these, one to each (the next sentence, a translation, another caption), or None.
-        causal: whether positions see what follows them, where that is not for the encoder to say: several objectives
-            over one encoder differ in it. None: as the encoder was built.
-        labels: None unless the data module was asked for them. By the kind that it was asked for (`ssl_nlp.data.labels`):
+        causal: whether positions see only what precedes them, if that is not as the encoder was built: several
+            objectives over one encoder may differ in it. None: as the encoder was built.
+        labels: None unless `data.labels` asks for them. Depending on the kind that it names (`ssl_nlp.data.labels`):
             a class (B,) int64 or a score (B,) float32 for each row, a tag (B, T) int64 for each token, or spans
             (B, S, 3) int64. `IGNORE_INDEX`, or NaN for a score, stands where there is none.
-        cursor: where a stream of documents stood after this batch (plain data); None for corpora on disk.
+        cursor: the position of a stream of documents after this batch, as plain data; None for corpora on disk.
     """
 
     input_ids: Tensor
@@ -63,7 +64,7 @@ class TokenBatch:
 
     @property
     def all_positions(self) -> int:
-        """How many positions there are, padding and those of the pair included."""
+        """The number of positions, padding and those of the pair included."""
         return self.input_ids.numel() + (0 if self.pair is None else self.pair.input_ids.numel())
 
     def positions(self) -> Tensor:
@@ -80,7 +81,7 @@ class TokenBatch:
         return replace(self, input_ids=input_ids)
 
     def with_cursor(self, cursor: dict[str, Any]) -> Self:
-        """The same rows, saying where their stream stood after them."""
+        """The same rows with the position of their stream after them."""
         return replace(self, cursor=cursor)
 
     def without_labels(self) -> Self:
@@ -113,11 +114,11 @@ class TokenBatch:
 def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
     """The rows of several batches, one batch below the other, padded on the right to the longest row.
 
-    What not all of them have (next ids, word starts, documents, labels) the result has not; pairs are left out.
+    Next ids, word starts, documents and labels are kept if all batches have them; pairs are left out.
 
     Args:
         batches: of any numbers of rows and columns, on one device.
-        pad_id: what fills the columns that a batch has not.
+        pad_id: fills the columns that a batch lacks.
     """
     width = max(batch.input_ids.shape[1] for batch in batches)
     fill: dict[str, Any] = {"input_ids": pad_id, "segment_ids": 0, "next_ids": IGNORE_INDEX, "starts_word": True}

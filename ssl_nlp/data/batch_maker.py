@@ -1,4 +1,4 @@
-"""How documents become batches: the base class of everything that `data.unit` may name."""
+"""From documents to batches: the base class of everything that `data.unit` may name."""
 
 import inspect
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssl_nlp.data.store import TokenStore
 
 RowKind = Literal["block", "sentence", "pair"]
-"""What a method finds in a row: packed documents, one text, or one text whose partner is in the batch's `pair`."""
+"""The content of a row: packed documents, one text, or one text whose partner is in the batch's `pair`."""
 
 
 class TokenRow(NamedTuple):
@@ -28,7 +28,7 @@ class TokenRow(NamedTuple):
     Attributes:
         ids: its tokens.
         starts_word: for each token, whether a word begins there.
-        labels: its label as numbers (`Labels.of_row`); None where no labels are asked for.
+        labels: its label as numbers (`Labels.of_row`); None without `data.labels`.
     """
 
     ids: Sequence[int]
@@ -57,8 +57,8 @@ class StreamedDocument(NamedTuple):
 
     Attributes:
         number: tells it from the other documents of all readers.
-        rows: what its texts became, not truncated.
-        after: where the stream stands after it: plain data, among them the `epoch`.
+        rows: its tokenized texts, not truncated.
+        after: the position of the stream after it: plain data, including the `epoch`.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Rows(Protocol):
 class BatchMaker(ABC):
     """A way of making batches: the texts that a document gives, and the rows that these become.
 
-    For one of your own, subclass `Sentences`, `Pairs` or `Blocks` (`ssl_nlp.data`) and write `texts`; the rest follows.
+    To write your own, subclass `Sentences`, `Pairs` or `Blocks` (`ssl_nlp.data`) and write `texts`; the rest follows.
     Name it in YAML as `data.unit: {class_path: my_file.Paragraphs}`, with `--import my_file.py`. The token cache notices
     a change of its file or of its attributes, which must be plain data.
 
@@ -104,7 +104,7 @@ class BatchMaker(ABC):
 
     @abstractmethod
     def text_length(self, length: int) -> int | None:
-        """How many tokens of a text are kept where `data.length` is `length`. None: all are kept."""
+        """The number of tokens of a text that are kept if `data.length` is `length`. None: all are kept."""
 
     @abstractmethod
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> Rows:
@@ -125,17 +125,17 @@ class BatchMaker(ABC):
 
         Args:
             documents: those that come after `cursor`, without end.
-            cursor: plain data: `documents`' own state, `left` (what was read and is in no batch yet) and `batches`.
-            seed: what the order of batches depends on, beside the epoch.
+            cursor: plain data: `documents`' own state, `left` (read, but not in any batch yet) and `batches`.
+            seed: the order of batches depends on it and on the epoch.
             labels: which labels the batches carry; None for none.
         """
 
     def nothing(self, place: str) -> UserError:
-        """The error for text of which no document gives any text."""
+        """The error to raise if no document of `place` gives any text."""
         return UserError(f"{type(self).__name__} finds no text in {place}: give it other documents")
 
     def fingerprint(self) -> Any:
-        """What the texts depend on beside the documents, as plain data for the keys of caches.
+        """Everything but the documents that the texts depend on, as plain data for the keys of caches.
 
         Raises:
             UserError: the source of a class that declares no `version` cannot be read.
@@ -145,7 +145,7 @@ class BatchMaker(ABC):
 
 
 def check_kind(maker: BatchMaker) -> None:
-    """Refuse a maker of a class that does not say which kind of rows it makes.
+    """Check that the class of a maker states which kind of rows it makes.
 
     Raises:
         UserError: `kind` is missing, or not one of `RowKind`.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Blocks(BatchMaker):
     """Packs documents into rows of exactly `data.length` tokens, for language modelling: no padding, nothing cut off.
 
-    Of labels, tags alone fit: each stays at its token. A class, a score or a span belongs to a document, of which a row
-    may hold several, or half a one.
+    The only labels that fit are tags: each stays at its token. A class, a score or a span belongs to a document, and a
+    row may hold several documents, or a part of one.
     """
 
     kind = "block"
@@ -52,7 +52,7 @@ class Blocks(BatchMaker):
         for document in documents:
             for row in document.rows:
                 buffer.add(row)
-            while len(buffer) > need:  # one more than needed: the last position predicts it
+            while len(buffer) > need:  # one more than the batch holds: its last position predicts it
                 batch = BlockRows(buffer, tokenizer, length)[range(batch_size)]
                 buffer.drop(need)
                 yield batch, document.after | buffer.state()
@@ -109,7 +109,7 @@ class BlockRows:
 
 
 class TokenBuffer:
-    """A `TokenStore` in memory, to which documents are added at the end and from which tokens are taken at the front.
+    """A `TokenStore` in memory: documents are added at the end, and tokens are taken from the front.
 
     Attributes:
         ids: the tokens, as `TokenRow.marked` writes them.
@@ -121,7 +121,7 @@ class TokenBuffer:
         self.ids, self.begin, self.tags, self.labels = list(ids), list(begin), list(tags), labels
 
     def state(self) -> dict[str, list[int]]:
-        """What a cursor keeps of it."""
+        """The content as plain data, for cursors."""
         state = {"left": list(self.ids), "starts": list(self.begin)}
         return state if self.labels is None else state | {"labels": list(self.tags)}
 
@@ -130,7 +130,7 @@ class TokenBuffer:
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Where documents begin; the first may have begun before the buffer does, the last entry is the end."""
+        """The start of each document, and the end. The first document may have begun before the buffer."""
         inner = [start for start in self.begin if start > 0]
         return np.array([0, *inner, len(self.ids)], dtype=np.int64)
 

@@ -1,4 +1,4 @@
-"""The LightningDataModule that every method trains on."""
+"""The LightningDataModule that methods and tasks train on."""
 
 import sys
 from typing import Any
@@ -32,8 +32,8 @@ class TextDataModule(LightningDataModule):
 
     Args:
         corpus: where the text comes from.
-        tokenizer: which tokenizer to train or take. A pretrained encoder and a checkpoint bring their own, and this is
-            then left alone.
+        tokenizer: which tokenizer to train or take. A pretrained encoder or a checkpoint brings its own, which is
+            used instead.
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
             sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
             document and its `pair`, or else two consecutive sentences of it, each sentence in one pair. Or a
@@ -114,7 +114,7 @@ class TextDataModule(LightningDataModule):
         return self._tokenizer
 
     def continue_with(self, tokenizer: Tokenizer, trained_on: dict[str, dict[str, Any]]) -> None:
-        """Use the tokenizer of a checkpoint, whatever the settings say, and insist on the data it was trained on.
+        """Use the tokenizer of a checkpoint instead of the settings', and insist on the data it was trained on.
 
         Args:
             tokenizer: of the checkpoint.
@@ -126,7 +126,7 @@ class TextDataModule(LightningDataModule):
         """The tokens of a split, from the cache or tokenized now.
 
         Raises:
-            UserError: they are not those that the checkpoint was trained on, where these are insisted on.
+            UserError: the checkpoint was trained on others, and `continue_with` insists on them.
         """
         if split not in self._stores:
             store = open_store(self.corpus, split, self.tokenizer, self.maker, self._labels(split))
@@ -139,7 +139,7 @@ class TextDataModule(LightningDataModule):
         """The classes by their number in `TokenBatch.labels`, the same on all ranks.
 
         Raises:
-            UserError: no labels with classes were asked for.
+            UserError: `data.labels` names no kind of labels that has classes.
         """
         labels = self._labels("valid")
         if labels is None or labels.class_names is None:
@@ -147,7 +147,7 @@ class TextDataModule(LightningDataModule):
         return labels.class_names
 
     def _labels(self, split: Split) -> Labels | None:
-        """What a split is to be labelled with."""
+        """The kind and the classes of the labels of a split; None without `data.labels`."""
         if self.labels is None:
             return None
         kind = KINDS[self.labels]
@@ -158,7 +158,7 @@ class TextDataModule(LightningDataModule):
             names = []
         if names is None and kind.has_names and split != "train":
             labels = self.store("train").labels
-            assert labels is not None  # asked for above
+            assert labels is not None  # its store was opened with labels
             return labels
         return kind(names)
 
@@ -182,9 +182,9 @@ class TextDataModule(LightningDataModule):
         return self.store("valid" if self._streams() else "train").token_counts(self.tokenizer.vocab_size)
 
     def prepare_data(self) -> None:
-        """Build every cache that the run will need, before other processes of this machine look for it."""
+        """Build every cache that the run needs, before other processes of this machine look for it."""
         splits = _SPLITS_OF_STAGE[state.stage_of(self.trainer)]
-        if self.trained_on and "test" in splits:  # which no run has seen: that valid is the same has to do
+        if self.trained_on and "test" in splits:  # no run has seen the test split: check the valid split instead
             splits += ("valid",)
         for split in splits:
             if split != "train" or not self._streams():
@@ -193,7 +193,7 @@ class TextDataModule(LightningDataModule):
             self._say_what_is_cut_off("valid" if self._streams() else "train")
 
     def _say_what_is_cut_off(self, split: Split) -> None:
-        """One line on standard error, where `length` cuts a text."""
+        """Print one line to standard error if `length` cuts off the end of any text."""
         limit = self.maker.text_length(self.length)
         if limit is None:
             return
@@ -209,12 +209,12 @@ class TextDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook, the first of all: let the model meet the data."""
+        """Lightning's first hook: let the model meet the data."""
         if (model := state.model_of(self.trainer)) is not None:
             model.connect_data(self, stage)
 
     def train_dataloader(self) -> DataLoader[TokenBatch]:
-        """Batches of the train split, beginning where a resumed run left off."""
+        """Batches of the train split, from where a resumed run left off."""
         if self._streams():
             if state.overfits(self.trainer):
                 raise UserError("trainer.overfit_batches: a stream does not begin again: take limit_train_batches")
@@ -285,7 +285,7 @@ class TextDataModule(LightningDataModule):
         return isinstance(self.corpus, HubDataset) and self.corpus.streaming
 
     def on_before_batch_transfer(self, batch: TokenBatch, dataloader_idx: int) -> TokenBatch:
-        """Note where the stream stands after a batch that is about to be used; what was only prepared does not count."""
+        """Note the position of the stream after a batch that is about to be used; batches prepared ahead do not count."""
         if self._train_loader is not None and self._train_loader.batches is not None:
             self._train_loader.batches.use(batch)
         if isinstance(batch, TokenBatch) and batch.cursor is not None:
@@ -294,14 +294,14 @@ class TextDataModule(LightningDataModule):
         return batch
 
     def upcoming(self, number: int) -> list[TokenBatch]:
-        """The training batch that is about to be used and those after it: `number` in all, as the loader made them."""
+        """The training batch that is about to be used and the next ones: `number` in all, as the loader made them."""
         assert self._train_loader is not None and self._train_loader.batches is not None
         return self._train_loader.batches.upcoming(number)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the run is trained on, and where the streams of all ranks stand.
+        """A description of the text that the run is trained on, and the positions of the streams of all ranks.
 
-        Corpora on disk need no more than Lightning's count of batches to go on.
+        Corpora on disk need only Lightning's count of batches to resume.
         """
         splits = {name: store.description() for name, store in self._stores.items()}
         if self._stream is None:
@@ -315,10 +315,10 @@ class TextDataModule(LightningDataModule):
         return {"splits": splits, "cursors": cursors, "workers": self.workers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, with the same text and, of a stream, with as many ranks and workers.
+        """Resume where `state_dict` was taken.
 
         Raises:
-            UserError: something of this has changed.
+            UserError: the text has changed or, for a stream, the number of ranks or workers.
         """
         if state.stage_of(self.trainer) != "fit":
             return

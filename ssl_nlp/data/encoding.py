@@ -1,4 +1,4 @@
-"""Documents to rows of tokens, for the token cache and for streams."""
+"""From documents to rows of tokens, for the token cache and for streams."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -18,11 +18,11 @@ def encode(
     labels: Labels | None = None,
     plain: Sequence[Any] | None = None,
 ) -> list[list[TokenRow]]:
-    """The rows of each document, with their labels where these are asked for.
+    """The rows of each document, with their labels if `labels` is given.
 
     Args:
         documents: their labels are not read.
-        texts: of each document, what the batch maker takes from it.
+        texts: the texts that the batch maker takes from each document.
         plain: the label of each document as `Labels.plain` gives it; None without labels.
 
     Raises:
@@ -51,7 +51,7 @@ def encode(
 
 
 def starts_of_texts(document: Document, texts: list[str]) -> list[int | None]:
-    """Where each text begins in the text of its document; None for a text of its `pair`.
+    """The character at which each text begins in its document's text; None for a text of its `pair`.
 
     Raises:
         UserError: a text is neither a part of the document's text, in order, nor of its pair.
@@ -64,8 +64,8 @@ def starts_of_texts(document: Document, texts: list[str]) -> list[int | None]:
             after = start + len(text)
         elif document.pair is None or text not in document.pair:
             raise UserError(
-                f"data.unit makes {text[:40]!r} of {document.text[:40]!r}, of which it is not a part, so that tags and "
-                "spans cannot be placed: let `texts` return parts of the document in their order"
+                f"data.unit makes {text[:40]!r} of {document.text[:40]!r}, which does not contain it there, so that tags "
+                "and spans cannot be placed: let `texts` return parts of the document in their order"
             )
         starts.append(start if start >= 0 else None)
     return starts

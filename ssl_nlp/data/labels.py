@@ -25,11 +25,11 @@ VERSION = 1  # of the alignment of labels with tokens, for the keys of caches
 
 
 class Place(NamedTuple):
-    """Where a framed text lies in its document.
+    """The place of a framed text in its document.
 
     Attributes:
-        start, stop: its characters in `Document.text`. Both 0 where it is not a part of that.
-        tokens: the characters [start, stop) of each token in `Document.text`; None where there are none.
+        start, stop: its characters in `Document.text`. Both 0 if it is not a part of that.
+        tokens: the characters [start, stop) of each token in `Document.text`; None for tokens without any.
     """
 
     start: int
@@ -44,13 +44,13 @@ class Labels(ABC):
     """One kind of labels.
 
     Args:
-        class_names: the classes by number. None: they are yet to be found in the train split.
+        class_names: the classes by number. None: not known yet; they come from the train split.
     """
 
     kind: ClassVar[LabelKind]
     dtype: ClassVar[str] = "int32"  # of the numbers in the token cache
     has_names: ClassVar[bool] = True
-    placed: ClassVar[bool] = False  # whether they belong to parts of a text
+    placed: ClassVar[bool] = False  # whether labels belong to parts of a text
 
     def __init__(self, class_names: Sequence[str] | None = None) -> None:
         self.class_names = None if class_names is None else list(class_names)
@@ -61,7 +61,7 @@ class Labels(ABC):
         """The label of a document as plain data; None if it has none.
 
         Raises:
-            UserError: it is of another kind.
+            UserError: the label is of another kind.
         """
 
     def names(self, label: Any) -> Iterable[str]:
@@ -80,7 +80,7 @@ class Labels(ABC):
         """The number of a class.
 
         Raises:
-            UserError: there is no such class.
+            UserError: the class is unknown.
         """
         if name not in self._number:
             shown = ", ".join((self.class_names or [])[:8])
@@ -98,7 +98,7 @@ class Labels(ABC):
 
 
 class ClassLabels(Labels):
-    """A class for each text: (B,) int64, `IGNORE_INDEX` where the document has none."""
+    """A class for each text: (B,) int64, `IGNORE_INDEX` if the document has none."""
 
     kind = "class"
 
@@ -118,7 +118,7 @@ class ClassLabels(Labels):
 
 
 class ScoreLabels(Labels):
-    """A number for each text: (B,) float32, NaN where the document has none."""
+    """A number for each text: (B,) float32, NaN if the document has none."""
 
     kind = "score"
     dtype = "float32"
@@ -128,7 +128,7 @@ class ScoreLabels(Labels):
         if document.label is None:
             return None
         try:
-            score = float(document.label)  # type: ignore[arg-type]  # what is no number is refused
+            score = float(document.label)  # type: ignore[arg-type]  # anything but a number is refused
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
@@ -145,8 +145,8 @@ class ScoreLabels(Labels):
 class TagLabels(Labels):
     """A class for each word: (B, T) int64.
 
-    The first token of a word has its tag, all other positions have `IGNORE_INDEX`. So has a word that begins within the
-    token of the word before: where each character is a word, a token of two characters has the tag of the first.
+    The first token of a word has its tag; all other positions have `IGNORE_INDEX`. A word that begins inside the token of
+    the previous word has no tag: if each character is a word, a token of two characters has the tag of the first.
     """
 
     kind = "tags"
@@ -236,7 +236,7 @@ def words_of_tags(document: Document) -> list[tuple[int, int]]:
     """The characters [start, stop) of each word that has a tag: what white space separates, or else each character.
 
     Raises:
-        UserError: there are as many tags as neither of these.
+        UserError: the number of tags is neither that of words nor that of characters.
     """
     assert isinstance(document.label, tuple)
     words = [match.span() for match in re.finditer(r"\S+", document.text)]

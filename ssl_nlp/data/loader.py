@@ -11,10 +11,10 @@ from ssl_nlp.data.batch import TokenBatch
 
 
 class Lookahead(Iterator[TokenBatch]):
-    """The batches of an iterator, of which some may be seen early; each still comes once.
+    """The batches of an iterator, some of which may be seen early; each still comes once.
 
     Args:
-        batches: where they come from.
+        batches: the iterator.
     """
 
     def __init__(self, batches: Iterator[TokenBatch]) -> None:
@@ -41,9 +41,9 @@ class Lookahead(Iterator[TokenBatch]):
 
 
 class ResumableLoader(DataLoader[TokenBatch]):
-    """A loader that goes on where a resumed run left off, because the data module makes it so.
+    """A loader that continues where a resumed run left off; the data module makes it so.
 
-    Lightning asks for the last two methods, and warns that results are unreliable where a loader has none.
+    Lightning looks for the last two methods, and warns of unreliable results if a loader has none.
     """
 
     batches: Lookahead | None = None  # of the iteration that goes on
@@ -56,4 +56,4 @@ class ResumableLoader(DataLoader[TokenBatch]):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """There is nothing in it."""
+        """Do nothing: the state is empty."""

@@ -1,4 +1,4 @@
-"""Which rows make which batch: shuffled, split over ranks, and resumable by two numbers."""
+"""Assignment of rows to batches: shuffled, split over ranks, and resumable from two numbers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,20 +13,20 @@ WINDOW = 100  # batches whose rows are sorted by size together: wide enough for 
 
 
 class BatchSampler(DistributedSampler[Any]):
-    """Lists of row numbers, one list a batch, for one rank.
+    """Lists of row numbers, one for each batch of one rank.
 
     The batches of an epoch are a function of (seed, epoch) alone. Each global batch of `batch_size * ranks` rows is dealt
     out to the ranks in turn, so that two ranks with batch size B see together what one rank sees with 2B. Every row
-    occurs exactly once an epoch over all ranks; the last global batch may be smaller or, where a rank would get nothing,
+    occurs exactly once an epoch over all ranks; the last global batch may be smaller or, if a rank would get nothing,
     its rows join the one before.
 
-    It is a `DistributedSampler` only so that Lightning leaves the sharding to it.
+    It is a `DistributedSampler` so that Lightning leaves the sharding to it.
 
     Args:
         rows: number of rows of the data set.
         sizes: (rows,) number by which rows are sorted; batches are then made of rows of similar size. None: any rows.
         batch_size: rows of a batch on one rank.
-        shuffle: a new order every epoch; otherwise the order of epoch 0 for ever.
+        shuffle: a new order every epoch; otherwise always the order of epoch 0.
 
     Attributes:
         epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
@@ -80,7 +80,7 @@ class BatchSampler(DistributedSampler[Any]):
 
 
 class FixedBatches(Dataset[Any]):
-    """The batches of one epoch, by number: the same ones in every epoch, as `overfit_batches` asks for.
+    """The batches of one epoch by number, the same in every epoch, for `overfit_batches`.
 
     Args:
         rows: a data set that is indexed by a list of row numbers.
@@ -98,7 +98,7 @@ class FixedBatches(Dataset[Any]):
 
 
 class InOrder(SequentialSampler):
-    """Numbers in order; the first epoch begins at `first`, where a resumed run left off."""
+    """Numbers in order; the first epoch begins at `first`, for a resumed run."""
 
     def __init__(self, data: FixedBatches, first: int) -> None:
         super().__init__(data)

@@ -1,4 +1,4 @@
-"""Documents to sentences, for methods that look at one sentence at a time.
+"""From documents to sentences.
 
 Sentences end where Unicode's rules (UAX 29) say, as ICU implements them: after 。 and । and ؟ as after a full stop, before
 a capital letter of any script, with white space or without it as the script is written. Beyond these rules,
@@ -25,7 +25,7 @@ _ABBREVIATION = r"Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|cf|al|No|Fig|Eq|Sec|Ch|i\.e|
 _NOT_AN_END = regex.compile(rf"\b(?:\p{{Lu}}|{_ABBREVIATION})\.{_BEFORE_SPACE}\s*$")
 LONGEST = 24  # characters of an abbreviation with what closes it and the white space
 _WORD = regex.compile(r"[\p{L}\p{N}]")
-# Where a line of ASCII can end a sentence before its own end. Most lines cannot, and are not shown to ICU.
+# A place where a sentence of an ASCII line may end before the line does. Most lines have none, and skip ICU.
 _CANDIDATE = re.compile(r"""[.!?][)\]}"']*\s+[^\sa-z]""")
 # What ICU is shown in place of a character: a full stop, after which no small letter begins a sentence, for other stops;
 # a letter without case for digits that begin a sentence, and for quotes that open after a stop, not close before it.
@@ -34,7 +34,7 @@ _OPENING = r"[\p{Ps}\p{Pi}](?=[\p{Ps}\p{Pi}]*[\p{L}\p{N}])"
 _BEGINNING = regex.compile(rf"([.!?]{_BEFORE_SPACE}\s+[\p{{Ps}}\p{{Pi}}\"']?)\d|(\p{{STerm}}{_CLOSING}){_OPENING}")
 _BEFORE_GUILLEMET = regex.compile(r"\s(?=»(?:\s|$))")  # French closes « so »
 SENTENCE_RULES = fingerprint(3, icu4py.icu_version, _NOT_AN_END.pattern, _STOP.pattern, _BEGINNING.pattern)
-"""What sentences depend on beside the text, for the keys of caches."""
+"""The version of the rules, for the keys of caches."""
 
 
 def split_sentences(text: str) -> list[str]:
@@ -56,7 +56,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _ends(line: str) -> list[int]:
-    """Where the sentences of a line end, the last one left out."""
+    """The ends of the sentences of a line, the last one left out."""
     if line.isascii() and not _CANDIDATE.search(line):
         return []
     ends, start, end = [], 0, 0

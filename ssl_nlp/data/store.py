@@ -31,11 +31,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """What the rows of a split hold.
+    """The size of a split.
 
     Attributes:
-        documents: how many rows: documents, sentences, or two for every pair.
-        tokens: their content, special tokens not counted.
+        documents: number of rows: documents, sentences, or two for every pair.
+        tokens: number of tokens, special tokens not counted.
         bytes: their length in UTF-8.
     """
 
@@ -50,13 +50,13 @@ class TokenStore:
     The rows are the texts that the batch maker takes from documents: these as they are, sentences, or two to a pair.
 
     Attributes:
-        starts: (rows + 1,) int64. Where each row begins in the stream; the last entry is the stream's length.
+        starts: (rows + 1,) int64. The start of each row in the stream; the last entry is the stream's length.
         documents: (rows,) uint32. The number of the document that each row was cut from.
-        labels: what the rows' labels mean; None if the store was built without.
+        labels: the kind and the classes of the rows' labels; None if the store was built without.
         statistics: sizes of the split, for bits per byte.
-        digest: of all tokens, where words and rows begin, which document each row is of, and its labels if there are
-            any. It is the same wherever the same tokenizer meets the same text, whatever the files of either are called
-            and however they were written.
+        digest: covers all tokens, the starts of words and rows, the documents of rows, and labels if there are any. The
+            same tokenizer and the same text give the same digest, whatever their files are called and however they were
+            written.
     """
 
     def __init__(self, directory: Path, labels: Labels | None = None) -> None:
@@ -89,7 +89,7 @@ class TokenStore:
         return row._replace(labels=self._labels.read(*map(int, self._labels.starts[number : number + 2])))
 
     def description(self) -> dict[str, Any]:
-        """What tells this text from another, as plain data: sizes, digest and, with labels, the classes by number."""
+        """Sizes, digest and, with labels, the classes by number, as plain data: another text has another description."""
         names = {} if self.labels is None else {"class_names": self.labels.class_names}
         return asdict(self.statistics) | {"digest": self.digest} | names
 
@@ -106,7 +106,7 @@ class RaggedColumn:
 
     Attributes:
         chunks: the parts of the long array.
-        starts: (rows + 1,) int64. Where each row begins in the long array; the last entry is its length.
+        starts: (rows + 1,) int64. The start of each row in the long array; the last entry is its length.
     """
 
     def __init__(self, column: Any) -> None:
@@ -195,7 +195,7 @@ def _documents(scratch: Path, corpus: Corpus, split: Split, labels: Labels | Non
     try:
         return Dataset.from_generator(records, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
     except DatasetGenerationError as error:
-        raise error.__cause__ or error from None  # what the corpus had to say
+        raise error.__cause__ or error from None  # the error of the corpus
 
 
 def _class_names(column: Iterable[str], labels: Labels, place: str) -> list[str]:
@@ -257,7 +257,7 @@ def _tokenized(
 
 
 def _digest(table: Any, labels: Labels | None) -> str:
-    """That of a table's content, however it is cut into chunks."""
+    """A digest of a table's content, however it is cut into chunks."""
     ids, starts_word = RaggedColumn(table["input_ids"]), RaggedColumn(table["starts_word"])
     parts = [*ids.chunks, *starts_word.chunks, np.diff(ids.starts), table["document"].to_numpy()]
     if labels is not None:

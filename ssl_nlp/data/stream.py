@@ -16,14 +16,14 @@ from ssl_nlp.data.tokenizer import Tokenizer
 class StreamBatches(IterableDataset[TokenBatch]):
     """Endless batches of the train split: when the documents are used up they come again in another order.
 
-    Every batch carries a `cursor`, plain data that says where its stream stood after it. Feeding the cursors back resumes
-    each stream exactly there, at the cost of reading one window of documents again.
+    Every batch carries a `cursor`, the position of its stream after it as plain data. Given its cursor, a stream resumes
+    exactly there, at the cost of reading one window of documents again.
 
     Args:
         corpus: a corpus that streams.
         rank, ranks: this process and how many there are; DataLoader workers divide its share further.
         cursors: the last cursor of each worker's stream, by its number.
-        turn: which worker's stream is due first.
+        turn: the worker whose stream is due first.
         labels: which labels the batches carry; None for none.
     """
 
@@ -47,7 +47,7 @@ class StreamBatches(IterableDataset[TokenBatch]):
         self.cursors, self.turn = cursors, turn
 
     def go_on_after(self, cursor: dict[str, Any]) -> None:
-        """Begin the next iteration after the batch of this cursor: the trainer may end an epoch before the stream does."""
+        """Begin the next iteration after the batch of this cursor: the trainer may end an epoch early."""
         self.cursors[cursor["worker"]] = cursor
         self.turn = cursor["worker"] + 1
 

@@ -1,4 +1,4 @@
-"""Text to token ids and back: trained on the corpus, or anybody's pretrained tokenizer."""
+"""From text to token ids and back, with a tokenizer trained on the corpus or a pretrained one."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ from ssl_nlp.errors import UserError
 
 @dataclass
 class TokenizerSettings:
-    """Which tokenizer to train on the corpus, or which pretrained one to take."""
+    """The tokenizer to train on the corpus, or the pretrained one to use."""
 
     kind: Literal["bpe", "wordpiece", "unigram", "char"] = "bpe"
     """Byte-level BPE, WordPiece, Unigram (SentencePiece's model), or one token a character."""
@@ -74,12 +74,12 @@ class Tokenizer:
 
     @property
     def end_id(self) -> int:
-        """What a causal model predicts where a document ends."""
+        """The token that a causal model predicts at the end of a document."""
         return self.suffix[0] if self.suffix else self.prefix[0]
 
     @property
     def mask_token(self) -> str | None:
-        """How the mask is written in a text that `encode_with_masks` reads."""
+        """The mask as it is written in a text for `encode_with_masks`."""
         return None if self.mask_id is None else self._backend.id_to_token(self.mask_id)
 
     def serialize(self) -> str:
@@ -93,16 +93,16 @@ class Tokenizer:
     def encode(self, texts: list[str]) -> list[tuple[list[int], list[bool]]]:
         """Frame and encode each text: token ids, and for each token whether a word begins there.
 
-        Words are the pieces into which the tokenizer cuts a text before it looks for tokens. Where these are no words
-        (characters; scripts with marks or without spaces), they are those of `ssl_nlp.data.words`, and a token that
-        holds parts of two words joins them.
+        Words are the pieces into which the tokenizer cuts a text before it looks for tokens. If these are not words
+        (characters; scripts with marks or without spaces), words come from `ssl_nlp.data.words`, and a token that holds
+        parts of two words joins them.
         """
         return [(ids, starts) for ids, starts, _ in self._framed(texts)]
 
     def encode_with_offsets(self, texts: list[str]) -> list[tuple[list[int], list[bool], list[tuple[int, int] | None]]]:
         """As `encode`, and the characters [start, stop) of each token, without white space before it.
 
-        The tokens of the frame have None. Several tokens may share a character, which they are the bytes of.
+        The tokens of the frame have None. Several tokens may be the bytes of one character.
         """
         before: list[None] = [None] * len(self.prefix)
         after: list[None] = [None] * len(self.suffix)
@@ -112,7 +112,7 @@ class Tokenizer:
         ]
 
     def _framed(self, texts: list[str]) -> Iterator[tuple[list[int], list[bool], tokenizers.Encoding]]:
-        """Ids and word starts of each text with its frame, and what the backend found without it."""
+        """Ids and word starts of each framed text, and the backend's encoding without the frame."""
         encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         before, after = [True] * len(self.prefix), [True] * len(self.suffix)
         for text, encoding in zip(texts, encodings, strict=True):
@@ -215,7 +215,7 @@ def load_pretrained(name: str) -> Tokenizer:
     backend = getattr(pretrained, "backend_tokenizer", None)
     if backend is None:
         raise UserError(f"the tokenizer of {name!r} has no fast implementation: convert it to a tokenizer.json first")
-    backend.no_padding()  # some are published with a fixed length, for which their makers used them
+    backend.no_padding()  # some are published with a fixed length
     backend.no_truncation()
     candidates = (pretrained.bos_token_id, pretrained.eos_token_id, pretrained.sep_token_id, pretrained.cls_token_id)
     boundary = next((token_id for token_id in candidates if token_id is not None), None)
@@ -234,7 +234,7 @@ def _describe(
     unk: int | None,
     characters: bool = False,
 ) -> str:
-    """The JSON that `Tokenizer` reads: the backend and the parts that its tokens play."""
+    """The JSON that `Tokenizer` reads: the backend and the roles of its tokens."""
     content = backend.encode("a", add_special_tokens=False).ids
     framed = backend.encode("a", add_special_tokens=True).ids
     start = next(i for i in range(len(framed)) if framed[i : i + len(content)] == content)

@@ -1,8 +1,8 @@
 """Training a tokenizer on a corpus: the same texts give the same tokenizer, in every process and on every machine.
 
-The trainers of `tokenizers` for WordPiece and Unigram do not promise that: they number what they find in the order of a
-hash table, and break ties by number. WordPiece is therefore trained as what it is, BPE with a prefix, over an alphabet
-whose order is given, and Unigram by SentencePiece, in one thread.
+The trainers of `tokenizers` for WordPiece and Unigram do not promise that: they number pieces in the order of a hash
+table, and break ties by number. WordPiece is therefore trained as BPE with a prefix, over an alphabet in a given order,
+and Unigram by SentencePiece, in one thread.
 """
 
 import io
@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 PAD, UNK, MASK, BOUNDARY = "<pad>", "<unk>", "<mask>", "<s>"
-LONGEST_WORD = 100  # characters: WordPiece takes a time quadratic in them, and cuts what is longer
+LONGEST_WORD = 100  # characters: WordPiece takes time quadratic in them, and cuts longer words
 
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
 # GPT-2's rules, except that marks (the vowels of Hindi, say) belong to the letter before them, and Chinese and Japanese
@@ -32,10 +32,10 @@ def train_backend(
 ) -> tokenizers.Tokenizer:
     """A tokenizer of at most `vocab_size` entries that knows `special` and was trained on `texts`.
 
-    Characters that do not fit into the vocabulary, the rarest ones, become `<unk>`; byte-level BPE has no such.
+    Characters that do not fit into the vocabulary, the rarest ones, become `<unk>`; byte-level BPE has none.
 
     Args:
-        kind: bpe, wordpiece, unigram or char. The last one takes what characters there are.
+        kind: bpe, wordpiece, unigram or char. The last takes all characters that occur.
         vocab_size: special tokens included.
         lowercase: fold case and, for WordPiece, strip the accents of Latin letters.
         special: special tokens, which get the first ids. All kinds but bpe need `<unk>` among them.

@@ -1,4 +1,4 @@
-"""What the data need to know of a trainer, and what holds without one. Nothing else in the data reads Lightning's state."""
+"""The state of the trainer that the data depend on, and defaults without one. No other file of the data reads it."""
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -23,7 +23,7 @@ class Model(Protocol):
 
 
 def model_of(trainer: Trainer | None) -> Model | None:
-    """The model that a trainer runs; None if there is none, or it does not ask to meet the data."""
+    """The model that a trainer runs; None if there is none, or if it is not a `Model`."""
     model = None if trainer is None else trainer.lightning_module
     return model if isinstance(model, Model) else None
 
@@ -50,12 +50,12 @@ def is_on_cuda(trainer: Trainer | None) -> bool:
 
 
 def batches_done(trainer: Trainer | None) -> int:
-    """How many batches the training has used; Lightning keeps the count in its checkpoints."""
+    """The number of batches that the training has used; Lightning keeps the count in its checkpoints."""
     return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
 
 
 def epoch_and_position(trainer: Trainer | None) -> tuple[int, int]:
-    """The epoch, and how many of its batches are done, as Lightning counts them: it may end epochs early."""
+    """The epoch and the number of its batches that are done, as Lightning counts them: it may end epochs early."""
     if trainer is None:
         return 0, 0
     epoch = trainer.fit_loop.epoch_progress.current.processed

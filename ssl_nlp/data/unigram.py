@@ -1,4 +1,4 @@
-"""The baseline below which a language model has learned nothing: token frequencies."""
+"""Token frequencies: a language model that is no better has learned nothing."""
 
 import numpy as np
 
@@ -17,5 +17,5 @@ def unigram_loss(data: TextDataModule, ends: bool) -> float:
     target[tokenizer.special_ids] = False
     target[tokenizer.end_id] = ends
     seen = data.store("train").token_counts(tokenizer.vocab_size)[target] + 1.0
-    asked = data.store("valid").token_counts(tokenizer.vocab_size)[target]
-    return float(-(asked * np.log(seen / seen.sum())).sum() / asked.sum())
+    counts = data.store("valid").token_counts(tokenizer.vocab_size)[target]
+    return float(-(counts * np.log(seen / seen.sum())).sum() / counts.sum())

@@ -1,4 +1,4 @@
-"""Rows of one text each, padded, in batches of similar length: sentences, pairs, and whatever has `texts` of its own."""
+"""Rows of one padded text each, in batches of similar length: sentences, pairs, and subclasses with their own texts."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -70,7 +70,7 @@ class Sentences(BatchMaker):
         labels: Labels | None,
     ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """As `BatchMaker.stream`: a group of items is sorted by length. A resumed stream reads its group again."""
-        kept = self.text_length(length) + 1  # with the token that the last position predicts
+        kept = self.text_length(length) + 1  # the last position predicts one more
         size = GROUP * batch_size
         group = [(number, [_from_plain(row) for row in rows]) for number, rows in cursor["left"]]
         start, done = dict(cursor), cursor["batches"]
@@ -122,7 +122,7 @@ def maker_of(unit: RowKind) -> BatchMaker:
     """The maker that a name stands for.
 
     Raises:
-        UserError: there is none.
+        UserError: the name is unknown.
     """
     makers = {maker.kind: maker for maker in (Blocks, Sentences, Pairs)}
     if unit not in makers:

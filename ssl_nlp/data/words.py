@@ -2,7 +2,7 @@
 
 They are found by Unicode's rules (UAX 29), as ICU implements them: "can't" and "3.5" are one word each, marks belong to
 their letter, and where a script has no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) ICU's dictionaries say where
-words end. A dictionary's words, not characters, because a character of these is seldom what a word is elsewhere.
+words end. Words of a dictionary rather than characters, because a single character of these scripts is seldom a word.
 """
 
 from itertools import accumulate
@@ -18,18 +18,18 @@ _OWN_RULES = regex.compile(
     r"(?V1)[[\p{M}--[\ufe00-\ufe0f]]\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}]"
 )
 WORD_RULES = fingerprint(1, icu4py.icu_version, _OWN_RULES.pattern)
-"""What words depend on beside the text, for the keys of caches."""
+"""The version of the rules, for the keys of caches."""
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each word begins and ends, in order. What has neither a letter nor a digit is no word."""
+    """The start and end of each word, in order. A word has a letter or a digit."""
     pieces = list(WordBreaker(text, "en"))
     ends = accumulate(map(len, pieces))
     return [(end - len(piece), end) for piece, end in zip(pieces, ends, strict=True) if _WORD.search(piece)]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in order, without what stands between them.
+    """The words of a text, in order, without anything between them.
 
     >>> words("Can't stop: 3.5 km!"), words("今天天气很好。")
     (["Can't", 'stop', '3.5', 'km'], ['今天', '天气', '很好'])
@@ -38,7 +38,7 @@ def words(text: str) -> list[str]:
 
 
 def boundaries(text: str) -> set[int]:
-    """Every place where a word, or a piece of what stands between words, begins."""
+    """Every position where a word, or a piece between words, begins."""
     return {0, *accumulate(map(len, WordBreaker(text, "en")))}
 
 
@@ -50,5 +50,5 @@ def first_words(text: str, number: int, longest: int) -> str:
 
 
 def needs_word_rules(text: str) -> bool:
-    """Whether a text has marks, or a script without spaces, of which tokenizers do not know the words."""
+    """Whether a text has marks, or a script without spaces, whose words tokenizers do not find."""
     return not text.isascii() and _OWN_RULES.search(text) is not None

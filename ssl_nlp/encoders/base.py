@@ -1,4 +1,4 @@
-"""What every encoder offers to every method."""
+"""The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -12,18 +12,18 @@ from ssl_nlp.errors import UserError
 class Encoder(nn.Module, ABC):
     """Hidden states for token batches.
 
-    An encoder is configured by its constructor and gets its parameters from `build`, once the vocabulary is known: the
-    size of the vocabulary flows from the data and is never typed. A subclass writes `_create`, `forward`, `embedding`
+    An encoder is configured by its constructor and gets its parameters from `build`, once the vocabulary is known: its
+    size comes from the data and is never typed. A subclass writes `_create`, `forward`, `embedding`
     and `hparams`.
 
     Attributes:
         dim: width D of the hidden states. Known after `build`.
         max_length: the longest row that `forward` takes. Known after `build`.
-        vocab_size, pad_id, causal: what `build` was given. Causal means that a position sees only itself and what
+        vocab_size, pad_id, causal: the arguments of `build`. Causal means that a position sees only itself and what
             precedes it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
-        pretrained: whether the weights are published ones, which a learning rate for new weights would undo.
-        tokens: the fingerprint of the tokenizer whose ids the encoder reads, None if `build` was not told.
+        pretrained: whether the weights are published ones, which a learning rate for new weights would ruin.
+        tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
     """
 
     dim: int
@@ -37,7 +37,7 @@ class Encoder(nn.Module, ABC):
     _built: dict[str, int | bool] | None = None
 
     def build(self, vocab_size: int, pad_id: int, causal: bool, tokens: str | None = None) -> None:
-        """Create the parameters. Called by the method's `connect`; once more with the same arguments does nothing.
+        """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
 
         Args:
             vocab_size: V, rows of the token embedding.
@@ -47,16 +47,16 @@ class Encoder(nn.Module, ABC):
                 the same id to different tokens.
 
         Raises:
-            UserError: the encoder cannot be causal (or bidirectional) as the method needs it, it does not know that
-                many tokens, or it has been built for something else.
+            UserError: the encoder cannot be causal (or bidirectional) as the model needs it, does not know that many
+                tokens, or was built with other arguments.
         """
-        asked: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": causal}
+        wanted: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": causal}
         if self._built is None:
             self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
             self._create()
-            self._built = asked
-        elif self._built != asked:
-            was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, asked))
+            self._built = wanted
+        elif self._built != wanted:
+            was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, wanted))
             raise UserError(f"this encoder was built for {was} and cannot serve {now}: make a new one")
         elif None not in (tokens, self.tokens) and tokens != self.tokens:
             raise UserError(
@@ -67,7 +67,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def _create(self) -> None:
-        """Create the parameters for what `build` was given, and set `dim` and `max_length` where that is still to do.
+        """Create the parameters from the arguments of `build`, and set `dim` and `max_length` if they are not set yet.
 
         Raises:
             UserError: as `build`.
@@ -79,13 +79,13 @@ class Encoder(nn.Module, ABC):
 
         `batch.causal`, where it is not None, overrides `causal`: one encoder may serve objectives of both kinds.
         `added`, (B, T, E) or (B, 1, E), is added to the token embeddings of width E: segment embeddings, or a vector
-        that a decoder is to write down.
+        that a decoder reads.
 
         With a `cache` of `new_cache`, `batch` continues the rows that the cache has seen, and the cache grows. Rows of
-        unequal length are then padded on the left (segment 0), because what follows has to meet their ends.
+        unequal length are then padded on the left (segment 0), so that the continuation follows their ends.
 
         Raises:
-            UserError: a row longer than `max_length`, or a direction of sight that the encoder does not have.
+            UserError: a row is longer than `max_length`, or the encoder cannot be causal or bidirectional as asked.
         """
 
     @property

@@ -1,6 +1,6 @@
 """The parts of `Transformer`: rotary positions, attention, the gated feed-forward layer, the key-value cache.
 
-Modules and weights are named as ModernBERT's are in `transformers`, but for its two fused matrices, which are split.
+Modules and weights have the names of ModernBERT in `transformers`, except that its two fused matrices are split.
 """
 
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ class AttentionMask(NamedTuple):
 
     Attributes:
         added: (B, 1, T or 1, S) or (T, S), added to the attention scores: 0 where a position sees another, else -inf.
-            None: all see all, but for `is_causal`.
+            None: all see all, except as `is_causal` says.
         is_causal: whether a position sees only itself and what precedes it, which kernels know without a mask.
     """
 
@@ -32,7 +32,7 @@ class KeyValueCache:
     Attributes:
         states: (layers, 2, B, heads, length, D / heads).
         segment_ids: (B, length).
-        seen: how many of the positions are filled.
+        seen: number of positions that are filled.
         packed: whether any batch so far was packed, or padded on the left.
     """
 
@@ -46,7 +46,7 @@ class KeyValueCache:
         """Note the segments of the next positions.
 
         Raises:
-            ValueError: more rows or positions than there is room for, or rows padded on the right.
+            ValueError: there is no room for so many rows or positions, or rows are padded on the right.
         """
         rows, length = batch.input_ids.shape
         if rows != self.segment_ids.shape[0] or self.seen + length > self.segment_ids.shape[1]:
@@ -119,7 +119,7 @@ class Attention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
-    """Attention of (B, heads, T or S, D / heads). CPUs take it in float32, several times quicker than in bfloat16."""
+    """Attention of (B, heads, T or S, D / heads). On CPUs in float32, several times faster than in bfloat16."""
     raised = query.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     dtype = torch.float32 if raised else value.dtype
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
@@ -129,7 +129,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Te
 
 
 def lowered(states: Tensor) -> Tensor:
-    """States as autocast would hand them to a matrix product: once for all the products that take them."""
+    """States in the precision of autocast: cast once for all the matrix products that read them."""
     kind = states.device.type
     return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states
 

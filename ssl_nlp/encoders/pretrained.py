@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 
-# The longest row of a model that knows no longest row.
+# The longest row of a model without a limit.
 NO_LIMIT = 1_000_000
-# What a configuration says of other things than the model's shape: where its code, kernels or parts are to come from.
+# Keys of a configuration that are not about the model's shape, but about the source of its code, kernels or parts.
 FOREIGN = ("auto_map", "quantization_config", "attn_implementation", "experts_implementation", "backbone")
 
 
 @dataclass
 class PretrainedCache:
-    """What a causal model has seen: its own cache, and the segments (B, seen) of the positions in it."""
+    """The past of a causal model: its own cache, and the segments (B, seen) of the positions in it."""
 
     states: "DynamicCache"
     segment_ids: Tensor
@@ -36,14 +36,14 @@ class PretrainedCache:
 class PretrainedEncoder(Encoder):
     """A model of `transformers` (`AutoModel`) with its published weights, in float32 and without a pooler.
 
-    Whether it is causal, and whether it keeps packed documents apart, is tried out on six tokens when it is built.
+    Building it tests on six tokens whether it is causal and whether it keeps packed documents apart.
 
     Args:
         name: a model on the Hugging Face hub, or the path of a directory with `config.json` and weights. Its tokenizer
             is taken from the same place.
-        dropout: the rate of every dropout layer but those of heads; None leaves them as they were published.
-        config: the model's configuration as plain data. With it no file is read and the weights are random, to be
-            loaded from a checkpoint.
+        dropout: the rate of every dropout layer except those of heads; None keeps the published rates.
+        config: the model's configuration as plain data. With it no file is read and the weights are random, for a
+            checkpoint to load.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
@@ -112,7 +112,7 @@ class PretrainedEncoder(Encoder):
             raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
         options: dict[str, Any] = {"dtype": torch.float32}
         if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
-            options["add_pooling_layer"] = False  # It would get no gradient, which distributed training refuses.
+            options["add_pooling_layer"] = False  # it would get no gradient, which distributed training refuses
         with self._loading():
             if self._config is not None:
                 return AutoModel.from_config(config, trust_remote_code=False, **options)
@@ -125,7 +125,7 @@ class PretrainedEncoder(Encoder):
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        """One line for what fails, and none for what does not: a model's unused heads are no news."""
+        """Report a failure in one line, and silence warnings: that a model has unused heads does not matter."""
         from transformers.utils import logging
 
         verbosity = logging.get_verbosity()
@@ -143,7 +143,7 @@ class PretrainedEncoder(Encoder):
 
     @torch.no_grad()
     def _try(self, model: "PreTrainedModel") -> None:
-        """Learn the width, whether the future is seen, and whether packed documents stay apart."""
+        """Find the width, whether the future is seen, and whether packed documents stay apart."""
         ids = [i for i in range(8) if i != model.config.pad_token_id][:6]
         rows = torch.tensor(ids, device=model.device).view(2, 3)
         ones = torch.ones_like(rows)
@@ -171,7 +171,7 @@ class PretrainedEncoder(Encoder):
     @property
     def embedding(self) -> nn.Embedding:
         embedding = self.model.get_input_embeddings()
-        assert isinstance(embedding, nn.Embedding)  # `build` has seen to it.
+        assert isinstance(embedding, nn.Embedding)  # `build` has checked it
         return embedding
 
     def hparams(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _config_of(shape: dict[str, Any]) -> "PretrainedConfig":
     """The configuration that plain data describe.
 
     Raises:
-        ValueError: they describe none.
+        ValueError: they do not describe a configuration.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
@@ -261,7 +261,7 @@ def _config_of(shape: dict[str, Any]) -> "PretrainedConfig":
 
 
 def _shape(config: Any) -> Any:
-    """A configuration, or part of one, without what would have `transformers` fetch code, kernels or other models."""
+    """A configuration, or part of one, without the keys that make `transformers` fetch code, kernels or models."""
     if isinstance(config, list):
         return [_shape(part) for part in config]
     if not isinstance(config, dict):

@@ -35,23 +35,23 @@ class Transformer(Encoder):
 
     Args:
         size: a preset of layers, dim and heads: tiny 4 x 128, small 6 x 256, medium 8 x 512, base 12 x 768 (like
-            BERT-base), large 24 x 1024. What is given beside it overrides it. None: layers, dim and heads are given.
+            BERT-base), large 24 x 1024. The next three arguments override it. None: they are all given.
         dim: width D of the hidden states.
         layers: number of layers.
-        heads: attention heads per layer; dim / heads has to be even.
+        heads: attention heads per layer; dim / heads must be even.
         hidden: width of the gated feed-forward layer, by default 8/3 dim rounded up to a multiple of 8, which gives it
             as many weights as a plain one of width 4 dim.
         max_length: the longest row.
         window: reach of the sliding-window layers. A bidirectional layer sees `window` tokens to either side, a causal
-            one `window` tokens, its own among them (in `transformers`: `local_attention` = 2 window). None: no layer
-            has a window.
-        global_every: with a window, the layers 0, global_every, 2 global_every, ... see everything all the same.
+            one `window` tokens including its own (in `transformers`: `local_attention` = 2 window). None: no layer has a
+            window.
+        global_every: with a window, the layers 0, global_every, 2 global_every, ... still see everything.
         dropout: of embeddings, attention outputs and feed-forward activations. Attention weights have none, so that
-            fused attention kernels can serve.
+            fused attention kernels can be used.
         rope_theta: base of the rotary wavelengths.
 
     Raises:
-        UserError: arguments that cannot be, all of them in one line.
+        UserError: arguments are invalid; all of them are listed in one line.
     """
 
     def __init__(
@@ -175,13 +175,13 @@ class Transformer(Encoder):
         packed = cache.packed if cache is not None else batch.packed
         # Rows that are not packed are padded on the right, where causal attention does not look.
         padded = batch.padded and not causal
-        # A window that reaches over all of the row is none.
+        # A window that covers the whole row is not needed.
         window = self.window if self.window is not None and self.window < total - (not causal) else None
         index = torch.arange(total, device=batch.input_ids.device)
 
         seen: Tensor | None = None
         if packed or (padded and window is not None):
-            # Padding sees padding: no position is without any other, whose softmax would be undefined.
+            # Padding sees padding: the softmax of a position that sees nothing would be undefined.
             keys = cache.segment_ids[:, :total] if cache is not None else batch.segment_ids
             seen = batch.segment_ids[:, :, None] == keys[:, None, :]
         elif padded:
@@ -209,8 +209,8 @@ class Transformer(Encoder):
     def to_transformers(self) -> "ModernBertModel | ModernBertDecoderModel":
         """The model of `transformers` with these weights, on the CPU; `ModernBertDecoderModel` if causal.
 
-        It is in evaluation mode. An encoder knows no special token but the padding, whose id stands for those that
-        must not be None.
+        It is in evaluation mode. An encoder knows only one special token, padding; its id replaces those that must not be
+        None.
         """
         from transformers import ModernBertConfig, ModernBertDecoderConfig, ModernBertDecoderModel, ModernBertModel
 
@@ -238,7 +238,7 @@ class Transformer(Encoder):
         for index in range(self.depth):
             for projection in ("q_proj", "k_proj"):
                 name = f"layers.{index}.attn.{projection}.weight"
-                # Pairs are neighbours here, and half a head apart there.
+                # Pairs are neighbours here, but half a head apart in `transformers`.
                 pairs = weights[name].unflatten(0, (self.heads, -1, 2))
                 weights[name] = pairs.transpose(1, 2).flatten(0, 2)
             for whole, parts in fused.items():

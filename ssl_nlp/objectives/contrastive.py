@@ -1,12 +1,12 @@
-"""Contrastive losses: tell the embedding that belongs to an anchor from those that do not.
+"""Contrastive losses: pick out the embedding that belongs to an anchor.
 
     loss = - log( exp(s(anchor, positive) / T) / sum over candidates of exp(s(anchor, candidate) / T) )
 
-where s is the cosine similarity and T the temperature. The sum is over the positive and all negatives. What is known to be
-no negative (the anchor itself, the same sentence once more) is left out of it.
+where s is the cosine similarity and T the temperature. The sum is over the positive and all negatives. Candidates that are
+not negatives (the anchor itself, the same sentence again) are excluded.
 
 NT-Xent of SimCLR (arXiv:2002.05709, equation 1) is `info_nce` over the positives and exclusions of `two_view_pairs`.
-Similarities are computed in float32 or wider, under autocast too, and nothing here waits for the device.
+Similarities are computed in float32 or wider, even under autocast, and nothing here waits for the device.
 """
 
 import itertools
@@ -30,12 +30,12 @@ def info_nce(
 
     Args:
         anchors: (n, D).
-        candidates: (N, D), in general those of all ranks.
+        candidates: (N, D), usually those of all ranks.
         positives: (n,) int64, the row of `candidates` that belongs to each anchor.
         temperature: positive; a scalar tensor gets its gradient.
-        excluded: (n, N) bool, True where a candidate is no negative of an anchor. A positive stays one all the same.
-        decoupled: leave the positive out of the sum (DCL, arXiv:2110.06848, section 3), so that an anchor which is
-            close to its positive already still learns from its negatives. The loss can then be negative.
+        excluded: (n, N) bool, True where a candidate is not a negative of an anchor. It does not affect positives.
+        decoupled: leave the positive out of the sum (DCL, arXiv:2110.06848, section 3), so that an anchor that is
+            already close to its positive still learns from its negatives. The loss can then be negative.
 
     Returns:
         (n,) losses in nats, float32 (float64 for float64 input); 0 for an anchor without negatives.
@@ -57,10 +57,10 @@ def info_nce_with_queue(
 
     Args:
         queries: (n, D).
-        keys: (n, D), the positive of each query. The keys of other queries are no candidates.
+        keys: (n, D), the positive of each query. The keys of other queries are not candidates.
         queue: (K, D).
         temperature: positive; a scalar tensor gets its gradient.
-        excluded: (n, K) bool, True where a key of the queue is no negative of a query.
+        excluded: (n, K) bool, True where a key of the queue is not a negative of a query.
         decoupled: leave the positive out of the sum, as `info_nce` does.
 
     Returns:
@@ -77,32 +77,32 @@ def info_nce_with_queue(
 def nearest_is_positive(
     anchors: Tensor, candidates: Tensor, positives: Tensor, excluded: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Whether the positive is more similar to the anchor than every negative. Takes what `info_nce` takes.
+    """Whether the positive is more similar to the anchor than every negative. Arguments as for `info_nce`.
 
     Returns:
-        hits: (n,) bool. A tie is no hit, so that collapsed embeddings have none.
-        asked: (n,) bool, False for anchors without negatives: they are no hits, and are not to be counted.
+        hits: (n,) bool. A tie is not a hit, so that collapsed embeddings have none.
+        counted: (n,) bool, False for anchors without negatives, which are not hits and do not count.
     """
     similarities = _similarities(anchors, candidates)
     of_positive = similarities.gather(1, positives[:, None])
     negatives = _negatives(similarities, positives, excluded)
-    asked = ~negatives.isneginf().all(dim=1)
-    return (of_positive > negatives).all(dim=1) & asked, asked
+    counted = ~negatives.isneginf().all(dim=1)
+    return (of_positive > negatives).all(dim=1) & counted, counted
 
 
 def two_view_pairs(texts: Tensor, all_texts: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
-    """Who belongs to whom where rows have two texts each: the positives and exclusions of SimCLR's NT-Xent.
+    """The positives and exclusions of SimCLR's NT-Xent, for rows of two texts each.
 
     The anchors are the first texts of n rows and, below them, the second ones; the candidates are the anchors of all
-    ranks, one rank below the other. The positive of an anchor is the other text of its row. No negatives are the anchor
-    itself and the texts of rows that share a text with its own: a corpus has more duplicates than one might think, and
-    the partner of an equal sentence is as good as its own.
+    ranks, one rank below the other. The positive of an anchor is the other text of its row. Excluded are the anchor
+    itself and the texts of rows that share a text with its row: corpora have many duplicates, and the partner of an equal
+    sentence is as good as its own.
 
     Args:
-        texts: (2n, 2) int64, for each anchor what itself and the other text of its row are, as `sentence_ids` gives it;
-            the same number twice where the two are views of one sentence.
-        all_texts: (2N, 2) int64, the same of the candidates.
-        offset: the row of the candidates at which the anchors of this rank begin.
+        texts: (2n, 2) int64, the `sentence_ids` of each anchor and of the other text of its row; the same number twice
+            if both are views of one sentence.
+        all_texts: (2N, 2) int64, the same for the candidates.
+        offset: the row of `all_texts` at which the anchors of this rank begin.
 
     Returns:
         positives: (2n,) int64, for `info_nce`.
@@ -119,7 +119,7 @@ def two_view_pairs(texts: Tensor, all_texts: Tensor, offset: int = 0) -> tuple[T
 def sentence_ids(batch: TokenBatch) -> Tensor:
     """(B,) int64: a hash of the tokens of each row, without its padding, the same on all ranks and devices.
 
-    It has 63 bits: among a million different sentences, two share one with a probability of about 5e-8.
+    It has 63 bits: any two of a million different sentences share one with a probability of about 5e-8.
     """
     ids = batch.input_ids
     places = torch.arange(ids.shape[1], device=ids.device) << 32
@@ -134,7 +134,7 @@ def _similarities(anchors: Tensor, candidates: Tensor) -> Tensor:
 
 
 def _negatives(similarities: Tensor, positives: Tensor, excluded: Tensor | None) -> Tensor:
-    """`similarities` (n, N) with -inf in place of the positives and of what is excluded."""
+    """`similarities` (n, N) with -inf in place of positives and excluded candidates."""
     negatives = similarities.scatter(1, positives[:, None], -torch.inf)
     return negatives if excluded is None else negatives.masked_fill(excluded, -torch.inf)
 
@@ -149,7 +149,7 @@ def _losses(of_positive: Tensor, negatives: Tensor, decoupled: bool) -> Tensor:
 
 
 def _scrambled(x: Tensor) -> Tensor:
-    """Each int64 sent to another one, so that numbers which are alike go far apart.
+    """A one-to-one map of int64 numbers that sends similar numbers far apart.
 
     The mixing function of SplitMix64 (Steele, Lea & Flood 2014), in arithmetic that wraps around at 64 bits.
     """

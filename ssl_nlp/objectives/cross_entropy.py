@@ -1,9 +1,9 @@
 """Cross-entropy of an output layer over a vocabulary, without ever holding all its logits.
 
 The logits of N positions over V tokens, and their gradient, are the largest tensors of a language model. Here they exist
-for one block of rows at a time: the gradients of a block are taken while its logits are at hand, in the forward pass, so
-that nothing is kept and nothing is computed twice. The idea is that of Liger Kernel (arXiv:2410.10989 §3.2); this is
-plain PyTorch and runs on every device.
+for one block of rows at a time: the forward pass also takes the gradients of a block, while its logits are at hand, so
+that nothing is kept and nothing is computed twice. The idea comes from Liger Kernel (arXiv:2410.10989 §3.2); this is plain
+PyTorch and runs on every device.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 # Logits in one block. On a CPU the block should stay in its cache; on an accelerator it should fill the device (512 MiB).
 CPU_BLOCK = 2**22
 ACCELERATOR_BLOCK = 2**27
-# Up to this many logits, autograd's own cross-entropy is quicker.
+# Up to this many logits, autograd's own cross-entropy is faster.
 SMALL = 2**20
 
 
@@ -52,7 +52,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
 
 @torch.no_grad()
 def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of every target, and whether its token was the likeliest. Takes what `linear_cross_entropy` takes.
+    """The loss of every target, and whether its token was the likeliest. Arguments as for `linear_cross_entropy`.
 
     Returns:
         (N,) losses in nats, float32 (float64 for float64 input), 0 where `targets` is `IGNORE_INDEX`; and (N,) bool,
@@ -70,7 +70,7 @@ def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: T
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of the losses. Its forward pass leaves the gradients, the backward pass scales them."""
+    """The sum of the losses. The forward pass computes the gradients, the backward pass scales them."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _softmax_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The losses (N,), 0 where ignored, and the probabilities (N, V), which take the place of `logits`."""
+    """The losses (N,), 0 where ignored, and the probabilities (N, V), which overwrite `logits`."""
     ignored = targets == IGNORE_INDEX
     logits -= logits.amax(dim=1, keepdim=True)
     of_target = logits.gather(1, targets.masked_fill(ignored, 0)[:, None])
@@ -133,7 +133,7 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
 
 
 def _blocks(vocabulary: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of equal rows of all tensors, so many at a time as `vocabulary` logits a row allow."""
+    """The same rows of all tensors, block by block, as many as fit with `vocabulary` logits each."""
     size = CPU_BLOCK if tensors[0].device.type == "cpu" else ACCELERATOR_BLOCK
     number = -(-len(tensors[0]) * vocabulary // size)
     return zip(*(tensor.chunk(max(number, 1)) for tensor in tensors), strict=True)

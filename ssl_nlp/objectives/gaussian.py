@@ -1,6 +1,6 @@
-"""Diagonal Gaussians for variational methods: divergences, densities, bounds, and what keeps the posterior from collapsing.
+"""Diagonal Gaussians for variational methods: divergences, densities, bounds, and remedies for posterior collapse.
 
-Everything is in nats and in float32 or wider, under autocast too. Shapes: B sentences, Z latent dimensions, K samples.
+Everything is in nats and in float32 or wider, even under autocast. Shapes: B sentences, Z latent dimensions, K samples.
 """
 
 import math
@@ -47,7 +47,7 @@ def importance_weighted_nll(log_p_x_given_z: Tensor, log_p_z: Tensor, log_q_z_gi
     Args:
         log_p_x_given_z: (K, B), the reconstruction of each sample.
         log_p_z: (K, B), its density under the prior.
-        log_q_z_given_x: (K, B), its density under the posterior that it was drawn from.
+        log_q_z_given_x: (K, B), its density under the posterior it was drawn from.
 
     Returns:
         (B,) nats.
@@ -63,12 +63,12 @@ def free_bits(kl: Tensor, nats: float, per: FreeBitsPer) -> Tensor:
 
         mean over sentences of the result = sum over groups of max(nats, mean over sentences of kl)
 
-    A group whose mean is below has no gradient; the others are passed through. The result is one value a sentence, so
-    that it can be summed with the reconstruction. The mean is that of this batch on this rank.
+    A group whose mean is below has no gradient; the others are passed through. The result is one value for each sentence,
+    so that it can be added to the reconstruction. The mean is over this batch on this rank.
 
     Args:
         kl: (B, Z).
-        nats: what each group may use freely.
+        nats: the allowance of each group.
         per: whether each dimension is a group, or all of them together are one.
 
     Returns:
@@ -79,11 +79,11 @@ def free_bits(kl: Tensor, nats: float, per: FreeBitsPer) -> Tensor:
 
 
 def mutual_information(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """What each code tells about which sentence of the batch it encodes; the mean estimates I(x; z) under q.
+    """The information of each code about which sentence of the batch it encodes; the mean estimates I(x; z) under q.
 
     log q(z | x) - log q(z), where q(z) is the mean of the posteriors of the batch (Hoffman & Johnson 2016, "ELBO surgery";
-    He et al., arXiv:1901.05534, section 3.2). The batch can tell no more than B sentences apart: the values are at most
-    ln B. They are 0 where all posteriors are alike.
+    He et al., arXiv:1901.05534, section 3.2). A batch has only B sentences to tell apart: the values are at most ln B.
+    They are 0 if all posteriors are equal.
 
     Args:
         z: (B, Z), a draw from the posterior of each sentence.
@@ -103,9 +103,9 @@ def annealing(step: int, kind: Annealing, steps: float, cycles: int = 4, ratio: 
     Args:
         step: 0 is the first one.
         kind: `none` is always 1; `linear` rises from 0 to 1 (Bowman et al., arXiv:1511.06349, section 3.1); `cyclical`
-            does so several times, resting at 1 before it starts again (Fu et al., arXiv:1903.10145, equation 6).
-        steps: how many steps it takes; from then on the weight is 1.
-        cycles: how many times `cyclical` rises.
+            does so several times, staying at 1 before it starts again (Fu et al., arXiv:1903.10145, equation 6).
+        steps: number of steps it takes; from then on the weight is 1.
+        cycles: number of times `cyclical` rises.
         ratio: the share of a cycle in which `cyclical` rises.
     """
     if kind == "none" or step >= steps:

@@ -1,6 +1,6 @@
-"""How embeddings lie in their space: spread, effective rank, alignment and uniformity.
+"""Geometry of embeddings: spread, effective rank, alignment and uniformity.
 
-Everything is computed in float32 or wider, under autocast too.
+Everything is computed in float32 or wider, even under autocast.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 def widened(x: Tensor) -> Tensor:
-    """The same numbers in float32, or wider where they are so already."""
+    """The same numbers in float32, or wider if they already are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -21,7 +21,7 @@ def unit_vectors(embeddings: Tensor) -> Tensor:
 
 
 def embedding_spread(embeddings: Tensor) -> Tensor:
-    """How far embeddings are from having collapsed into one point: 0 if they have, about 1 if they point everywhere.
+    """Spread of embeddings: 0 if they have collapsed into one point, about 1 if they point in all directions.
 
     The standard deviation of each dimension of the normalized embeddings, averaged over dimensions (SimSiam,
     arXiv:2011.10566, section 4.1), times sqrt(D): isotropic directions have a deviation of 1 / sqrt(D).
@@ -37,11 +37,11 @@ def embedding_spread(embeddings: Tensor) -> Tensor:
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:
-    """How many directions embeddings make use of: exp of the entropy of their normalized singular values.
+    """The number of directions that embeddings use: exp of the entropy of their normalized singular values.
 
     Roy & Vetterli 2007, "The effective rank", definition 1; RankMe (arXiv:2210.02885, section 3.1) predicts from it how
-    well embeddings transfer. Here the mean is subtracted first, since a direction that all embeddings share tells nothing
-    apart. Singular values as small as rounding makes them count as 0, so that collapsed embeddings have rank 1.
+    well embeddings transfer. Here the mean is subtracted first, since a direction that all embeddings share does not tell
+    them apart. Singular values within rounding error count as 0, so that collapsed embeddings have rank 1.
 
     Args:
         embeddings: (N, D), at least one.
@@ -61,10 +61,10 @@ def alignment(x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         x: (N, D).
-        y: (N, D), each of them the partner of the row of `x`.
+        y: (N, D), the partner of each row of `x`.
 
     Returns:
-        A scalar between 0 (partners coincide) and 4; 2 where they are at right angles.
+        A scalar between 0 (partners coincide) and 4; 2 if they are at right angles.
     """
     return (unit_vectors(x) - unit_vectors(y)).square().sum(dim=1).mean()
 
@@ -73,11 +73,11 @@ def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
     """The log of the mean Gaussian potential exp(-t d^2) of pairs at distance d (arXiv:2005.10242, section 4.1).
 
     Args:
-        x: (N, D), normalized here. Pairs are those of two different rows.
+        x: (N, D), normalized here. Pairs are of two different rows.
         t: how quickly the potential falls with the distance.
 
     Returns:
-        A scalar: 0 where all embeddings coincide, the lower the more evenly they cover the sphere.
+        A scalar: 0 if all embeddings coincide, and lower the more evenly they cover the sphere.
 
     Raises:
         ValueError: fewer than two rows.

@@ -1,4 +1,4 @@
-"""Which tokens a masked language model has to predict, and what it sees in their place.
+"""The tokens that a masked language model predicts, and their replacements in its input.
 
 Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
 on its contents and without waiting for the device.
@@ -25,26 +25,26 @@ def choose_positions(
     """Draw `count` positions of a batch at random, whole units at a time.
 
     A unit is a token, a word, or a span of words whose number is geometric with mean 5. Units end where a document ends
-    or a token is not maskable. All units of a batch are equally likely, however long they are, but those of more than
-    `count` tokens, which come last. The last one is dropped whole if it does not fit into `count`, so slightly fewer
-    tokens are chosen; if it is the only one, as where all are longer than `count`, as much of it is chosen as fits. At
-    least one token is chosen where `count` is positive and a token maskable.
+    or a token is not maskable. All units of a batch are equally likely, however long they are, except those of more
+    than `count` tokens, which come last. The last one is dropped whole if it does not fit into `count`, so slightly fewer
+    tokens are chosen; if it is the only one, because all are longer than `count`, as much of it is chosen as fits. At
+    least one token is chosen if `count` is positive and any token is maskable.
 
     SpanBERT cuts lengths at 10 words, which gives a mean of 3.8, and draws spans one by one; here they are not cut, and the
-    batch is divided into spans of which some are drawn, so that no loop is needed.
+    batch is divided into spans, some of which are drawn, so that no loop is needed.
 
     Args:
         batch: B rows of T tokens.
         maskable: (V,) bool, False for tokens that are never chosen.
         count: number K of positions, at most B * T.
-        unit: what is chosen as a whole. Words and spans need `batch.starts_word`.
+        unit: the unit that is chosen as a whole. Words and spans need `batch.starts_word`.
 
     Returns:
         positions: (K,) int64, distinct, into the flattened (B * T) batch.
-        chosen: (K,) bool. Where it is False the position stands for nothing: fewer than K tokens could be chosen.
+        chosen: (K,) bool. False where fewer than K tokens could be chosen: ignore the position.
 
     Raises:
-        UserError: the tokenizer does not say where words begin.
+        UserError: the tokenizer does not know where words begin.
     """
     size, device = batch.input_ids.numel(), batch.input_ids.device
     if not 0 <= count <= size:
@@ -90,7 +90,7 @@ def mask_tokens(
         positions: (K,) int64, distinct, as `choose_positions` gives them.
         chosen: (K,) bool.
         mask_id: the id of the mask token.
-        replacements: (V,) bool, True for the tokens, at least one, that a random replacement is drawn from.
+        replacements: (V,) bool, True for the tokens, at least one, from which random replacements are drawn.
         probabilities: of the mask token, of a random token, and of the token itself.
 
     Returns:
@@ -100,7 +100,7 @@ def mask_tokens(
     device = input_ids.device
     original = input_ids.flatten()[positions]
     draw = torch.rand(positions.shape, device=device)
-    number = replacements.cumsum(dim=0)  # of the tokens up to each one
+    number = replacements.cumsum(dim=0)  # of allowed tokens up to each one
     which = torch.randint(2**62, positions.shape, device=device) % number[-1]
     random = torch.searchsorted(number, which, right=True)
     masked, replaced, _ = probabilities

@@ -1,4 +1,4 @@
-"""Pairs of texts as one row: which two texts belong into a row, and the row that they make.
+"""Pairs of texts as one row: the choice of two texts for each row, and the row they make.
 
 The texts of a batch of B rows with a pair are numbered: 0 to B - 1 are its own rows, B to 2B - 1 those of its pair.
 Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
@@ -16,12 +16,12 @@ from ssl_nlp.objectives.contrastive import sentence_ids
 
 
 class Pairing(NamedTuple):
-    """Two texts for each of B rows, so that each text is in one row.
+    """Two texts for each of B rows; each text is in one row.
 
     Attributes:
         first: (B,) int64, the number of the text that a row begins with.
-        second: (B,) int64, that of the one that follows.
-        true: (B,) bool, whether the second text follows the first one in their document.
+        second: (B,) int64, the number of the text that follows.
+        true: (B,) bool, whether the second text follows the first in their document.
     """
 
     first: Tensor
@@ -30,7 +30,7 @@ class Pairing(NamedTuple):
 
 
 def next_sentence_pairing(batch: TokenBatch) -> Pairing:
-    """Half of the texts are followed by the next one, half by one from another document.
+    """Pair half of the texts with the next one, and half with one from another document.
 
     This is Task 2 of BERT (arXiv:1810.04805, §3.1), with two deviations. BERT draws the other text from the whole corpus.
     Here two rows of a batch exchange what follows them, with probability 1/2, so each text is used once. And BERT draws
@@ -38,8 +38,8 @@ def next_sentence_pairing(batch: TokenBatch) -> Pairing:
     texts, so that with any other text of the batch a row would have lengths that true rows rarely have. In batches of
     fewer than about 16 rows the nearest lengths are apart, and tell false rows from true ones a little.
 
-    Two rows exchange nothing if they are of the same document, or if they share a text, so that what came out would be a
-    true pair. Both then stay true, and a little more than half of the rows are; so does one random row of an odd number.
+    Two rows do not exchange if they come from the same document or share a text, because the result would be a true pair.
+    Both then stay true, so that a little more than half of the rows are; so does one random row of an odd number.
 
     Args:
         batch: B rows, not packed, with their documents and their pair.
@@ -70,7 +70,7 @@ def next_sentence_pairing(batch: TokenBatch) -> Pairing:
 
 
 def sentence_order_pairing(batch: TokenBatch) -> Pairing:
-    """Half of the pairs are swapped (ALBERT, arXiv:1909.11942, §3.1). Takes what `next_sentence_pairing` takes."""
+    """Swap half of the pairs (ALBERT, arXiv:1909.11942, §3.1). Arguments as for `next_sentence_pairing`."""
     rows, device = len(batch), batch.input_ids.device
     true = torch.rand(rows, device=device) < 0.5
     own = torch.arange(rows, device=device)
@@ -78,16 +78,16 @@ def sentence_order_pairing(batch: TokenBatch) -> Pairing:
 
 
 def join_pairs(batch: TokenBatch, pairing: Pairing, pad_id: int, drop: int = 0) -> tuple[TokenBatch, Tensor]:
-    """Each pair of texts as one document: the first text with its frame, then the second with its own.
+    """Join each pair of texts to one document: the first text with its frame, then the second with its frame.
 
     Args:
         batch: B rows of T tokens, not packed, whose pair has rows of U tokens.
         pairing: one text of the batch and one of its pair for each row.
-        pad_id: what fills a row on the right.
-        drop: tokens at the beginning of the second text that are left out: one for [CLS] A [SEP] B [SEP].
+        pad_id: fills a row on the right.
+        drop: number of tokens to leave out at the beginning of the second text: one for [CLS] A [SEP] B [SEP].
 
     Returns:
-        rows: B of T + U - `drop` tokens. What follows a token, and documents, are not known of them.
+        rows: B of T + U - `drop` tokens, without next ids and documents.
         parts: (B, T + U - `drop`) int64, 1 in the second text, 0 in the first and in padding.
     """
     assert batch.pair is not None
@@ -119,7 +119,7 @@ def pair_loss(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         true: (B,) bool.
 
     Returns:
-        The sum of the losses, how many logits were right, and B, all scalars.
+        The sum of the losses, the number of right predictions, and B, all scalars.
     """
     loss = F.cross_entropy(logits.float(), true.long(), reduction="sum")
     return loss, (logits.argmax(dim=1) == true).sum(), torch.ones_like(true).sum()

@@ -1,4 +1,4 @@
-"""Replaced-token detection (Clark et al., arXiv:2003.10555, section 2): the corruption, and the loss of who detects it.
+"""Replaced-token detection (Clark et al., arXiv:2003.10555, section 2): the corruption, and the loss of its detector.
 
 Everything here draws from torch's default generator and runs on the device of the batch, with shapes that do not depend
 on its contents and without waiting for the device.
@@ -15,22 +15,22 @@ def sample_tokens(logits: Tensor, allowed: Tensor) -> Tensor:
 
     Args:
         logits: unnormalised log-probabilities.
-        allowed: (v,) bool with v <= V, True for tokens that may be drawn; those from v on never are.
+        allowed: (v,) bool with v <= V, True for tokens that may be drawn; tokens from v on never are.
     """
     scores = logits[:, : len(allowed)].float().masked_fill(~allowed, -torch.inf)
     probabilities = scores.softmax(dim=-1)
-    # Of a model that has diverged any token is drawn: that is for its loss to tell, and a GPU would abort the process.
+    # A model that has diverged draws any token: its loss will show it, and an error on a GPU would abort the process.
     probabilities = torch.where(probabilities.isnan(), allowed.float(), probabilities)
     return torch.multinomial(probabilities, 1).squeeze(1)
 
 
 def replace_tokens(input_ids: Tensor, positions: Tensor, chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Put other tokens in the place of the chosen ones. One that equals the original has replaced nothing (section 2).
+    """Replace the chosen tokens by others. One that equals the original does not count as replaced (section 2).
 
     Args:
         input_ids: (B, T) int64.
         positions: (K,) int64, distinct, into the flattened (B * T) ids, as `choose_positions` gives them.
-        chosen: (K,) bool. Where it is False the position stays as it is.
+        chosen: (K,) bool. Where it is False, the position stays as it is.
         tokens: (K,) int64.
 
     Returns:
@@ -48,7 +48,7 @@ def detection_loss(logits: Tensor, replaced: Tensor, real: Tensor) -> tuple[Tens
     Args:
         logits: (B, T), log-odds that a token was replaced.
         replaced: (B, T) bool.
-        real: (B, T) bool, False where nothing is asked.
+        real: (B, T) bool, False for positions without a target.
 
     Returns:
         The sum, a float32 scalar, and the number, an int64 scalar.

@@ -1,4 +1,4 @@
-"""Corruptions of sentences: the views that contrastive methods compare, and the noise that denoising ones undo.
+"""Corruptions of sentences: views for contrastive methods to compare, and noise for denoising methods to undo.
 
 A view changes the content of each row and leaves special tokens as they are: those that frame a sentence stay in front
 of and behind it. It is a pure function that draws from torch's default generator. It runs on the device of the batch,
@@ -19,10 +19,10 @@ from ssl_nlp.errors import UserError
 
 
 class Vocabulary(NamedTuple):
-    """What views know about token ids. Its tensors are on the device of the batches.
+    """The facts about token ids that views need. Its tensors are on the device of the batches.
 
     Attributes:
-        pad_id: what fills a row that has become shorter.
+        pad_id: fills a row that has become shorter.
         mask_id: the mask token, or None if the tokenizer has none.
         maskable: (V,) bool, False for special tokens, which no view deletes, moves, replaces, masks or repeats.
         counts: (V,) int64, how often each token occurs in the corpus. If all are 0, they count as equal.
@@ -37,14 +37,14 @@ class Vocabulary(NamedTuple):
 class View(ABC):
     """A random corruption of sentences.
 
-    A subclass is a frozen dataclass of its settings, checked where they are made, and writes `corrupt`.
+    A subclass is a frozen dataclass of its settings, which it checks in `__post_init__`, and writes `corrupt`.
     """
 
     def __call__(self, batch: TokenBatch, vocabulary: Vocabulary) -> TokenBatch:
         """The batch as this view shows it.
 
-        Rows, documents, pair and `n_tokens` stay those of the original: throughput counts text, not what became of it.
-        Next ids and word starts are dropped, as they no longer fit.
+        Rows, documents, pair and `n_tokens` stay those of the original: throughput counts the text, not its corruption.
+        Next ids and word starts are dropped, because they no longer fit.
 
         Args:
             batch: (B, T), one sentence a row.
@@ -66,7 +66,7 @@ class View(ABC):
 
 
 def apply_views(views: Sequence[View], batch: TokenBatch, vocabulary: Vocabulary) -> TokenBatch:
-    """The batch through all `views`, each corrupting what the one before has left."""
+    """The batch after all `views`, each applied to the result of the one before."""
     for view in views:
         batch = view(batch, vocabulary)
     return batch
@@ -96,7 +96,7 @@ class Crop(View):
     """Keep one contiguous span of the content, all places being equally likely, and delete the rest.
 
     Args:
-        share: how much of a row's content the span has, rounded to whole tokens, at least one.
+        share: share of a row's content in the span, rounded to whole tokens, at least one.
     """
 
     share: float
@@ -114,11 +114,11 @@ class Crop(View):
 
 @dataclass(frozen=True)
 class ShuffleSpans(View):
-    """Cut the content into spans and put these into a random order.
+    """Cut the content into spans and shuffle them.
 
     Args:
-        length: tokens in a span; the first and the last of a row are shorter where a random cut makes them so. With 1,
-            all tokens of a sentence are shuffled.
+        length: tokens in a span; a random cut may make the first and the last of a row shorter. With 1, all tokens of a
+            sentence are shuffled.
     """
 
     length: int
@@ -141,7 +141,7 @@ class ShuffleSpans(View):
 
 @dataclass(frozen=True)
 class Replace(View):
-    """Replace tokens by draws from the unigram distribution of the corpus, special tokens left out.
+    """Replace tokens by draws from the unigram distribution of the corpus, without special tokens.
 
     Args:
         rate: probability of each token. The draw may be the token itself.
@@ -155,7 +155,7 @@ class Replace(View):
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         ids, maskable = batch.input_ids, vocabulary.maskable
         weights = vocabulary.counts * maskable
-        # In float64, because rare tokens among many occurrences fall below the resolution of float32.
+        # In float64, because the counts of rare tokens among many are below the resolution of float32.
         cumulative = torch.where(weights.any(), weights, maskable).double().cumsum(dim=0)
         draw = torch.rand(ids.shape, dtype=torch.float64, device=ids.device) * cumulative[-1]
         random = torch.searchsorted(cumulative, draw, right=True)
@@ -187,7 +187,7 @@ class Repeat(View):
 
     Of n content tokens, 0 to `rate` * n (rounded up) are repeated, all numbers being equally likely. The batch becomes
     wider by `rate` * T columns (rounded up): the encoder's `max_length` must have room for them. The paper repeats at
-    most 2 tokens where `rate` * n is below 2.
+    most 2 tokens if `rate` * n is below 2.
 
     Args:
         rate: the largest share of a row's tokens that is repeated.
@@ -201,11 +201,11 @@ class Repeat(View):
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         columns = content.shape[1]
         room = math.ceil(self.rate * columns)
-        # In float64, as `room`: float32 may come out just above a whole number, and the row too long for its columns.
+        # In float64, like `room`: in float32 it may be just above a whole number, and the row too long for its columns.
         most = (self.rate * content.sum(dim=1, keepdim=True).double()).ceil()
         draw = torch.rand(content.shape, device=content.device).masked_fill(~content, torch.inf)
         rank = draw.argsort(dim=1).argsort(dim=1)
-        repeated = rank < _draw_below(most + 1)  # what is no content comes last
+        repeated = rank < _draw_below(most + 1)  # everything but content comes last
         ends = (batch.is_text.long() + repeated).cumsum(dim=1)
         index = torch.arange(columns + room, device=content.device).repeat(len(ends), 1)
         sources = torch.searchsorted(ends, index, right=True).clamp(max=columns - 1)
@@ -231,7 +231,7 @@ def _draw_below(bound: Tensor) -> Tensor:
 
 
 def _keep(batch: TokenBatch, kept: Tensor, vocabulary: Vocabulary) -> TokenBatch:
-    """The tokens where `kept` (B, T) is True, moved together."""
+    """The tokens where `kept` (B, T) is True, without gaps."""
     kept = kept & batch.is_text
     sources = (~kept).sort(dim=1, stable=True).indices
     return _gather(batch, sources, kept.sum(dim=1, keepdim=True), vocabulary)

@@ -158,7 +158,7 @@ def test_a_blank_pair_names_its_record(tmp_path: Path) -> None:
 
 
 class InWorkers(torch.utils.data.IterableDataset[str]):
-    """What a data module does: each worker is a reader."""
+    """As a data module reads it: each worker is a reader."""
 
     def __init__(self, corpus: HubDataset) -> None:
         self.corpus = corpus

@@ -34,7 +34,7 @@ class Lists(SplitCorpus):
 
 
 def some_texts(seed: int, number: int = 300) -> list[str]:
-    """Texts with repetitions, many of which also occur under another seed."""
+    """Texts with repetitions; many of them also occur with another seed."""
     generator = random.Random(seed)
     return [f"text {generator.randrange(400)}" for _ in range(number)]
 

@@ -116,7 +116,7 @@ def test_a_stream_ends_after_its_epoch(source: Callable[[], IterableDataset]) ->
 
 
 class Texts(torch.utils.data.IterableDataset[str]):
-    """What a data module does: each worker is a reader."""
+    """As a data module reads it: each worker is a reader."""
 
     def __init__(self, source: Callable[[], IterableDataset]) -> None:
         self.source = source

@@ -373,7 +373,7 @@ def test_half_a_parquet_file(tmp_path: Path) -> None:
 
 def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"one\n" * 100_000 + b"\xff\n")  # the error lies far behind what is asked for
+    path.write_bytes(b"one\n" * 100_000 + b"\xff\n")  # the error lies far beyond the text that is read
     documents = read_file(path, None, "line", Fields("text"))
     assert next(documents) == Document("one")
 

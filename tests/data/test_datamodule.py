@@ -74,7 +74,7 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
 
 
 class Guest(LightningModule):
-    """A model that is none of ours, and meets the data all the same."""
+    """A model from elsewhere that meets the data."""
 
     def __init__(self, wanted):
         super().__init__()

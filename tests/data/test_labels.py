@@ -409,5 +409,5 @@ def test_pairs_and_sentences_can_be_placed_and_texts_of_other_words_cannot():
     corpus = Labelled("tags")
     assert next(iter(module("tags", corpus, unit=Pairs()).train_dataloader())).labels is not None
     assert next(iter(module("class", unit=Shouting()).train_dataloader())).labels is not None
-    with pytest.raises(UserError, match="of which it is not a part, so that tags and spans cannot be placed"):
+    with pytest.raises(UserError, match="which does not contain it there, so that tags and spans cannot be placed"):
         module("tags", corpus, unit=Shouting()).store("train")

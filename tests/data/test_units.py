@@ -32,7 +32,7 @@ def tokenizer(corpus):
 
 @pytest.fixture(scope="module")
 def stream(tokenizer):
-    """What the blocks must hold: every framed document in turn."""
+    """The tokens that the blocks must hold: every framed document in turn."""
     return [ids for ids, _ in tokenizer.encode(TEXTS)]
 
 
@@ -88,7 +88,7 @@ def test_sentences_are_truncated_padded_and_predict_their_end(tokenizer):
     assert batch.pair is None
 
 
-# Documents of 1 to 7 sentences, each of which says which it is; some have a pair of their own.
+# Documents of 1 to 7 numbered sentences; some have a pair of their own.
 STORIES = [". ".join(f"S {i} {j}" for j in range(i % 7 + 1)) + "." for i in range(60)]
 PAIRED = [(text, f"Q {i}. R {i}.") if i % 5 == 0 else text for i, text in enumerate(STORIES)]
 

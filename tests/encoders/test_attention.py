@@ -1,4 +1,4 @@
-"""What positions of the Transformer see: documents, past, window, padding, cache. Compared with an explicit oracle."""
+"""The positions that a position of the Transformer sees (documents, past, window, padding, cache), by a slow oracle."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A method never sees a label, whatever the data are asked for."""
+"""A method never sees a label, even if the data carry them."""
 
 import torch
 from lightning.pytorch import Trainer

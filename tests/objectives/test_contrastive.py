@@ -221,7 +221,7 @@ def test_a_cold_temperature_does_not_overflow() -> None:
 
 def test_hits_equal_the_slow_loop() -> None:
     anchors, candidates, positives, excluded = problem(40, 5, 3)
-    excluded[:3] = True  # anchors without negatives are not asked
+    excluded[:3] = True  # anchors without negatives do not count
     for hidden in (excluded, torch.zeros_like(excluded)):
         expected, with_negatives = [], []
         for i, anchor in enumerate(anchors.tolist()):
@@ -232,20 +232,20 @@ def test_hits_equal_the_slow_loop() -> None:
             ]
             with_negatives.append(bool(scores))
             expected.append(cosine(anchor, candidates[positives[i]].tolist()) > max(scores, default=2))
-        hits, asked = nearest_is_positive(anchors, candidates, positives, hidden)
+        hits, counted = nearest_is_positive(anchors, candidates, positives, hidden)
         assert hits.tolist() == expected
-        assert asked.tolist() == with_negatives
+        assert counted.tolist() == with_negatives
         assert 0 < sum(expected) < 37
-    assert asked.all()
+    assert counted.all()
     assert nearest_is_positive(anchors, candidates, positives)[0].tolist() == expected
     assert nearest_is_positive(anchors, candidates, positives)[1].all()
 
 
 def test_collapsed_embeddings_hit_nothing() -> None:
     ids = torch.arange(8).repeat(2)
-    hits, asked = nearest_is_positive(torch.ones(16, 4), torch.ones(16, 4), *two_view_pairs(twice(ids), twice(ids)))
+    hits, counted = nearest_is_positive(torch.ones(16, 4), torch.ones(16, 4), *two_view_pairs(twice(ids), twice(ids)))
     assert not hits.any()
-    assert asked.all()
+    assert counted.all()
 
 
 def sentences(rows: list[list[int]], width: int, pad: int = 0) -> TokenBatch:

@@ -28,7 +28,7 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def problem(rows: int, vocab: int, dim: int, dtype: torch.dtype = torch.float32) -> tuple[Inputs, Tensor]:
-    """Hidden states, weight and bias; and targets, of which every third is ignored."""
+    """Hidden states, weight and bias; and targets, every third of them ignored."""
     generator = torch.Generator().manual_seed(rows)
 
     def leaf(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pairs of texts: who is put together, against the promises, and the rows that they make, against lists of tokens."""
+"""Pairs of texts: the promises of pairings, and joined rows against lists of tokens."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def texts(lengths: list[int], first: int, width: int) -> TokenBatch:
-    """Rows of the given lengths, whose tokens tell where they come from, padded to `width` by something that is no PAD."""
+    """Rows of the given lengths, whose tokens tell where they come from, padded to `width` with tokens other than PAD."""
     ids = first + torch.arange(len(lengths) * width).view(len(lengths), width)
     real = torch.arange(width) < torch.tensor(lengths)[:, None]
     starts = torch.rand(ids.shape, generator=seeded(first)) < 0.5
@@ -131,7 +131,7 @@ def test_half_are_false_though_neighbours_in_length_are_of_one_document() -> Non
 
 @pytest.mark.parametrize("shared", ["first", "second"])
 def test_rows_that_share_a_text_exchange_nothing(shared: str) -> None:
-    """What came out would be true: the same tokens are a pair of the corpus."""
+    """The exchanged pairs would be true: the same tokens are a pair of the corpus."""
     batch = pairs_of([*range(6)])
     assert batch.pair is not None
     part = batch if shared == "first" else batch.pair
@@ -148,7 +148,7 @@ def test_rows_that_share_a_text_exchange_nothing(shared: str) -> None:
 def test_lengths_do_not_tell_false_rows_from_true_ones(longest: int) -> None:
     """In batches as they are sampled, sorted by the longer text.
 
-    The best rule that knows both lengths is learned from half of the batches and asked about the others.
+    The best rule that knows both lengths is learned from half of the batches and tested on the others.
     """
     lengths = np.random.default_rng(0).integers(1, longest + 1, size=(12_800, 2))
     sampler = BatchSampler(len(lengths), item_sizes(lengths), 64, 0, 1, seed=0, shuffle=True)
