@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from ssl_nlp import durable, terminal
-from ssl_nlp.commands.evaluate import Mode, record_suite, wandb_settings
+from ssl_nlp.commands.evaluate import record_suite
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.parser import CommandParser, check_writable
 from ssl_nlp.commands.shipped import find_config
+from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
 from ssl_nlp.comparison import Comparison, compare_runs
 from ssl_nlp.comparison.compared_runs import ComparedRun, find_runs, read_run
 from ssl_nlp.comparison.configuration import not_equal
@@ -25,7 +26,6 @@ from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
-from ssl_nlp.evaluation.suites import FILES
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.runs.tracking import log_comparison
@@ -34,14 +34,14 @@ WIDTH = 100  # columns, where the output is no terminal
 
 
 def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
-    """Compare runs by the evaluation protocol; evaluate first those that were not, and with `--seeds` train them.
+    """Compare runs by the evaluation protocol, after training them (with `--seeds`) and evaluating them where needed.
 
     Args:
-        arguments: of the command.
-        imports: what `--import` has named, for the processes that train.
+        arguments: those after `compare`.
+        imports: the values of `--import`, for the processes that train.
 
     Raises:
-        UserError: a mistake of the user's, or a training that failed.
+        UserError: the user made a mistake, or a training failed.
     """
     arguments = list(arguments)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -60,27 +60,13 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         metavar="RUN",
         help="a run, a folder of runs such as runs/ or, with --seeds, a configuration for fit",
     )
-    parser.add_argument(
-        "--suite", type=str | None, default=None, help=f"the suite: {', '.join(SUITES)} or files. Default: docs"
-    )
-    parser.add_argument(
-        "--config", type=str | None, default=None, help="a YAML file that describes a suite of your own files"
-    )
+    add_suite_options(parser)
     parser.add_argument("--output", type=str, default="comparison", help="the folder of comparison.csv and report.html")
     parser.add_argument(
         "--seeds", type=int | None, default=None, help="train each configuration with this many seeds first"
     )
-    parser.add_argument(
-        "--wandb",
-        type=Mode | None,
-        default=None,
-        help="how scores and the report reach W&B, as for evaluate. Default: as config.yaml says",
-    )
     options = parser.parse_args(own)
-    if options.suite not in (None, FILES) and options.config is not None:
-        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
-    if options.suite == FILES and options.config is None:
-        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+    check_suite_options(options.suite, options.config)
     if extra and options.seeds is None:
         raise UserError("arguments after -- go to fit, but nothing is trained without --seeds: leave them out")
     output = Path(options.output)

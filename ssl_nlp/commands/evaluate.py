@@ -1,16 +1,12 @@
 """`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sklearn
 import torch
-import yaml
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -20,6 +16,7 @@ from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result, Suite
@@ -30,12 +27,11 @@ from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
-from ssl_nlp.evaluation.suites import FILES, SUITES, get_suite
+from ssl_nlp.evaluation.suites import get_suite
 from ssl_nlp.methods import Method
 from ssl_nlp.runs.run import Run
-from ssl_nlp.runs.tracking import WandbSettings, log_evaluation, wandb_mode
+from ssl_nlp.runs.tracking import log_evaluation
 
-Mode = Literal["auto", "online", "offline", "disabled"]
 DESCRIPTION = "Score frozen embeddings by the evaluation protocol, beside baselines; the scores go to evaluation.json."
 WIDTH = 140  # columns, where the output is no terminal
 
@@ -44,7 +40,7 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     """Evaluate runs, checkpoints and pretrained models.
 
     Raises:
-        UserError: a mistake of the user's. It is found before anything is written.
+        UserError: the user made a mistake, which is found before anything is written.
     """
     parser = CommandParser(prog="ssl-nlp evaluate", description=DESCRIPTION)
     parser.add_argument(
@@ -54,26 +50,12 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         metavar="MODEL",
         help="a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
     )
-    parser.add_argument(
-        "--suite", type=str | None, default=None, help=f"the suite: {', '.join(SUITES)} or files. Default: docs"
-    )
-    parser.add_argument(
-        "--config", type=str | None, default=None, help="a YAML file that describes a suite of your own files"
-    )
-    parser.add_argument(
-        "--wandb",
-        type=Mode | None,
-        default=None,
-        help="how scores reach W&B: auto, online, offline or disabled. Default: as config.yaml says",
-    )
+    add_suite_options(parser)
     options = parser.parse_args(list(arguments))
-    if options.suite not in (None, FILES) and options.config is not None:
-        raise UserError(f"--suite {options.suite} and --config {options.config} are two suites: name one")
-    if options.suite == FILES and options.config is None:
-        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+    check_suite_options(options.suite, options.config)
     targets = [find_target(name) for name in dict.fromkeys(options.targets)]
     for target in targets:
-        read_record(target.record), read_items(target.record)  # say what is wrong with them
+        read_record(target.record), read_items(target.record)  # raises errors about broken files
     suite = get_suite(options.suite or "docs", options.config)
     results = record_suite(suite, targets, options.wandb)
     console = terminal.console(WIDTH)
@@ -191,33 +173,6 @@ def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
     if not (run.directory / "wandb").is_dir():
         return
     log_evaluation(wandb_settings(run.config, mode), run, suite, result)
-
-
-def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
-    """Those in the configuration of a run, with another mode where one is given.
-
-    Whoever has sent a run does not decide who gets the numbers: an entity other than that of the login, or the one that the
-    environment names, is left out, and the numbers stay on this machine.
-
-    Raises:
-        UserError: the configuration is broken.
-    """
-    try:
-        configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
-        settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{config} is broken: copy the run again, or move it away") from error
-    if settings.entity in (None, os.environ.get("WANDB_ENTITY")):
-        return settings
-    if wandb_mode(settings) not in ("offline", "disabled"):
-        name = config.parent.name
-        terminal.say(
-            f"{name} names the W&B entity {settings.entity}: nothing is sent there unless WANDB_ENTITY names it, too; its "
-            "numbers are kept offline",
-            sys.stderr,
-        )
-        settings = replace(settings, mode="offline")
-    return replace(settings, entity=None)
 
 
 # -------------------------------------------------------------------------------------------------------------- the tables

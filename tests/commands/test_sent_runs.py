@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from ssl_nlp.commands.evaluate import wandb_settings
+from ssl_nlp.commands.suite_options import wandb_settings
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.run import Run as RunDirectory
 from ssl_nlp.runs.tracking import WandbSettings, wandb_mode

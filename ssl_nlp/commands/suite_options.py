@@ -1,0 +1,66 @@
+"""What `evaluate` and `compare` share: the options for the suite and for W&B."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from ssl_nlp import terminal
+from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.suites import FILES, SUITES
+from ssl_nlp.runs.tracking import WandbSettings, wandb_mode
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+
+
+def add_suite_options(parser: CommandParser) -> None:
+    """Add `--suite`, `--config` and `--wandb`."""
+    suites = f"the suite: {', '.join(SUITES)} or files. Default: docs"
+    parser.add_argument("--suite", type=str | None, default=None, help=suites)
+    described = "a YAML file that describes a suite of your own files"
+    parser.add_argument("--config", type=str | None, default=None, help=described)
+    modes = "how scores reach W&B: auto, online, offline or disabled. Default: as config.yaml of the run says"
+    parser.add_argument("--wandb", type=Mode | None, default=None, help=modes)
+
+
+def check_suite_options(suite: str | None, config: str | None) -> None:
+    """Refuse two suites, and a suite of files without their description.
+
+    Raises:
+        UserError: the options contradict each other.
+    """
+    if suite not in (None, FILES) and config is not None:
+        raise UserError(f"--suite {suite} and --config {config} are two suites: name one")
+    if suite == FILES and config is None:
+        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+
+
+def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
+    """The W&B settings in the configuration of a run, with another mode if one is given.
+
+    Whoever sent the run does not decide who gets the numbers: unless its entity is that of the login, or the environment
+    names it, it is dropped, and the numbers stay on this machine.
+
+    Raises:
+        UserError: the configuration is broken.
+    """
+    try:
+        configured = yaml.safe_load(config.read_text(encoding="utf-8")).get("wandb") or {}
+        settings = WandbSettings(**configured | ({} if mode is None else {"mode": mode}))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{config} is broken: copy the run again, or move it away") from error
+    if settings.entity in (None, os.environ.get("WANDB_ENTITY")):
+        return settings
+    if wandb_mode(settings) not in ("offline", "disabled"):
+        name = config.parent.name
+        terminal.say(
+            f"{name} names the W&B entity {settings.entity}: nothing is sent there unless WANDB_ENTITY names it, too; its "
+            "numbers are kept offline",
+            sys.stderr,
+        )
+        settings = replace(settings, mode="offline")
+    return replace(settings, entity=None)
