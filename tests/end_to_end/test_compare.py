@@ -130,7 +130,7 @@ MISTAKES = {
     "fit arguments without seeds": (["causal", "--", "--trainer.max_steps=1"], "without --seeds"),
     "no such configuration": (["--seeds", "1", "missing.yaml"], "missing.yaml"),
     "no number": (["--seeds", "many", "masked_lm.yaml"], "seeds must be of type int"),
-    "no seed": (["--seeds", "0", "masked_lm.yaml"], "--seeds 0"),
+    "no seed": (["--seeds", "0", "masked_lm.yaml"], "--seeds must be 1 or more, not 0"),
     "twice the same": (["--seeds", "1", "masked_lm.yaml", "masked_lm.yaml"], "two configurations are called masked_lm"),
     "another configuration": (
         ["--seeds", "1", "masked_lm.yaml", "--output", "mine", "--", *shared(), "--model.masking_rate=0.5"],
