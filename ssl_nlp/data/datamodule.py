@@ -150,16 +150,14 @@ class TextDataModule(LightningDataModule):
         """The kind and the classes of the labels of a split; None without `data.labels`."""
         if self.labels is None:
             return None
-        kind = KINDS[self.labels]
-        names = self.classes or self.trained_on.get("train", {}).get("class_names")
+        kind, names = KINDS[self.labels], self.classes
         if names is None and kind.has_names and self._streams():
             if self.labels != "spans":  # which may have no names
                 raise UserError("the classes of a stream are not known beforehand: list them in data.classes")
             names = []
         if names is None and kind.has_names and split != "train":
-            labels = self.store("train").labels
-            assert labels is not None  # its store was opened with labels
-            return labels
+            names = self.trained_on.get("train", {}).get("class_names")
+            names = names or self.store("train").description()["class_names"]
         return kind(names)
 
     def _check(self, split: str, store: TokenStore, trained_on: dict[str, dict[str, Any]]) -> None:
@@ -179,7 +177,7 @@ class TextDataModule(LightningDataModule):
 
     def token_counts(self) -> npt.NDArray[np.int64]:
         """(V,) how often each token occurs in the train split; of a stream, in the valid split."""
-        return self.store("valid" if self._streams() else "train").token_counts(self.tokenizer.vocab_size)
+        return self.store(self._counted()).token_counts(self.tokenizer.vocab_size)
 
     def prepare_data(self) -> None:
         """Build every cache that the run needs, before other processes of this machine look for it."""
@@ -190,7 +188,7 @@ class TextDataModule(LightningDataModule):
             if split != "train" or not self._streams():
                 self.store(split)
         if state.stage_of(self.trainer) == "fit" and state.rank_and_ranks(self.trainer)[0] == 0:
-            self._say_what_is_cut_off("valid" if self._streams() else "train")
+            self._say_what_is_cut_off(self._counted())
 
     def _say_what_is_cut_off(self, split: Split) -> None:
         """Print one line to standard error if `length` cuts off the end of any text."""
@@ -280,6 +278,10 @@ class TextDataModule(LightningDataModule):
         return ResumableLoader(
             self._stream, batch_size=None, num_workers=self.workers, pin_memory=state.is_on_cuda(self.trainer)
         )
+
+    def _counted(self) -> Split:
+        """The split that stands for the training text in counts: a stream is not read beforehand."""
+        return "valid" if self._streams() else "train"
 
     def _streams(self) -> bool:
         return isinstance(self.corpus, HubDataset) and self.corpus.streaming
