@@ -1,6 +1,5 @@
 """`compare`: runs, or configurations with several seeds, in one table that shows which differences are more than chance."""
 
-import hashlib
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.interrupts import Interrupted
+from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.runs.tracking import log_comparison
 
@@ -235,5 +235,4 @@ def _is_answered(run: ComparedRun, name: str, suite: Suite | None) -> bool:
     again = suite is not None or name in SUITES  # the data are there to evaluate it once more
     if again and (entry.get("protocol") != PROTOCOL or lost_items(run.evaluation, name)):
         return False
-    with checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == entry["checkpoint"]["digest"]
+    return digest(checkpoint) == entry["checkpoint"]["digest"]

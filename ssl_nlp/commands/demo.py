@@ -18,7 +18,7 @@ from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.unigram import unigram_loss
 from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
 from ssl_nlp.runs.checkpoint import instantiate
-from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import Run
 from ssl_nlp.training.callbacks.collapse_monitor import validation_sentences
 
@@ -136,24 +136,17 @@ def losses() -> Table:
     columns = ["method", "loss", "first", "last", "bits per byte", "unigram", "rank"]
     for column in columns:
         table.add_column(column, justify="left" if column in ("method", "loss") else "right")
-    units = {
-        "masked_lm": "nats/token",
-        "causal_lm": "nats/token",
-        "simclr": "nats/view",
-        "autoencoder": "nats/token",
-        "vae": "nats/sentence",
-    }
     ends = {"masked_lm": False, "causal_lm": True, "autoencoder": True, "vae": True}
     for name, kind in METHODS.items():
-        rows = [row for row in read_metrics(run_of(name).directory / "metrics.csv") if row.get("val/loss")]
-        first, last = float(rows[0]["val/loss"]), float(rows[-1]["val/loss"])
+        rows = [row for row in read_numbers(run_of(name).directory / "metrics.csv") if "val/loss" in row]
+        first, last, unit = rows[0]["val/loss"], rows[-1]["val/loss"], kind.loss_unit.replace(" per ", "/")
         bits, unigram = rows[-1].get("val/bits_per_byte"), ""
         if bits:
             targets = statistics.tokens + statistics.documents * ends[name]
             unigram = f"{unigram_loss(data, ends[name]) * targets / statistics.bytes / torch.tensor(2.0).log():.2f}"
         table.add_row(
-            kind.__name__, units[name], f"{first:.3f}", f"{last:.3f}", f"{float(bits):.2f}" if bits else "",
-            unigram, f"{float(rows[-1]['val/effective_rank']):.0f}",
+            kind.__name__, unit, f"{first:.3f}", f"{last:.3f}", f"{bits:.2f}" if bits else "",
+            unigram, f"{rows[-1]['val/effective_rank']:.0f}",
         )  # fmt: skip
     return table
 

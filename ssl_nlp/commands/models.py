@@ -15,7 +15,7 @@ from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.methods import Method
 from ssl_nlp.runs import checkpoint as checkpoints
-from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run
 
 PRETRAINED = "pretrained:"
@@ -54,7 +54,7 @@ class Target:
     @cached_property
     def header(self) -> dict[str, Any]:
         """What `evaluation.json` says beside the suites."""
-        rows = [] if self.run is None else read_metrics(self.run.directory / "metrics.csv")
+        rows = [] if self.run is None else read_numbers(self.run.directory / "metrics.csv")
         parameters = sum(parameter.numel() for parameter in self.method.parameters())
         kind = type(self.method).__name__ if type(self.method) is not Method else type(self.method.encoder).__name__
         checkpoint = {"file": self.file, "digest": self.digest}
@@ -89,16 +89,14 @@ def find_target(name: str) -> Target:
 
 
 def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:
-    saved = checkpoints.read(path)["ssl_nlp"]
-    method = Method.load_from_checkpoint(path)
+    saved, digest = checkpoints.read_with_digest(path)
+    method, description = Method.from_saved(saved, str(path)), saved["ssl_nlp"]
 
     def untrained() -> Method:
-        return Method.from_description(saved, str(path))
+        return Method.from_description(description, str(path))
 
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     where = path if run is None else path.relative_to(run.directory)
-    return Target(name, method, record, str(where), digest, saved, untrained, run)
+    return Target(name, method, record, str(where), digest, description, untrained, run)
 
 
 def _pretrained(name: str) -> Target:

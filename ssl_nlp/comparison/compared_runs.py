@@ -10,7 +10,7 @@ import yaml
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import read_record
-from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS
 
 
@@ -56,10 +56,9 @@ def read_run(folder: Path) -> ComparedRun:
         raise UserError(f"{folder} is not a run: name a folder written by ssl-nlp fit or evaluate")
     config, state = _load(folder / "config.yaml"), _load(folder / "run.json")
     record = read_record(folder / "evaluation.json")
-    rows = read_metrics(folder / "metrics.csv")
     try:
         method = str(record.get("method") or config["model"]["class_path"].rsplit(".", 1)[-1])
-        metrics = [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+        metrics = read_numbers(folder / "metrics.csv")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} is broken ({error!r}): move it away and train it again") from error
     seed = config.get("seed_everything")

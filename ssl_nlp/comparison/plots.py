@@ -14,6 +14,7 @@ from ssl_nlp.comparison.layout import make_room, spread, without_glyph_warnings
 from ssl_nlp.comparison.numbers import format_score, scale_of, truncate
 from ssl_nlp.comparison.theme import LIGHT, PALETTE
 from ssl_nlp.comparison.types import Column, Comparison, Row
+from ssl_nlp.evaluation.cost import FLOPS, TOKENS
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 
 P = ParamSpec("P")
@@ -47,7 +48,7 @@ STYLE = {
     "text.parse_math": False,  # labels may contain dollar signs
 }
 TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "seconds")}
-PROGRESS = {"tokens": ("train/tokens", "tokens seen"), "flops": ("train/flops", "FLOPs spent")}
+PROGRESS = {"tokens": (TOKENS, "tokens seen"), "flops": (FLOPS, "FLOPs spent")}
 
 
 def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

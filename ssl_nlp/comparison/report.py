@@ -19,7 +19,7 @@ from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
 from ssl_nlp.evaluation.pooling import mark
-from ssl_nlp.evaluation.record import read_items
+from ssl_nlp.evaluation.record import read_map
 
 SHOWN_AGAINST_COST = 3  # the first scores of the table
 SHOWN_SAMPLES = 4  # per method
@@ -164,11 +164,7 @@ def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Itera
 
 def _map(row: Row, suite: str) -> EmbeddingMap | None:
     """Map of the first seed that has one."""
-    for run in row.runs:
-        items = read_items(run.evaluation)
-        if f"{suite}/map" in items:
-            return EmbeddingMap(items[f"{suite}/map"], items[f"{suite}/map/labels"])
-    return None
+    return next((drawn for run in row.runs if (drawn := read_map(run.evaluation, suite)) is not None), None)
 
 
 def _samples(row: Row) -> list[list[tuple[str, str]]]:

@@ -1,29 +1,32 @@
-"""What a method cost to train."""
+"""The cost of training a method."""
 
 from collections.abc import Mapping, Sequence
 
+TOKENS, RATE, FLOPS, MEMORY = "train/tokens", "train/tokens_per_second", "train/flops", "train/peak_memory"
+"""Names under which a training logs its cost."""
 
-def cost(parameters: int, rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    """Parameters and, as far as they were logged, what the training took.
+
+def cost(parameters: int, rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Parameters and, as far as they were logged, tokens, compute, time and memory.
 
     Args:
-        parameters: of the method.
-        rows: those of `metrics.csv`.
+        parameters: their number in the method.
+        rows: the numbers in `metrics.csv`.
 
     Returns:
-        parameters; tokens and flops seen; seconds of training (validation and checkpoints not counted); tokens_per_second,
-        the former by the latter; peak_memory in bytes.
+        parameters; tokens and flops seen; seconds of training, without validation and checkpoints; tokens_per_second, the
+        tokens by the seconds; peak_memory in bytes.
     """
     numbers = {"parameters": float(parameters)}
-    logged = [row for row in rows if row.get("train/tokens") and row.get("train/tokens_per_second")]
+    logged = [row for row in rows if row.get(TOKENS) and row.get(RATE)]
     if not logged:
         return numbers
     seen, seconds = 0.0, 0.0
     for row in logged:  # the rate of a row is that of the tokens since the row before
-        seconds += (float(row["train/tokens"]) - seen) / float(row["train/tokens_per_second"])
-        seen = float(row["train/tokens"])
+        seconds += (row[TOKENS] - seen) / row[RATE]
+        seen = row[TOKENS]
     numbers |= {"tokens": seen, "seconds": seconds, "tokens_per_second": seen / seconds}
-    for name, column in (("flops", "train/flops"), ("peak_memory", "train/peak_memory")):
-        if values := [float(row[column]) for row in logged if row.get(column)]:
+    for name, column in (("flops", FLOPS), ("peak_memory", MEMORY)):
+        if values := [row[column] for row in logged if row.get(column)]:
             numbers[name] = max(values)
     return numbers

@@ -116,10 +116,19 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
         return {name: Result.from_json(one, items.get(keys[name])) for name, one in plain.items()}
 
     baselines = {name: results(plain, name) for name, plain in entry["baselines"].items()}
-    points, labels = items.get(f"{suite}/map"), items.get(f"{suite}/map/labels")
-    drawn = None if points is None or labels is None else EmbeddingMap(points, labels)
+    drawn = _map(items, suite)
     missing = dict(entry.get("missing", {}))
     return SuiteResult(entry["data"], results(entry["evaluators"]), baselines, drawn, missing, entry["protocol"])
+
+
+def read_map(path: Path, suite: str) -> EmbeddingMap | None:
+    """The map of a suite beside an `evaluation.json`, if there is one."""
+    return _map(read_items(path), suite)
+
+
+def _map(items: Mapping[str, Array], suite: str) -> EmbeddingMap | None:
+    points, labels = items.get(f"{suite}/map"), items.get(f"{suite}/map/labels")
+    return None if points is None or labels is None else EmbeddingMap(points, labels)
 
 
 def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: SuiteResult) -> None:

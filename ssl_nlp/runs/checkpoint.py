@@ -6,7 +6,9 @@ of this package (`Encoder`, `View`, ...) or a dataclass of settings. So a checkp
 class of the user's own is known once the user has imported it, or named its file with `--import`.
 """
 
+import hashlib
 import inspect
+import io
 import os
 import pickle
 import sys
@@ -16,7 +18,7 @@ from dataclasses import fields, is_dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import IO, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -256,20 +258,62 @@ def read(
     Args:
         path: the file.
         map_location: where its tensors go.
-        lazily: read a tensor from the file only when it is used, for those who want the plain data beside them.
+        lazily: read a tensor from the file only when it is used, if the plain data beside them are all that is needed.
         checked: `is_complete` was true of the file, which takes half as long as reading it.
 
     Raises:
-        UserError: there is no such file, it is broken or unfinished, or it is not a checkpoint of a method.
+        UserError: the file is missing, broken or unfinished, or not a checkpoint of a method.
     """
+    path = _existing(path)
+    return _load(path, path, map_location, lazily, checked)
+
+
+def read_with_digest(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    """The content of a checkpoint file and its `digest`, from reading it once.
+
+    Raises:
+        UserError: as for `read`.
+    """
+    path = _existing(path)
+    content = path.read_bytes()
+    return _load(path, io.BytesIO(content)), hashlib.sha256(content).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """A key of a file's content: its SHA-256, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_complete(file: Path | IO[bytes]) -> bool:
+    """Whether a checkpoint file is as it was written; torch does not compare the check sums when it loads one."""
+    try:
+        with zipfile.ZipFile(file) as parts:
+            return parts.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}: name a .ckpt file, such as runs/NAME/checkpoints/last.ckpt")
+    return path
+
+
+def _load(
+    path: Path,
+    file: Path | IO[bytes],
+    map_location: str | torch.device = "cpu",
+    lazily: bool = False,
+    checked: bool = False,
+) -> dict[str, Any]:
+    """The content of `file`, which is that of `path`."""
     try:
-        saved = torch.load(path, map_location=map_location, weights_only=True, mmap=lazily)
+        saved = torch.load(file, map_location=map_location, weights_only=True, mmap=lazily)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{path} is not a complete checkpoint: copy or train it again") from error
-    if not checked and not is_complete(path):
+    if not checked and not is_complete(file):
         raise UserError(f"{path} is damaged: copy or train it again")
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
@@ -279,12 +323,3 @@ def read(
     if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
         raise UserError(f"{path} describes no method: copy or train it again")
     return saved
-
-
-def is_complete(path: Path) -> bool:
-    """Whether all of a checkpoint file is as it was written; torch does not compare the sums of its parts when it loads."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        return False

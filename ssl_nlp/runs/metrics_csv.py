@@ -88,8 +88,17 @@ class MetricsCSV(Logger):
         return line.getvalue()
 
 
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a `metrics.csv` as numbers; a metric that was not logged at a step is not in its row.
+
+    Raises:
+        ValueError: a cell is not a number.
+    """
+    return [{name: float(cell) for name, cell in row.items() if cell} for row in read_metrics(path)]
+
+
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a `metrics.csv`; a row that a killed process left unfinished is not among them."""
+    """The cells of a `metrics.csv`, without a row that a killed process left unfinished."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult
-from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import Run
 from ssl_nlp.terminal import say
 
@@ -149,8 +149,8 @@ def _open_run(settings: WandbSettings, run: Run, run_id: str, config: dict[str, 
 
 def _last(run: Run) -> dict[str, float]:
     """The last value of every metric."""
-    rows = read_metrics(run.directory / "metrics.csv")
-    return {name: float(cell) for row in rows for name, cell in row.items() if cell and name != "step"}
+    rows = read_numbers(run.directory / "metrics.csv")
+    return {name: number for row in rows for name, number in row.items() if name != "step"}
 
 
 def _open(

@@ -12,10 +12,12 @@ import torch
 from rich.console import Console
 
 from ssl_nlp.commands.evaluate import _scores
+from ssl_nlp.commands.models import find_target
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import Method
+from ssl_nlp.runs.checkpoint import digest
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.runs.test_tracking import records
 
@@ -192,6 +194,22 @@ def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
     monkeypatch.setattr(Method, "embed_all", None)
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
+
+
+def test_a_checkpoint_file_is_read_once(folder, monkeypatch):
+    path = folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt"
+    loaded, opened = [], []
+    load, start = torch.load, Path.open
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: (loaded.append(1), load(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        Path, "open", lambda self, *args, **kwargs: (opened.append(self), start(self, *args, **kwargs))[1]
+    )
+    target = find_target("causal_lm")
+    assert (len(loaded), [file.name for file in opened].count("last.ckpt")) == (1, 1)
+    monkeypatch.undo()
+    assert target.digest == digest(path)
+    weights = Method.load_from_checkpoint(path).state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in target.method.state_dict().items())
 
 
 def test_a_diverged_run_is_named_and_loses_no_other_answers(folder, capfd):

@@ -5,14 +5,14 @@ from ssl_nlp.evaluation.cost import cost
 
 def test_seconds_follow_from_tokens_and_their_rates():
     rows = [
-        {"step": "10", "train/tokens": "1000", "train/tokens_per_second": "500", "train/flops": "1e6"},
-        {"step": "15", "val/loss": "3", "train/tokens": "", "train/tokens_per_second": ""},
+        {"step": 10, "train/tokens": 1000, "train/tokens_per_second": 500, "train/flops": 1e6},
+        {"step": 15, "val/loss": 3},
         {
-            "step": "20",
-            "train/tokens": "4000",
-            "train/tokens_per_second": "1000",
-            "train/flops": "4e6",
-            "train/peak_memory": "7e8",
+            "step": 20,
+            "train/tokens": 4000,
+            "train/tokens_per_second": 1000,
+            "train/flops": 4e6,
+            "train/peak_memory": 7e8,
         },
     ]
     assert cost(12, rows) == {

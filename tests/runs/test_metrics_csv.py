@@ -1,4 +1,4 @@
-from ssl_nlp.runs.metrics_csv import MetricsCSV, read_metrics
+from ssl_nlp.runs.metrics_csv import MetricsCSV, read_metrics, read_numbers
 
 
 def test_metrics_of_a_step_share_a_row_and_new_columns_join(tmp_path):
@@ -9,6 +9,10 @@ def test_metrics_of_a_step_share_a_row_and_new_columns_join(tmp_path):
     assert read_metrics(tmp_path / "metrics.csv") == [
         {"step": "10", "train/loss": "2.0", "val/loss": "3.0"},
         {"step": "20", "train/loss": "1.0", "val/loss": ""},
+    ]
+    assert read_numbers(tmp_path / "metrics.csv") == [
+        {"step": 10, "train/loss": 2, "val/loss": 3},
+        {"step": 20, "train/loss": 1},
     ]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from ssl_nlp.evaluation.cost import RATE
+
 
 class Progress(RichProgressBar):
     """A bar with loss, tokens per second and time left; `ProgressLines` takes its place where there is no terminal."""
@@ -18,7 +20,7 @@ class Progress(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         logged = trainer.progress_bar_metrics
         shown = {"loss": logged.get("train/loss"), "val": logged.get("val/loss")}
-        rate = logged.get("train/tokens_per_second")
+        rate = logged.get(RATE)
         return {name: f"{value:.3f}" for name, value in shown.items() if value is not None} | (
             {} if rate is None else {"tokens/s": f"{rate:,.0f}"}
         )
@@ -48,8 +50,8 @@ class ValidationLine(Callback):
         for name in ("train/loss", "val/loss", "val/bits_per_byte"):
             if name in metrics:
                 parts.append(f"{name} {float(metrics[name]):.4f}")
-        if "train/tokens_per_second" in metrics:
-            parts.append(f"{float(metrics['train/tokens_per_second']):,.0f} tokens/s")
+        if RATE in metrics:
+            parts.append(f"{float(metrics[RATE]):,.0f} tokens/s")
         line = "  ".join(parts)
         if trainer.progress_bar_callback is None:
             print(line, flush=True)

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.ranks import sum_over_ranks
 
@@ -76,12 +77,12 @@ class Throughput(Callback):
             self.tokens += tokens
             rate = tokens / self._window_seconds
             self._window_tokens, self._window_positions, self._window_seconds = 0, 0, 0.0
-            pl_module.log("train/tokens_per_second", rate, prog_bar=True)
+            pl_module.log(RATE, rate, prog_bar=True)
             pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
-            pl_module.log("train/tokens", float(self.tokens))
-            pl_module.log("train/flops", self.tokens * self.flops_per_token)
+            pl_module.log(TOKENS, float(self.tokens))
+            pl_module.log(FLOPS, self.tokens * self.flops_per_token)
             pl_module.log("train/padding", 1 - tokens / positions)
-            pl_module.log("train/peak_memory", peak_memory(pl_module.device))
+            pl_module.log(MEMORY, peak_memory(pl_module.device))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None
@@ -92,8 +93,8 @@ class Throughput(Callback):
             return
         window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
         tokens = self.tokens + int(window)
-        pl_module.log("train/tokens", float(tokens))
-        pl_module.log("train/flops", tokens * self.flops_per_token)
+        pl_module.log(TOKENS, float(tokens))
+        pl_module.log(FLOPS, tokens * self.flops_per_token)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._last = None
