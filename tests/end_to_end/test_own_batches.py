@@ -19,13 +19,13 @@ class Paragraphs(Sentences):
     def texts(self, document):
         return [part[: self.longest] for part in document.text.split("\\n\\n") if part.strip()]
 """
-OVERLAY = "data:\n  unit:\n    class_path: own_batches.Paragraphs\n    init_args:\n      longest: 30\n"
+OVERLAY = "data:\n  unit:\n    class_path: own_paragraphs.Paragraphs\n    init_args:\n      longest: 30\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_batches.py").write_text(CODE)
+    (tmp_path / "own_paragraphs.py").write_text(CODE)
     (tmp_path / "own.yaml").write_text(OVERLAY)
     for i in range(40):
         (tmp_path / f"{i}.txt").write_text(f"The dog {i} sees a cat. It runs.\n\nThe bird {i} sings.\n")
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fit(*more: str) -> int:
     texts = [argument for argument in small("*.txt") if not argument.endswith("unit=line")]
-    own = ["--import", "own_batches.py", "--config", "masked_lm", "--config", "own.yaml"]
+    own = ["--import", "own_paragraphs.py", "--config", "masked_lm", "--config", "own.yaml"]
     return run("fit", *own, *texts, *tiny_encoder(), *more)
 
 
@@ -43,7 +43,7 @@ def test_it_trains_a_method_that_reads_its_kind_of_rows(folder, capsys):
     config = yaml.safe_load((folder / "runs" / "paragraphs" / "config.yaml").read_text())
     assert config["data"]["init_args"]["unit"] == yaml.safe_load(OVERLAY)["data"]["unit"]
     shown = capsys.readouterr().out
-    assert run("validate", "--import", "own_batches.py", "--run", "paragraphs") == 0
+    assert run("validate", "--import", "own_paragraphs.py", "--run", "paragraphs") == 0
     assert "val/loss" in shown + capsys.readouterr().out
 
 
