@@ -152,7 +152,7 @@ FIT: list[tuple[str, list[str], str]] = [
     (
         "masked_lm",
         ["--data.corpus=InstalledDocs", "--data.corpus.unit=line"],
-        "unit: the class that is chosen has",
+        "unit: the class that you chose has",
     ),
     ("masked_lm", ["--model.views=[]"], "there is no option --model.views: ssl-nlp fit"),
     ("masked_lm", ["--data.corpus.unit=word"], "data.corpus.unit must be one of 'file', 'line', 'paragraph'"),
@@ -263,7 +263,7 @@ OTHER: list[tuple[list[str], str]] = [
     ),
     (["embed", "--checkpoint", MASKED, "--output", "a.npy", "--inputs", "texts.txt"], "--inputs"),
     (["embed", "--checkpoint", MASKED, "--output", "a.npy", "texts.txt"], "texts.txt"),
-    (["generate"], "checkpoint missing"),
+    (["generate"], "needs --checkpoint"),
     (["generate", "--checkpoint", "nowhere.ckpt"], "nowhere.ckpt"),
     (["generate", "--checkpoint", MASKED, "--prompt", "a"], "MaskedLM"),
     (["generate", "--checkpoint", CAUSAL, "--prompt", "a", "--number", "2"], "--number"),
@@ -285,7 +285,7 @@ OTHER: list[tuple[list[str], str]] = [
         }.items()
         for bad in values
     ),
-    (["fill-mask"], "checkpoint missing"),
+    (["fill-mask"], "needs --checkpoint"),
     (["fill-mask", "--checkpoint", CAUSAL, "--text", "[MASK]"], "CausalLM"),
     (["fill-mask", "--checkpoint", MASKED, "--text", "no mask"], "[MASK]"),
     (["fill-mask", "--checkpoint", MASKED, "--text", ""], "[MASK]"),

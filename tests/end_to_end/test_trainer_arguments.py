@@ -315,4 +315,4 @@ def test_predict_writes_embeddings_in_the_order_of_the_test_split(texts, capfd):
 
 def test_two_runs_at_once_are_refused(texts, capfd):
     assert fit(texts, "--run=b") == 2
-    assert "--run is given 2 times (a, b): give one" in capfd.readouterr().err
+    assert "--run is given 2 times (a, b): give it once" in capfd.readouterr().err
