@@ -49,7 +49,8 @@ class Corpus(ABC):
     def documents(self, split: Split) -> Iterator[Document]:
         """The documents of one split, lazily, in an order that never changes.
 
-        No text occurs twice over all splits, and no text or pair of one split is a text or pair of another.
+        No text occurs twice over all splits, except in several labelled pairs of one split, and no text or pair of one
+        split is a text or pair of another.
 
         Raises:
             UserError: no file, an empty file, undecodable bytes, a missing field, a blank pair, an empty split.

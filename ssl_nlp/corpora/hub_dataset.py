@@ -2,7 +2,6 @@
 
 import glob
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -123,7 +122,7 @@ class HubDataset(SplitCorpus):
 
     def fingerprint(self) -> str:
         source = [self.path, self.name, self.data_files, self.revision, file_stamps(self._local_files())]
-        settings = [self.shares, self.names, asdict(self.fields)]
+        settings = [self.shares, self.names, self.fields.fingerprint()]
         streaming = [self.max_eval_documents, self.window] if self.streaming else None
         return fingerprint("HubDataset", source, settings, streaming)
 

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -47,6 +47,11 @@ class Fields:
     def given(self) -> list[Field]:
         """The fields that are read."""
         return [field for field in (self.text, self.label, self.pair) if field is not None]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The fields as plain data, for the keys of caches."""
+        labelled_pairs = self.label is not None and self.pair is not None  # of which each is kept, not each text
+        return asdict(self) | ({"each": "pair"} if labelled_pairs else {})
 
     def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
         """Refuse a field that is not among those that exist at `place`, or is there twice.

@@ -19,7 +19,8 @@ class SplitCorpus(Corpus):
     sixteen bytes for each text of the split and of those with higher precedence.
 
     A document with a pair belongs where its text does. Where either of the two occurs in a split that takes precedence,
-    be it as a text or as a pair, the document is left out.
+    be it as a text or as a pair, the document is left out. If pairs have labels, a text may occur in several of
+    them, as a premise with several hypotheses does: each pair is kept once.
 
     Args:
         valid, test: the share of train's texts (0 < share < 1) that make this split; None where it has its own.
@@ -57,8 +58,9 @@ class SplitCorpus(Corpus):
         read = 0
         for digests, document in self.digested(split):
             read += 1
-            if digests[0] not in seen and held_out.isdisjoint(digests):
-                seen.add(digests[0])
+            once = digests[0] if document.label is None else b"".join(digests)
+            if once not in seen and held_out.isdisjoint(digests):
+                seen.add(once)
                 yield document
         if not seen:
             reason = f"all of its {read} documents occur in another split, too" if read else "too few documents"

@@ -2,7 +2,6 @@
 
 import glob
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ class TextFiles(SplitCorpus):
 
     def fingerprint(self) -> str:
         stamps = {split: file_stamps(self.files(split)) for split in self.patterns}
-        settings = [self.shares, self.unit, self.format, asdict(self.fields)]
+        settings = [self.shares, self.unit, self.format, self.fields.fingerprint()]
         return fingerprint("TextFiles", settings, stamps)
 
 

@@ -1,6 +1,8 @@
 """The corpus of the user's own files: globs, splits, fingerprints."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,20 @@ def test_pairs_do_not_leak(tmp_path: Path) -> None:
         "valid": ["e"],  # f's pair is a text of test
         "test": ["6", "3", "d"],
     }
+
+
+def test_a_text_may_be_in_several_labelled_pairs_of_one_split(tmp_path: Path) -> None:
+    rows = [(f"premise {i}", f"hypothesis {i} {j}", "yes" if j else "no") for i in range(60) for j in (0, 1, 2, 2)]
+    (tmp_path / "a.tsv").write_text("one\ttwo\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows))
+    settings: dict[str, Any] = {"train": str(tmp_path / "a.tsv"), "valid": 0.2, "test": 0.2, "text": "one"}
+    labelled = TextFiles(**settings, label="label", pair="two")
+    found = {split: [(d.text, d.pair, d.label) for d in labelled.documents(split)] for split in SPLITS}
+    assert sorted(itertools.chain(*found.values())) == sorted(set(rows))
+    premises = [{text for text, _, _ in found[split]} for split in SPLITS]
+    assert not any(one & other for one, other in itertools.combinations(premises, 2))
+    unlabelled = TextFiles(**settings, pair="two")
+    assert sum(1 for split in SPLITS for _ in unlabelled.documents(split)) == 60
+    assert labelled.fingerprint() != unlabelled.fingerprint()
 
 
 def test_no_file_matches(tmp_path: Path) -> None:
