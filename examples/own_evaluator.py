@@ -1,4 +1,4 @@
-"""Word order: do the embeddings tell a text from the same words shuffled? An evaluator in a file of one's own."""
+"""An evaluator in a file of its own: do embeddings tell a text from the same words shuffled?"""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ssl_nlp.evaluation import Evaluator, Labelled, LabelledSplits, LinearProbe,
 
 @dataclass(frozen=True)
 class WordOrder(Evaluator):
-    """A linear probe that tells the lines of a text file from their shuffled words; half of the lines are for training."""
+    """A linear probe that tells lines of a text file from their shuffled words, trained on half of the lines."""
 
     path: str
     seed: int = 0
