@@ -185,20 +185,20 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
         rows.append((target.name, result.evaluators))
     seen: set[int] = set()
     for target, result in zip(targets, results, strict=True):
-        for baseline, answers in result.baselines.items():
-            if answers and id(answers) not in seen:  # those that targets share
-                seen.add(id(answers))
+        for baseline, found in result.baselines.items():
+            if found and id(found) not in seen:  # those that targets share
+                seen.add(id(found))
                 several = baseline == "random_init" and len(targets) > 1
-                rows.append((f"{baseline} ({target.name})" if several else baseline, answers))
+                rows.append((f"{baseline} ({target.name})" if several else baseline, found))
     shown = _scores(suite, rows, len(targets), width)
-    language = [(name, r) for name, answers in rows for r in answers.values() if "kind" in r.details]
+    language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if language:
         shown.append(_language(suite, language))
     return [*shown, _cost(targets)]
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
-    metrics = {name: r.primary_metric for _, answers in rows for name, r in answers.items() if "kind" not in r.details}
+    metrics = {name: r.primary_metric for _, found in rows for name, r in found.items() if "kind" not in r.details}
     parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
     room = 0
     for name, metric in metrics.items():
@@ -215,8 +215,8 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         table.add_column("", overflow="fold")
         for title in part.values():
             table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
-        for number, (name, answers) in enumerate(rows):
-            cells = [_cell(answers.get(e)) for e in part]
+        for number, (name, found) in enumerate(rows):
+            cells = [_cell(found.get(e)) for e in part]
             style = "bold" if number < targets else "dim"
             table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
         shown.append(table)

@@ -66,7 +66,7 @@ class EmbeddingCache:
         return [text for text in dict.fromkeys(texts) if text_digest(text) not in self._rows]
 
     def embedders(self, texts: Sequence[str]) -> dict[str, Embedder]:
-        """Embedders of some texts by pooling; what is missing is computed now.
+        """Embedders of some texts by pooling; missing embeddings are computed now.
 
         Args:
             texts: all that will be looked up; at least one.

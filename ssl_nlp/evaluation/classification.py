@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts, or pairs of texts, and the class of each."""
+    """Texts, or pairs of texts, with their classes."""
 
     texts: Sequence[str]
     labels: Sequence[str]

@@ -72,7 +72,7 @@ def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:
     """The labelled texts, or pairs of texts, of a corpus.
 
     Raises:
-        UserError: a text has no label, or there is one class only.
+        UserError: a text has no label, or there is only one class.
     """
     parts = {split: _labelled(name, documents(corpus, split), CAPS[split]) for split in CAPS}
     return LabelledSplits(name, parts["train"], parts["valid"], parts["test"])
@@ -108,7 +108,7 @@ def _is_fraction(label: str) -> bool:
 
 
 def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:
-    """Documents with a pair, whose label is a number.
+    """Pairs of texts with their scores, from documents with a pair and a number as label.
 
     Raises:
         UserError: a score is not a number.
@@ -131,6 +131,6 @@ def _score(name: str, document: Document) -> float:
 
 
 def text_pairs(name: str, found: Iterable[Document]) -> TextPairs:
-    """Documents whose text is to find its pair."""
+    """Texts and the pairs that they are to find, from documents with a pair."""
     chosen = subset(found, CAPS["test"], lambda document: document.text)
     return TextPairs(name, [document.text for document in chosen], [str(document.pair) for document in chosen])

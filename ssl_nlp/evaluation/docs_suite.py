@@ -1,10 +1,9 @@
 """The suite that needs no download: documentation of the installed packages.
 
-Classes are the 20 top-level packages with the most documents, with at most 160, 40 and 60 documents of each in the three
-parts. In retrieval, the first sentence of a docstring finds the rest of it. Texts are cut to 400 characters. Which
-documents are asked about follows from the digests of their texts, and the splits are those of the corpus: no document of
-valid or test was seen by a method that was trained on its train split. Documents that begin alike give one text, in one
-part alone.
+The classes are the 20 top-level packages with the most documents, with at most 160, 40 and 60 documents of each in the
+three parts. In retrieval, the first sentence of a docstring is to find the rest of it. Texts are cut to 400 characters.
+Documents are chosen by the digests of their texts, and the splits are those of the corpus: a method trained on its train
+split has seen no document of valid or test. Documents with the same beginning give one text, in one part only.
 """
 
 import re
@@ -25,23 +24,22 @@ CLASSES = 20
 PER_CLASS: dict[Split, int] = {"train": 160, "valid": 40, "test": 60}
 PAIRS = 800
 LENGTH = 400  # characters of a text
-MIN_WORDS = 4  # of a query, once names are gone, and of what it is to find
+MIN_WORDS = 4  # of a query without names, and of the text that it is to find
 
-# Words that name something in a program: with an underscore, a digit, a dot or a bracket inside, or a capital that is
-# not the first letter.
+# Names in programs: words with an underscore, a digit, a dot or a bracket inside, or with a capital after the first letter.
 _IDENTIFIER = re.compile(r"\w*(?:[_\d@#]|\w[.:(\[/]\w|[a-z][A-Z]|[A-Z]{2}|\(\))\S*")
 _EDGES = "\"'`.,;:!?()[]{}"
 
 
 def docs_suite() -> Suite:
-    """Packages told apart, docstrings found by their first sentence, geometry and language modelling."""
+    """The suite: classification by package, retrieval of docstrings, geometry and language modelling."""
     corpus = InstalledDocs()
     splits: dict[Split, list[Document]] = {split: list(corpus.documents(split)) for split in PER_CLASS}
     counts = Counter(str(document.label) for document in splits["train"])
     classes = [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CLASSES]]
-    asked: set[str] = set()
-    order: tuple[Split, ...] = ("test", "valid", "train")  # what two parts could ask is asked by the first of these
-    parts = {split: _labelled(splits[split], classes, PER_CLASS[split], asked) for split in order}
+    used: set[str] = set()
+    order: tuple[Split, ...] = ("test", "valid", "train")  # a text that is in two parts goes to the first of these
+    parts = {split: _labelled(splits[split], classes, PER_CLASS[split], used) for split in order}
     data = LabelledSplits("docs", parts["train"], parts["valid"], parts["test"])
     pairs = query_pairs(splits["test"], set(classes))
     if len(pairs.queries) < 2:
@@ -55,24 +53,24 @@ def docs_suite() -> Suite:
     return Suite("docs", evaluators, data.train.texts)
 
 
-def _labelled(documents: Sequence[Document], classes: Sequence[str], cap: int, asked: set[str]) -> Labelled:
-    """The texts of one part and their classes; texts in `asked` are left out, and those of this part join it."""
+def _labelled(documents: Sequence[Document], classes: Sequence[str], cap: int, used: set[str]) -> Labelled:
+    """The texts of one part and their classes, without the texts in `used`, to which those of this part are added."""
     by_class: dict[str, list[str]] = defaultdict(list)
     for document in documents:
         by_class[str(document.label)].append(excerpt(document.text))
     texts, labels = [], []
     for name in classes:
-        fresh = [text for text in dict.fromkeys(by_class[name]) if text not in asked]
+        fresh = [text for text in dict.fromkeys(by_class[name]) if text not in used]
         chosen = subset(fresh, cap)
-        asked.update(chosen)
+        used.update(chosen)
         texts += chosen
         labels += [str(name)] * len(chosen)
     return Labelled(texts, labels)
 
 
 def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
-    """First sentences without names, and the rest of their docstrings, of as many documents as the protocol asks about."""
-    pairs: dict[str, str] = {}  # by rest: equal ones are asked about once
+    """First sentences without names, and the rest of their docstrings, for at most 800 documents."""
+    pairs: dict[str, str] = {}  # by rest, so that equal ones are used once
     for document in subset(documents, len(documents), lambda d: d.text):
         sentences = split_sentences(document.text)
         rest = excerpt(document.text[len(sentences[0]) :].strip())
@@ -85,9 +83,9 @@ def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
 
 
 def without_names(sentence: str, packages: set[str]) -> str:
-    """The words of a sentence that are English, so that finding its text is more than looking up a name.
+    """A sentence without the names in it, so that retrieval is more than looking up a name.
 
-    A name that is an English word stays, for it is what its sentence is about: "Predict the target of new samples."
+    A name that is an English word stays, because the sentence is about it: "Predict the target of new samples."
 
     >>> without_names("Return the numpy array_like of `Foo.bar` as a Python list.", {"numpy"})
     'Return the of as a Python list.'
@@ -102,7 +100,7 @@ def without_names(sentence: str, packages: set[str]) -> str:
 
 
 def excerpt(text: str) -> str:
-    """The first 400 characters, or fewer, so that no word is cut."""
+    """At most the first 400 characters, without cutting a word."""
     if len(text) <= LENGTH:
         return text
     return text[: LENGTH + 1].rsplit(None, 1)[0][:LENGTH]

@@ -1,4 +1,4 @@
-"""A map of the embeddings: near texts near each other on a plane, for people to look at and not to measure on."""
+"""A map of the embeddings on a plane, to look at rather than to measure: similar texts lie near each other."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where test texts lie on a plane.
+    """Places of test texts on a plane.
 
     Attributes:
         points: (N, 2) float32; directions and units have no meaning.
@@ -35,7 +35,7 @@ class EmbeddingMap:
 def embedding_map(suite: Suite, embedder: Embedder) -> EmbeddingMap | None:
     """The map of at most 600 test texts (or pairs of them) of the first labelled data of a suite.
 
-    None where nothing of it is labelled, or where it has fewer than five test texts.
+    None if nothing is labelled, or there are fewer than five test texts.
     """
     classifier = next((e for e in suite.evaluators.values() if isinstance(e, Classifier)), None)
     if classifier is None or len(classifier.data.test) < FEWEST:
@@ -48,10 +48,10 @@ def embedding_map(suite: Suite, embedder: Embedder) -> EmbeddingMap | None:
 
 
 def lay_out(embeddings: Matrix) -> Array:
-    """(N, 2) float32: t-SNE of cosines, begun at the principal components (van der Maaten & Hinton, JMLR 9, 2008).
+    """(N, 2) float32: t-SNE of cosines, started from the principal components (van der Maaten & Hinton, JMLR 9, 2008).
 
     Args:
-        embeddings: (N, E), dense. Where all of them are equal, so are the points.
+        embeddings: (N, E), dense. If all of them are equal, so are the points.
     """
     unit = normalize(embeddings)
     if np.ptp(unit, axis=0).max() < 1e-6:

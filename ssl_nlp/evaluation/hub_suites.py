@@ -1,4 +1,4 @@
-"""Well-known data sets by their names on the Hugging Face hub."""
+"""Suites of well-known data sets on the Hugging Face hub."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Any of our models as `mteb` wants it (Massive Text Embedding Benchmark, arXiv:2210.07316): `pip install mteb`.
+"""Our models as models of `mteb` (Massive Text Embedding Benchmark, arXiv:2210.07316): `pip install mteb`.
 
 import mteb
 from ssl_nlp.evaluation.mteb import MtebModel
@@ -21,12 +21,12 @@ from ssl_nlp.objectives.geometry import unit_vectors
 
 
 class MtebModel:
-    """An embedder with the interface of `mteb.EncoderProtocol`; prompts are left out, since our models know none.
+    """An embedder with the interface of `mteb.EncoderProtocol`; prompts are ignored, because our models have none.
 
     Args:
         embedder: anything with `embed(texts)`.
-        name: under which `mteb` keeps its results; without an organisation it gets that of the project.
-        revision: which weights, such as the digest of the checkpoint.
+        name: under which `mteb` keeps results; a name without an organisation gets `ssl_nlp/`.
+        revision: of the weights, such as the digest of the checkpoint.
     """
 
     def __init__(self, embedder: Embedder, name: str, revision: str | None = None) -> None:
@@ -35,7 +35,7 @@ class MtebModel:
 
     @property
     def mteb_model_meta(self) -> Any:
-        """The `mteb.models.ModelMeta` that says what this is."""
+        """The description of the model, a `mteb.models.ModelMeta`."""
         from mteb.models import ModelMeta
 
         return ModelMeta.create_empty(
@@ -47,18 +47,18 @@ class MtebModel:
 
         Args:
             inputs: batches, each with a list `text`.
-            settings: task, split, prompt and batch size, which do not matter here.
+            settings: task, split, prompt and batch size, which are ignored.
         """
         texts = [text for batch in inputs for text in batch["text"]]
         embeddings: Array = self._embedder.embed(texts).float().numpy()
         return embeddings
 
     def similarity(self, embeddings1: Array | Tensor, embeddings2: Array | Tensor) -> Tensor:
-        """(N, M): the cosine of each of the first with each of the second."""
+        """(N, M): the cosine of each row of the first with each row of the second."""
         return _units(embeddings1) @ _units(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: Array | Tensor, embeddings2: Array | Tensor) -> Tensor:
-        """(N,): the cosine of each of the first with its partner."""
+        """(N,): the cosine of each row of the first with the same row of the second."""
         return (_units(embeddings1) * _units(embeddings2)).sum(dim=1)
 
 

@@ -33,7 +33,7 @@ LEGEND = (
 
 
 def mark(pooling: str) -> str:
-    """One sign for each pooling of a result, for cells of tables; nothing for what is not a pooling."""
+    """One sign for each pooling of a result, for cells of tables; empty if it is not a pooling."""
     return "".join(MARKS.get(name, "") for name in pooling.split("/"))
 
 

@@ -24,7 +24,7 @@ class Result:
     Attributes:
         primary_metric: the name of the main number.
         metrics: all numbers by name.
-        details: what is too long for a table, as plain data: confusion matrix, numbers by class, the chosen `pooling`.
+        details: plain data that are too long for a table: confusion matrix, numbers by class, the chosen `pooling`.
         items: the contribution of each test item to the primary metric, for a paired bootstrap over items; None if it
             does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores.
         statistic: how the primary metric follows from the items: as their mean, or the rank correlation of their columns.

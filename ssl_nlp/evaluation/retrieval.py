@@ -14,7 +14,7 @@ from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.vectors import Matrix, all_cosines, embed
 
 CHUNK = 512  # queries whose cosines are in memory at a time
-TIE = 1e-9  # cosines that differ by less are equal but for rounding
+TIE = 1e-9  # cosines that differ by less differ by rounding only
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TextPairs:
     """Queries, and the text that each is to find.
 
     Raises:
-        UserError: there are not two different texts to find.
+        UserError: there are fewer than two different texts to find.
     """
 
     name: str
@@ -31,7 +31,7 @@ class TextPairs:
 
     def __post_init__(self) -> None:
         if len(set(self.answers)) < 2:
-            raise UserError(f"{self.name} has no two different texts to find: retrieval needs something to choose from")
+            raise UserError(f"{self.name} has no two different texts to find: retrieval needs at least two")
 
     @property
     def texts(self) -> list[str]:
@@ -40,7 +40,7 @@ class TextPairs:
 
     @cached_property
     def candidates(self) -> list[str]:
-        """The answers, each once."""
+        """The texts to find, each once."""
         return list(dict.fromkeys(self.answers))
 
 
@@ -60,7 +60,7 @@ class Retrieval(CrossFitted):
         return self.data.answers
 
     def predictions(self, embedder: Embedder) -> Array:
-        """(Q,): the rank of each query's answer among all candidates."""
+        """(Q,): the rank of the text that each query is to find among all candidates."""
         place = {text: i for i, text in enumerate(self.data.candidates)}
         answers = np.array([place[text] for text in self.data.answers])
         return ranks_of(embed(embedder, self.data.queries), embed(embedder, self.data.candidates), answers)
@@ -81,7 +81,7 @@ def _reciprocal(ranks: Array) -> Array:
 
 
 def ranks_of(queries: Matrix, candidates: Matrix, answers: Array) -> Array:
-    """(Q,): the rank, from 1, of each query's answer by cosine. A tie counts against it, so that a collapse earns nothing.
+    """(Q,): the rank, from 1, of each query's text by cosine. Ties count against it, so a collapse gains nothing.
 
     Args:
         queries: (Q, E).

@@ -14,10 +14,10 @@ from ssl_nlp.evaluation.vectors import cosines, embed
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Pairs of texts and how similar people found them, on any scale.
+    """Pairs of texts with human scores of their similarity, on any scale.
 
     Raises:
-        UserError: fewer than two pairs, or scores that are all the same.
+        UserError: there are fewer than two different scores.
     """
 
     name: str

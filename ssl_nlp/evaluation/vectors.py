@@ -1,4 +1,4 @@
-"""Embeddings as arrays: dense ones, and the sparse ones of TF-IDF."""
+"""Embeddings as arrays: dense, or sparse as those of TF-IDF."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +18,10 @@ Matrix = Any
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
-    """(N, E) float64 embeddings of texts, by `embed` or, as a model of sentence-transformers has it, by `encode`.
+    """(N, E) float64 embeddings of texts, by `embed` or, for a model of sentence-transformers, by `encode`.
 
     Raises:
-        UserError: an embedding has a number that is not finite.
+        UserError: an embedding contains a number that is not finite.
     """
     compute = getattr(embedder, "embed", None) or embedder.encode  # type: ignore[attr-defined]
     embeddings = torch.as_tensor(compute(list(texts)))
@@ -46,13 +46,13 @@ def _to_sparse(tensor: Tensor) -> Matrix:
 
 
 def cosines(x: Matrix, y: Matrix) -> Array:
-    """(N,): of each row of `x` with the same row of `y`; 0 where one of them is zero."""
+    """(N,): the cosine of each row of `x` with the same row of `y`; 0 if one of them is zero."""
     x, y = normalize(x), normalize(y)
     product = x.multiply(y) if sparse.issparse(x) else x * y
     return np.asarray(product.sum(axis=1)).ravel()
 
 
 def all_cosines(x: Matrix, y: Matrix) -> Array:
-    """(N, M): of each row of `x` with each row of `y`, both of unit length."""
+    """(N, M): the cosine of each row of `x` with each row of `y`, both of unit length."""
     product = x @ y.T
     return product.toarray() if sparse.issparse(product) else product

@@ -1,1 +1,1 @@
-"""What a run keeps: its directory, metrics, checkpoints, and its copy in W&B."""
+"""Runs: their directories, metrics, checkpoints, and their copies in W&B."""

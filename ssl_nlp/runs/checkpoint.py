@@ -1,9 +1,9 @@
-"""Checkpoints that need nothing but themselves and cannot run code: tensors and plain data, read with `weights_only=True`.
+"""Self-contained checkpoints that cannot run code: tensors and plain data, read with `weights_only=True`.
 
-Classes stand in a checkpoint by their names. A name is looked up among the classes that Python has loaded; nothing is ever
-imported for it. The class must be a public subclass of the type that the constructor's argument declares, and that type one
-of this package (`Encoder`, `View`, ...) or a dataclass of settings. So a checkpoint from anybody is safe to load, and a
-class of the user's own is known once the user has imported it, or named its file with `--import`.
+A checkpoint names classes. A name is looked up among the classes that Python has loaded; it never causes an import. The
+class must be a public subclass of the type that the constructor's argument declares, and that type must be one of this
+package (`Encoder`, `View`, ...) or a dataclass of settings. So a checkpoint from anybody is safe to load, and a class of
+the user's own is known once the user has imported it, or named its file with `--import`.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ REMEDY = "if it is yours, name its file with --import FILE.py, or import it firs
 
 
 def describe(kind: type, init_args: dict[str, Any]) -> dict[str, Any]:
-    """An object as the path of its class and the plain arguments of its constructor; dataclasses among them likewise."""
+    """An object as plain data: the path of its class and the arguments of its constructor, dataclasses likewise."""
     plain = {name: _plain(value) for name, value in init_args.items()}
     return {"class_path": path_of(kind), "init_args": plain}
 
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 def path_of(kind: type) -> str:
-    """The public path of a class, such as `ssl_nlp.methods.MaskedLM`, which outlives a move of its file."""
+    """The public path of a class, such as `ssl_nlp.methods.MaskedLM`, which stays the same when its file moves."""
     folders = list(accumulate(kind.__module__.split("."), "{}.{}".format))
     for folder in folders if folders[0] == PACKAGE else []:
         public = getattr(sys.modules[folder], "__all__", ())
@@ -54,7 +54,7 @@ def path_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-# -------------------------------------------------------------------------------------------------------- and back again
+# ------------------------------------------------------------------------------------------------- from plain data
 
 
 def instantiate(
@@ -85,7 +85,7 @@ def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> 
     if found is None:
         found = next((kind for kind in subclasses(bases) if class_path == path_of(kind)), None)
     if found is None and (module == "__main__" or module.split(".")[0] == PACKAGE):
-        # Of a script or notebook, which may have become a file with a name; or of ours, whose files move.
+        # A class of a script or notebook, which may have become a file since; or one of ours, whose files move.
         found = next(
             (kind for kind in subclasses(bases) if name == kind.__qualname__ and _may_move(kind, module)), None
         )
@@ -101,12 +101,12 @@ def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> 
 
 
 def _may_move(kind: type, module: str) -> bool:
-    """Whether a class may be the one that stood in a module: those of ours stay ours."""
+    """Whether a class may have been in a module before: a class of ours is only replaced by one of ours."""
     return module == "__main__" or kind.__module__.split(".")[0] == PACKAGE
 
 
 def subclasses(bases: Iterable[type]) -> Iterator[type]:
-    """Of the bases, themselves included, as far as Python has loaded them; what was defined last comes first."""
+    """The loaded subclasses of the bases, and the bases themselves; the one defined last comes first."""
     for base in reversed(list(bases)):
         yield from subclasses(type.__subclasses__(base))
         yield base
@@ -123,7 +123,7 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
         )
     if lacking := [name for name in getattr(kind, "needed_in_checkpoints", ()) if given.get(name) is None]:
         raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
-    ours = kind.__module__.split(".")[0] == PACKAGE  # whose types say what works; those of others may be careless
+    ours = kind.__module__.split(".")[0] == PACKAGE  # the type hints of other classes may be wrong
     arguments = {
         name: _object(value, declared[name], f"{where}: {kind.__name__}.{name}", ours) for name, value in given.items()
     }
@@ -140,10 +140,10 @@ def _is_description(value: Any) -> bool:
 
 
 def _object(value: Any, declared: Any, where: str, checks: bool) -> Any:
-    """A value with what it describes created.
+    """A value in which each description is replaced by the object that it describes.
 
     Args:
-        declared: the type of the argument that it is for.
+        declared: the type of its argument.
         where: the argument, for messages.
         checks: whether a plain value has to be of that type.
     """
@@ -161,12 +161,12 @@ def _object(value: Any, declared: Any, where: str, checks: bool) -> Any:
     if bases := tuple(kind for kind in types if _is_creatable(kind)):
         return _create(value, bases, {}, where)
     if any(_is_mapping(kind) for kind in types):
-        return value  # plain data that happen to have such a key
+        return value  # plain data that happen to have a key `class_path`
     raise UserError(f"{where} is described as {value['class_path']}, but the class declares no type of its own for it")
 
 
 def _is_plain_of(value: Any, kind: Any) -> bool:
-    """Whether plain data are of a type, as far as they are not descriptions; True of types that plain data do not have."""
+    """Whether plain data have a type, except for descriptions; True for types that plain data cannot have."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
@@ -222,11 +222,11 @@ def _values(types: tuple[Any, ...]) -> Any:
 
 def _union(types: Iterable[Any]) -> Any:
     parts = tuple(types)
-    return Union[parts] if parts else Any  # noqa: UP007  # of types that are not known before
+    return Union[parts] if parts else Any  # noqa: UP007  # the types are not known before
 
 
 def _declared(kind: type) -> dict[str, Any]:
-    """The types of all arguments that the constructor takes, also of those that it hands on as **kwargs.
+    """The types of all arguments of a constructor, including those that it passes on as **kwargs.
 
     Where a class repeats an argument of its base without a type, that of the base holds.
     """

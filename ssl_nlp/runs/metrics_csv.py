@@ -1,4 +1,4 @@
-"""Every metric in one CSV file."""
+"""All metrics of a run in one CSV file."""
 
 import csv
 import io
@@ -13,17 +13,17 @@ from ssl_nlp import durable
 
 
 class MetricsCSV(Logger):
-    """Writes `metrics.csv`: optimizer steps done, then one column a metric, empty where a metric was not logged.
+    """Writes `metrics.csv`: a column for the steps of the optimizer, then one for each metric, empty if it was not logged.
 
-    What is logged is in the file at once, also for a process that is killed, and on the disk with the next checkpoint. A
-    resumed run drops the rows after its checkpoint and goes on, so that the file is that of a run that never stopped.
+    Logged values are in the file at once, even if the process is killed, and on the disk with the next checkpoint. A
+    resumed run drops the rows after its checkpoint and goes on, so its file equals that of an uninterrupted run.
 
     Args:
         directory: where `metrics.csv` is.
-        resume_step: rows after this step are dropped; None begins a new file.
+        resume_step: rows after this step are dropped; None starts a new file.
     """
 
-    trainer: Trainer | None = None  # knows how many steps are done; Lightning's own count depends on the hook
+    trainer: Trainer | None = None  # counts the steps; the count that Lightning passes depends on the hook
 
     def __init__(self, directory: Path, resume_step: int | None = None) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class MetricsCSV(Logger):
         self._resume_step = resume_step
         self._columns: list[str] = []
         self._row: dict[str, Any] = {}
-        self._row_offset: int | None = None  # where the row of the present step begins in the file
+        self._row_offset: int | None = None  # offset of the current step's row in the file
 
     @property
     def name(self) -> str:
@@ -64,11 +64,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def sync(self) -> None:
-        """See to it that all rows are on the disk."""
+        """Write all rows to the disk."""
         durable.sync_file(self.path)
 
     def _start(self, step: str) -> None:
-        """Drop what a run that goes on logged after its checkpoint, and find the row of this step, if there is one."""
+        """Drop the rows that a resumed run logged after its checkpoint, and find the row of this step, if there is one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = [] if self._resume_step is None else read_metrics(self.path)
         self._columns = list(rows[0]) if rows else ["step"]
@@ -77,7 +77,7 @@ class MetricsCSV(Logger):
         self._rewrite([row for row in rows if row["step"] != step])
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        """Write the whole file: these rows, and that of the present step."""
+        """Write the whole file: these rows, and that of the current step."""
         before = "".join([self._line({name: name for name in self._columns}), *map(self._line, rows)])
         durable.write_text(self.path, before + (self._line(self._row) if self._row else ""))
         self._row_offset = len(before.encode())

@@ -1,4 +1,4 @@
-"""The directory of a run: what it holds, and whether the same command begins, resumes or is refused."""
+"""The directory of a run: its files, and whether a command starts it, resumes it or is refused."""
 
 import json
 import os
@@ -23,9 +23,9 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Run:
-    """`runs/NAME/`: config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and, of its own, run.json.
+    """`runs/NAME/` with config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and run.json.
 
-    run.json holds the W&B id and whether the run is finished.
+    run.json holds the W&B id, the fingerprint of the tokenizer, and whether the run is finished.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Run:
     def __post_init__(self) -> None:
         if not self.name or self.name in (".", "..") or "/" in self.name or os.sep in self.name:
             raise UserError(f"--run {self.name!r} is not a valid name: use letters, digits, - and _")
-        if "\0" in self.name or len(os.fsencode(self.name)) > 240:  # no such run can have been made
+        if "\0" in self.name or len(os.fsencode(self.name)) > 240:  # no run can have this name
             check_name(self.name, "--run")
 
     @property
@@ -53,7 +53,7 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     def best_checkpoint(self) -> Path:
-        """The checkpoint with the lowest validation loss, else the last one.
+        """The checkpoint with the lowest validation loss, or else the last one.
 
         Raises:
             UserError: the run has none.
@@ -65,13 +65,13 @@ class Run:
         raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")
 
     def resume_from(self, config: str) -> Path | None:
-        """The checkpoint with which `fit` goes on: the last one, or the one before if that is damaged; None begins anew.
+        """The checkpoint that `fit` resumes from: the last one, or the one before if that is damaged; None for a new run.
 
         Args:
             config: the complete configuration of the command, as YAML.
 
         Raises:
-            UserError: the run is finished, was begun with another configuration, or has lost its checkpoints.
+            UserError: the run is finished, was started with another configuration, or its checkpoints are missing.
         """
         self.check(config)
         if self.finished:
@@ -92,11 +92,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether its training has reached its end."""
+        """Whether training has ended."""
         return bool(self.read_state().get("finished"))
 
     def check(self, config: str) -> None:
-        """Make sure that the directory is free, or holds a run of this configuration.
+        """Check that the directory is free, or holds a run with this configuration.
 
         Args:
             config: complete, as YAML.
@@ -106,7 +106,7 @@ class Run:
         """
         self.check_links()
         if not self.begun:
-            check_name(self.name, "--run")  # only now: what was begun under another name goes on
+            check_name(self.name, "--run")  # only now: a run that was started under another name goes on
             if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
                 raise UserError(f"{self.directory} exists but is not a run: choose another --run")
             return
@@ -115,19 +115,19 @@ class Run:
         old, new = (
             with_public_paths(yaml.safe_load(text)) for text in (self.config.read_text(encoding="utf-8"), config)
         )
-        changes = differences(old | {"run": None}, new | {"run": None})  # a run is called as its folder is
+        changes = differences(old | {"run": None}, new | {"run": None})  # the name of a run is that of its folder
         if changes:
             shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
             raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
 
     def check_links(self, reads: str | None = None) -> None:
-        """Make sure that what is written into the run stays there: whoever has sent it may have put links into it.
+        """Check that files written into the run stay there: whoever sent it may have put links into it.
 
         Args:
-            reads: the name of a folder into which nothing is written.
+            reads: the name of a folder that is only read.
 
         Raises:
-            UserError: it names the link. A link to the whole run is the user's own.
+            UserError: a link leads outside; it is named. A link to the whole run is allowed: the user made it.
         """
         home = os.path.realpath(self.directory)
         for folder in (self.directory, self.checkpoints):
@@ -141,11 +141,11 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether the run exists: `run.json` is written last of all when it begins."""
+        """Whether the run exists: `run.json` is the last file written when a run starts."""
         return (self.directory / "run.json").exists()
 
     def lock(self) -> FileLock:
-        """Create the directory, and lock it for as long as the run trains.
+        """Create the directory, and lock it while the run trains.
 
         Raises:
             UserError: another process trains this run.
@@ -163,10 +163,10 @@ class Run:
         return lock
 
     def wandb_id(self) -> str:
-        """That of the run or, before it has begun, one for it: an agent of W&B says which it expects.
+        """The W&B id of the run; before it starts, a new one, or the one that an agent of W&B expects.
 
         Raises:
-            UserError: run.json holds what is not an id.
+            UserError: run.json does not hold a valid id.
         """
         known = self.read_state().get("wandb_id")
         if known and not (isinstance(known, str) and re.fullmatch(r"[\w.-]{1,128}", known, re.ASCII)):
@@ -174,7 +174,7 @@ class Run:
         return known or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
     def begin(self, config: str, wandb_id: str, tokenizer: str) -> None:
-        """Let the run exist, from now on with this configuration.
+        """Start the run: from now on it exists, with this configuration.
 
         Args:
             config: complete, as YAML.
@@ -185,7 +185,7 @@ class Run:
         self.write_state({"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer})
 
     def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:
-        """Make sure that a checkpoint has the tokenizer that the run was begun with.
+        """Check that a checkpoint has the tokenizer that the run was started with.
 
         Args:
             tokenizer: the fingerprint of the checkpoint's.
@@ -201,12 +201,12 @@ class Run:
             )
 
     def abandon(self) -> None:
-        """Remove what is left of a run that has not begun."""
+        """Remove the remains of a run that never started."""
         if not self.begun and all(map(self._is_remains, self.directory.glob("*"))):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _is_remains(self, path: Path) -> bool:
-        """Whether a process that was killed before the run began has left this file."""
+        """Whether the file may come from a process that was killed before the run started."""
         return path.name in ("config.yaml", "wandb") or path.name.endswith(durable.UNFINISHED)
 
     def finish(self) -> None:
@@ -214,7 +214,7 @@ class Run:
         self.write_state(self.read_state() | {"finished": True})
 
     def read_state(self) -> dict[str, Any]:
-        """What run.json says; nothing before the run has begun.
+        """The content of run.json; empty before the run has started.
 
         Raises:
             UserError: it is broken.
@@ -231,7 +231,7 @@ class Run:
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What changed between two configurations, as `key: old -> new`."""
+    """The changes between two configurations, as `key: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [line for key in keys for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]

@@ -21,7 +21,7 @@ from ssl_nlp.terminal import say
 FORBIDDEN = set("/\\#?%:")  # in the names of projects, by W&B
 LONGEST_NAME = 128
 LONGEST_TAG = 64
-PATIENCE = 10.0  # seconds to wait for an answer of the server
+PATIENCE = 10.0  # seconds to wait for the server
 
 
 @dataclass
@@ -52,7 +52,7 @@ class WandbSettings:
 
 
 def wandb_mode(settings: WandbSettings) -> str:
-    """The mode that holds: whatever a configuration says, nothing is sent that WANDB_MODE in the environment keeps back."""
+    """The effective mode: WANDB_MODE in the environment can keep a run offline, whatever its configuration says."""
     limit = os.environ.get("WANDB_MODE") or "auto"
     if "disabled" in (limit, settings.mode):
         return "disabled"
@@ -60,26 +60,26 @@ def wandb_mode(settings: WandbSettings) -> str:
 
 
 def wandb_logger(settings: WandbSettings, run: Run, run_id: str, config: dict[str, Any]) -> list[Logger]:
-    """The W&B logger of a run that begins or goes on, with its whole configuration; none where W&B is disabled.
+    """The W&B logger of a new or resumed run, with its whole configuration; none if W&B is disabled.
 
-    Call it on rank zero only. A resumed run goes on in the same W&B run.
+    Call it on rank zero only. A resumed run continues the same W&B run.
     """
     experiment = _open_run(settings, run, run_id, config)
     if experiment is None:
         return []
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step")
-    for name in ("val/loss", "val/bits_per_byte"):  # runs compare at equal tokens; every validation logs them
+    for name in ("val/loss", "val/bits_per_byte"):  # to compare runs at equal tokens, which every validation logs
         experiment.define_metric(name, step_metric="train/tokens")
     return [WandbLogger(experiment=experiment, project=settings.project, save_dir=str(run.directory))]
 
 
 def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteResult) -> None:
-    """Put an evaluation into a run that is on W&B already: `eval/SUITE/EVALUATOR/METRIC` and `eval/SUITE/table`.
+    """Add an evaluation to a run that is on W&B already: `eval/SUITE/EVALUATOR/METRIC` and `eval/SUITE/table`.
 
-    Both go to the summary and none to the history, whose steps are those of the training. The run is taken up again by
-    its id. Offline that is another folder, which `wandb sync` sends after the first one; it is complete in itself, with
-    the configuration and the last of every metric, so that nothing is lost whichever part the server sees last.
+    Both go to the summary, not to the history, whose steps are those of training. The run is continued by its id. Offline
+    this makes another folder, which `wandb sync` sends after the first one. It is complete, with the configuration and the
+    last value of every metric, so nothing is lost whichever folder the server receives last.
     """
     config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     experiment = _open_run(settings, run, run.wandb_id(), config)
@@ -87,13 +87,13 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
         return
     import wandb
 
-    answers = result.evaluators.items()
-    numbers = {f"eval/{suite}/{e}/{metric}": value for e, answer in answers for metric, value in answer.metrics.items()}
+    found = result.evaluators.items()
+    numbers = {f"eval/{suite}/{name}/{metric}": value for name, one in found for metric, value in one.metrics.items()}
     rows = [
         [name, evaluator, metric, value]
-        for name, answers in {run.name: result.evaluators, **result.baselines}.items()
-        for evaluator, answer in answers.items()
-        for metric, value in answer.metrics.items()
+        for name, results in {run.name: result.evaluators, **result.baselines}.items()
+        for evaluator, one in results.items()
+        for metric, value in one.metrics.items()
     ]
     if experiment.offline:
         experiment.summary.update(_last(run))
@@ -141,7 +141,7 @@ def log_comparison(
 
 
 def _open_run(settings: WandbSettings, run: Run, run_id: str, config: dict[str, Any]) -> Any:
-    """The W&B run of a run of ours; its method and seed are keys of the configuration, to filter and group by."""
+    """The W&B run of one of our runs, with method and seed among the keys of its configuration, to filter and group by."""
     method = config.get("model", {}).get("class_path", "").rsplit(".", 1)[-1]
     shown = config | {"method": method, "seed": config.get("seed_everything")}
     return _open(settings, run.directory, {"name": run.name, "id": run_id}, shown, "train")
@@ -156,11 +156,11 @@ def _last(run: Run) -> dict[str, float]:
 def _open(
     settings: WandbSettings, folder: Path, identity: dict[str, str], config: dict[str, Any], job_type: str
 ) -> Any:
-    """A W&B run, begun or, by its id, taken up again; None where W&B is disabled."""
+    """A new W&B run, or an existing one with the same id; None if W&B is disabled."""
     mode = wandb_mode(settings)
     if mode in ("disabled", "dryrun"):
         return None
-    import wandb  # a second, which only those pay who use it
+    import wandb  # takes a second, so only if it is used
 
     _use_writable_folders(folder)
     if mode == "auto":
@@ -184,7 +184,7 @@ def _open(
             return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, resume="allow")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
             say(f"W&B does not take the run, which is kept offline: {_first_line(error)}", sys.stderr)
-            wandb.teardown()  # its service still holds the id of the run
+            wandb.teardown()  # because its service still holds the id of the run
             mode = "offline"
     try:
         return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments)
@@ -193,7 +193,7 @@ def _open(
 
 
 def _mode_of_login() -> str:
-    """`online` where somebody is logged in; a key that cannot be one is said."""
+    """`online` if somebody is logged in, else `offline`; warns of an invalid key."""
     import wandb
 
     try:
@@ -208,7 +208,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _use_writable_folders(folder: Path) -> None:
-    """Have W&B keep in the run what it keeps in the home directory, where that cannot be written."""
+    """Make W&B write to the folder of the run if it cannot write to the home directory."""
     from wandb import env
 
     homes = {env.DATA_DIR: env.get_data_dir(), env.CACHE_DIR: env.get_cache_dir(), env.CONFIG_DIR: "~/.config/wandb"}
@@ -220,7 +220,7 @@ def _use_writable_folders(folder: Path) -> None:
 
 
 def _unreachable(url: str) -> str | None:
-    """Why nothing answers at `url`; None if something does. W&B itself would try again and again for a minute."""
+    """The reason why `url` cannot be reached, or None. W&B itself would retry for a minute."""
     try:
         requests.head(url, timeout=PATIENCE)
     except requests.RequestException as error:

@@ -115,6 +115,18 @@ def test_runs_and_their_baselines(folder, capsys):
         assert record["cost"]["parameters"] == parameters
 
 
+def test_a_suite_of_language_modelling_alone_needs_no_embeddings(folder, monkeypatch, capsys):
+    (folder / "letters.txt").write_text("the dog sees the cat\na bird\n")
+    (folder / "letters.yaml").write_text("name: letters\ndata: {a: {task: language_modelling, test: letters.txt}}")
+    monkeypatch.setattr(Method, "embed_all", None)
+    assert run("evaluate", "causal_lm", "--config", "letters.yaml") == 0
+    result = read_suite(folder / "runs" / "causal_lm" / "evaluation.json", "letters")
+    assert list(result.evaluators) == ["a.language_modelling"]
+    assert result.evaluators["a.language_modelling"].details == {"kind": "likelihood", "texts": 2}
+    assert list(result.baselines["random_init"]) == ["a.language_modelling"]
+    assert "bits per byte" in capsys.readouterr().out
+
+
 def test_another_suite_is_added_and_the_same_one_replaced(folder):
     path = folder / "runs" / "causal_lm" / "evaluation.json"
     for config in ("mine.yaml", "other.yaml"):

@@ -1,4 +1,4 @@
-"""What a model cannot do is a missing number with its reason, and no error."""
+"""A model that lacks a capability has no number, with the reason, and causes no error."""
 
 from dataclasses import dataclass
 

@@ -30,15 +30,15 @@ def arrays():
     return [(embedder.embed(p.texts).double().numpy(), np.array(p.labels)) for p in (DATA.train, DATA.valid, DATA.test)]
 
 
-def check(result, predicted, asked):
-    hits = predicted == asked
+def check(result, predicted, gold):
+    hits = predicted == gold
     assert result.primary == pytest.approx(hits.mean())
-    assert result.metrics["macro_f1"] == pytest.approx(f1_score(asked, predicted, average="macro"))
+    assert result.metrics["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
     assert (result.items == hits).all()
     matrix = np.array(result.details["confusion_matrix"])
     for i, name in enumerate(CLASSES):
         for j, other in enumerate(CLASSES):
-            assert matrix[i, j] == ((asked == name) & (predicted == other)).sum()
+            assert matrix[i, j] == ((gold == name) & (predicted == other)).sum()
         numbers = result.details["by_class"][name]
         assert numbers["precision"] == pytest.approx(matrix[i, i] / max(matrix[:, i].sum(), 1))
         assert numbers["recall"] == pytest.approx(matrix[i, i] / matrix[i].sum())
@@ -55,7 +55,7 @@ def test_neighbours_are_those_of_scikit_learn_and_of_a_loop(arrays):
     result = NearestNeighbours(DATA)(Hashed())
     check(result, by_hand, y_test)
     check(result, np.array(voted), y_test)
-    assert 0.5 < result.primary < 1  # the question is neither trivial nor hopeless
+    assert 0.5 < result.primary < 1  # the task is neither trivial nor hopeless
 
 
 def test_the_linear_probe_is_scikit_learn_by_hand_with_c_chosen_on_the_valid_part(arrays):

@@ -93,7 +93,7 @@ HALF = halves(RETRIEVAL)
 
 
 def knowing(rows):
-    """Embeddings by which the queries of some rows find their answers, and others do not."""
+    """Embeddings by which the queries of some rows find their texts, and others do not."""
     vectors = {text: Hashed().embed([text])[0].numpy() for text in PAIRS.answers}
     rng = np.random.default_rng(1)
     for i, query in enumerate(PAIRS.queries):

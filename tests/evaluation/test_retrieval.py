@@ -9,7 +9,7 @@ from ssl_nlp.evaluation.result import statistic_of
 from tests.evaluation.vectors import Given, Hashed
 
 QUERIES = [f"w{i % 40} query {i}" for i in range(150)]
-ANSWERS = [f"w{i % 40} answer {i // 2}" for i in range(150)]  # some are the answer to two queries
+ANSWERS = [f"w{i % 40} answer {i // 2}" for i in range(150)]  # some belong to two queries
 DATA = TextPairs("pairs", QUERIES, ANSWERS)
 
 
@@ -18,7 +18,7 @@ def test_metrics_are_those_of_torchmetrics(monkeypatch):
     embedder = Hashed()
     candidates = list(dict.fromkeys(ANSWERS))
     queries, found = (torch.nn.functional.normalize(embedder.embed(t).double()) for t in (QUERIES, candidates))
-    scores = 1 + queries @ found.T  # torchmetrics takes what is not positive for not found
+    scores = 1 + queries @ found.T  # torchmetrics ignores scores that are not positive
     target = torch.tensor([[answer == candidate for candidate in candidates] for answer in ANSWERS])
     index = torch.arange(len(QUERIES)).unsqueeze(1).expand_as(scores)
     flat = {"preds": scores.flatten(), "target": target.flatten(), "indexes": index.flatten()}

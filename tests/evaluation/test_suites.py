@@ -22,7 +22,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def check_answers(suite):
+def check_results(suite):
     """Every evaluator of embeddings has a result; the probes with few labels, which take the longest, are left out."""
     for name, evaluator in suite.evaluators.items():
         if "few_labels" not in name and evaluator.needs is Embedder:
@@ -58,7 +58,7 @@ def test_docs_has_the_largest_classes_and_its_parts_are_those_of_the_corpus(docs
     assert len(docs_suite.texts) == len(set(docs_suite.texts))
 
 
-def test_documents_that_begin_alike_are_asked_about_once(monkeypatch):
+def test_documents_with_the_same_beginning_are_used_once(monkeypatch):
     class Alike(Docs):
         def documents(self, split):
             yield from super().documents(split)
@@ -70,16 +70,16 @@ def test_documents_that_begin_alike_are_asked_about_once(monkeypatch):
     assert counts == [0, 0, 1]
 
 
-def test_docs_answers_every_question(docs_suite):
+def test_docs_has_a_result_for_every_evaluator(docs_suite):
     assert list(docs_suite.evaluators) == [
         "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
         "language_modelling",
     ]  # fmt: skip
-    check_answers(docs_suite)
+    check_results(docs_suite)
     assert docs_suite.fingerprint == docs.docs_suite().fingerprint
 
 
-def test_a_docstring_is_asked_for_without_its_names():
+def test_queries_contain_no_names():
     sentence = (
         "Return the `torch.nn.Module` that my_func2() of Torch-Vision, torch and ArrayLike (in HTTPServer) wraps."
     )
@@ -152,7 +152,7 @@ def test_files_of_every_kind(files):
     names = {"knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "geometry"}
     expected = {f"films.{name}" for name in names} | {"sts.similarity", "sts.geometry", "language_modelling"}
     assert suite.evaluators.keys() == expected | {"captions.retrieval", "captions.geometry", "words.word_similarity"}
-    check_answers(suite)
+    check_results(suite)
     data = suite.evaluators["films.knn"].data
     assert "leak" in data.test.texts  # a text of both is test's alone
     assert "leak" not in [*data.train.texts, *data.valid.texts]
@@ -177,7 +177,7 @@ def test_pairs_of_texts_with_classes(files):
     )
 
 
-def test_without_training_texts_tf_idf_learns_from_those_it_is_asked_about(files):
+def test_without_training_texts_tf_idf_learns_from_those_that_are_tested(files):
     suite = files_suite(config(sts=SCORED))
     assert set(suite.train_texts) == set(suite.texts)
 
@@ -218,7 +218,7 @@ def test_every_mistake_has_a_line(files, given, complaint):
 @pytest.mark.parametrize(
     "text", ["name: docs\ndata: {a: {}}", "data: {a: {}}", "[1]", "a: [", "name: a/b\ndata: {a: 1}"]
 )
-def test_a_config_that_is_none_is_refused(text):
+def test_an_invalid_config_is_refused(text):
     Path("bad.yaml").write_text(text)
     with pytest.raises(UserError, match="--config bad.yaml"):
         files_suite("bad.yaml")
@@ -230,7 +230,7 @@ def test_a_config_that_is_none_is_refused(text):
 
 
 def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
-    """Class numbers become names, secret labels are not asked for, and a score is a number."""
+    """Class numbers become names, data with secret labels are not used, and a score is a number."""
 
     def save(name, **splits):
         DatasetDict(splits).save_to_disk(tmp_path / name)
@@ -281,7 +281,7 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
     assert (len(data.train) + len(data.valid), len(data.test)) == (50, 20)
     assert not any("dev" in text for text in data.texts)
     assert sorted(suite.evaluators["stsb.similarity"].data.scores) == pytest.approx(sorted(scored["score"]))
-    check_answers(suite)
+    check_results(suite)
 
 
 def test_without_the_hub_one_line_says_so():
