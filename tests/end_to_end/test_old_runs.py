@@ -108,6 +108,7 @@ def test_it_gets_the_same_scores_with_the_pooling_that_its_method_had(name, fold
         assert {m: found[evaluator].metrics[m] for m in old["metrics"]} == close(evaluator, old["metrics"]), evaluator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluated_anew_it_gets_the_best_of_the_poolings_that_all_methods_have(name, evaluated):
     method = Method.load_from_checkpoint(OLD / name / "checkpoints" / "last.ckpt")

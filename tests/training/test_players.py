@@ -129,6 +129,7 @@ def test_a_parameter_has_one_player():
         trainer(max_steps=1, enable_checkpointing=False).fit(model, data())
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_that_has_all():
     """Also where batches are accumulated: targets are counted over the window of both."""
 
