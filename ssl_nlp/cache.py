@@ -153,7 +153,7 @@ def _explained(directory: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise UserError(
             f"the cache {directory} cannot be read or written ({reason}): "
-            + ("make room there, or " if full else "")
+            + ("free some space there, or " if full else "")
             + "set SSL_NLP_CACHE to a directory of your own"
         ) from error
 

@@ -90,8 +90,8 @@ def telling(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror or error}): nothing there was changed. Make room or give access, and "
-            "give the same command again"
+            f"cannot write {path} ({error.strerror or error}); nothing was changed. Free some space or fix the "
+            "permissions, and run the command again"
         ) from error
 
 

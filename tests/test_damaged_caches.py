@@ -242,7 +242,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(cache):
         with open("/dev/full", "w") as file:
             file.write("x")
 
-    with pytest.raises(UserError, match="No space left on device.*: make room there, or set SSL_NLP_CACHE"):
+    with pytest.raises(UserError, match="No space left on device.*: free some space there, or set SSL_NLP_CACHE"):
         build_once(cache / "key", fail)
     assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == []
 

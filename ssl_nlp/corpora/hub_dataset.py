@@ -36,7 +36,7 @@ class HubDataset(SplitCorpus):
 
     Args:
         path: name on the hub, local directory, or a format of `load_dataset` (`json`, `csv`, ...) with `data_files`.
-        name: configuration of the dataset, where it has several.
+        name: configuration of the dataset, if it has several.
         train: name of the training split; `load_dataset` also knows slices such as `train[:10%]` (not streaming).
         valid: name of the split, or share of the texts of `train`, chosen by a hash of the text.
         test: the same, or null for a corpus without test split, whose `documents("test")` is an error.

@@ -61,7 +61,7 @@ class Fields:
             given: the fields to look for; default: all that are read.
 
         Raises:
-            UserError: it names the field and, where it is missing, those that exist.
+            UserError: it names the field and, if the field is missing, those that exist.
         """
         existing = list(existing)
         for field in self.given if given is None else given:
@@ -109,7 +109,7 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
     """The documents of one file, lazily, in their order.
 
     Args:
-        path: the file; a last ending `.gz` says that it is compressed.
+        path: the file; it is compressed if its name ends with `.gz`.
         format: None takes it from the ending.
         unit: what a document is in plain text. In all other formats it is a record.
         fields: the fields of a record that make a document. Plain text has none, and is refused if a pair is named.

@@ -23,7 +23,7 @@ class SplitCorpus(Corpus):
     them, as a premise with several hypotheses does: each pair is kept once.
 
     Args:
-        valid, test: the share of train's texts (0 < share < 1) that make this split; None where it has its own.
+        valid, test: the share of train's texts (0 < share < 1) that make this split; None if it has its own.
         paired: whether documents have pairs, which the parts of train may have in common.
 
     Raises:

@@ -47,8 +47,8 @@ class DocumentStream:
     """One epoch of the training documents of one reader, shuffled within windows.
 
     A window of `window` consecutive records is read, permuted by (seed, epoch, reader, window) and given out before the
-    next one is read. The state is therefore where the window began and how much of it was given out: it stays small,
-    holds no text, and resuming reads one window again, after which the stream goes on exactly as it would have.
+    next one is read. The state is therefore the start of the window and the number of its documents that were given out: it
+    stays small and holds no text. Resuming reads one window again and then continues exactly as before.
 
     The source's shards are divided among the readers; where there are fewer shards than readers, each reads the whole
     source and keeps every `ranks`-th record. Each record has exactly one reader either way. In epochs after the first

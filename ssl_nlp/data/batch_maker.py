@@ -56,7 +56,7 @@ class StreamedDocument(NamedTuple):
     """The rows of one document of a stream.
 
     Attributes:
-        number: tells it from the other documents of all readers.
+        number: unique among the documents of all readers.
         rows: its tokenized texts, not truncated.
         after: the position of the stream after it: plain data, including the `epoch`.
     """

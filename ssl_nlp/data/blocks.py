@@ -89,12 +89,12 @@ class BlockRows:
             tags.append(numbers)
             following[i, : size - 1] = ids[i, 1:size]
             first, last = np.searchsorted(starts, [start, stop], side="right")
-            inner = starts[first:last] - start  # where a document begins within the row
+            inner = starts[first:last] - start  # starts of documents within the row
             segments[i, inner[inner < size]] = 1
             segments[i, :size] = segments[i, :size].cumsum() + 1
             ends = inner[inner > 0] - 1
             following[i, ends] = IGNORE_INDEX if self.tokenizer.suffix else self.tokenizer.end_id
-            if starts[last - 1] != stop:  # the last document goes on in the next row
+            if starts[last - 1] != stop:  # the last document continues in the next row
                 following[i, size - 1] = self.store.read(stop, stop + 1).ids[0]
             packed |= bool(segments[i, size - 1] > 1)
             padded |= size < self.length

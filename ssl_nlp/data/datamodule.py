@@ -65,13 +65,12 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
         check_kind(self.maker)
-        shortest = self.maker.shortest
-        if length < shortest or batch_size < 1 or workers < 0:
-            raise UserError(
-                f"data: length {length}, batch_size {batch_size}, workers {workers}: take at least {shortest}, 1 and 0"
-            )
-        if seed is not None and seed < 0:
-            raise UserError(f"data: seed must be 0 or more, not {seed}")
+        least = {"length": self.maker.shortest, "batch_size": 1, "workers": 0, "seed": 0}
+        given = {"length": length, "batch_size": batch_size, "workers": workers, "seed": 0 if seed is None else seed}
+        if problems := [
+            f"data.{name} must be {least[name]} or more, not {n}" for name, n in given.items() if n < least[name]
+        ]:
+            raise UserError("; ".join(problems))
         if labels is not None and labels not in self.maker.label_kinds:
             raise UserError(
                 f"data.labels {labels!r} does not go with data.unit {self.maker.kind!r}, whose rows carry "
@@ -167,8 +166,8 @@ class TextDataModule(LightningDataModule):
             raise UserError(
                 f"the {split} split of {type(self.corpus).__name__} has changed since the run was trained on it: "
                 f"{before['documents']:,} rows of {before['tokens']:,} tokens then, {now.documents:,} of {now.tokens:,} "
-                "now. Restore what it was read from, or train another run on the new text; to measure a run on other "
-                "text, name that: --data.corpus..."
+                "now. Restore the old text, or train a new run; to evaluate the run on other text, name it with "
+                "--data.corpus"
             )
 
     def statistics(self, split: Split) -> TextStatistics:
@@ -215,7 +214,7 @@ class TextDataModule(LightningDataModule):
         """Batches of the train split, from where a resumed run left off."""
         if self._streams():
             if state.overfits(self.trainer):
-                raise UserError("trainer.overfit_batches: a stream does not begin again: take limit_train_batches")
+                raise UserError("trainer.overfit_batches cannot repeat a stream: use trainer.limit_train_batches")
             self._train_loader = self._stream_loader()
         else:
             self._train_loader = self._loader("train")
@@ -331,7 +330,7 @@ class TextDataModule(LightningDataModule):
         if len(state_dict["cursors"]) != state.rank_and_ranks(self.trainer)[1] or state_dict["workers"] != self.workers:
             raise UserError(
                 f"this stream was begun with {len(state_dict['cursors'])} processes of {state_dict['workers']} workers: "
-                "resume it with as many"
+                "resume it with the same numbers"
             )
         self._cursors = state_dict["cursors"]
 

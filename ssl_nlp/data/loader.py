@@ -46,7 +46,7 @@ class ResumableLoader(DataLoader[TokenBatch]):
     Lightning looks for the last two methods, and warns of unreliable results if a loader has none.
     """
 
-    batches: Lookahead | None = None  # of the iteration that goes on
+    batches: Lookahead | None = None  # of the current iteration
 
     def __iter__(self) -> Lookahead:  # type: ignore[override]  # an iterator of batches, though not torch's own
         self.batches = Lookahead(super().__iter__())

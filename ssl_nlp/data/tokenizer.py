@@ -35,9 +35,9 @@ class TokenizerSettings:
 
     def __post_init__(self) -> None:
         if self.vocab_size < 300:
-            raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: take 300 (all bytes) or more")
+            raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: use 300 (all bytes) or more")
         if self.documents < 1:
-            raise UserError(f"tokenizer.documents {self.documents} leaves nothing to train on: take 1 or more")
+            raise UserError(f"tokenizer.documents {self.documents} leaves nothing to train on: use 1 or more")
 
 
 class Tokenizer:

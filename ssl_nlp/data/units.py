@@ -126,7 +126,7 @@ def maker_of(unit: RowKind) -> BatchMaker:
     """
     makers = {maker.kind: maker for maker in (Blocks, Sentences, Pairs)}
     if unit not in makers:
-        raise UserError(f"data.unit {unit!r} is unknown: take one of {', '.join(makers)}, or a BatchMaker of your own")
+        raise UserError(f"data.unit {unit!r} is unknown: use one of {', '.join(makers)}, or a BatchMaker of your own")
     return makers[unit]()
 
 

@@ -77,7 +77,7 @@ class Encoder(nn.Module, ABC):
     def forward(self, batch: TokenBatch, cache: Any = None, added: Tensor | None = None) -> Tensor:
         """(B, T, D) hidden states. Attention stays within a segment, positions restart with it.
 
-        `batch.causal`, where it is not None, overrides `causal`: one encoder may serve objectives of both kinds.
+        `batch.causal`, if it is not None, overrides `causal`: one encoder may serve objectives of both kinds.
         `added`, (B, T, E) or (B, 1, E), is added to the token embeddings of width E: segment embeddings, or a vector
         that a decoder reads.
 

@@ -184,13 +184,15 @@ class PretrainedEncoder(Encoder):
         if batch.causal not in (None, self.causal):
             kinds = ("causal", "bidirectional") if self.causal else ("bidirectional", "causal")
             raise UserError(
-                f"the encoder {self.name} is {kinds[0]} and cannot be {kinds[1]}: take a Transformer instead"
+                f"the encoder {self.name} is {kinds[0]} and cannot be {kinds[1]}: use a Transformer instead"
             )
         if cache is not None:
             return self._continue(batch, cache, added)
         self._check_length(batch.input_ids.shape[1])
         if batch.packed and not self._packs:
-            raise UserError(f"the encoder {self.name} cannot keep apart documents that share a row: use unit: sentence")
+            raise UserError(
+                f"the encoder {self.name} cannot keep documents in one row apart: set data.unit to sentence"
+            )
         return self._run(self.model, batch, added)
 
     def _run(self, model: "PreTrainedModel", batch: TokenBatch, added: Tensor | None = None) -> Tensor:

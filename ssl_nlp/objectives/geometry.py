@@ -83,7 +83,7 @@ def uniformity(x: Tensor, t: float = 2.0) -> Tensor:
         ValueError: fewer than two rows.
     """
     if len(x) < 2:
-        raise ValueError(f"uniformity needs pairs, and of {len(x)} rows there are none")
+        raise ValueError(f"uniformity needs at least 2 rows, not {len(x)}")
     units = unit_vectors(x)
     with torch.autocast(x.device.type, enabled=False):
         potentials = t * (2 * units @ units.T - 2)

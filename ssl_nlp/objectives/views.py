@@ -125,7 +125,7 @@ class ShuffleSpans(View):
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise UserError(f"{type(self).__name__}: length {self.length} is not positive: take 1 or more")
+            raise UserError(f"{type(self).__name__}: length {self.length} is not positive: use 1 or more")
 
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         (rows, columns), device = content.shape, content.device
@@ -177,7 +177,7 @@ class Mask(View):
 
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         if vocabulary.mask_id is None:
-            raise UserError("Mask: this tokenizer has no mask token: take Delete or Replace instead")
+            raise UserError("Mask: this tokenizer has no mask token: use Delete or Replace instead")
         return replace(batch, input_ids=batch.input_ids.masked_fill(_chosen(content, self.rate), vocabulary.mask_id))
 
 
@@ -214,9 +214,7 @@ class Repeat(View):
 
 def _check_share(view: View, name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise UserError(
-            f"{type(view).__name__}: {name} {value} is not a share of the tokens: take a number from 0 to 1"
-        )
+        raise UserError(f"{type(view).__name__}: {name} {value} is not a share of the tokens: use a number from 0 to 1")
 
 
 def _chosen(content: Tensor, rate: float) -> Tensor:

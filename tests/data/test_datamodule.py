@@ -50,7 +50,7 @@ def test_resuming_reads_nothing_of_what_was_seen(monkeypatch):
 
 
 def test_a_pair_needs_room_for_two():
-    with pytest.raises(UserError, match="length 3.* take at least 4"):
+    with pytest.raises(UserError, match="data.length must be 4 or more, not 3"):
         TextDataModule(CORPUS, unit="pair", length=3)
 
 

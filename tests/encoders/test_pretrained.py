@@ -115,7 +115,7 @@ def test_a_family_without_packing(saved):
     encoder = encoder_of(saved["deberta"], causal=False)
     ids = draw(SEGMENTS)
     assert encoder(TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False)).isfinite().all()
-    with pytest.raises(UserError, match="cannot keep apart documents .* use unit: sentence"):
+    with pytest.raises(UserError, match="cannot keep documents .* apart: set data.unit to sentence"):
         encoder(TokenBatch(ids, SEGMENTS))
 
 
@@ -125,7 +125,7 @@ def test_a_family_that_ignores_the_mask_is_found_out(saved, family, monkeypatch)
         return torch.ones(1, 1, 6, 6, dtype=torch.bool)
 
     monkeypatch.setattr(PretrainedEncoder, "_packed_masks", everything)
-    with pytest.raises(UserError, match="cannot keep apart documents"):
+    with pytest.raises(UserError, match="cannot keep documents"):
         encoder_of(saved[family], family in CAUSAL)(TokenBatch(draw(SEGMENTS), SEGMENTS))
 
 

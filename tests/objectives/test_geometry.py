@@ -83,7 +83,7 @@ def test_alignment_and_uniformity_of_closed_forms() -> None:
     assert uniformity(torch.ones(9, 4)).item() == pytest.approx(0, abs=1e-5)
     assert uniformity(torch.eye(6)).item() == pytest.approx(-4)
     assert uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), t=200).item() == pytest.approx(-800), "it underflows"
-    with pytest.raises(ValueError, match="1 rows"):
+    with pytest.raises(ValueError, match="2 rows, not 1"):
         uniformity(torch.ones(1, 4))
 
 
