@@ -169,6 +169,8 @@ def test_a_published_model(folder):
     assert suite["evaluators"]["beasts.geometry"] != suite["baselines"]["random_init"]["beasts.geometry"]
     assert "language_modelling" not in suite["evaluators"]
     assert suite["missing"] == {"language_modelling": "Method gives no likelihood of a text"}
+    for results in (suite["evaluators"], suite["baselines"]["random_init"]):
+        assert {result["details"]["pooling"] for result in results.values()} <= {"mean", "last", "first"}
 
 
 def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):

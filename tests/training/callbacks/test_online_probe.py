@@ -8,6 +8,9 @@ from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import get_suite
+from ssl_nlp.evaluation.cache import embed_in_memory
+from ssl_nlp.evaluation.pooling import Poolings
+from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import MaskedLM
 from ssl_nlp.training.callbacks import OnlineProbe
 from tests.corpus import ListCorpus, random_texts
@@ -56,15 +59,19 @@ def fit(tmp_path, *callbacks):
 
 def test_the_numbers_are_those_of_the_evaluators_and_training_is_the_same_without_them(tmp_path, config):
     watched, logged, losses = fit(
-        tmp_path, OnlineProbe(config=config, evaluators=["knn", "kind.linear_probe", "geometry"])
+        tmp_path, OnlineProbe(config=config, evaluators=["knn", "kind.linear_probe", "geometry", "language_modelling"])
     )
     alone, metrics, losses_alone = fit(tmp_path)
     assert losses == losses_alone
     assert metrics["val/loss"] == logged["val/loss"]
     for a, b in zip(watched.parameters(), alone.parameters(), strict=True):
         assert torch.equal(a, b)
-    for name in ("kind.knn", "kind.linear_probe", "kind.geometry"):
-        for metric, value in get_suite(config=config).evaluators[name](watched).metrics.items():
+    names = ("kind.knn", "kind.linear_probe", "kind.geometry", "language_modelling")
+    evaluators = {name: get_suite(config=config).evaluators[name] for name in names}
+    texts = [text for evaluator in evaluators.values() for text in evaluator.texts]
+    found = run_evaluators(evaluators, watched, Poolings(embed_in_memory(watched, texts))).results
+    for name in names:
+        for metric, value in found[name].metrics.items():
             assert float(logged[f"probe/animals/{name}/{metric}"]) == pytest.approx(value, rel=1e-4, abs=1e-6)
     assert not any("few_labels" in name for name in logged)
 
