@@ -77,7 +77,7 @@ class TextDataModule(LightningDataModule):
                 f"{' or '.join(self.maker.label_kinds)}: set data.unit to 'sentence' or 'pair'"
             )
         if classes is not None and len(set(classes)) < len(classes):
-            raise UserError("data.classes names a class twice: remove one of the two")
+            raise UserError("data.classes names a class twice: remove one of them")
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
         self.unit: RowKind = self.maker.kind
@@ -108,7 +108,7 @@ class TextDataModule(LightningDataModule):
                 self._tokenizer = load_pretrained(wanted)
             else:
                 raise UserError(
-                    f"data.tokenizer.name is {self.settings.name!r} but the encoder brings {wanted!r}: leave the former out"
+                    f"data.tokenizer.name is {self.settings.name!r} but the encoder brings {wanted!r}: leave it out"
                 )
         return self._tokenizer
 
@@ -329,7 +329,7 @@ class TextDataModule(LightningDataModule):
             return
         if len(state_dict["cursors"]) != state.rank_and_ranks(self.trainer)[1] or state_dict["workers"] != self.workers:
             raise UserError(
-                f"this stream was begun with {len(state_dict['cursors'])} processes of {state_dict['workers']} workers: "
+                f"this stream was started with {len(state_dict['cursors'])} processes of {state_dict['workers']} workers: "
                 "resume it with the same numbers"
             )
         self._cursors = state_dict["cursors"]

@@ -105,5 +105,5 @@ class Encoder(nn.Module, ABC):
         if length > self.max_length:
             raise UserError(
                 f"a row of {length} tokens is longer than the encoder's max_length of {self.max_length}: "
-                "shorten the rows or make max_length larger"
+                "shorten the rows, or raise max_length"
             )

@@ -58,7 +58,7 @@ class LabelledSplits:
             if not len(getattr(self, part)):
                 raise UserError(f"the {part} part of {self.name} is empty: give it labelled texts")
         if len(self.classes) < 2:
-            raise UserError(f"{self.name} has one class only ({self.classes[0]!r}): classification needs two and more")
+            raise UserError(f"{self.name} has only one class ({self.classes[0]!r}): classification needs two or more")
 
     @cached_property
     def classes(self) -> list[str]:

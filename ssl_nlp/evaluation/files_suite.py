@@ -125,7 +125,7 @@ def files_suite(path: str | Path) -> Suite:
     if name in RESERVED:
         raise UserError(f"--config {path}: `name: {name}` is taken: choose another")
     if not config["data"]:
-        raise UserError(f"--config {path}: `data` names no data set: describe one")
+        raise UserError(f"--config {path}: `data` is empty: describe at least one data set")
     if wrong := [key for key in config["data"] if "/" in str(key)]:
         raise UserError(f"--config {path}: the data set {wrong[0]!r} has a / in its name: leave it out")
     data: dict[str, tuple[Task, Data]] = {}
@@ -148,7 +148,7 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
     check_settings(place, task, kind, settings)
     for key, value in settings.items():
         if not _is_of_kind(key, value, kind):
-            raise UserError(f"{place}: `{key}: {value}` is not what {task} can use: correct it, or leave it out")
+            raise UserError(f"{place}: `{key}: {value}` is not a valid setting for {task}: correct it, or leave it out")
     return task, kind(**settings).read(place, task)
 
 

@@ -27,7 +27,9 @@ class ScoredPairs:
 
     def __post_init__(self) -> None:
         if len(set(self.scores)) < 2:
-            raise UserError(f"{self.name} has no two pairs with different scores: nothing can correlate with them")
+            raise UserError(
+                f"all pairs of {self.name} have the same score, so nothing can correlate with it: give different scores"
+            )
 
     @property
     def texts(self) -> list[str]:

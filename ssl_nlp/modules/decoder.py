@@ -40,7 +40,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         if not tokenizer.prefix:
-            raise UserError("this tokenizer puts no token in front of a sentence, and a decoder has to begin with one")
+            raise UserError(
+                "a decoder needs a token in front of the sentence, and this tokenizer puts none there: use another one"
+            )
         self.tokenizer = tokenizer
         self.scale = scale
         width = encoder.embedding.embedding_dim

@@ -88,7 +88,9 @@ class Projection:
 
     def __post_init__(self) -> None:
         if self.depth < 0 or self.width < 1:
-            raise UserError(f"projection: depth {self.depth}, width {self.width}: take at least 0 and 1")
+            raise UserError(
+                f"projection: depth must be 0 or more and width 1 or more, not {self.depth} and {self.width}"
+            )
 
     def build(self, dim: int) -> nn.Sequential:
         """The layers, from embeddings (B, dim) to (B, width)."""

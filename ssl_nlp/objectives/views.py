@@ -125,7 +125,7 @@ class ShuffleSpans(View):
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise UserError(f"{type(self).__name__}: length {self.length} is not positive: use 1 or more")
+            raise UserError(f"{type(self).__name__}: length must be 1 or more, not {self.length}")
 
     def corrupt(self, batch: TokenBatch, content: Tensor, vocabulary: Vocabulary) -> TokenBatch:
         (rows, columns), device = content.shape, content.device

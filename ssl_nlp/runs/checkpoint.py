@@ -114,12 +114,12 @@ def subclasses(bases: Iterable[type]) -> Iterator[type]:
 
 def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any], where: str) -> Any:
     if not _is_description(description):
-        raise UserError(f"{where} is broken where a {bases[0].__name__} is described: copy or train it again")
+        raise UserError(f"{where} has a broken description of its {bases[0].__name__}: copy or train it again")
     kind = find_class(description["class_path"], *bases, where=where)
     given, declared = description["init_args"], _declared(kind)
     if unknown := [name for name in given if name not in declared]:
         raise UserError(
-            f"{where}: {kind.__name__} takes no {unknown[0]!r}: it was made by another version of the class"
+            f"{where}: {kind.__name__} has no argument {unknown[0]!r}: another version of the class made the checkpoint"
         )
     if lacking := [name for name in getattr(kind, "needed_in_checkpoints", ()) if given.get(name) is None]:
         raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
@@ -130,7 +130,7 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
     try:
         return kind(**arguments | overrides)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: its {kind.__name__} cannot be made of its arguments ({error})") from error
+        raise UserError(f"{where}: its {kind.__name__} cannot be created from its arguments ({error})") from error
 
 
 def _is_description(value: Any) -> bool:

@@ -76,8 +76,8 @@ class Run:
         self.check(config)
         if self.finished:
             raise UserError(
-                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train on, "
-                f"begin another --run with --ckpt_path {self.last_checkpoint} and a larger trainer.max_steps"
+                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train "
+                f"longer, start another --run with --ckpt_path {self.last_checkpoint} and a larger trainer.max_steps"
             )
         there = [path for path in (self.last_checkpoint, self.checkpoints / "previous.ckpt") if path.exists()]
         for path in there:
@@ -85,8 +85,8 @@ class Run:
                 return path
         if there or (self.checkpoints / "best.ckpt").exists():
             raise UserError(
-                f"runs/{self.name} cannot go on, its last.ckpt is {'damaged' if there else 'missing'}: put it back, or "
-                "choose another --run"
+                f"runs/{self.name} cannot resume because its last.ckpt is {'damaged' if there else 'missing'}: put it "
+                "back, or choose another --run"
             )
         return None
 
@@ -118,7 +118,7 @@ class Run:
         changes = differences(old | {"run": None}, new | {"run": None})  # the name of a run is that of its folder
         if changes:
             shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-            raise UserError(f"runs/{self.name} was begun with another configuration ({shown}): choose another --run")
+            raise UserError(f"runs/{self.name} was started with another configuration ({shown}): choose another --run")
 
     def check_links(self, reads: str | None = None) -> None:
         """Check that files written into the run stay there: whoever sent it may have put links into it.

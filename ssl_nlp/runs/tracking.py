@@ -48,7 +48,7 @@ class WandbSettings:
         for what, most in longest.items():
             given = self.tags if what == "tags" else [getattr(self, what) or ""]
             if too_long := [name for name in given if len(name) > most]:
-                raise UserError(f"wandb.{what} {too_long[0][:20]!r}... is too long: use at most {most} signs")
+                raise UserError(f"wandb.{what} {too_long[0][:20]!r}... is too long: use at most {most} characters")
 
 
 def wandb_mode(settings: WandbSettings) -> str:
@@ -183,7 +183,7 @@ def _open(
         try:
             return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **arguments, resume="allow")
         except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-            say(f"W&B does not take the run, which is kept offline: {_first_line(error)}", sys.stderr)
+            say(f"W&B refused the run, which is kept offline: {_first_line(error)}", sys.stderr)
             wandb.teardown()  # because its service still holds the id of the run
             mode = "offline"
     try:

@@ -107,7 +107,7 @@ class Module(SavedModule):
         if data.length > self.encoder.max_length:
             raise UserError(
                 f"data.length {data.length} is longer than the encoder's max_length {self.encoder.max_length}: "
-                "shorten the one or raise the other"
+                "lower data.length, or raise max_length"
             )
         if data.unit not in self.units:
             raise UserError(

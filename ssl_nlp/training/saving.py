@@ -76,8 +76,8 @@ class SavedModule(LightningModule):
             sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]
             if sizes[0] != sizes[1]:
                 raise UserError(
-                    f"the checkpoint does not fit the model: {name} is {sizes[0]} in the one and {sizes[1]} in the other. "
-                    "Give the model the settings that it was trained with"
+                    f"the checkpoint does not fit the model: {name} is {sizes[0]} in the checkpoint and {sizes[1]} in the "
+                    "model. Give the model the settings that it was trained with"
                 )
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))

@@ -134,7 +134,7 @@ MISTAKES = {
     "twice the same": (["--seeds", "1", "masked_lm.yaml", "masked_lm.yaml"], "two configurations are called masked_lm"),
     "another configuration": (
         ["--seeds", "1", "masked_lm.yaml", "--output", "mine", "--", *shared(), "--model.masking_rate=0.5"],
-        "begun with another configuration",
+        "started with another configuration",
     ),
     "nothing at all": ([], "compare needs RUN"),
 }

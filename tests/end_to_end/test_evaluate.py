@@ -270,7 +270,7 @@ MISTAKES = {
     "two suites": (["causal_lm", "--suite", "docs", "--config", "mine.yaml"], "name one"),
     "no config": (["causal_lm", "--config", "missing.yaml"], "missing.yaml"),
     "nothing at all": ([], "evaluate needs MODEL"),
-    "one class": (["causal_lm", "--config", "one.yaml"], "one class only"),
+    "one class": (["causal_lm", "--config", "one.yaml"], "only one class"),
     "no label field": (["causal_lm", "--config", "nolabel.yaml"], "no field `mark`"),
     "no number": (["causal_lm", "--config", "nonumber.yaml"], "is not a number"),
     "empty file": (["causal_lm", "--config", "empty.yaml"], "empty.tsv is empty"),

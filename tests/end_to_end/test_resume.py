@@ -139,7 +139,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_its_difference(texts, capf
     capfd.readouterr()
     mistakes = {
         "holds a CausalLM, not a MaskedLM: name a checkpoint of the same method": short("masked_lm", texts),
-        "does not fit the model: encoder.embeddings.tok_embeddings.weight is (320, 16) in the one and (320, 32)": short(
+        "encoder.embeddings.tok_embeddings.weight is (320, 16) in the checkpoint and (320, 32) in the model": short(
             "causal_lm", texts, "--model.encoder.dim=32"
         ),
     }

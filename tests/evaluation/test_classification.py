@@ -155,7 +155,7 @@ def test_a_class_that_training_never_saw_is_never_right():
 
 
 def test_bad_data_is_refused():
-    with pytest.raises(UserError, match="one class only"):
+    with pytest.raises(UserError, match="only one class"):
         LabelledSplits("x", Labelled(["a", "b"], ["k", "k"]), DATA.valid, DATA.test)
     with pytest.raises(UserError, match="the valid part of x is empty"):
         LabelledSplits("x", DATA.train, Labelled([], []), DATA.test)

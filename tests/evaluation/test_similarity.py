@@ -65,5 +65,5 @@ def test_word_similarity_counts_the_words_it_knows():
 
 
 def test_scores_that_are_all_the_same_are_refused():
-    with pytest.raises(UserError, match="no two pairs with different scores"):
+    with pytest.raises(UserError, match="have the same score"):
         ScoredPairs("flat", ["a", "b"], ["c", "d"], [3.0, 3.0])

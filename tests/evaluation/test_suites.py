@@ -186,7 +186,7 @@ def test_without_training_texts_tf_idf_learns_from_those_that_are_tested(files):
     ("given", "complaint"),
     [
         ({"data": LABELLED | {"label": "mark"}}, "no field `mark`"),
-        ({"data": LABELLED | {"train": "one.tsv"}}, "one class only ('1')"),
+        ({"data": LABELLED | {"train": "one.tsv"}}, "only one class ('1')"),
         ({"data": SCORED | {"score": 1}}, "the score 'same"),
         ({"data": SCORED | {"test": "nan.tsv"}}, "the score 'nan'"),
         ({"data": SCORED | {"test": "empty.tsv"}}, "empty.tsv is empty"),
@@ -198,7 +198,7 @@ def test_without_training_texts_tf_idf_learns_from_those_that_are_tested(files):
         ({"data": {"task": "telepathy"}}, "set `task` to one of classification, similarity"),
         ({"data": LABELLED | {"lable": "x"}}, "unknown `lable`; classification takes"),
         ({"data": {"task": "similarity", "test": "scored.tsv"}}, "no `score`; similarity takes"),
-        ({}, "names no data set"),
+        ({}, "`data` is empty"),
     ],
 )
 def test_every_mistake_has_a_line(files, given, complaint):

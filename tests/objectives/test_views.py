@@ -290,7 +290,7 @@ def test_rows_are_packed_or_rates_impossible() -> None:
         for value in (-0.1, 1.1, math.nan):
             with pytest.raises(UserError, match=f"{kind.__name__}: (rate|share) {value}"):
                 kind(value)
-    with pytest.raises(UserError, match="ShuffleSpans: length 0"):
+    with pytest.raises(UserError, match="ShuffleSpans: length must be 1 or more, not 0"):
         ShuffleSpans(0)
 
 

@@ -50,7 +50,7 @@ def test_the_checkpoint_before_is_taken_where_the_last_one_is_damaged_or_missing
     run.last_checkpoint.unlink()
     assert run.resume_from(CONFIG) == previous
     previous.write_bytes(b"")
-    with pytest.raises(UserError, match="runs/a cannot go on, its last.ckpt is damaged"):
+    with pytest.raises(UserError, match="runs/a cannot resume because its last.ckpt is damaged"):
         run.resume_from(CONFIG)
 
 
@@ -59,7 +59,7 @@ def test_a_run_without_its_last_checkpoint_is_not_begun_again_over_its_best_one(
     begin(run)
     run.checkpoints.mkdir()
     (run.checkpoints / "best.ckpt").touch()
-    with pytest.raises(UserError, match="runs/a cannot go on, its last.ckpt is missing"):
+    with pytest.raises(UserError, match="runs/a cannot resume because its last.ckpt is missing"):
         run.resume_from(CONFIG)
 
 

@@ -111,7 +111,7 @@ def test_what_the_server_says_against_a_run_is_said_and_the_run_kept_offline(err
     monkeypatch.setattr(tracking, "_unreachable", lambda url: None)
     log_comparison(WandbSettings(mode="online"), "mine", ["method"], [["a"]], [], [], tmp_path)
     said = capfd.readouterr().err
-    assert "does not take the run, which is kept offline: entity 'nobody' not found (404)" in said
+    assert "refused the run, which is kept offline: entity 'nobody' not found (404)" in said
     assert "reached" not in said
     assert list(tmp_path.glob("wandb/offline-run-*"))
     wandb.teardown()

@@ -57,7 +57,7 @@ class Autoencoder(SentenceDecoding):
 
     def build(self) -> None:
         if self.tokenizer.mask_id is None and any(isinstance(view, Mask) for view in self.noise):
-            raise UserError("this tokenizer has no mask token: take Delete or Replace as noise instead of Mask")
+            raise UserError("this tokenizer has no mask token: use Delete or Replace as noise instead of Mask")
         super().build()
         if self.latent_dim is not None:
             self.bottleneck = nn.Linear(self.encoder.dim, self.latent_dim)

@@ -52,7 +52,7 @@ class SentenceDecoding(Method):
         super().__init__(encoder, optimization, compile)
         for name, value in {"latent_dim": latent_dim, "decoder_layers": decoder_layers}.items():
             if value is not None and value < 1:
-                raise UserError(f"{name} {value} is not positive: take 1 or more")
+                raise UserError(f"{name} must be 1 or more, not {value}")
         self.latent_dim = latent_dim
         self.decoder_layers = decoder_layers
         self.tied_embeddings = tied_embeddings

@@ -142,7 +142,9 @@ class VAE(SentenceDecoding):
 
     def build(self) -> None:
         if self.tokenizer.mask_id is None and self.word_dropout > 0:
-            raise UserError("this tokenizer has no mask token, with which word_dropout hides words: set it to 0")
+            raise UserError(
+                "word_dropout hides words with the mask token, which this tokenizer lacks: set word_dropout to 0"
+            )
         super().build()
         self.to_posterior = nn.Linear(self.encoder.dim, 2 * self.latent_dim)
 
@@ -305,7 +307,7 @@ class VAE(SentenceDecoding):
         """
         check_sampling(temperature, top_k, top_p, max_new_tokens)
         if number < 0:
-            raise UserError(f"generate: number {number} is negative: take 0 or more")
+            raise UserError(f"generate: number must be 0 or more, not {number}")
         generator = seeded(seed, self.device)
         z = torch.randn(number, self.latent_dim, generator=generator, device=self.device)
         return self.decode(z, max_new_tokens, temperature, top_k, top_p, generator)
@@ -320,7 +322,7 @@ class VAE(SentenceDecoding):
             steps: number of sentences, those of the two ends included.
         """
         if steps < 2:
-            raise UserError(f"interpolate: steps {steps} is too few: take 2 or more")
+            raise UserError(f"interpolate: steps must be 2 or more, not {steps}")
         ends = self.embed([first, second])
         longest = max(len(ids) for ids, _ in self.tokenizer.encode([first, second]))
         return self.decode(torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, steps)[:, None]), longest)

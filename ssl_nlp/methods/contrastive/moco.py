@@ -100,7 +100,7 @@ class MoCo(Contrastive):
         if self.queue_size % rows:
             raise UserError(
                 f"queue {self.queue_size} is not a multiple of the {rows} rows of a batch over all ranks: "
-                f"take {max(1, round(self.queue_size / rows)) * rows}"
+                f"use {max(1, round(self.queue_size / rows)) * rows}"
             )
 
     def on_fit_start(self) -> None:

@@ -65,11 +65,13 @@ class SimCLR(Contrastive):
     ) -> None:
         super().__init__(encoder, views, projection, pooling, optimization, compile)
         if not 0 < temperature < math.inf:
-            raise UserError(f"temperature {temperature} is not positive and finite")
+            raise UserError(f"temperature must be positive and finite, not {temperature}")
         if learn_temperature and temperature < LOWEST_TEMPERATURE:
-            raise UserError(f"temperature {temperature} is below {LOWEST_TEMPERATURE}, the lowest that is learned")
+            raise UserError(
+                f"temperature {temperature} is below {LOWEST_TEMPERATURE}, the lowest that is learned: raise it"
+            )
         if chunk is not None and chunk < 1:
-            raise UserError(f"chunk {chunk} is not positive (nor null)")
+            raise UserError(f"chunk must be 1 or more, or null, not {chunk}")
         self.fixed_temperature = temperature
         self.learn_temperature = learn_temperature
         self.decoupled = decoupled

@@ -64,7 +64,7 @@ class MaskedLM(Method):
     ) -> None:
         super().__init__(encoder, optimization, compile)
         if not 0 < masking_rate < 1:
-            raise UserError(f"masking_rate {masking_rate} is not between 0 and 1")
+            raise UserError(f"masking_rate must be between 0 and 1, not {masking_rate}")
         if masking_unit not in ("token", "word", "span"):
             raise UserError(f"masking_unit {masking_unit!r} is unknown: use token, word or span")
         if sentence_pairs not in (None, *PAIRS):
@@ -90,7 +90,7 @@ class MaskedLM(Method):
         if self.sentence_pairs == "next" and data.batch_size < 2:
             raise UserError(
                 f"sentence_pairs next exchanges texts within a batch, and data.batch_size {data.batch_size} leaves "
-                "nothing to exchange: take at least 2"
+                "nothing to exchange: use at least 2"
             )
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -190,7 +190,7 @@ class MaskedLM(Method):
             raise UserError(f"top_k must be 1 or more, not {top_k}")
         ids = self.tokenizer.encode_with_masks(text)
         if self.tokenizer.mask_id not in ids:
-            raise UserError(f"no [MASK] in {text!r}: write one where a word is to be filled in")
+            raise UserError(f"there is no [MASK] in {text!r}: write it where a word is missing")
         if len(ids) > self.encoder.max_length:
             raise UserError(
                 f"a text of {len(ids)} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"

@@ -44,5 +44,5 @@ def _everywhere(trainer: Trainer, finite: bool) -> bool:
 def _diverged(trainer: Trainer, sign: str) -> Diverged:
     return Diverged(
         f"the training has diverged, {sign} at step {trainer.global_step:,}. Nothing was saved since then: lower "
-        "model.optimization.learning_rate, or set trainer.gradient_clip_val, under another --run"
+        "model.optimization.learning_rate, or set trainer.gradient_clip_val, and start another --run"
     )

@@ -201,9 +201,9 @@ def test_pretrained_encoders_serve_if_they_are_bidirectional(tmp_path):
 
 
 def test_bad_settings_are_refused(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="latent_dim 0 is not positive"):
+    with pytest.raises(UserError, match="latent_dim must be 1 or more, not 0"):
         Autoencoder(latent_dim=0)
-    with pytest.raises(UserError, match="decoder_layers 0 is not positive"):
+    with pytest.raises(UserError, match="decoder_layers must be 1 or more, not 0"):
         Autoencoder(decoder_layers=0)
     data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="block", length=64)
     trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False)
@@ -213,7 +213,7 @@ def test_bad_settings_are_refused(tokenizer, tmp_path):
     with pytest.raises(UserError, match="no mask token"):
         connected(maskless, noise=[Mask(0.1)])
     bare = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]'))
-    with pytest.raises(UserError, match="puts no token in front"):
+    with pytest.raises(UserError, match="this tokenizer puts none there"):
         connected(bare)
 
 

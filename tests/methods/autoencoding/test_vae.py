@@ -366,17 +366,17 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
         VAE(annealing="linear")
     with pytest.raises(UserError, match="free_bits 0.1 contradicts annealing cyclical"):
         VAE(annealing="cyclical", annealing_steps=10, free_bits=0.1)
-    with pytest.raises(UserError, match="latent_dim 0 is not positive"):
+    with pytest.raises(UserError, match="latent_dim must be 1 or more, not 0"):
         VAE(latent_dim=0)
     with pytest.raises(UserError, match="VAE reads sentence rows, not block ones: set data.unit to sentence"):
         trainer(tmp_path).fit(VAE(encoder(16)), data(unit="block"))
     maskless = Tokenizer(tokenizer.serialize().replace(f'"mask": {tokenizer.mask_id}', '"mask": null'))
-    with pytest.raises(UserError, match="no mask token, with which word_dropout hides"):
+    with pytest.raises(UserError, match="mask token, which this tokenizer lacks: set word_dropout"):
         connected(maskless, word_dropout=0.1)
     method = connected(tokenizer)
     with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
         method.generate(1, temperature=-1)
-    with pytest.raises(UserError, match="number -1 is negative"):
+    with pytest.raises(UserError, match="number must be 0 or more, not -1"):
         method.generate(-1)
-    with pytest.raises(UserError, match="steps 1 is too few"):
+    with pytest.raises(UserError, match="steps must be 2 or more, not 1"):
         method.interpolate("a", "the", steps=1)

@@ -249,11 +249,11 @@ def test_bad_settings_are_refused(tmp_path, tokenizer):
         UserError, match="temperature -1 is not positive and finite; momentum 1.5 is not in .0, 1.; queue 0 is not"
     ):
         MoCo(temperature=-1, momentum=1.5, queue=0)
-    with pytest.raises(UserError, match="queue 10 is not a multiple of the 4 rows of a batch over all ranks: take 8"):
+    with pytest.raises(UserError, match="queue 10 is not a multiple of the 4 rows of a batch over all ranks: use 8"):
         trainer(tmp_path, max_steps=1).fit(MoCo(encoder(), queue=10), data())
     two_ranks = connected(tokenizer, queue=12)
     two_ranks._trainer = SimpleNamespace(world_size=2)
-    with pytest.raises(UserError, match="queue 12 is not a multiple of the 8 rows of a batch over all ranks: take 16"):
+    with pytest.raises(UserError, match="queue 12 is not a multiple of the 8 rows of a batch over all ranks: use 16"):
         two_ranks.check_data(data())
     blocks = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="block", length=32, batch_size=4)
     with pytest.raises(UserError, match="MoCo reads sentence or pair rows, not block ones"):

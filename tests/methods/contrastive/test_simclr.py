@@ -233,14 +233,14 @@ def test_the_temperature_is_learned_in_its_logarithm_and_not_below_a_hundredth(t
 
 def test_bad_settings_are_refused(tokenizer, batch, pairs):
     for arguments, message in [
-        ({"temperature": 0.0}, "temperature 0.0 is not positive"),
+        ({"temperature": 0.0}, "temperature must be positive and finite, not 0.0"),
         ({"temperature": 0.001, "learn_temperature": True}, "below 0.01"),
-        ({"chunk": 0}, "chunk 0 is not positive"),
+        ({"chunk": 0}, "chunk must be 1 or more, or null, not 0"),
         ({"pooling": "cls"}, "pooling 'cls' is unknown: use mean, first or last"),
     ]:
         with pytest.raises(UserError, match=message):
             SimCLR(**arguments)
-    with pytest.raises(UserError, match="depth -1, width 0"):
+    with pytest.raises(UserError, match="not -1 and 0"):
         Projection(-1, 0)
     for views in ([], [Delete(0.0)], [Crop(1.0), Mask(0.0), Repeat(0.0)]):
         same = connected(tokenizer, dropout=0.0, views=views)

@@ -188,7 +188,7 @@ def test_bad_settings_are_refused_together(tokenizer):
         method.generate(["a"], temperature=-1, top_k=0)
     with pytest.raises(UserError, match="exceed the encoder's max_length of 128"):
         method.generate(["a"], max_new_tokens=200)
-    with pytest.raises(UserError, match="masking_rate 1.5"):
+    with pytest.raises(UserError, match="masking_rate must be between 0 and 1, not 1.5"):
         connected(MaskedLM, tokenizer, masking_rate=1.5)
     with pytest.raises(UserError, match="masking_unit 'sentence' is unknown: use token, word or span"):
         MaskedLM(masking_unit="sentence")

@@ -190,7 +190,7 @@ def test_settings_that_do_not_fit_are_refused(tokenizer, tmp_path):
         trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="next"), data("sentence"))
     with pytest.raises(UserError, match="MaskedLM reads block or sentence rows, not pair ones"):
         trainer(tmp_path).fit(MaskedLM(small_encoder()), data("pair"))
-    with pytest.raises(UserError, match="data.batch_size 1 leaves nothing to exchange: take at least 2"):
+    with pytest.raises(UserError, match="data.batch_size 1 leaves nothing to exchange: use at least 2"):
         trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="next"), data("pair", batch_size=1))
     trainer(tmp_path).fit(MaskedLM(small_encoder(), sentence_pairs="order"), data("pair", batch_size=1))
 
