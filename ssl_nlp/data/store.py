@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import xxhash
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.batch_maker import BatchMaker, TokenRow
 from ssl_nlp.data.encoding import encode
 from ssl_nlp.data.labels import VERSION as LABEL_RULES
@@ -171,6 +173,8 @@ def _build(
     )
     if not statistics.tokens:
         raise UserError(f"{place} has no text: give it more documents")
+    if labels is not None and labels.kind == "tags":
+        _note_lost_tags(text["label"], tokens, place)
     np.save(directory / "documents.npy", tokens.data["document"].to_numpy())
     tokens.remove_columns(["bytes", "document"]).save_to_disk(str(directory / "tokens"))
     about = asdict(statistics) | {"digest": _digest(tokens.data, labels)}
@@ -211,6 +215,19 @@ def _class_names(column: Iterable[str], labels: Labels, place: str) -> list[str]
             "`label`, or leave data.labels out"
         )
     return sorted({name for label in known for name in labels.names(label)})
+
+
+def _note_lost_tags(column: Iterable[str], tokens: "Dataset", place: str) -> None:
+    """Print one line to standard error if words have no token of their own for their tag."""
+    given = sum(len(label["tags"]) for text in column if (label := json.loads(text)) is not None)
+    kept = sum(int((chunk != IGNORE_INDEX).sum()) for chunk in RaggedColumn(tokens.data["labels"]).chunks)
+    if kept < given:
+        print(
+            f"note: {1 - kept / given:.1%} of the tags of {place} are left out, because their words have no token of their "
+            "own. With data.tokenizer.kind char every character has one",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _tokenized(

@@ -118,7 +118,7 @@ CHINESE = ["今天天气很好", "我们去公园", "他们用手机"]
 
 
 @pytest.mark.parametrize("kind", ["char", "wordpiece", "bpe", "unigram"])
-def test_where_no_white_space_separates_words_each_character_has_a_tag(kind):
+def test_where_no_white_space_separates_words_each_character_has_a_tag(kind, capsys):
     tokenizer = Tokenizer(train(TokenizerSettings(kind=kind, vocab_size=400), lambda: iter(CHINESE * 9)))
     labels = TagLabels([str(i) for i in range(9)])
     for text in CHINESE:
@@ -131,6 +131,7 @@ def test_where_no_white_space_separates_words_each_character_has_a_tag(kind):
         assert tags == sorted(set(tags))
         if kind == "char":
             assert tags == list(range(len(text)))
+        assert ("of the tags of the train split" in capsys.readouterr().err) == (len(tags) < len(text))
         covered = 0
         for token, tag in zip(row.ids, row.labels, strict=True):
             part = tokenizer.decode([token]).replace("##", "").strip()

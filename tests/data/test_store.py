@@ -5,6 +5,7 @@ from ssl_nlp.corpora import Document
 from ssl_nlp.data import Blocks, Pairs, Sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.data.units import maker_of
 from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus
 
@@ -47,3 +48,17 @@ def test_an_own_pair_is_not_cut_into_sentences():
     document = Document("A cat. A bird.", pair="A tree. A dog.")
     assert Pairs().texts(document) == ["A cat. A bird.", "A tree. A dog."]
     assert Sentences().texts(document) == ["A cat.", "A bird."]
+
+
+class Nothing(Sentences):
+    """Finds no text in any document."""
+
+    def texts(self, document):
+        return []
+
+
+def test_a_maker_that_finds_no_text_and_an_unknown_one_are_refused(tokenizer):
+    with pytest.raises(UserError, match="Nothing finds no text in the train split of ListCorpus"):
+        open_store(ListCorpus(TEXTS), "train", tokenizer, Nothing())
+    with pytest.raises(UserError, match="data.unit 'line' is unknown: use one of block, sentence, pair"):
+        maker_of("line")
