@@ -210,7 +210,7 @@ def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wand
     """The runs with results on the suite; evaluated first if their checkpoint, the protocol or the data have changed."""
     if suite is None and name == "docs":  # which changes with the installed packages
         suite = get_suite(name)
-    missing = [run for run in runs if run.finished and not _is_answered(run, name, suite)]
+    missing = [run for run in runs if run.finished and not _is_evaluated(run, name, suite)]
     if missing and suite is None and name not in SUITES:
         raise UserError(f"{missing[0].name} has no results on the suite {name}: give its file with --config")
     if missing:
@@ -221,7 +221,7 @@ def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wand
     return [read_run(run.folder) if run in missing else run for run in runs]
 
 
-def _is_answered(run: ComparedRun, name: str, suite: Suite | None) -> bool:
+def _is_evaluated(run: ComparedRun, name: str, suite: Suite | None) -> bool:
     entry = run.record.get("suites", {}).get(name)
     if entry is None:
         return False

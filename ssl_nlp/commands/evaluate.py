@@ -108,7 +108,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
             poolings = _poolings(suite, target.name, target.method, target.digest[:32], progress)
             try:
-                outcome = _outcome(suite, target.name, target.method, poolings, progress)
+                outcome = _outcome(suite, target.name, target.method, poolings, progress, target.kind)
             except UserError as error:
                 raise UserError(f"{target.name}: {error}") from error
             bar = progress.add_task(f"{target.name}: map", total=None)
@@ -152,13 +152,15 @@ def _poolings(suite: Suite, name: str, method: Method, key: str, progress: Progr
     return Poolings(embedders)
 
 
-def _outcome(suite: Suite, name: str, model: Any, poolings: Poolings | None, progress: Progress) -> Outcome:
+def _outcome(
+    suite: Suite, name: str, model: Any, poolings: Poolings | None, progress: Progress, kind: str | None = None
+) -> Outcome:
     bar = progress.add_task(name, total=len(suite.evaluators) + 1)
 
     def show(evaluator: str) -> None:
         progress.update(bar, advance=1, description=f"{name}: {evaluator}")
 
-    outcome = run_evaluators(suite.evaluators, model, poolings, show)
+    outcome = run_evaluators(suite.evaluators, model, poolings, show, kind)
     progress.remove_task(bar)
     return outcome
 

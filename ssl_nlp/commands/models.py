@@ -1,4 +1,4 @@
-"""What `evaluate` and `compare` take: runs, checkpoints and published models, each with its weights."""
+"""The models that `evaluate` and `compare` take: runs, checkpoints and published models, with their weights."""
 
 import hashlib
 from collections.abc import Callable
@@ -24,17 +24,17 @@ SEED = 0  # of the encoder at random initialisation
 
 @dataclass(frozen=True)
 class Target:
-    """What is evaluated.
+    """A model to evaluate.
 
     Attributes:
-        name: how it is called in tables.
-        method: the method with its weights.
-        record: its `evaluation.json`.
-        file: where the weights came from.
+        name: in tables.
+        method: with its weights.
+        record: path of its `evaluation.json`.
+        file: that the weights came from.
         digest: a key of the weights.
-        description: what the method is without its weights, as plain data.
+        description: the method without its weights, as plain data.
         untrained: creates the method at random initialisation.
-        run: the run that it belongs to, if it does.
+        run: that it belongs to, if any.
     """
 
     name: str
@@ -51,15 +51,19 @@ class Target:
         """A key of the method at random initialisation: runs that differ in their training only share it."""
         return fingerprint("untrained", PROTOCOL, SEED, self.description)
 
+    @property
+    def kind(self) -> str:
+        """The class of the method, or of the encoder if there is no more to it."""
+        return type(self.method if type(self.method) is not Method else self.method.encoder).__name__
+
     @cached_property
     def header(self) -> dict[str, Any]:
-        """What `evaluation.json` says beside the suites."""
+        """The part of `evaluation.json` that is the same for all suites."""
         rows = [] if self.run is None else read_numbers(self.run.directory / "metrics.csv")
         parameters = sum(parameter.numel() for parameter in self.method.parameters())
-        kind = type(self.method).__name__ if type(self.method) is not Method else type(self.method.encoder).__name__
         checkpoint = {"file": self.file, "digest": self.digest}
         return {
-            "method": kind,
+            "method": self.kind,
             "loss_unit": self.method.loss_unit,
             "checkpoint": checkpoint,
             "cost": cost(parameters, rows),

@@ -64,14 +64,15 @@ LACKING: dict[Any, str] = {
 }
 
 
-def lacks(model: object, needs: Any) -> str | None:
+def lacks(model: object, needs: Any, kind: str | None = None) -> str | None:
     """The reason why a model cannot do what an evaluator needs, such as "SimCLR generates no text"; None if it can.
 
     Args:
         model: any object.
         needs: one of the protocols.
+        kind: what the model is called; default: its class.
     """
     can = isinstance(model, needs) or (needs is Embedder and hasattr(model, "encode"))
     if can and needs is Generator:  # a model that draws texts from nothing has a `generate`, too
         can = "prompts" in inspect.signature(model.generate).parameters  # type: ignore[attr-defined]
-    return None if can else f"{type(model).__name__} {LACKING[needs]}"
+    return None if can else f"{kind or type(model).__name__} {LACKING[needs]}"

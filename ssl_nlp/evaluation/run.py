@@ -28,6 +28,7 @@ def run_evaluators(
     model: Any,
     poolings: Poolings | None,
     on_progress: Callable[[str], object] = lambda name: None,
+    kind: str | None = None,
 ) -> Outcome:
     """Run each evaluator on a model that has the capability it needs.
 
@@ -38,6 +39,7 @@ def run_evaluators(
         model: for those that need no embeddings.
         poolings: the embeddings of the model; None if it has none.
         on_progress: called with the name of each evaluator before it begins.
+        kind: what the model is called in reasons; default: its class.
     """
     embedding = {name: e for name, e in evaluators.items() if e.needs is Embedder and poolings is not None}
     found = {} if poolings is None else poolings.evaluate(embedding, on_progress)
@@ -48,7 +50,7 @@ def run_evaluators(
             results[name] = found[name]
             continue
         on_progress(name)
-        reason = lacks(model, evaluator.needs)
+        reason = lacks(model, evaluator.needs, kind)
         parts = getattr(model, "objectives", {}) if reason else {}
         able = {f"{part}.{name}": m for part, m in parts.items() if lacks(m, evaluator.needs) is None}
         results |= {key: evaluator(m) for key, m in able.items()} if reason else {name: evaluator(model)}

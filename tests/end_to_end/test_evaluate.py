@@ -168,7 +168,7 @@ def test_a_published_model(folder):
     assert suite["baselines"].keys() == BASELINES
     assert suite["evaluators"]["beasts.geometry"] != suite["baselines"]["random_init"]["beasts.geometry"]
     assert "language_modelling" not in suite["evaluators"]
-    assert suite["missing"] == {"language_modelling": "Method gives no likelihood of a text"}
+    assert suite["missing"] == {"language_modelling": "PretrainedEncoder gives no likelihood of a text"}
     for results in (suite["evaluators"], suite["baselines"]["random_init"]):
         assert {result["details"]["pooling"] for result in results.values()} <= {"mean", "last", "first"}
 
