@@ -28,9 +28,12 @@ class Lookahead(Iterator[TokenBatch]):
         return batch
 
     def use(self, batch: TokenBatch) -> None:
-        """Note that a batch is the current one: those before it are forgotten."""
-        if any(given is batch for given in self._given):  # a validation has batches of its own
-            while self._given[0] is not batch:
+        """Note that a batch is the current one: those before it are forgotten.
+
+        It may be a copy in another precision, whose token ids are those of the original.
+        """
+        if any(given.input_ids is batch.input_ids for given in self._given):  # a validation has batches of its own
+            while self._given[0].input_ids is not batch.input_ids:
                 self._given.popleft()
 
     def upcoming(self, number: int) -> list[TokenBatch]:

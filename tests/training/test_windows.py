@@ -71,12 +71,17 @@ def trainer(**arguments: object) -> Trainer:
     return Trainer(accelerator="cpu", limit_val_batches=0, **quiet, **arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("limit", "sizes"), [(5, [2, 2, 1]), (3, [2, 1])], ids=["all of an epoch", "a part of it"])
-def test_gradients_are_those_of_each_terms_mean_over_the_whole_window(limit, sizes):
+@pytest.mark.parametrize(
+    ("limit", "sizes", "precision"),
+    [(5, [2, 2, 1], "32-true"), (3, [2, 1], "32-true"), (5, [2, 2, 1], "64-true")],
+    ids=["all of an epoch", "a part of it", "batches converted to another precision"],
+)
+def test_gradients_are_those_of_each_terms_mean_over_the_whole_window(limit, sizes, precision):
     """The last window of an epoch is shorter, also where the trainer ends the epoch before the data do."""
     still = Optimization(learning_rate=1e-12, schedule="constant", warmup=0)
     method, module = Watched(encoder(), still), data()
-    trainer(accumulate_grad_batches=2, max_epochs=1, limit_train_batches=limit).fit(method, module)
+    arguments = {"max_epochs": 1, "limit_train_batches": limit, "precision": precision}
+    trainer(accumulate_grad_batches=2, **arguments).fit(method, module)
     assert [len(batches) for batches, _ in method.steps] == sizes
     for batches, gradients in method.steps:
         method.zero_grad()
@@ -126,7 +131,7 @@ def test_batches_seen_early_still_come_once_and_in_order():
     first, second = next(ahead), next(ahead)  # a trainer may fetch one more than it uses
     ahead.use(first)
     assert ahead.upcoming(3) == batches[:3]
-    ahead.use(TokenBatch(first.input_ids, first.segment_ids))  # of a validation in between
+    ahead.use(TokenBatch(first.input_ids.clone(), first.segment_ids))  # of a validation in between
     ahead.use(second)
     assert ahead.upcoming(3) == batches[1:4] and ahead.upcoming(9) == batches[1:]
     assert list(ahead) == batches[2:]
