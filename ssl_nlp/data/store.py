@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,17 +122,19 @@ class RaggedColumn:
         ]
         lengths = np.concatenate([np.diff(offset) for offset in offsets] or [np.empty(0, np.int64)])
         self.starts: Array = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self._chunk_starts = np.cumsum([0, *map(len, self.chunks)])
+        self._chunk_starts = [0, *accumulate(map(len, self.chunks))]
 
     def read(self, start: int, stop: int) -> Array:
         """The long array from `start` to `stop`."""
-        number = int(np.searchsorted(self._chunk_starts, start, side="right")) - 1
+        if start >= stop:
+            return np.empty(0, np.int64)
+        number = bisect_right(self._chunk_starts, start) - 1  # a tenth of the time of numpy's search
         parts = []
         while start < stop:
-            first, end = int(self._chunk_starts[number]), min(stop, int(self._chunk_starts[number + 1]))
+            first, end = self._chunk_starts[number], min(stop, self._chunk_starts[number + 1])
             parts.append(self.chunks[number][start - first : end - first])
             start, number = end, number + 1
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def open_store(

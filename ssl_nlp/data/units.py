@@ -147,9 +147,10 @@ class TextRows:
 
     def __getitem__(self, rows: Sequence[int]) -> TokenBatch:
         texts = self.maker.texts_of_item
+        numbers = self.store.documents[[item * texts for item in rows]].tolist()
         items = [
-            (int(self.store.documents[item * texts]), [self.store.row(item * texts + i) for i in range(texts)])
-            for item in rows
+            (number, [self.store.row(item * texts + i) for i in range(texts)])
+            for number, item in zip(numbers, rows, strict=True)
         ]
         return self.maker.batch(items, self.tokenizer, self.length, self.store.labels)
 
