@@ -18,7 +18,7 @@ from tests.commands.attacks import ATTACKS, LATER, PROOF, TOUCH, refused
 from tests.end_to_end.cli import run, write_texts
 from tests.end_to_end.test_errors import fit
 
-pytestmark = pytest.mark.usefixtures("payload")
+pytestmark = [pytest.mark.usefixtures("payload"), pytest.mark.slow]
 
 
 # ------------------------------------------------------------------------------------------------------- configurations

@@ -103,6 +103,7 @@ def test_next_sentences_are_exchanged_between_documents_and_all_are_used_once(ro
     assert (falses > 0) == (rows > 2)
 
 
+@pytest.mark.slow
 def test_half_of_the_pairs_are_false_and_every_other_document_is_as_likely() -> None:
     draws, rows = 4000, 6
     batch, false, partners = pairs_of([*range(rows)]), 0, Counter[int]()
