@@ -1,5 +1,6 @@
 """The evaluators of a suite on one model."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ class Outcome:
 
     Attributes:
         results: by evaluator, or by PART.EVALUATOR where a part of the model was evaluated.
-        missing: the reason by evaluator, for those that the model has no capability for.
+        missing: the reason by evaluator, for those that the model has no capability for, or no finite number.
     """
 
     results: dict[str, Result]
@@ -56,4 +57,6 @@ def run_evaluators(
         results |= {key: evaluator(m) for key, m in able.items()} if reason else {name: evaluator(model)}
         if reason and not able:
             missing[name] = reason
+    for name in [name for name, result in results.items() if not math.isfinite(result.primary)]:
+        missing[name] = f"its {results[name].primary_metric} is {results.pop(name).primary}"
     return Outcome(results, missing)

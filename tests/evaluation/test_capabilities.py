@@ -52,6 +52,12 @@ class Width(Evaluator):
         return Result("width", {"width": float(model.embed(["a"]).shape[1])})
 
 
+@dataclass(frozen=True)
+class Broken(Evaluator):
+    def __call__(self, model):
+        return Result("score", {"score": float("nan")})
+
+
 SUITE = {"width": Width(), "length": Length(), "language_modelling": LanguageModelling(["abc", "d"])}
 
 
@@ -66,6 +72,12 @@ def test_a_model_is_evaluated_on_what_it_can_do_and_the_rest_is_missing_with_a_r
     assert outcome.results["length"].metrics == {"letters": 11}
     assert outcome.missing["width"] == "Writer embeds no text"
     assert run_evaluators(SUITE, Guesser(), None).results["language_modelling"].metrics["loss"] == 1
+
+
+def test_a_number_that_is_not_finite_is_missing_with_a_reason():
+    outcome = run_evaluators({"broken": Broken(), "width": Width()}, None, Poolings({"mean": Hashed(7)}))
+    assert outcome.results.keys() == {"width"}
+    assert outcome.missing == {"broken": "its score is nan"}
 
 
 def test_a_model_of_several_is_evaluated_by_its_parts():
