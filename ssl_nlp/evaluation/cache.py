@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -9,8 +10,12 @@ from torch import Tensor
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint, intact
 from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder, PoolingEmbedder
 from ssl_nlp.evaluation.result import Array
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 CHUNK = 512  # texts between two reports of progress
 PREFIX = "pooling-"  # of the files, one for each pooling
@@ -34,7 +39,15 @@ class _InMemory:
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, E)."""
-        return self._embeddings[[self._rows[text] for text in texts]]
+        return self._embeddings[[_place(self._rows, text, text) for text in texts]]
+
+
+def _place(rows: Mapping[K, V], key: K, text: str) -> V:
+    if key not in rows:
+        raise UserError(
+            f"an evaluator embeds {text[:40]!r}, which is not in its `texts`: let `texts` list all that it embeds"
+        )
+    return rows[key]
 
 
 class EmbeddingCache:
@@ -79,7 +92,7 @@ class EmbeddingCache:
 
     def look_up(self, pooling: str, texts: Sequence[str]) -> Tensor:
         """(N, E) float32: embeddings that were computed before."""
-        places = np.array([self._rows[text_digest(text)] for text in texts])
+        places = np.array([_place(self._rows, text_digest(text), text) for text in texts])
         width = self._arrays[0][pooling].shape[1]
         embeddings = np.empty((len(texts), width), dtype=np.float32)
         for number in np.unique(places[:, 0]):

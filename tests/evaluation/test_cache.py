@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cache import EmbeddingCache, embed_in_memory
 from tests.evaluation.vectors import Hashed
 
@@ -67,3 +68,9 @@ def test_in_memory_each_text_is_computed_once_too():
     assert sorted(inner.seen) == sorted(TEXTS)
     for name, embeddings in Hashed().embed_all(TEXTS[::-1]).items():
         assert torch.equal(embedders[name].embed(TEXTS[::-1]), embeddings)
+
+
+def test_a_text_that_an_evaluator_did_not_list_is_named():
+    for embedders in (embed_in_memory(Hashed(), TEXTS), EmbeddingCache(Hashed(), "key").embedders(TEXTS)):
+        with pytest.raises(UserError, match="an evaluator embeds 'new', which is not in its `texts`"):
+            embedders["mean"].embed([*TEXTS, "new"])
