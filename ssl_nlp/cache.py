@@ -7,12 +7,13 @@ have the permissions that the umask gives.
 
 import errno
 import hashlib
+import inspect
 import json
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,31 @@ def fingerprint(*parts: Any) -> str:
     """A 16-digit hexadecimal key of plain data (anything that JSON can hold)."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def own_sources(kinds: Iterable[type], *bases: type) -> list[list[str]]:
+    """Names and source files of classes that are not of this package, for keys that change with the code.
+
+    Args:
+        kinds: classes, whose base classes count too.
+        bases: only their subclasses count.
+    """
+    package = __name__.partition(".")[0]
+    own = {
+        base
+        for kind in set(kinds)
+        for base in kind.__mro__
+        if issubclass(base, bases) and base.__module__.partition(".")[0] != package
+    }
+    return sorted([kind.__qualname__, _source(kind)] for kind in own)
+
+
+def _source(kind: type) -> str:
+    """The file of a class; empty for a class of a notebook, which has none."""
+    try:
+        return inspect.getsource(sys.modules[kind.__module__])
+    except (KeyError, OSError, TypeError):
+        return ""
 
 
 def build_once(directory: Path, build: Callable[[Path], None]) -> Path:

@@ -106,7 +106,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             key = target.random_key
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
-            poolings = _poolings(suite, target.name, target.method, target.digest[:32], progress)
+            poolings = _poolings(suite, target.name, target.method, target.key, progress)
             try:
                 outcome = _outcome(suite, target.name, target.method, poolings, progress, target.kind)
             except UserError as error:

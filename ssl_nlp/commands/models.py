@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ssl_nlp.cache import fingerprint
+from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.data.tokenizer import load_pretrained
-from ssl_nlp.encoders import PretrainedEncoder
+from ssl_nlp.encoders import Encoder, PretrainedEncoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
@@ -49,7 +49,17 @@ class Target:
     @property
     def random_key(self) -> str:
         """A key of the method at random initialisation: runs that differ in their training only share it."""
-        return fingerprint("untrained", PROTOCOL, SEED, self.description)
+        return fingerprint("untrained", PROTOCOL, SEED, self.description, *self._own_code)
+
+    @property
+    def key(self) -> str:
+        """A key of the method with its weights, for its embeddings."""
+        return fingerprint(self.digest, *self._own_code) if self._own_code else self.digest[:32]
+
+    @cached_property
+    def _own_code(self) -> list[Any]:
+        """The code of the user's own classes, on which embeddings depend as much as on weights."""
+        return own_sources((type(part) for part in self.method.modules()), Method, Encoder)
 
     @property
     def kind(self) -> str:

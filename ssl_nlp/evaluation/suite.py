@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from ssl_nlp.cache import fingerprint
+from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.classification import FewLabelProbe, LabelledSplits, LinearProbe, NearestNeighbours
 from ssl_nlp.evaluation.evaluator import Evaluator
@@ -40,12 +40,13 @@ class Suite:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A key of all evaluators with their data: results with the same one can be compared."""
+        """A key of all evaluators with their data, and with their code if they are the user's own."""
         described = {
             name: [type(evaluator).__name__, json.dumps(asdict(evaluator), default=str), evaluator.texts]  # type: ignore[call-overload]  # dataclasses, all of them
             for name, evaluator in self.evaluators.items()
         }
-        return fingerprint("suite", PROTOCOL, described, list(self.train_texts))
+        own = own_sources(map(type, self.evaluators.values()), Evaluator)
+        return fingerprint("suite", PROTOCOL, described, list(self.train_texts), *([own] if own else []))
 
 
 def classifiers(data: LabelledSplits, prefix: str = "") -> dict[str, Evaluator]:

@@ -1,9 +1,11 @@
 """`ssl-nlp evaluate`: what it writes, where, and what it refuses."""
 
+import inspect
 import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,11 @@ import torch
 from rich.console import Console
 
 from ssl_nlp.commands.evaluate import _scores
-from ssl_nlp.commands.models import find_target
+from ssl_nlp.commands.models import Target, find_target
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
-from ssl_nlp.methods import Method
+from ssl_nlp.methods import MaskedLM, Method
 from ssl_nlp.runs.checkpoint import digest
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.runs.test_tracking import records
@@ -209,6 +211,24 @@ def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
     monkeypatch.setattr(Method, "embed_all", None)
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
+
+
+class Own(MaskedLM):
+    pass
+
+
+def test_a_changed_class_of_ones_own_does_not_meet_its_old_embeddings(tmp_path, monkeypatch):
+    """Neither those of its weights, nor those at random initialisation."""
+
+    def keys(kind: type[Method]) -> list[str]:
+        target = Target("a", kind(), tmp_path / "evaluation.json", "a.ckpt", "0" * 64, {}, kind)
+        return [target.key, target.random_key]
+
+    before, ours = keys(Own), keys(MaskedLM)
+    source = inspect.getsource(sys.modules[__name__])
+    monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
+    assert not {*before} & {*keys(Own)}
+    assert keys(MaskedLM) == ours
 
 
 def test_a_checkpoint_file_is_read_once(folder, monkeypatch):

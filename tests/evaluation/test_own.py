@@ -1,5 +1,6 @@
 """An evaluator of the user's own in a suite: found among loaded classes only, and checked before it runs."""
 
+import inspect
 import json
 import sys
 from dataclasses import dataclass
@@ -65,6 +66,15 @@ def test_it_is_one_of_the_evaluators_and_its_arguments_and_texts_are_in_the_fing
     assert other.evaluators["letters"](None).primary == 13
     Path("texts.txt").write_text("a dog\n")
     assert len({found.fingerprint, other.fingerprint, suite(**given).fingerprint}) == 3
+
+
+def test_its_code_is_in_the_fingerprint(monkeypatch):
+    """Otherwise a change of it would meet the numbers that baselines had before."""
+    given = {"class_path": "mine.Letters", "init_args": {"path": "texts.txt"}}
+    before = suite(**given).fingerprint
+    source = inspect.getsource(sys.modules[__name__])
+    monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
+    assert suite(**given).fingerprint != before
 
 
 @pytest.mark.parametrize(
