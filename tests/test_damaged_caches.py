@@ -24,6 +24,8 @@ from ssl_nlp.evaluation.suite import Suite
 from tests.corpus import ListCorpus, random_texts
 from tests.evaluation.vectors import Hashed
 
+pytestmark = pytest.mark.slow
+
 CORPUS = ListCorpus(random_texts(30))
 
 

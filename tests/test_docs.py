@@ -10,6 +10,8 @@ import yaml
 
 from tests.end_to_end.cli import CONFIGS, ROOT, run
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = [
     block
     for path in sorted((ROOT / "docs").glob("*.md"))

@@ -7,6 +7,8 @@ import torch
 
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

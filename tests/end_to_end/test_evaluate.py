@@ -23,6 +23,8 @@ from ssl_nlp.runs.checkpoint import digest
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.runs.test_tracking import records
 
+pytestmark = pytest.mark.slow
+
 SUITE = """
 name: mine
 data:
