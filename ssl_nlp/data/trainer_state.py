@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lightning.pytorch import Trainer
 
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -51,15 +52,9 @@ def is_on_cuda(trainer: Trainer | None) -> bool:
 
 def batches_done(trainer: Trainer | None) -> int:
     """The number of batches that the training has used; Lightning keeps the count in its checkpoints."""
-    return 0 if trainer is None else trainer.fit_loop.epoch_loop.batch_progress.total.ready
+    return 0 if trainer is None else internals.batches_used(trainer)
 
 
 def epoch_and_position(trainer: Trainer | None) -> tuple[int, int]:
-    """The epoch and the number of its batches that are done, as Lightning counts them: it may end epochs early."""
-    if trainer is None:
-        return 0, 0
-    epoch = trainer.fit_loop.epoch_progress.current.processed
-    batches = trainer.fit_loop.epoch_loop.batch_progress
-    if not batches.is_last_batch:
-        return epoch, batches.current.ready
-    return epoch + (batches.current.completed < batches.current.ready), 0  # a checkpoint of the epoch's last batch
+    """The epoch and the number of its batches that are done."""
+    return (0, 0) if trainer is None else internals.epoch_and_position(trainer)

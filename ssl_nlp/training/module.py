@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
@@ -14,7 +15,6 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
-from ssl_nlp.training import lightning_internals as internals
 from ssl_nlp.training.optimization import Optimization, warn_if_unusual
 from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
 from ssl_nlp.training.parts import shard, train_all_but_frozen

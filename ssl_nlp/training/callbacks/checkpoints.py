@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from ssl_nlp import durable, interrupts
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.metrics_csv import MetricsCSV
-from ssl_nlp.training import lightning_internals as internals
 from ssl_nlp.training.callbacks import divergence
 from ssl_nlp.training.module import Module
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ssl_nlp.training.lightning_internals import validate_after_batch
+from ssl_nlp.lightning_internals import validate_after_batch
 
 
 class FinalValidation(Callback):

@@ -20,6 +20,20 @@ def batches_done(trainer: Trainer) -> int:
     return trainer.fit_loop.epoch_loop.total_batch_idx
 
 
+def batches_used(trainer: Trainer) -> int:
+    """Batches that the training has used in all epochs; Lightning keeps the count in its checkpoints."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.ready
+
+
+def epoch_and_position(trainer: Trainer) -> tuple[int, int]:
+    """The epoch and the number of its batches that are done, as Lightning counts them: it may end epochs early."""
+    epoch: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    if not batches.is_last_batch:
+        return epoch, batches.current.ready
+    return epoch + (batches.current.completed < batches.current.ready), 0  # a checkpoint of the epoch's last batch
+
+
 def logs_now(trainer: Trainer) -> bool:
     """Whether what is logged at this batch reaches the loggers."""
     return trainer._logger_connector.should_update_logs or trainer.is_last_batch
