@@ -62,6 +62,9 @@ class Optimization:
             f"optimizer {self.optimizer} takes no optimizer_args: it has settings of its own": (
                 bool(self.optimizer_args) and not _is_path(self.optimizer)
             ),
+            "optimizer_args name lr or weight_decay: set learning_rate or weight_decay instead": (
+                not {"lr", "weight_decay"}.isdisjoint(self.optimizer_args or {})
+            ),
             f"schedule {self.schedule} takes no schedule_args: it has settings of its own": (
                 bool(self.schedule_args) and not _is_path(self.schedule)
             ),

@@ -456,6 +456,7 @@ def test_any_optimizer_and_schedule_of_torch_serves_by_its_path() -> None:
             "does not take these optimizer_args: .*speed",
         ),
         ({"optimizer_args": {"momentum": 1}}, "optimizer adamw takes no optimizer_args"),
+        ({"optimizer": "torch.optim.SGD", "optimizer_args": {"lr": 1}}, "set learning_rate or weight_decay instead"),
         ({"schedule": "os.system"}, "os.system is not the path of a known LRScheduler"),
         ({"schedule": "torch.optim.lr_scheduler.StepLR"}, "does not take these schedule_args: .*step_size"),
         ({"schedule": "torch.optim.lr_scheduler.ReduceLROnPlateau"}, "follows a metric, not the steps"),
