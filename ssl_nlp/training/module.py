@@ -280,7 +280,8 @@ class Module(SavedModule):
                 "accumulate_grad_batches needs a TextDataModule, which can look ahead: give the trainer one"
             )
         every = self.trainer.accumulate_grad_batches
-        size = int(min(every - batch_idx % every, self.trainer.num_training_batches - batch_idx))
+        left = max(self.trainer.num_training_batches - batch_idx, 1)  # Lightning may resume behind the end of an epoch
+        size = int(min(every - batch_idx % every, left))
         window: dict[str, Tensor] = {}
         for place, batch in enumerate(self._data.upcoming(size)):
             seed_generators(self.device, run_seed(), number + place, self.global_rank)

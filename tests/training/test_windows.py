@@ -118,6 +118,16 @@ def test_several_objectives_count_what_they_will_mask():
     assert counted == trained and len({tuple(numbers.values()) for numbers in counted}) > 1
 
 
+def test_a_training_resumes_from_the_end_of_an_epoch(tmp_path):
+    """Also with a checkpoint of the trainer after `fit`, from which Lightning counts on behind the epoch's last batch."""
+    first = trainer(accumulate_grad_batches=2, max_steps=3)
+    first.fit(MaskedLM(encoder()), data())
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = trainer(accumulate_grad_batches=2, max_steps=5)
+    resumed.fit(MaskedLM(encoder()), data(), ckpt_path=tmp_path / "a.ckpt")
+    assert resumed.global_step == 5
+
+
 def test_data_that_cannot_look_ahead_are_refused():
     method, module = Unequal(encoder()), data()
     method.connect(module.tokenizer)
