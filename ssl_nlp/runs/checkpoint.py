@@ -117,7 +117,8 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
         raise UserError(f"{where} has a broken description of its {bases[0].__name__}: copy or train it again")
     kind = find_class(description["class_path"], *bases, where=where)
     given, declared = description["init_args"], _declared(kind)
-    if unknown := [name for name in given if name not in declared]:
+    unknown = [name for name in given if name not in declared]
+    if unknown and not _takes_others(kind):
         raise UserError(
             f"{where}: {kind.__name__} has no argument {unknown[0]!r}: another version of the class made the checkpoint"
         )
@@ -125,12 +126,21 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
         raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
     ours = kind.__module__.split(".")[0] == PACKAGE  # the type hints of other classes may be wrong
     arguments = {
-        name: _object(value, declared[name], f"{where}: {kind.__name__}.{name}", ours) for name, value in given.items()
+        name: _object(value, declared.get(name, Any), f"{where}: {kind.__name__}.{name}", ours)
+        for name, value in given.items()
     }
     try:
         return kind(**arguments | overrides)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: its {kind.__name__} cannot be created from its arguments ({error})") from error
+
+
+def _takes_others(kind: type) -> bool:
+    """Whether a class of the user's own reads arguments from its **kwargs, which have no declaration."""
+    init = vars(kind).get("__init__")
+    if kind.__module__.split(".")[0] == PACKAGE or not inspect.isfunction(init):
+        return False
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(init).parameters.values())
 
 
 def _is_description(value: Any) -> bool:

@@ -12,7 +12,7 @@ def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, An
     A constructor of `(self, *args, **kwargs)` hands them on: they have the names that the class it builds on gives them.
 
     Raises:
-        UserError: an argument has no name, because the constructor takes `*args` after others.
+        UserError: an argument has no name, because the constructor takes `*args` after others, or it cannot be named.
     """
     for kind in cls.__mro__:
         if "__init__" not in vars(kind):
@@ -22,6 +22,8 @@ def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, An
         others = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
         if unnamed and args and len(unnamed) + len(others) == len(parameters):
             continue
+        if nameless := [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]:
+            raise UserError(f"{cls.__name__} takes {nameless[0]} by its place only: remove the / from its constructor")
         bound = inspect.Signature(parameters).bind_partial(*args, **kwargs)
         bound.apply_defaults()
         if any(bound.arguments.pop(name) for name in unnamed):

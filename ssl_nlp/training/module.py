@@ -183,11 +183,11 @@ class Module(SavedModule):
         """
         self._data = data
         with torch.random.fork_rng():
-            torch.manual_seed(
-                run_seed()
-            )  # the same initial weights on every rank, in whatever order things are created
+            # the same initial weights on every rank, in whatever order things are created
+            torch.manual_seed(run_seed())
             self.connect(data.tokenizer)
         if stage == "fit":
+            self.check_saving()
             self.check_data(data)
 
     def setup(self, stage: str) -> None:

@@ -1,6 +1,8 @@
 """Self-contained checkpoints: class, constructor arguments, tokenizer and weights."""
 
+import io
 import os
+import pickle
 from typing import Any, Self
 
 import torch
@@ -46,6 +48,24 @@ class SavedModule(LightningModule):
         if "encoder" in given:
             given["encoder"] = self._modules.get("encoder")  # which may have been set later
         return checkpoints.describe(self._kind, {name: _described(value) for name, value in given.items()})
+
+    def check_saving(self) -> None:
+        """Check before a training that checkpoints of this model can be loaded.
+
+        Raises:
+            UserError: an argument is neither plain data, nor an object that has a description.
+        """
+        for name, value in self.description()["init_args"].items():
+            file = io.BytesIO()
+            try:
+                torch.save(value, file)
+                file.seek(0)
+                torch.load(file, weights_only=True)
+            except (pickle.PickleError, AttributeError, TypeError) as error:
+                raise UserError(
+                    f"{type(self).__name__}: its argument {name!r} is {repr(value)[:40]}, which no checkpoint can keep: "
+                    "take plain data, such as numbers, texts, lists and dictionaries of these"
+                ) from error
 
     def finite(self) -> bool:
         """Whether all weights that this process holds are finite."""

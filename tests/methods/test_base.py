@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,11 +119,29 @@ class MoreArguments(MaskedLM):
         self.power = power
 
 
+class HiddenArguments(MaskedLM):
+    def __init__(self, **arguments):
+        self.power = arguments.pop("power")
+        super().__init__(masking_rate=0.2, **arguments)
+
+
+class Untyped(MaskedLM):
+    def __init__(self, encoder, anything=None):
+        super().__init__(encoder)
+
+
+@pytest.mark.parametrize("value", [Path("a"), {"a": Optimization()}, len, lambda: 0], ids=str)
+def test_arguments_that_no_checkpoint_can_keep_are_refused_before_the_training(value, tmp_path):
+    with pytest.raises(UserError, match="Untyped: its argument 'anything' is .* which no checkpoint can keep"):
+        trainer(tmp_path, max_steps=1).fit(Untyped(encoder(), anything=value), data())
+
+
 @pytest.mark.parametrize(
-    ("kind", "arguments"), [(FewArguments, {}), (MoreArguments, {"masking_rate": 0.2, "compile": False})]
+    ("kind", "arguments"),
+    [(FewArguments, {}), (MoreArguments, {"masking_rate": 0.2, "compile": False}), (HiddenArguments, {})],
 )
 def test_a_method_may_take_other_arguments_than_the_class_it_builds_on(kind, arguments, tmp_path):
-    method = kind(encoder(), power=3.0, **arguments)
+    method = kind(encoder=encoder(), power=3.0, **arguments)
     runner = trainer(tmp_path, max_steps=1)
     runner.fit(method, data())
     runner.save_checkpoint(tmp_path / "a.ckpt")
