@@ -77,7 +77,6 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
-@pytest.mark.slow
 def test_runs_and_their_baselines(folder, capsys):
     assert run("evaluate", "masked_lm", "runs/causal_lm", "--config", "mine.yaml") == 0
     shown = capsys.readouterr().out

@@ -9,6 +9,8 @@ from ssl_nlp.data import BatchMaker, Sentences
 from ssl_nlp.errors import UserError
 from tests.end_to_end.cli import run, small, tiny_encoder
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 from ssl_nlp.data import Sentences
 

@@ -1,10 +1,13 @@
 """Optimizers and schedules of torch, or of the user's own file, named in YAML."""
 
+import pytest
 import torch
 import yaml
 
 from ssl_nlp.methods import MaskedLM
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+
+pytestmark = pytest.mark.slow
 
 OWN = """
 import torch

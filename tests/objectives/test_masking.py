@@ -177,6 +177,7 @@ def test_span_lengths_are_geometric_with_mean_five() -> None:
         assert lengths.count(length) / number == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_unit_is_equally_likely(unit: Literal["token", "word", "span"]) -> None:
     batch = packed_batch(rows=2, columns=32)
