@@ -206,7 +206,9 @@ class TextDataModule(LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Lightning's first hook: let the model meet the data."""
+        """Lightning's first hook: let the model meet the data. A training that begins reads a stream from its beginning."""
+        if stage == "fit" and not state.batches_done(self.trainer):
+            self._cursors, self._stream = [], None
         if (model := state.model_of(self.trainer)) is not None:
             model.connect_data(self, stage)
 

@@ -3,14 +3,17 @@ from itertools import islice
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 
 from ssl_nlp.corpora import HubDataset
-from ssl_nlp.data import Pairs
+from ssl_nlp.data import Pairs, TextDataModule
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import GROUP, maker_of
+from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.methods import MaskedLM
 from tests.corpus import ListCorpus
 
 STORIES = [". ".join(f"S {i} {j}" for j in range(i % 4 + 1)) + "." for i in range(150)]
@@ -127,3 +130,20 @@ def test_an_epoch_that_the_trainer_ends_early_is_gone_on_from(tmp_path, tokenize
     for batch in islice(stream, 5):
         stream.go_on_after(batch.cursor)
     assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(whole[5:], stream, strict=False))
+
+
+def test_another_training_on_the_same_data_module_begins_with_the_same_documents(tmp_path):
+    class Seen(Callback):
+        def __init__(self):
+            self.ids = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.ids.append(batch.input_ids.tolist())
+
+    data = TextDataModule(corpus(tmp_path), TokenizerSettings(vocab_size=300), "block", length=16, batch_size=2, seed=0)
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    first, second = Seen(), Seen()
+    for seen in (first, second):
+        method = MaskedLM(Transformer(size=None, dim=8, layers=1, heads=1, max_length=16))
+        Trainer(accelerator="cpu", max_steps=2, limit_val_batches=0, callbacks=[seen], **quiet).fit(method, data)
+    assert first.ids == second.ids
