@@ -29,6 +29,7 @@ class OnlineProbe(Callback):
     def __init__(self, suite: str = "docs", config: str | None = None, evaluators: Sequence[str] = ("knn",)) -> None:
         self.suite, self.config, self.names = suite, config, tuple(evaluators)
         self._evaluators: dict[str, Evaluator] = {}
+        self._prefix = ""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         suite = get_suite(self.suite, self.config)
@@ -38,7 +39,8 @@ class OnlineProbe(Callback):
                 raise UserError(
                     f"OnlineProbe: {suite.name} has no evaluator {name!r}: use {', '.join(suite.evaluators)}"
                 )
-            self._evaluators |= {f"probe/{suite.name}/{key}": evaluator for key, evaluator in found.items()}
+            self._evaluators |= found
+        self._prefix = f"probe/{suite.name}"
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Module)
@@ -50,4 +52,4 @@ class OnlineProbe(Callback):
             poolings = Poolings(embed_in_memory(pl_module, texts)) if embeds else None
             for name, result in run_evaluators(self._evaluators, pl_module, poolings).results.items():
                 for metric, value in result.metrics.items():
-                    pl_module.log(f"{name}/{metric}", value, rank_zero_only=True)
+                    pl_module.log(f"{self._prefix}/{name}/{metric}", value, rank_zero_only=True)

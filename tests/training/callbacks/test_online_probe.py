@@ -11,7 +11,7 @@ from ssl_nlp.evaluation import get_suite
 from ssl_nlp.evaluation.cache import embed_in_memory
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.run import run_evaluators
-from ssl_nlp.methods import MaskedLM
+from ssl_nlp.methods import MaskedLM, MultiObjective, SimCLR
 from ssl_nlp.training.callbacks import OnlineProbe
 from tests.corpus import ListCorpus, random_texts
 
@@ -42,9 +42,13 @@ class Losses(Callback):
         self.seen.append(float(outputs["loss"]))
 
 
-def fit(tmp_path, *callbacks):
+def encoder():
+    return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, dropout=0.1)
+
+
+def fit(tmp_path, *callbacks, method=None):
     torch.manual_seed(0)
-    method = MaskedLM(Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, dropout=0.1))
+    method = method or MaskedLM(encoder())
     corpus = ListCorpus(random_texts(60), random_texts(20, seed=1))
     data = TextDataModule(corpus, TokenizerSettings(vocab_size=320), unit="sentence", length=64, batch_size=4, seed=0)
     losses = Losses()
@@ -74,6 +78,12 @@ def test_the_numbers_are_those_of_the_evaluators_and_training_is_the_same_withou
         for metric, value in found[name].metrics.items():
             assert float(logged[f"probe/animals/{name}/{metric}"]) == pytest.approx(value, rel=1e-4, abs=1e-6)
     assert not any("few_labels" in name for name in logged)
+
+
+def test_the_score_of_an_objective_is_logged_among_the_others(tmp_path, config):
+    several = MultiObjective(encoder(), [MaskedLM(), SimCLR()])
+    _, logged, _ = fit(tmp_path, OnlineProbe(config=config, evaluators=["language_modelling"]), method=several)
+    assert "probe/animals/masked_lm.language_modelling/pseudo_bits_per_byte" in logged
 
 
 def test_an_evaluator_that_the_suite_lacks_is_refused(tmp_path, config):
