@@ -104,17 +104,21 @@ class Sums:
         """Return sum / count of each name over all ranks and reset; empty if nothing was added. Every rank must call it.
 
         `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric whose count
-        is 0 over all ranks is left out.
+        is 0 over all ranks is left out. A term whose count is 0 is NaN, and adds nothing to `loss`, as in training.
         """
         if not self._sums:
             return {}
         pairs = [self._sums[name] for name in sorted(self._sums)]
         flat = sum_over_ranks(torch.cat([part.flatten() for pair in pairs for part in pair]))
         means: dict[str, Tensor] = {}
+        counted: set[str] = set()
         for name, (total, _) in zip(sorted(self._sums), pairs, strict=True):
             summed, count, flat = flat[: total.numel()], flat[total.numel()], flat[total.numel() + 1 :]
+            if count > 0:
+                counted.add(name)
             if name in self._weights or count > 0:
                 means[name] = summed.view_as(total) / count
-        means["loss"] = torch.stack([means[name] * weight for name, weight in self._weights.items()]).sum()
+        summands = [means[name] * weight for name, weight in self._weights.items() if name in counted]
+        means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)
         self._sums = {}
         return means

@@ -42,3 +42,13 @@ def test_a_metric_that_counted_nothing_is_left_out():
     sums.add(loss(6.0, 0, (8.0, 4)))
     sums.add(loss(6.0, 2, (8.0, 4), (2.0, 4.0)))
     assert sums.means_over_ranks()["v"].tolist() == [1.0, 2.0]
+
+
+def test_a_term_without_targets_adds_nothing_to_the_loss():
+    """Training divides such a term by 1: a validation loss of NaN would never be the best again."""
+    sums = Sums()
+    sums.add(loss(0.0, 0, (8.0, 4)))
+    means = sums.means_over_ranks()
+    assert float(means["loss"]) == 1.0 and means["loss/a"].isnan()
+    sums.add(loss(0.0, 0, (0.0, 0)))
+    assert sums.means_over_ranks()["loss"].isnan()
