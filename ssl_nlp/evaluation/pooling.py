@@ -15,6 +15,7 @@ items that are then scored with it:
 Of equally good ones the first counts, in the order mean, last, first, own.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -79,7 +80,7 @@ class Poolings:
             fits = self._fitted(chooser)
             chosen = [_best(fits)]
             embedder = self.embedders[chosen[0]]
-            own = chooser == evaluator
+            own = _same(chooser, evaluator)
             result = chooser.test(embedder, fits[chosen[0]].predictor) if own else evaluator(embedder)
         else:
             chosen = [self.favourite]
@@ -90,7 +91,7 @@ class Poolings:
     def _fitted(self, chooser: Validated) -> dict[str, Fit]:
         """The fit on each embedding, done once."""
         for known, fits in self._fits:
-            if known == chooser:
+            if _same(known, chooser):
                 return fits
         fits = {name: chooser.fit(embedder) for name, embedder in self.embedders.items()}
         self._fits.append((chooser, fits))
@@ -99,7 +100,19 @@ class Poolings:
 
 
 def _best(fits: Mapping[str, Fit]) -> str:
-    return max(fits, key=lambda name: fits[name].validation)
+    return max(fits, key=lambda name: _or_worst(fits[name].validation))
+
+
+def _or_worst(number: float) -> float:
+    return -math.inf if math.isnan(number) else number
+
+
+def _same(one: Evaluator, other: Evaluator) -> bool:
+    """Whether two evaluators are equal. Those that hold different arrays are not: arrays have no truth value."""
+    try:
+        return one == other
+    except ValueError:
+        return False
 
 
 def cross_fit(evaluator: CrossFitted, embedders: Mapping[str, Embedder]) -> tuple[Result, list[str]]:
@@ -110,7 +123,7 @@ def cross_fit(evaluator: CrossFitted, embedders: Mapping[str, Embedder]) -> tupl
     """
     found = {name: evaluator.predictions(embedder) for name, embedder in embedders.items()}
     half = halves(evaluator)
-    best = [max(found, key=lambda name: evaluator.quality(found[name], rows)) for rows in (~half, half)]
+    best = [max(found, key=lambda name: _or_worst(evaluator.quality(found[name], rows))) for rows in (~half, half)]
     first, second = (found[name] for name in best)  # of the items in `half`, and of the others
     if best[0] != best[1] and not evaluator.ranked:
         first, second = _ranks(first, half), _ranks(second, ~half)

@@ -1,6 +1,7 @@
 """The choice among poolings: by validation data or by the other half of the items, never by the items it is tested on."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ssl_nlp.evaluation import (
     SentenceSimilarity,
     TextPairs,
 )
+from ssl_nlp.evaluation.evaluator import Fit, Validated
 from ssl_nlp.evaluation.pooling import Poolings, cross_fit, halves
 from ssl_nlp.evaluation.result import spearman, statistic_of
 from tests.evaluation.vectors import Given, Hashed
@@ -181,3 +183,27 @@ def test_an_evaluator_that_measures_no_quality_gets_what_the_others_have_chosen(
     assert results["width"].details["pooling"] == "own"
     alone = Poolings({"mean": Hashed(3), "own": Hashed(8)}).evaluate({"width": Width()})
     assert alone["width"].metrics == {"width": 3}
+
+
+@dataclass(frozen=True)
+class Quality(Validated):
+    """Has the first number of an embedding as its validation."""
+
+    held: Any
+
+    def fit(self, embedder):
+        return Fit(float(embedder.embed(["a"])[0, 0]), None)
+
+    def test(self, embedder, predictor):
+        return Result("number", {"number": float(embedder.embed(["a"])[0, 0])})
+
+
+def test_a_pooling_whose_validation_is_not_a_number_is_the_worst():
+    poolings = Poolings({"mean": Given({"a": [np.nan]}), "last": Given({"a": [-1.0]})})
+    assert poolings.evaluate({"quality": Quality(None)})["quality"].details["pooling"] == "last"
+
+
+def test_evaluators_may_hold_arrays():
+    poolings = Poolings({"mean": Given({"a": [1.0]})})
+    results = poolings.evaluate({"one": Quality(np.arange(2)), "two": Quality(np.ones(2))})
+    assert [result.primary for result in results.values()] == [1, 1]
