@@ -17,7 +17,7 @@ from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
 from ssl_nlp.training.optimization import Optimization, warn_if_unusual
 from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
-from ssl_nlp.training.parts import shard, train_all_but_frozen
+from ssl_nlp.training.parts import buffers_kept, shard, train_all_but_frozen
 from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
@@ -84,7 +84,7 @@ class Module(SavedModule):
         The default computes the loss. A subclass that can count without a forward pass overrides this, with the same
         random draws as its `loss`.
         """
-        with torch.no_grad():
+        with torch.no_grad(), buffers_kept(self):
             return {name: term.targets for name, term in self.loss(batch).terms.items()}
 
     def players(self) -> dict[str, Player]:

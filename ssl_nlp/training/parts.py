@@ -1,5 +1,9 @@
-"""How the layers of a model are divided among processes, and which parts of it train."""
+"""How the layers of a model are divided among processes, which parts of it train, and what a mere count leaves alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -11,6 +15,18 @@ def shard(module: nn.Module, encoder: nn.Module, mesh: DeviceMesh) -> None:
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
     register_fsdp_forward_method(module, "loss")  # Lightning calls training_step, never forward
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give a module its buffers back, which a forward pass changes even without gradients, such as those of BatchNorm."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def longest_stack(encoder: nn.Module) -> nn.ModuleList:

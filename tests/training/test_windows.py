@@ -3,13 +3,14 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
 from ssl_nlp.data.loader import Lookahead
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Loss, MaskedLM, Method, MultiObjective, Optimization, SimCLR, Term
+from ssl_nlp.training.callbacks import Throughput
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(9, longest=12), random_texts(3, seed=1))
@@ -116,6 +117,21 @@ def test_several_objectives_count_what_they_will_mask():
     method = Recording(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.3), parts)
     trainer(accumulate_grad_batches=2, max_steps=3).fit(method, data(3))
     assert counted == trained and len({tuple(numbers.values()) for numbers in counted}) > 1
+
+
+class Normalized(Method):
+    def build(self) -> None:
+        self.norm = nn.BatchNorm1d(16)
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        hidden = self.norm(self.encoder(batch)[batch.is_text])
+        return Loss({"square": Term(hidden.square().sum(), batch.is_text.sum())})
+
+
+def test_the_counting_pass_and_that_for_flops_leave_the_statistics_of_batch_norm_alone():
+    method = Normalized(encoder())
+    trainer(accumulate_grad_batches=2, max_epochs=1, callbacks=[Throughput()]).fit(method, data())
+    assert method.norm.num_batches_tracked == 5
 
 
 def test_a_training_resumes_from_the_end_of_an_epoch(tmp_path):

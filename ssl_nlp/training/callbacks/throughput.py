@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
 from ssl_nlp.training.module import Module
+from ssl_nlp.training.parts import buffers_kept
 from ssl_nlp.training.ranks import sum_over_ranks
 
 
@@ -101,10 +102,11 @@ class Throughput(Callback):
 
 
 def forward_flops(method: Module, batch: TokenBatch) -> int:
-    """Floating-point operations of one forward pass of the loss; leaves the random state and the metrics alone."""
+    """Floating-point operations of one forward pass of the loss; leaves random state, buffers and metrics alone."""
     devices = [method.device] if method.device.type == "cuda" else []
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
-    with torch.random.fork_rng(devices), torch.no_grad(), torch.compiler.set_stance("force_eager"), counter:
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.random.fork_rng(devices), buffers_kept(method), torch.no_grad(), eager, counter:
         method.loss(batch.without_labels())
     return counter.get_total_flops()
 
