@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
@@ -43,7 +43,8 @@ def class_options(kind: type, option: str, config: Mapping[str, Any]) -> Iterato
             yield from class_options(settings[0], full, config)
             continue
         value = _configured(config, full, parameter.default)
-        shown = ("CLASS" if isinstance(hint, type) else "VALUE") if value is parameter.empty else as_typed(value)
+        required = "CLASS" if isinstance(hint, type) and hint not in (bool, int, float, str) else "VALUE"
+        shown = required if value is parameter.empty else as_typed(value)
         yield Option(full, shown, texts.get(name, ""), hint)
 
 
@@ -94,6 +95,8 @@ def as_typed(value: Any) -> str:
 
 def type_name(hint: Any) -> str:
     """A type in the words of YAML: `float or null`, `cosine, linear or constant`."""
+    if get_origin(hint) is dict:
+        return "mapping"
     parts = get_args(hint)
     if words := [part for part in parts if isinstance(part, str)]:
         return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -13,6 +13,7 @@ COMPLAINTS = {  # of jsonargparse about a value, and what they mean
     r"Expected an? <class '(\w+)'>": r"must be of type \1",
     r"Option (.*) is not accepted": r"there is no option \1",
 }
+ABSTRACT = "Expected an instantiatable class, but is abstract"
 IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody tried to write
 OF_OPTION = r"[\w.]+(?:: | must be )"  # the beginning of a complaint that names its option
 LIKE = 0.6  # names that share less are too different to suggest
@@ -32,6 +33,11 @@ def plain_complaint(message: str) -> str:
         tried, _, given = tried.partition(" Given value type: ")
         complaints = re.split(rf" - (?=Expected an? |Option |{OF_OPTION})", tried.split("Errors: - ")[-1])
         complaints = [text.removeprefix("- ") for text in complaints if not re.search(IDLE, text)]
+        value = given.partition(" Given value: ")[2]
+        if ABSTRACT in complaints:
+            complaints = [f"{value} is an abstract class: define each of its abstract methods"]
+        elif any("typing.Literal" in text for text in complaints):
+            complaints = [re.sub("Expected a dot import path string: .*", "a known class", text) for text in complaints]
         for pattern, plain in COMPLAINTS.items():
             complaints = [re.sub(pattern, plain, text) for text in complaints]
         inner = [text for text in complaints if re.match(OF_OPTION, text)]  # of an option within this one
@@ -45,7 +51,6 @@ def plain_complaint(message: str) -> str:
         line = (
             line.replace(": must be ", " must be ").replace(" or must be ", " or ").replace(". Got value: ", ", not ")
         )
-        value = given.partition(" Given value: ")[2]
         if value and not value.startswith("NestedArg(") and " must be " in line and ", not " not in line:
             line += f", not {value}"
     return line if len(line) < 500 else line[:240] + " ... " + line[-240:]

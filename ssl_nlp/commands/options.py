@@ -43,11 +43,11 @@ def explain(option: str, arguments: Sequence[str]) -> str:
         return "the class that you chose has none of that name: choose another class, or leave it out"
     meant = nearest(option, known)
     if option.startswith("--model"):
-        where = f"ssl-nlp fit --model {kind.__name__} --help model lists those of the method"
+        where = f"ssl-nlp fit --model {kind.__name__} --help model lists the options of the method"
     elif option.startswith("--data"):
-        where = "ssl-nlp fit --help data lists those of the data"
+        where = "ssl-nlp fit --help data lists the options of the data"
     else:
-        where = "ssl-nlp fit --help lists the most common options, and fit --help all lists them all"
+        where = "ssl-nlp fit --help lists the most common options, and ssl-nlp fit --help all lists all of them"
     return f"did you mean {meant}? {where}" if meant else where
 
 

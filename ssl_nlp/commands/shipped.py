@@ -1,8 +1,10 @@
 """The configurations that ship with the package, by name: `masked_lm`, `trainer/demo`."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
+from ssl_nlp.commands.complaints import LIKE
 from ssl_nlp.errors import UserError
 
 _IN_CHECKOUT = Path(__file__).parents[2] / "configs"
@@ -22,8 +24,10 @@ def find_config(name: str) -> str:
     shipped = CONFIGS / (name if name.endswith(".yaml") else f"{name}.yaml")
     if shipped.is_file() and shipped.resolve().is_relative_to(CONFIGS.resolve()):
         return str(shipped)
-    names = ", ".join(config_names())
-    raise UserError(f"there is no file {name}, and no shipped configuration of this name: name a file or {names}")
+    names = config_names()
+    meant = get_close_matches(name.removesuffix(".yaml"), names, n=1, cutoff=LIKE)
+    hint = f"did you mean {meant[0]}? The shipped ones are" if meant else "name a file or one of"
+    raise UserError(f"there is no file {name}, and no shipped configuration of this name: {hint} {', '.join(names)}")
 
 
 def config_names() -> list[str]:

@@ -198,9 +198,9 @@ class TextDataModule(LightningDataModule):
         beyond = np.maximum(sizes - limit, 0)
         if beyond.any():
             print(
-                f"note: data.length {self.length} leaves {limit} tokens to a text, and cuts off the end of "
-                f"{(beyond > 0).mean():.1%} of the {split} split's texts, with {beyond.sum() / sizes.sum():.1%} of its "
-                f"tokens. The longest text has {sizes.max():,}",
+                f"note: data.length {self.length} leaves {limit} tokens for a text, which cuts off the end of "
+                f"{(beyond > 0).mean():.1%} of the texts of the {split} split and {beyond.sum() / sizes.sum():.1%} of its "
+                f"tokens; the longest text has {sizes.max():,} tokens",
                 file=sys.stderr,
                 flush=True,
             )

@@ -29,7 +29,8 @@ from ssl_nlp.evaluation.result import Array, Result
 
 MARKS = {"mean": "ᵐ", "last": "ˡ", "first": "ᶠ", "own": "ᵒ"}
 LEGEND = (
-    "ᵐ mean, ˡ last or ᶠ first state, ᵒ own embedding, as is best on validation data or on the other half of the items"
+    "ᵐ mean, ˡ last or ᶠ first state, ᵒ own embedding: the pooling that is best on validation data, or on the other half "
+    "of the items"
 )
 
 

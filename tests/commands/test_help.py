@@ -102,6 +102,9 @@ def test_a_section_shows_every_option_in_full(section, capsys):
     names = set(inspect.signature(kind).parameters) if kind else {"project", "mode"}
     assert all(f".{name}" in text for name in names - {"optimization"})
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("  --"))
+    if section == "encoder":
+        assert "--model.encoder.name=VALUE  (text)" in text
+        assert "--model.encoder.config=null  (mapping or null)" in text
 
 
 def test_all_is_the_help_of_the_parser(capsys):

@@ -69,8 +69,10 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
         assert "cuts off" not in said
     else:
         assert said.count("cuts off") == 1
-        assert f"leaves 8 tokens to a text, and cuts off the end of {len(beyond) / len(sizes):.1%} of the train" in said
-        assert f"with {sum(beyond) / sum(sizes):.1%} of its tokens. The longest text has {max(sizes)}" in said
+        assert (
+            f"leaves 8 tokens for a text, which cuts off the end of {len(beyond) / len(sizes):.1%} of the texts" in said
+        )
+        assert f"{sum(beyond) / sum(sizes):.1%} of its tokens; the longest text has {max(sizes)} tokens" in said
 
 
 class Guest(LightningModule):

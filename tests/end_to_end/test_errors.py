@@ -64,7 +64,14 @@ FIT_MISTAKES = {
         ["--model.encoder=ssl_nlp.encoders.PretrainedEncoder", "--model.encoder.name=nowhere/at/all"],
         "nowhere/at/all",
     ),
-    "unit": (["--data.unit=chapter"], "chapter"),
+    "unit": (
+        ["--data.unit=chapter"],
+        "ssl-nlp: data.unit must be one of 'block', 'sentence', 'pair' or a known class, not chapter",
+    ),
+    "abstract class": (
+        ["--data.unit=ssl_nlp.data.BatchMaker"],
+        "ssl-nlp: data.unit: ssl_nlp.data.BatchMaker is an abstract class: define each of its abstract methods",
+    ),
     "run name": (["--run=a/b"], "a/b"),
     "checkpoint": (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
 }
