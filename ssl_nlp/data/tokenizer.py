@@ -206,12 +206,17 @@ def load_pretrained(name: str) -> Tokenizer:
         UserError: it cannot be found, or has no fast (Rust) implementation.
     """
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its warnings precede an error that says the same in one line
     try:
         pretrained = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"no tokenizer at {name!r}: name a local folder or a model on the hub ({reason})") from error
+    finally:
+        logging.set_verbosity(verbosity)
     backend = getattr(pretrained, "backend_tokenizer", None)
     if backend is None:
         raise UserError(f"the tokenizer of {name!r} has no fast implementation: convert it to a tokenizer.json first")
