@@ -52,8 +52,8 @@ def _fact(name: str, describe: Callable[[ComparedRun], str], methods: Sequence[R
 def spell(node: Any) -> str:
     """Write a part of a configuration in one line, without null values.
 
-    >>> spell({"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny", "dim": None}})
-    'Transformer (size tiny)'
+    >>> spell({"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny", "dim": None, "causal": True}})
+    'Transformer (size tiny, causal true)'
     """
     if isinstance(node, Mapping) and "class_path" in node:
         inside = spell(node.get("init_args") or {})
@@ -63,7 +63,7 @@ def spell(node: Any) -> str:
         return ", ".join(f"{key} {spell(value)}" for key, value in node.items() if value is not None)
     if isinstance(node, list):
         return ", ".join(map(spell, node))
-    return str(node)
+    return str(node).lower() if isinstance(node, bool) else str(node)
 
 
 def _part(*path: str) -> Callable[[ComparedRun], str]:

@@ -14,6 +14,7 @@ from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
+from ssl_nlp.comparison.table import missing_scores
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -92,6 +93,7 @@ def render_page(comparison: Comparison) -> str:
         dark=theme.variables(1),
         themed=theme.with_variables,
         poolings=POOLINGS if any(row.poolings for row in comparison.rows) else "",
+        missing=missing_scores(comparison),
         samples={row.label: written_down for row in methods if (written_down := _samples(row))},
         costs=costs,
         configuration=comparison.configuration,

@@ -48,14 +48,20 @@ def render_tables(comparison: Comparison) -> Group:
     legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]
     if any(row.poolings for row in comparison.rows):
         legend.append(Text(POOLINGS, style="dim"))
-    legend += [
-        Text(f"– {row.label}, {key.rpartition('/')[2].replace('_', ' ')}: {reason}", style="dim")
-        for row in comparison.rows
-        for key, reason in row.missing.items()
-    ]
+    legend += [Text(f"– {line}", style="dim") for line in missing_scores(comparison)]
     if any(len(row.runs) > 1 for row in comparison.rows if not row.baseline):
         legend.append(Text("± 95 % t-interval of the mean over seeds", style="dim"))
     return Group(*said, *tables, *legend, *noted)
+
+
+def missing_scores(comparison: Comparison) -> list[str]:
+    """Lines with the reason for each score that could not be measured."""
+    lines = []
+    for row in comparison.rows:
+        for key, reason in row.missing.items():
+            data, _, evaluator = key.rpartition("/")[2].rpartition(".")
+            lines.append(f"{row.label}, {data + ': ' if data else ''}{evaluator.replace('_', ' ')}: {reason}")
+    return lines
 
 
 def signs(row: Row, column: Column) -> str:

@@ -303,6 +303,9 @@ def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
     page = render_page(found)
     assert "pooling: last/mean" in page
     assert 'title="SimCLR gives no likelihood of a text"' in page
+    assert (
+        "<li>– SimCLR, language modelling: SimCLR gives no likelihood of a text</li>" in page
+    )  # a phone shows no titles
     write_csv(found, tmp_path / "c.csv")
     with (tmp_path / "c.csv").open() as file:
         pooled = {(row["row"], row["number"]): row["pooling"] for row in csv.DictReader(file)}
