@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.loops.progress import _BatchProgress
 
 
@@ -99,6 +100,13 @@ def run_validation(trainer: Trainer) -> None:
     loop.restarting = False
     loop.run()
     trainer.training = True
+
+
+def resume_accumulation(trainer: Trainer) -> None:
+    """Set `accumulate_grad_batches` by its scheduler, which Lightning calls only where an epoch begins."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler):
+            trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 
 
 def add_steps(trainer: Trainer, steps: int) -> None:

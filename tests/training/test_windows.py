@@ -1,8 +1,12 @@
 """Batches that are accumulated into one step: each term is divided by its targets in all of them."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
@@ -11,6 +15,7 @@ from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Loss, MaskedLM, Method, MultiObjective, Optimization, SimCLR, Term
 from ssl_nlp.training.callbacks import Throughput
+from ssl_nlp.training.callbacks.checkpoints import Checkpoints, DurableCheckpointIO
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(9, longest=12), random_texts(3, seed=1))
@@ -69,7 +74,7 @@ def trainer(**arguments: object) -> Trainer:
         "logger": False,
         "enable_checkpointing": False,
     }
-    return Trainer(accelerator="cpu", limit_val_batches=0, **quiet, **arguments)  # type: ignore[arg-type]
+    return Trainer(accelerator="cpu", limit_val_batches=0, **quiet | arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,21 @@ def test_several_objectives_count_what_they_will_mask():
     method = Recording(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.3), parts)
     trainer(accumulate_grad_batches=2, max_steps=3).fit(method, data(3))
     assert counted == trained and len({tuple(numbers.values()) for numbers in counted}) > 1
+
+
+def test_a_resumed_epoch_accumulates_as_its_scheduler_says(tmp_path):
+    def fit(path: Path | None = None) -> MaskedLM:
+        torch.manual_seed(0)
+        method = MaskedLM(encoder(), optimization=Optimization(schedule="constant", warmup=0))
+        callbacks = [GradientAccumulationScheduler({0: 2}), Checkpoints(tmp_path, every=3, resumes=path is not None)]
+        runner = trainer(max_epochs=1, callbacks=callbacks, enable_checkpointing=True, plugins=[DurableCheckpointIO()])
+        runner.fit(method, data(1), ckpt_path=path, weights_only=True)
+        return method
+
+    whole = fit()
+    shutil.copy(tmp_path / "previous.ckpt", tmp_path / "a.ckpt")  # of step 3 of 5
+    resumed = fit(tmp_path / "a.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 class Normalized(Method):

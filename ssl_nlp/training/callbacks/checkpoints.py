@@ -78,6 +78,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         interrupts.defer()
+        internals.resume_accumulation(trainer)
         if self._validates:
             internals.run_validation(trainer)
         internals.add_steps(trainer, -self._steps_added)
