@@ -1,6 +1,7 @@
 """`ssl-nlp` and `python -m ssl_nlp`: the table of all commands, and how they end."""
 
 import errno
+import os
 import sys
 from importlib import import_module
 from typing import NamedTuple
@@ -79,6 +80,10 @@ def main(arguments: list[str] | None = None) -> None:
     A signal that asks the process to stop ends it with one line and 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if (
+        not sys.stderr.isatty()
+    ):  # progress bars of libraries (tqdm) in a log file: a line every half minute, not ten a second
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
     try:
         arguments, imports = take_imports(arguments)
         name, *rest = arguments or ["--help"]

@@ -1,5 +1,7 @@
 """The table of commands: help, dispatch and the message about an unknown command follow from it."""
 
+import io
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -40,3 +42,11 @@ def test_the_overview_needs_none_of_the_large_libraries():
     )
     shown = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)
     assert shown.stdout.endswith("set()\n")
+
+
+def test_progress_bars_of_libraries_do_not_flood_a_log_file(monkeypatch):
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")  # so that it is restored
+    del os.environ["TQDM_MININTERVAL"]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    main(["--version"])
+    assert os.environ["TQDM_MININTERVAL"] == "30"
