@@ -49,6 +49,7 @@ from ssl_nlp.training.callbacks import (
     ValidationLine,
 )
 from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
+from ssl_nlp.training.optimizers import check_paths
 
 set_loader("public_paths", lambda text: with_public_paths(get_loader("yaml")(text)), (yaml.YAMLError,))
 
@@ -172,6 +173,8 @@ class Cli(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        if self.subcommand == "fit":
+            check_paths(self.model.optimization)
         if self.checkpoint is not None:
             self.datamodule.continue_with(**self.checkpoint)
 

@@ -34,6 +34,18 @@ class Player:
         return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
 
+def check_paths(optimization: Optimization) -> None:
+    """Check before the data are prepared that the classes that settings name by their paths are known.
+
+    Raises:
+        UserError: one is not.
+    """
+    if "." in optimization.optimizer:
+        _loaded(optimization.optimizer, Optimizer, "optimizer")
+    if "." in optimization.schedule:
+        _loaded(optimization.schedule, LRScheduler, "schedule")
+
+
 def build_optimizers(players: Mapping[str, Player]) -> Optimizer:
     """The optimizers of all players as one; its parameter groups are named `PLAYER/GROUP`.
 
@@ -161,9 +173,9 @@ def _loaded(path: str, base: type, what: str) -> Any:
         if path in {f"{place}.{kind.__qualname__}" for place in places}:
             return kind
     raise UserError(
-        f"optimization: {what} {path} is not the path of a known {base.__name__}: check it, an example is "
-        f"{'torch.optim.SGD' if base is Optimizer else 'torch.optim.lr_scheduler.StepLR'}, or name the file of your own "
-        "with --import FILE.py"
+        f"optimization: {what} {path} is not the path of a known {base.__name__}: write it like "
+        f"{'torch.optim.SGD' if base is Optimizer else 'torch.optim.lr_scheduler.StepLR'}, or, if the class is yours, "
+        "name its file with --import FILE.py"
     )
 
 

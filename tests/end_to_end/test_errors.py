@@ -68,6 +68,10 @@ FIT_MISTAKES = {
         ["--data.unit=chapter"],
         "ssl-nlp: data.unit must be one of 'block', 'sentence', 'pair' or a known class, not chapter",
     ),
+    "optimizer of nowhere": (  # before any data are read
+        ["--model.optimization.optimizer=torch.optm.Adam", "--data.corpus.init_args.train=nowhere/*.txt"],
+        "ssl-nlp: optimization: optimizer torch.optm.Adam is not the path of a known Optimizer: write it like torch.opt",
+    ),
     "abstract class": (
         ["--data.unit=ssl_nlp.data.BatchMaker"],
         "ssl-nlp: data.unit: ssl_nlp.data.BatchMaker is an abstract class: define each of its abstract methods",
