@@ -79,7 +79,7 @@ def logging_due(trainer: Trainer) -> bool:
 
 
 def metrics_to_log(trainer: Trainer) -> dict[str, Any]:
-    """What it then gives them."""
+    """The metrics that it gives them."""
     return trainer._logger_connector.metrics["log"]
 
 

@@ -60,7 +60,7 @@ def _configured(config: Any, option: str, default: Any) -> Any:
 
 
 def _texts(kind: type) -> dict[str, str]:
-    """What the docstrings of a class, its bases and their constructors say about each argument."""
+    """Descriptions of the arguments, from the docstrings of a class, its bases and their constructors."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         for source in (base, vars(base).get("__init__")):

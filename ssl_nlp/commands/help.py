@@ -36,7 +36,7 @@ COMMON = {  # where a docstring says it at length
     "max_steps": "Optimizer steps until the end; -1 sets no limit.",
     "max_epochs": "Passes over the data until the end; -1: no limit.",
     "devices": "Number of devices, or auto for all of them.",
-    "accelerator": "What to compute on: cpu, gpu or auto.",
+    "accelerator": "Hardware to compute on: cpu, gpu or auto.",
     "precision": "Such as 32-true or bf16-mixed; null suits the machine.",
     "accumulate_grad_batches": "Batches in one optimizer step.",
     "val_check_interval": "Batches, or share of an epoch, between validations.",

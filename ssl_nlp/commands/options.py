@@ -33,7 +33,7 @@ def chosen_method(arguments: Sequence[str]) -> type[Method] | None:
 
 
 def explain(option: str, arguments: Sequence[str]) -> str:
-    """What to do about an unknown option: the one that may be meant, and where all of them are listed."""
+    """Advice on an unknown option: the one that may be meant, and where all of them are listed."""
     option, kind = option.replace(".init_args.", "."), chosen_method(arguments) or Method
     known = ["--config", "--seed_everything", "--ckpt_path", *(f"--{name}" for name in OPTIONS)]
     roots = ((kind, "--model"), (TextDataModule, "--data"), (WandbSettings, "--wandb"), (Trainer, "--trainer"))

@@ -1,4 +1,4 @@
-"""What `evaluate` and `compare` share: the options for the suite and for W&B."""
+"""Options that `evaluate` and `compare` share: for the suite and for W&B."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What configurations may do: all of them choose among known classes only, and that of a run only affects its numbers."""
+"""Limits on configurations: they choose among known classes only, and that of a run affects only its numbers."""
 
 from collections.abc import Sequence
 from typing import Any

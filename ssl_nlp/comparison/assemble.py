@@ -102,7 +102,7 @@ def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Est
 
 
 def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
-    """How the embeddings of several seeds were pooled, by SUITE/EVALUATOR."""
+    """The poolings of several seeds, by SUITE/EVALUATOR."""
     found: dict[str, dict[str, None]] = {}
     for seed in results:
         for name, result in seed.items():

@@ -36,7 +36,7 @@ class Evaluator(ABC):
 
 
 class Fit(NamedTuple):
-    """What was learned from one kind of embedding.
+    """A predictor learned from one kind of embedding.
 
     Attributes:
         validation: how well it does on the validation data; higher is better.

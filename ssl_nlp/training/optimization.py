@@ -26,7 +26,7 @@ class Optimization:
     """`adamw`, `muon`, or the path of a class such as torch.optim.RMSprop, which `optimizer_args` configures. Muon
     trains the matrices of hidden layers, and AdamW everything else."""
     learning_rate: float = 1e-3
-    """Peak learning rate, save that of Muon."""
+    """Peak learning rate, except that of Muon."""
     muon_learning_rate: float | None = 0.02
     """Peak learning rate of Muon. With null, `learning_rate` serves Muon too: its updates are then scaled to the size of
     AdamW's (arXiv:2502.16982, section 2.2)."""

@@ -96,7 +96,7 @@ def build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
     """An optimizer of all parameters that require a gradient, each once.
 
     The parameter groups have names. `no_decay`: norms, biases, embeddings and other vectors. `muon`, with Muon: the other
-    matrices, save those with the shape of an embedding, which are output layers over its vocabulary. `decay`: the rest.
+    matrices, except those with the shape of an embedding, which are output layers over its vocabulary. `decay`: the rest.
 
     Raises:
         UserError: nothing can be trained, Muon finds no whole matrix, or the class that is named cannot serve.

@@ -1,4 +1,4 @@
-"""Whoever installs the wheel has the configurations and the demo, by name and in an empty folder."""
+"""The wheel contains the configurations, by name, and the demo, and works in an empty folder."""
 
 import os
 import subprocess

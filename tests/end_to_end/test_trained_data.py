@@ -77,7 +77,7 @@ def test_without_its_cache_a_run_goes_on_with_its_own_tokenizer_to_the_same_bits
 
 
 def test_a_run_is_measured_on_what_it_was_trained_on_or_on_what_is_named(texts, monkeypatch, capsys):
-    """What the cache and the files hold by then does not matter."""
+    """The contents of the cache and of the files no longer matter."""
     assert run(*fit("one", texts)) == 0
 
     def loss(*more: str) -> str:

@@ -1,4 +1,4 @@
-"""What a comparison leaves on W&B, read back from the offline run."""
+"""The W&B run of a comparison, read back from its offline files."""
 
 import json
 
