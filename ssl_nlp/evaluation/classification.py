@@ -45,7 +45,7 @@ class LabelledSplits:
     """Labelled data in three parts: to learn from, to choose regularisation and pooling on, and to test on.
 
     Raises:
-        UserError: a part is empty, or there are fewer than two training labels.
+        UserError: a part is empty, there are fewer than two training labels, or another part has none of them.
     """
 
     name: str
@@ -59,6 +59,13 @@ class LabelledSplits:
                 raise UserError(f"the {part} part of {self.name} is empty: give it labelled texts")
         if len(self.classes) < 2:
             raise UserError(f"{self.name} has only one class ({self.classes[0]!r}): classification needs two or more")
+        for part in ("valid", "test"):
+            found = sorted(set(getattr(self, part).labels))
+            if set(found).isdisjoint(self.classes):
+                raise UserError(
+                    f"{self.name}: no label of the {part} part (such as {found[0]!r}) is a training label (such as "
+                    f"{self.classes[0]!r}): check the files and the label field"
+                )
 
     @cached_property
     def classes(self) -> list[str]:

@@ -159,6 +159,8 @@ def test_bad_data_is_refused():
         LabelledSplits("x", Labelled(["a", "b"], ["k", "k"]), DATA.valid, DATA.test)
     with pytest.raises(UserError, match="the valid part of x is empty"):
         LabelledSplits("x", DATA.train, Labelled([], []), DATA.test)
+    with pytest.raises(UserError, match=r"x: no label of the test part \(such as 'elsewhere'\) is a training label"):
+        LabelledSplits("x", DATA.train, DATA.valid, Labelled(["a"], ["elsewhere"]))
     broken = Given({text: np.full(4, np.nan) for text in DATA.texts})
     with pytest.raises(UserError, match="not all finite"):
         LinearProbe(DATA)(broken)
