@@ -12,6 +12,7 @@ WARNINGS = (
     ".*WeightAveraging callback with a model that overrides the configure_model.*",
     ".*was deprecated in v4.49.0.*",
     ".*IProgress not found.*",
+    ".*smaller than the logging interval.*",
     "(?s).*JSONARGPARSE_DEPRECATION_WARNINGS.*",
 )
 

@@ -41,7 +41,7 @@ def read_config(file: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"--config {file} is not valid YAML ({' '.join(str(error).split())}): correct it") from error
     if content is not None and not isinstance(content, dict):
-        raise UserError(f"--config {file} holds no settings: write `key: value`, as in configs/masked_lm.yaml")
+        raise UserError(f"--config {file} holds no settings: write `key: value`, such as seed_everything: 1")
     return content or {}
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from ssl_nlp import terminal
 from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.commands.shipped import CONFIGS
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.suites import FILES, SUITES
 from ssl_nlp.runs.tracking import WandbSettings, wandb_mode
@@ -36,7 +37,8 @@ def check_suite_options(suite: str | None, config: str | None) -> None:
     if suite not in (None, FILES) and config is not None:
         raise UserError(f"--suite {suite} and --config {config} are two suites: name one")
     if suite == FILES and config is None:
-        raise UserError("--suite files needs --config FILE, which describes them: see configs/suites/files.yaml")
+        example = CONFIGS / "suites" / "files.yaml"
+        raise UserError(f"--suite files needs --config FILE, which describes them: see {example}")
 
 
 def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
