@@ -1,5 +1,6 @@
 """What a run of `fit` shows in a log file, and how often a checkpoint is read."""
 
+import io
 import json
 import re
 from collections import Counter
@@ -41,7 +42,8 @@ def test_a_checkpoint_is_checked_once_and_its_weights_are_read_once(tmp_path, mo
     load, is_complete = torch.load, checkpoint.is_complete
 
     def counted_load(path, **settings):
-        seen["mapped" if settings.get("mmap") else "read"] += 1
+        if not isinstance(path, io.BytesIO):  # an argument of the method, which is tried before the training
+            seen["mapped" if settings.get("mmap") else "read"] += 1
         return load(path, **settings)
 
     def counted_check(path):

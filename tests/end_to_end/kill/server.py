@@ -72,6 +72,7 @@ def serve(
 
 def _be_child(arguments: list[str], cwd: str, environment: dict[str, str], output: Path, errors: Path) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for tests in the background
     os.chdir(cwd)
     os.environ.update(environment)
     for file, descriptor in ((output, 1), (errors, 2)):
