@@ -22,7 +22,7 @@ def fit(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 
 def plan_fit(arguments: Sequence[str], imports: Sequence[str] = ()) -> str:
-    """The complete configuration, as YAML, of a `fit` with these arguments, which are those of `fit`."""
+    """Return the complete configuration, as YAML, of a `fit` with these arguments."""
     before = sys.argv
     try:
         return run_cli(Plan, "fit", arguments, imports).config_text

@@ -12,7 +12,7 @@ from ssl_nlp.comparison.theme import with_variables
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """Turn a figure into an `<svg>` element: text stays text, and font, width and colours are those of the page.
+    """Turn a figure into an `<svg>` element: text stays text, and the page sets font, width and colours.
 
     Args:
         figure: to draw.

@@ -49,7 +49,7 @@ def unmarked(row: Sequence[int], labels: Numbers | None = None) -> TokenRow:
     tokens = np.array(row, dtype=np.int64)
     starts_word = tokens >= 0
     ids = np.where(starts_word, tokens, ~tokens)
-    return TokenRow(ids, starts_word, labels)  # type: ignore[arg-type]  # arrays will do
+    return TokenRow(ids, starts_word, labels)  # type: ignore[arg-type]  # arrays serve as sequences
 
 
 class StreamedDocument(NamedTuple):
