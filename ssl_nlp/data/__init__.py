@@ -5,7 +5,7 @@ from ssl_nlp.data.batch_maker import BatchMaker
 from ssl_nlp.data.blocks import Blocks
 from ssl_nlp.data.datamodule import TextDataModule
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings
-from ssl_nlp.data.units import Pairs, Sentences
+from ssl_nlp.data.units import Pairs, Sentences, Texts
 
 __all__ = [
     "BatchMaker",
@@ -13,6 +13,7 @@ __all__ = [
     "Pairs",
     "Sentences",
     "TextDataModule",
+    "Texts",
     "TokenBatch",
     "Tokenizer",
     "TokenizerSettings",

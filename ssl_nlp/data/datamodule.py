@@ -20,7 +20,7 @@ from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer, load_pretrained
-from ssl_nlp.data.units import maker_of
+from ssl_nlp.data.units import Unit, maker_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.seeding import run_seed
 
@@ -35,9 +35,9 @@ class TextDataModule(LightningDataModule):
         tokenizer: which tokenizer to train or take. A pretrained encoder or a checkpoint brings its own, which is
             used instead.
         unit: `block` packs documents into rows without padding, for language modelling; `sentence` makes rows of one
-            sentence each and batches of similar length; `pair` makes batches of two texts that belong together: a
-            document and its `pair`, or else two consecutive sentences of it, each sentence in one pair. Or a
-            `BatchMaker` of your own.
+            sentence each and batches of similar length; `text` makes rows of one document each, for tasks; `pair` makes
+            batches of two texts that belong together: a document and its `pair`, or else two consecutive sentences of it,
+            each sentence in one pair. Or a `BatchMaker` of your own.
         length: tokens of a row; a sentence is truncated to it, and each text of a pair to half of it. A run says once
             which share of the training texts and tokens is cut off (of a stream, of the valid split).
         batch_size: rows of a batch on one device.
@@ -54,7 +54,7 @@ class TextDataModule(LightningDataModule):
         self,
         corpus: Corpus,
         tokenizer: TokenizerSettings | None = None,
-        unit: RowKind | BatchMaker = "block",
+        unit: Unit | BatchMaker = "block",
         length: int = 256,
         batch_size: int = 32,
         workers: int = 0,

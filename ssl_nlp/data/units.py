@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import torch
 
 from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
-from ssl_nlp.data.batch_maker import BatchMaker, RowKind, StreamedDocument, TokenRow, unmarked
+from ssl_nlp.data.batch_maker import BatchMaker, StreamedDocument, TokenRow, unmarked
 from ssl_nlp.data.blocks import Blocks
 from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.sentences import split_sentences
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ssl_nlp.data.store import TokenStore
 
 GROUP = 50  # batches of a stream whose texts are sorted by length together
+
+Unit = Literal["block", "sentence", "text", "pair"]
+"""The names of our own batch makers."""
 
 Item = tuple[int, list[TokenRow]]
 """The number of a document, and one text of it or two."""
@@ -92,6 +95,16 @@ class Sentences(BatchMaker):
             start = document.after | {"left": left, "batches": 0}
 
 
+class Texts(Sentences):
+    """Makes rows of one whole document each, truncated to `data.length`: what a task classifies, tags or translates."""
+
+    def texts(self, document: Document) -> list[str]:
+        return [document.text] if document.text.strip() else []
+
+    def fingerprint(self) -> Any:
+        return "text" if type(self) is Texts else super().fingerprint()
+
+
 class Pairs(Sentences):
     """Makes rows of two texts that belong together: a document and its `pair`, or else two consecutive sentences of it.
 
@@ -118,13 +131,13 @@ class Pairs(Sentences):
         )
 
 
-def maker_of(unit: RowKind) -> BatchMaker:
+def maker_of(unit: Unit) -> BatchMaker:
     """The maker that a name stands for.
 
     Raises:
         UserError: the name is unknown.
     """
-    makers = {maker.kind: maker for maker in (Blocks, Sentences, Pairs)}
+    makers: dict[str, type[BatchMaker]] = {"block": Blocks, "sentence": Sentences, "text": Texts, "pair": Pairs}
     if unit not in makers:
         raise UserError(f"data.unit {unit!r} is unknown: use one of {', '.join(makers)}, or a BatchMaker of your own")
     return makers[unit]()

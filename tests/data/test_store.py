@@ -60,5 +60,5 @@ class Nothing(Sentences):
 def test_a_maker_that_finds_no_text_and_an_unknown_one_are_refused(tokenizer):
     with pytest.raises(UserError, match="Nothing finds no text in the train split of ListCorpus"):
         open_store(ListCorpus(TEXTS), "train", tokenizer, Nothing())
-    with pytest.raises(UserError, match="data.unit 'line' is unknown: use one of block, sentence, pair"):
+    with pytest.raises(UserError, match="data.unit 'line' is unknown: use one of block, sentence, text, pair"):
         maker_of("line")
