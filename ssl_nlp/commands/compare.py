@@ -28,7 +28,7 @@ from ssl_nlp.evaluation.record import lost_items
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import RUNS, Run
-from ssl_nlp.runs.tracking import log_comparison
+from ssl_nlp.tracking import log_comparison
 
 WIDTH = 100  # columns, where the output is no terminal
 

@@ -40,8 +40,7 @@ def embed(
         pooling: which states of the encoder make the embedding: their mean, the last or the first; default: as the method
             was trained, or its own embedding.
     """
-    from ssl_nlp.methods import Method
-    from ssl_nlp.methods.texts import TextsCut
+    from ssl_nlp.training.texts import TextModule, TextsCut
 
     target = Path(output)
     if target.suffix != ".npy":
@@ -50,7 +49,7 @@ def embed(
         raise UserError(f"--output {output} already exists: name another file, or move it away")
     check_writable(f"--output {output}", target)
     lines = read_lines(input)
-    method = Method.load_from_checkpoint(checkpoint)
+    method = TextModule.load_from_checkpoint(checkpoint)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TextsCut)
         embeddings = method.embed(lines, batch_size, pooling)

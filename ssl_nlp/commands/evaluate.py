@@ -28,9 +28,9 @@ from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import get_suite
-from ssl_nlp.methods import Method
 from ssl_nlp.runs.run import Run
-from ssl_nlp.runs.tracking import log_evaluation
+from ssl_nlp.tracking import log_evaluation
+from ssl_nlp.training.texts import TextModule
 
 DESCRIPTION = "Score frozen embeddings by the evaluation protocol, beside baselines; the scores go to evaluation.json."
 WIDTH = 140  # columns, where the output is no terminal
@@ -140,7 +140,7 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
     return {"random_init": _outcome(suite, name, method, poolings, progress).results}
 
 
-def _poolings(suite: Suite, name: str, method: Method, key: str, progress: Progress) -> Poolings | None:
+def _poolings(suite: Suite, name: str, method: TextModule, key: str, progress: Progress) -> Poolings | None:
     """The embeddings of a method, which are cached under `key`; None if the suite needs none."""
     if not (texts := suite.texts):
         return None

@@ -13,14 +13,15 @@ from lightning.pytorch import Trainer
 
 from ssl_nlp.commands.arguments import config_files, read_config
 from ssl_nlp.commands.class_options import Option, as_typed, choices, class_options, summary, type_name
-from ssl_nlp.commands.options import OPTIONS, chosen_method
+from ssl_nlp.commands.model_classes import MODELS
+from ssl_nlp.commands.options import OPTIONS, chosen_model_class
 from ssl_nlp.commands.shipped import config_names, with_paths
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import Method, Optimization
-from ssl_nlp.runs.tracking import WandbSettings
+from ssl_nlp.tracking import WandbSettings
+from ssl_nlp.training import Module, Optimization
 
 WIDTH, COLUMN = 100, 43  # of the screen, of its texts
 SECTIONS = ("model", "encoder", "optimization", "data", "trainer", "wandb", "all")
@@ -57,7 +58,7 @@ def help_text(command: str, arguments: Sequence[str]) -> str:
 
     Args:
         command: `fit`, `validate`, `test` or `predict`.
-        arguments: those typed. The values of their configurations and the options of their method are shown.
+        arguments: those typed. The values of their configurations and the options of their model are shown.
 
     Raises:
         UserError: there is no such section.
@@ -70,29 +71,35 @@ def help_text(command: str, arguments: Sequence[str]) -> str:
     config: dict[str, Any] = {}
     for file in config_files(arguments):
         config = _overlay(config, read_config(file))
-    method = chosen_method(arguments)
+    model = chosen_model_class(arguments)
     if section:
-        return "\n".join(_section(section, method, config))
-    return "\n".join(_fit_screen(method, config) if command == "fit" else _run_screen(command, config))
+        return "\n".join(_section(section, model, config))
+    return "\n".join(_fit_screen(model, config) if command == "fit" else _run_screen(command, config))
+
+
+def _models() -> list[type]:
+    """All methods, then all tasks."""
+    return [kind for base in MODELS for kind in choices(base)]
 
 
 # ------------------------------------------------------------------------------------------------------------- one screen
 
 
-def _fit_screen(method: type[Method] | None, config: dict[str, Any]) -> list[str]:
+def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]:
     lines = ["usage: ssl-nlp fit --config CONFIG [--config OVERLAY]... [--OPTION=VALUE]...", TASK["fit"], ""]
     own = ["run", *_own(("run", "seed_everything", "checkpoint_every", "ckpt_path"), config), ""]
-    if method is None:
+    if model is None:
         names = config_names()
-        lines += _filled("CONFIG   a YAML file, or one of these: ", [name for name in names if "/" not in name])
+        complete = [name for name in names if "/" not in name or name.startswith("tasks/")]
+        lines += _filled("CONFIG   a YAML file, or one of these: ", complete)
         overlays = [name for name in names if name.startswith(("data/", "encoder/", "trainer/"))]
         lines += _filled("OVERLAY  a YAML file that changes some settings, or one of these: ", overlays)
         lines += ["", *own, "model: CONFIG or --model CLASS chooses one of these, and --help then shows its options"]
-        lines += [f"  {kind.__name__:<15} {_cut(summary(kind), WIDTH - 18)}" for kind in choices(Method)]
+        lines += [f"  {kind.__name__:<15} {_cut(summary(kind), WIDTH - 18)}" for kind in _models()]
     else:
         lines += ["ssl-nlp fit --help lists all shipped configurations.", "", *own]
-        lines += [_cut(f"model: {method.__name__}: {summary(method)}", WIDTH)]
-        options = {option.name: option for option in class_options(method, "--model", config)}
+        lines += [_cut(f"model: {model.__name__}: {summary(model)}", WIDTH)]
+        options = {option.name: option for option in class_options(model, "--model", config)}
         encoder = options.pop("--model.encoder")
         lines += [_line(encoder._replace(value="CLASS") if encoder.value == "null" else encoder)]
         kinds = [kind for kind in choices(Encoder) if kind.__name__ == encoder.value]
@@ -149,9 +156,9 @@ def _line(option: Option) -> str:
 # ----------------------------------------------------------------------------------------------------------------- sections
 
 
-def _section(section: str, method: type[Method] | None, config: dict[str, Any]) -> list[str]:
+def _section(section: str, model: type[Module] | None, config: dict[str, Any]) -> list[str]:
     if section == "model":
-        groups = [(kind, "--model") for kind in ([method] if method else choices(Method))]
+        groups = [(kind, "--model") for kind in ([model] if model else _models())]
     elif section == "encoder":
         groups = [(kind, "--model.encoder") for kind in choices(Encoder)]
     elif section == "data":

@@ -27,14 +27,14 @@ from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.trust import restrict_imports
 from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import Method
 from ssl_nlp.quiet import quiet
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
-from ssl_nlp.runs.tracking import WandbSettings
 from ssl_nlp.terminal import say
+from ssl_nlp.tracking import WandbSettings
+from ssl_nlp.training import Module
 from ssl_nlp.training.callbacks import (
     Checkpoints,
     CollapseMonitor,
@@ -257,7 +257,7 @@ def run_cli(
     try:
         return kind(
             args=[command, *complete(arguments)],
-            model_class=Method,
+            model_class=Module,
             datamodule_class=TextDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,

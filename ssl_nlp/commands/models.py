@@ -17,6 +17,7 @@ from ssl_nlp.methods import Method
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run
+from ssl_nlp.training.texts import TextModule
 
 PRETRAINED = "pretrained:"
 SEED = 0  # of the encoder at random initialisation
@@ -38,12 +39,12 @@ class Target:
     """
 
     name: str
-    method: Method
+    method: TextModule
     record: Path
     file: str
     digest: str
     description: Any
-    untrained: Callable[[], Method]
+    untrained: Callable[[], TextModule]
     run: Run | None = None
 
     @property
@@ -59,7 +60,7 @@ class Target:
     @cached_property
     def _own_code(self) -> list[Any]:
         """The code of the user's own classes, on which embeddings depend as much as on weights."""
-        return own_sources((type(part) for part in self.method.modules()), Method, Encoder)
+        return own_sources((type(part) for part in self.method.modules()), TextModule, Encoder)
 
     @property
     def kind(self) -> str:
@@ -104,10 +105,10 @@ def find_target(name: str) -> Target:
 
 def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:
     saved, digest = checkpoints.read_with_digest(path)
-    method, description = Method.from_saved(saved, str(path)), saved["ssl_nlp"]
+    method, description = TextModule.from_saved(saved, str(path)), saved["ssl_nlp"]
 
-    def untrained() -> Method:
-        return Method.from_description(description, str(path))
+    def untrained() -> TextModule:
+        return TextModule.from_description(description, str(path))
 
     where = path if run is None else path.relative_to(run.directory)
     return Target(name, method, record, str(where), digest, description, untrained, run)

@@ -10,13 +10,14 @@ from lightning.pytorch import Trainer
 
 from ssl_nlp.commands.arguments import chosen_model
 from ssl_nlp.commands.complaints import nearest
+from ssl_nlp.commands.model_classes import MODELS
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.methods import Method
 from ssl_nlp.objectives.views import View
 from ssl_nlp.runs.checkpoint import subclasses
-from ssl_nlp.runs.tracking import WandbSettings
+from ssl_nlp.tracking import WandbSettings
+from ssl_nlp.training import Module
 
 # Beside those of the trainer, the model, the data and W&B: type, default, help.
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
@@ -26,15 +27,15 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
 }
 
 
-def chosen_method(arguments: Sequence[str]) -> type[Method] | None:
-    """The class of the method that the arguments choose, as far as they do and it is loaded."""
+def chosen_model_class(arguments: Sequence[str]) -> type[Module] | None:
+    """The class of the method or task that the arguments choose, as far as they do and it is loaded."""
     name = str(chosen_model(arguments)).rpartition(".")[2]
-    return next((kind for kind in subclasses([Method]) if kind.__name__ == name), None)
+    return next((kind for kind in subclasses(MODELS) if kind.__name__ == name), None)
 
 
 def explain(option: str, arguments: Sequence[str]) -> str:
     """Advice on an unknown option: the one that may be meant, and where all of them are listed."""
-    option, kind = option.replace(".init_args.", "."), chosen_method(arguments) or Method
+    option, kind = option.replace(".init_args.", "."), chosen_model_class(arguments) or Module
     known = ["--config", "--seed_everything", "--ckpt_path", *(f"--{name}" for name in OPTIONS)]
     roots = ((kind, "--model"), (TextDataModule, "--data"), (WandbSettings, "--wandb"), (Trainer, "--trainer"))
     for root, place in roots:
@@ -43,7 +44,7 @@ def explain(option: str, arguments: Sequence[str]) -> str:
         return "the class that you chose has none of that name: choose another class, or leave it out"
     meant = nearest(option, known)
     if option.startswith("--model"):
-        where = f"ssl-nlp fit --model {kind.__name__} --help model lists the options of the method"
+        where = f"ssl-nlp fit --model {kind.__name__} --help model lists the options of the model"
     elif option.startswith("--data"):
         where = "ssl-nlp fit --help data lists the options of the data"
     else:

@@ -13,7 +13,7 @@ from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.shipped import CONFIGS
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.suites import FILES, SUITES
-from ssl_nlp.runs.tracking import WandbSettings, wandb_mode
+from ssl_nlp.tracking import WandbSettings, wandb_mode
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 

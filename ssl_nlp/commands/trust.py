@@ -11,11 +11,11 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from ssl_nlp.commands.imports import module_of
+from ssl_nlp.commands.model_classes import MODELS
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import BatchMaker
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import Method
 from ssl_nlp.objectives.views import View
 from ssl_nlp.runs.checkpoint import path_of, subclasses
 from ssl_nlp.runs.run import Run
@@ -28,6 +28,7 @@ TRUSTED = (
     "ssl_nlp.methods",
     "ssl_nlp.modules",
     "ssl_nlp.objectives.views",
+    "ssl_nlp.tasks",
     "ssl_nlp.training",
     "lightning.fabric.accelerators",
     "lightning.fabric.plugins",
@@ -38,7 +39,7 @@ TRUSTED = (
     "lightning.pytorch.profilers",
     "lightning.pytorch.strategies",
 )
-BASES = (Method, Encoder, View, Corpus, BatchMaker, LightningDataModule, Callback, Logger, Profiler, Strategy)
+BASES = (*MODELS, Encoder, View, Corpus, BatchMaker, LightningDataModule, Callback, Logger, Profiler, Strategy)
 # Settings of a run's trainer that its numbers depend on, and that read, write and send nothing.
 KEPT = (
     "accelerator",

@@ -1,7 +1,7 @@
 """The contract of a method: what it sees, its heads and its loss. `ssl_nlp.training.Module` does the rest."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, get_args
 
 import torch
@@ -11,20 +11,18 @@ from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import texts as on_texts
-from ssl_nlp.modules.pooling import Pooling, pool
 from ssl_nlp.objectives.scores import Likelihood
 from ssl_nlp.objectives.views import View, Vocabulary, apply_views
-from ssl_nlp.training.module import Module
+from ssl_nlp.training.texts import TextModule
 
 
-class Method(Module):
+class Method(TextModule):
     """A self-supervised objective over an encoder.
 
     A subclass writes `loss`, which computes a `Loss` from a `TokenBatch`, and most write `build`, which creates the heads.
-    It sets the class attributes below, where the defaults do not fit. From `Module` it may also override `check_data`,
-    `after_step`, `summarize`, `samples`, `count_targets` and `players`. It reads `encoder`, `tokenizer`, `vocabulary`,
-    `training`, `step` and `total_steps`. It never sees a label.
+    It sets the class attributes below, where the defaults do not fit. From `TextModule` and `Module` it may also override
+    `states`, `own_embedding`, `check_data`, `after_step`, `summarize`, `samples`, `count_targets` and `players`. It reads
+    `encoder`, `tokenizer`, `vocabulary`, `training`, `step` and `total_steps`. It never sees a label.
 
     Args:
         encoder: turns tokens into hidden states. Left out where the method is one of several in a `MultiObjective`.
@@ -32,7 +30,6 @@ class Method(Module):
         compile: compile the encoder with `torch.compile`.
     """
 
-    pooling: Pooling = "mean"  # of the hidden states, where the loss compares or decodes whole texts
     all_units: ClassVar[tuple[RowKind, ...]] = get_args(RowKind)
     against_collapse: ClassVar[str] = "a lower learning rate"  # what helps when embeddings have collapsed
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
@@ -40,25 +37,6 @@ class Method(Module):
 
     maskable: Tensor  # (V,) bool, the tokens that are not special
     token_counts: Tensor  # (V,) int64, how often each token occurs in the training split
-
-    def states(self, batch: TokenBatch) -> Tensor:
-        """(B, T, D): the hidden states that embeddings are pooled from."""
-        return self.encoder(batch)
-
-    def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor | None:
-        """(B, E): an embedding beyond the poolings of the states (B, T, D), such as the mean of a posterior, if any."""
-        return None
-
-    def embed_batch(self, batch: TokenBatch) -> Tensor:
-        """(B, E): the embeddings of B texts, one a row: the method's own, or the states pooled by `pooling`."""
-        hidden = self.states(batch)
-        own = self.own_embedding(hidden, batch)
-        return pool(hidden, batch, self.pooling) if own is None else own
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width E of the embeddings."""
-        return self.encoder.dim
 
     def collapse(self, embeddings: Tensor) -> str | None:
         """A sign, other than their directions, that embeddings (N, E) of different texts have collapsed, if any."""
@@ -114,15 +92,5 @@ class Method(Module):
                 if isinstance(module, Method):
                     module.token_counts.copy_(counts)
 
-    # ---------------------------------------------------------------------------------------------- what a method can do
-
-    def embed(self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None) -> Tensor:
-        """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode (`ssl_nlp.methods.texts.embed`)."""
-        return on_texts.embed(self, texts, batch_size, pooling)
-
-    def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
-        """Frozen embeddings of texts by their pooling, and `own` (`ssl_nlp.methods.texts.embed_all`)."""
-        return on_texts.embed_all(self, texts, batch_size)
-
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        return self.embed_batch(batch.without_labels())
+        return self.embed_batch(self.visible(batch))

@@ -53,6 +53,31 @@ class LanguageModelHead(nn.Module):
         return token_losses(self._transform(hidden), self.output_weight, self.bias, targets)[0]
 
 
+class ClassifierHead(nn.Module):
+    """Pooled states to logits of classes: dense, GELU, norm, linear, as in ModernBERT for sequence classification.
+
+    Args:
+        dim: width D of the pooled states.
+        classes: C of them.
+        dropout: rate before the last layer.
+    """
+
+    def __init__(self, dim: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim, bias=False)
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.drop = nn.Dropout(dropout)
+        self.classifier = nn.Linear(dim, classes)
+        for layer in (self.dense, self.classifier):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, D) to logits (B, C)."""
+        logits: Tensor = self.classifier(self.drop(self.norm(F.gelu(self.dense(pooled)))))
+        return logits
+
+
 class PairHead(nn.Module):
     """Classify whether the two texts of a row belong together in this order: first token's state, dense, tanh, two classes.
 

@@ -39,6 +39,10 @@ class Module(SavedModule):
     """
 
     short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
+    monitor: ClassVar[tuple[str, bool]] = (
+        "loss",
+        False,
+    )  # the metric that decides on best.ckpt; whether higher is better
     causal: bool = False  # whether the encoder sees only what precedes a position
     units: tuple[RowKind, ...] = ("block", "sentence")  # kinds of rows it can read
     loss_unit: str = "nats per token"  # of the logged loss, for plots of it
@@ -74,8 +78,12 @@ class Module(SavedModule):
     def build(self) -> None:
         """Create the heads. The encoder, `self.tokenizer` and `self.vocab_size` are known here."""
 
+    def visible(self, batch: TokenBatch) -> TokenBatch:
+        """What the loss may read of a batch: everything but the labels, which only tasks see."""
+        return batch.without_labels()
+
     def loss(self, batch: TokenBatch) -> Loss:
-        """The loss of one batch. It changes nothing: `after_step` keeps what later steps need."""
+        """The loss of what is visible of a batch. It changes nothing: `after_step` keeps what later steps need."""
         raise NotImplementedError
 
     def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
@@ -251,7 +259,7 @@ class Module(SavedModule):
         if accumulates and self._window_left == 0:
             self._open_window(batch_idx, number)
         seed_generators(self.device, run_seed(), number, self.global_rank)
-        loss = self.loss(batch.without_labels())
+        loss = self.loss(self.visible(batch))
         self.training_sums.add(loss)
         if accumulates:
             targets = self._window
@@ -285,7 +293,7 @@ class Module(SavedModule):
         window: dict[str, Tensor] = {}
         for place, batch in enumerate(self._data.upcoming(size)):
             seed_generators(self.device, run_seed(), number + place, self.global_rank)
-            for name, targets in self.count_targets(batch.without_labels().to(self.device)).items():
+            for name, targets in self.count_targets(self.visible(batch).to(self.device)).items():
                 window[name] = window.get(name, 0) + targets.long()
         self._window, self._window_left = sums_over_ranks(window), size
 
@@ -323,7 +331,7 @@ class Module(SavedModule):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
-        self.validation_sums.add(self.loss(batch.without_labels()))
+        self.validation_sums.add(self.loss(self.visible(batch)))
 
     test_step = validation_step
 

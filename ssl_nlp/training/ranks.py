@@ -1,12 +1,14 @@
 """Communication between ranks."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+T = TypeVar("T")
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -37,6 +39,15 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     dist.all_gather(sizes, torch.tensor(len(rows), device=rows.device))
     counts = [int(size) for size in sizes]
     return _Gather.apply(rows, counts), sum(counts[: dist.get_rank()])
+
+
+def gather_objects(objects: Sequence[T]) -> list[T]:
+    """The objects of all ranks, in the order of the ranks, on every rank. They must be plain data."""
+    if not _several_ranks():
+        return list(objects)
+    gathered: list[list[T]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, list(objects))
+    return [each for of_rank in gathered for each in of_rank]
 
 
 class _Gather(torch.autograd.Function):

@@ -49,6 +49,10 @@ class SavedModule(LightningModule):
             given["encoder"] = self._modules.get("encoder")  # which may have been set later
         return checkpoints.describe(self._kind, {name: _described(value) for name, value in given.items()})
 
+    def settle(self, name: str, value: Any) -> None:
+        """Record the value of an argument that was left open until the data were known, for checkpoints."""
+        self._arguments[name] = value
+
     def check_saving(self) -> None:
         """Check before a training that checkpoints of this model can be loaded.
 

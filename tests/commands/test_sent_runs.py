@@ -13,7 +13,7 @@ import yaml
 from ssl_nlp.commands.suite_options import wandb_settings
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.run import Run as RunDirectory
-from ssl_nlp.runs.tracking import WandbSettings, wandb_mode
+from ssl_nlp.tracking import WandbSettings, wandb_mode
 from tests.commands.attacks import ATTACKS, LATER, PROOF, TOUCH, refused
 from tests.end_to_end.cli import run, write_texts
 from tests.end_to_end.test_errors import fit

@@ -21,7 +21,7 @@ from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import MaskedLM, Method
 from ssl_nlp.runs.checkpoint import digest
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
-from tests.runs.test_tracking import records
+from tests.test_tracking import records
 
 pytestmark = pytest.mark.slow
 

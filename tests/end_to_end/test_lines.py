@@ -13,8 +13,8 @@ from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method
-from ssl_nlp.methods.texts import TextsCut
 from ssl_nlp.terminal import say
+from ssl_nlp.training.texts import TextsCut
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained
 

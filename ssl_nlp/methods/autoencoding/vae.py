@@ -26,7 +26,7 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
-from ssl_nlp.methods.texts import score_rows
+from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import check_sampling, seeded
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.gaussian import (

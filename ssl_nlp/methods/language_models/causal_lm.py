@@ -16,11 +16,12 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.methods.texts import listed, score_rows
+from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.sums import Loss, Term
+from ssl_nlp.training.texts import listed
 
 
 class CausalLM(Method):

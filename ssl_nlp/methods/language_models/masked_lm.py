@@ -25,13 +25,13 @@ from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.methods.texts import listed
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
+from ssl_nlp.training.texts import listed
 
 VALIDATION_RATE = 0.15
 PAIRS = {"next": ("next_sentence", next_sentence_pairing), "order": ("sentence_order", sentence_order_pairing)}

@@ -42,7 +42,8 @@ class Checkpoints(Checkpoint):
 
     A checkpoint is always taken at the same point: after a step and its logging, and before the validation that may be
     due. A run that resumes does that validation first, again if need be, so that everything after the checkpoint happens
-    in full. `best.ckpt` is the `last.ckpt` of the validation with the lowest loss, which is part of the checkpoint.
+    in full. `best.ckpt` is the `last.ckpt` of the validation with the best value of `Module.monitor`, which is part of the
+    checkpoint.
 
     Args:
         directory: the folder of the checkpoints.
@@ -52,7 +53,7 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, directory: Path, every: int, resumes: bool = False) -> None:
         self.directory, self.every, self.resumes = directory, every, resumes
-        self.best: float | None = None  # the lowest validation loss
+        self.best: float | None = None  # value of what is monitored
         self._validates = False  # a validation is due at the step of the checkpoint
         self._steps_added = 0  # to the trainer's max_steps
         self._stops = False  # the training was asked to stop before it began
@@ -108,16 +109,18 @@ class Checkpoints(Checkpoint):
             raise self._interrupted(trainer, number)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loss = trainer.callback_metrics.get("val/loss")
-        if trainer.state.fn != "fit" or trainer.sanity_checking or loss is None:
+        assert isinstance(pl_module, Module)
+        name, higher = pl_module.monitor
+        value = trainer.callback_metrics.get(f"val/{name}")
+        if trainer.state.fn != "fit" or trainer.sanity_checking or value is None:
             return
         if (
             self._saved is None
         ):  # the gradients of the first step are being accumulated: nothing could resume from there
             return
-        if self.best is not None and float(loss) >= self.best:
+        if self.best is not None and (float(value) <= self.best if higher else float(value) >= self.best):
             return
-        self.best = float(loss)
+        self.best = float(value)
         last = self.directory / LAST
         copies = isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO) and last.is_file()
         if trainer.strategy.broadcast(copies and self._saved == trainer.global_step):

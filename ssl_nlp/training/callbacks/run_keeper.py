@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 
 from ssl_nlp.runs.run import Run
-from ssl_nlp.runs.tracking import WandbSettings, wandb_logger
 from ssl_nlp.terminal import say
+from ssl_nlp.tracking import WandbSettings, wandb_logger
 from ssl_nlp.training.module import Module
 
 

@@ -107,7 +107,7 @@ def forward_flops(method: Module, batch: TokenBatch) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
     eager = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), buffers_kept(method), torch.no_grad(), eager, counter:
-        method.loss(batch.without_labels())
+        method.loss(method.visible(batch))
     return counter.get_total_flops()
 
 

@@ -4,8 +4,8 @@ import json
 
 import wandb
 
-from ssl_nlp.runs.tracking import WandbSettings, log_comparison
-from tests.runs.test_tracking import records
+from ssl_nlp.tracking import WandbSettings, log_comparison
+from tests.test_tracking import records
 
 
 def test_a_comparison_is_a_run_with_a_table_and_the_report(tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import wandb
 import yaml
 
-from ssl_nlp.runs import tracking
-from ssl_nlp.runs.tracking import WandbSettings, log_comparison
+from ssl_nlp import tracking
+from ssl_nlp.tracking import WandbSettings, log_comparison
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
 
 

@@ -1,0 +1,50 @@
+"""Likelihoods of texts under a method, without a trainer."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.seeding import seed_generators
+from ssl_nlp.training.module import VALIDATION_SEED
+from ssl_nlp.training.texts import listed
+
+if TYPE_CHECKING:
+    from ssl_nlp.methods.base import Method
+
+
+@torch.no_grad()
+def score_rows(
+    method: "Method", texts: Iterable[str], batch_size: int, score_batch: Callable[[TokenBatch], tuple[Tensor, Tensor]]
+) -> Scores:
+    """Scores of texts as a validation of them, one a row, would find them. Mode and random state are restored after.
+
+    Args:
+        method: which predicts each token of a text, and its end.
+        texts: N of them.
+        batch_size: texts at a time, of similar lengths.
+        score_batch: nats (B,) and number of targets (B,) of the rows of a batch.
+    """
+    rows = method.tokenizer.encode(listed(texts, batch_size))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    nats, targets = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
+    training = method.training
+    method.eval()
+    with torch.random.fork_rng([method.device] if method.device.type == "cuda" else []):
+        for number, start in enumerate(range(0, len(rows), batch_size)):
+            some = order[start : start + batch_size]
+            seed_generators(method.device, VALIDATION_SEED, number, 0)
+            ids, words = zip(*(rows[i] for i in some), strict=True)
+            batch = pad_rows(ids, words, method.tokenizer, method.encoder.max_length).to(method.device)
+            found = score_batch(replace(batch, causal=method.causal))
+            nats[some], targets[some] = found[0].double().cpu(), found[1].cpu()
+    method.train(training)
+    frame = len(method.tokenizer.prefix) + len(method.tokenizer.suffix)
+    whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
+    assert method.likelihood is not None
+    return Scores(method.likelihood, nats, targets, whole)

@@ -1,0 +1,6 @@
+"""Supervised tasks on an encoder: one file, one LightningModule each."""
+
+from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.classification import Classification
+
+__all__ = ["Classification", "Task"]

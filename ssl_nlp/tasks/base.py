@@ -1,0 +1,143 @@
+"""The contract of a task: its labels, heads, loss and metrics. `ssl_nlp.training.Module` does the rest."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.labels import KINDS, LabelKind
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import Result
+from ssl_nlp.seeding import seed_generators
+from ssl_nlp.training.module import VALIDATION_SEED
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.ranks import gather_objects
+from ssl_nlp.training.sums import Loss
+from ssl_nlp.training.texts import TextModule
+
+
+class Task(TextModule):
+    """Labels predicted from an encoder's states, for fine-tuning.
+
+    A subclass sets `labels` and `monitor`, and writes
+
+        build()                    the heads; `classes` are known
+        outputs(batch)             logits, of whatever form, from the encoder's states
+        loss_of(outputs, batch)    their `Loss`
+        items(outputs, batch)      the predictions for each row beside its labels, as plain data
+        result(items)              the metrics of a whole split, from the items of all ranks
+
+    A validation computes the outputs once for the loss and the items. Each metric of the result is logged as `val/NAME` or
+    `test/NAME`; the one in `monitor` decides on `best.ckpt`.
+
+    Args:
+        encoder: turns tokens into hidden states, usually a trained one.
+        classes: the classes in the order of their numbers; null takes those of the data.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+
+    Attributes:
+        labels: the kind of labels that the batches must carry; None if the task reads none.
+        last_result: of the last validation or test.
+    """
+
+    labels: ClassVar[LabelKind | None]
+    units = ("sentence", "pair")
+    last_result: Result | None = None
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        classes: list[str] | None = None,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        self.classes = classes
+        self._items: list[tuple[int, Any]] = []
+
+    @abstractmethod
+    def outputs(self, batch: TokenBatch) -> Any:
+        """What the heads make of a batch, such as logits (B, C)."""
+
+    @abstractmethod
+    def loss_of(self, outputs: Any, batch: TokenBatch) -> Loss:
+        """The loss of outputs, given the labels of the batch."""
+
+    @abstractmethod
+    def items(self, outputs: Any, batch: TokenBatch) -> list[Any]:
+        """(B,): plain data about each row that `result` needs."""
+
+    @abstractmethod
+    def result(self, items: list[Any]) -> Result:
+        """The metrics of a split.
+
+        Args:
+            items: those of all rows of all ranks, in the order of their documents.
+        """
+
+    def visible(self, batch: TokenBatch) -> TokenBatch:
+        return batch
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        return self.loss_of(self.outputs(batch), batch)
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        if self.labels is not None:
+            self._take_classes(data, self.labels)
+        super().connect_data(data, stage)
+
+    def _take_classes(self, data: TextDataModule, kind: LabelKind) -> None:
+        """Take the classes of the data, whose labels must be of this kind.
+
+        Raises:
+            UserError: the data carry other labels, or other classes than the task was trained on.
+        """
+        if data.labels != kind:
+            given = "none" if data.labels is None else repr(data.labels)
+            raise UserError(
+                f"{type(self).__name__} learns from labels of the kind {kind!r}, and the batches carry {given}: set "
+                f"data.labels to {kind!r}, and the corpus's `label` to the field that holds them"
+            )
+        if not KINDS[kind].has_names:
+            return
+        if self.classes is None:
+            self.classes = data.class_names
+            self.settle("classes", self.classes)
+        elif data.classes is None:
+            data.classes = self.classes  # the labels are numbered as this task has learned them
+        elif data.classes != self.classes:
+            raise UserError(
+                f"data.classes are {', '.join(data.classes[:5])}, and the {type(self).__name__} was trained on "
+                f"{', '.join(self.classes[:5])}: leave data.classes out"
+            )
+
+    # ------------------------------------------------------------------------------------------------------- validation
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self._items = []
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
+        outputs = self.outputs(batch)
+        self.validation_sums.add(self.loss_of(outputs, batch))
+        assert batch.documents is not None
+        self._items += zip(batch.documents.tolist(), self.items(outputs, batch), strict=True)
+
+    test_step = validation_step
+
+    def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
+        items = sorted(gather_objects(self._items), key=lambda item: item[0])
+        self.last_result = self.result([item for _, item in items])
+        metrics = {name: torch.tensor(value) for name, value in self.last_result.metrics.items()}
+        return means | metrics
+
+    def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        return self.embed_batch(self.visible(batch))

@@ -1,0 +1,117 @@
+"""A module at work on texts, without a trainer: embeddings."""
+
+import warnings
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.errors import UserError
+from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
+from ssl_nlp.training.module import Module
+
+
+class TextsCut(UserWarning):
+    """Warns that texts were longer than the encoder's `max_length` and were cut."""
+
+
+class TextModule(Module):
+    """A module whose encoder embeds texts: what methods and tasks can both do with what they have learned."""
+
+    pooling: Pooling = "mean"  # of the hidden states, where the loss compares or decodes whole texts
+
+    def states(self, batch: TokenBatch) -> Tensor:
+        """(B, T, D): the hidden states that embeddings are pooled from."""
+        return self.encoder(batch)
+
+    def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor | None:
+        """(B, E): an embedding beyond the poolings of the states (B, T, D), such as the mean of a posterior, if any."""
+        return None
+
+    def embed_batch(self, batch: TokenBatch) -> Tensor:
+        """(B, E): the embeddings of B texts, one a row: the module's own, or the states pooled by `pooling`."""
+        hidden = self.states(batch)
+        own = self.own_embedding(hidden, batch)
+        return pool(hidden, batch, self.pooling) if own is None else own
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width E of the embeddings."""
+        return self.encoder.dim
+
+    def embed(self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None) -> Tensor:
+        """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode; the mode is restored after.
+
+        Texts longer than the encoder's `max_length` are cut, with a `TextsCut` warning.
+
+        Args:
+            texts: N of them.
+            batch_size: texts at a time.
+            pooling: of the hidden states; None: the module's own embedding, or its `pooling`.
+
+        Raises:
+            UserError: a single text instead of a list of them, a batch size below 1, or an unknown pooling.
+        """
+        if pooling not in (None, *POOLINGS):
+            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or leave it out")
+
+        def embed_batch(batch: TokenBatch) -> dict[str, Tensor]:
+            return {"": self.embed_batch(batch) if pooling is None else pool(self.states(batch), batch, pooling)}
+
+        return self._embed(texts, batch_size, embed_batch).get("", torch.empty(0, self.embedding_dim))
+
+    def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
+        """Embeddings as `embed` makes them, by their pooling, and `own` if there is one, from one pass of the encoder."""
+        # A class of the user's own may override it, which costs another pass.
+        overridden = type(self).embed_batch is not TextModule.embed_batch
+
+        def embed_batch(batch: TokenBatch) -> dict[str, Tensor]:
+            hidden = self.states(batch)
+            found: dict[str, Tensor] = {how: pool(hidden, batch, how) for how in POOLINGS}
+            own = self.own_embedding(hidden, batch)
+            if own is None and overridden:
+                own = self.embed_batch(batch)
+            return found if own is None else found | {"own": own}
+
+        return self._embed(texts, batch_size, embed_batch)
+
+    @torch.no_grad()
+    def _embed(
+        self, texts: Iterable[str], batch_size: int, embed_batch: Callable[[TokenBatch], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        ids = [ids for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
+        if cut := sum(len(row) > self.encoder.max_length for row in ids):
+            longest = self.encoder.max_length
+            said = f"{cut:,} of {len(ids):,} texts are longer than the encoder's {longest} tokens and are cut"
+            warnings.warn(said, TextsCut, stacklevel=4)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        training = self.training
+        self.eval()
+        embeddings: dict[str, Tensor] = {}
+        for start in range(0, len(ids), batch_size):
+            rows = order[start : start + batch_size]
+            batch = pad_rows([ids[i] for i in rows], None, self.tokenizer, self.encoder.max_length)
+            for name, found in embed_batch(batch.to(self.device)).items():
+                embeddings.setdefault(name, torch.empty(len(ids), found.shape[1]))[rows] = found.float().cpu()
+        self.train(training)
+        return embeddings
+
+
+def listed(texts: Iterable[str], batch_size: int = 1) -> list[str]:
+    """Texts as a list.
+
+    Raises:
+        UserError: it is a single text, whose letters would count as texts, or some are not texts; or the batch size is
+            below 1.
+    """
+    if isinstance(texts, str):
+        raise UserError(f"{texts[:40]!r} is a single text: give a list of texts, such as [text]")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be 1 or more, not {batch_size}")
+    texts = list(texts)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(f"text {number} is of type {type(text).__name__}: give a list of texts")
+    return texts
