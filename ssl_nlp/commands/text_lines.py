@@ -4,7 +4,7 @@ import io
 import sys
 from pathlib import Path
 
-from ssl_nlp.corpora.readers import decoded_lines
+from ssl_nlp.corpora.lines import decoded_lines
 from ssl_nlp.errors import UserError
 
 

@@ -35,11 +35,13 @@ class Document:
     Attributes:
         label: of `text`, or of `text` and `pair` together. Tasks and evaluation read it, methods never do.
         pair: a text that belongs to this one: a translation, a question, another caption of the same picture.
+        id: by which its file names it, if it does.
     """
 
     text: str
     label: Label | None = None
     pair: str | None = None
+    id: str | None = None
 
 
 class Corpus(ABC):
@@ -49,8 +51,8 @@ class Corpus(ABC):
     def documents(self, split: Split) -> Iterator[Document]:
         """The documents of one split, lazily, in an order that never changes.
 
-        No text occurs twice over all splits, except in several labelled pairs of one split, and no text or pair of one
-        split is a text or pair of another.
+        No text or pair of one split is a text or pair of another. Within a split each text occurs once, or each labelled
+        pair of texts; of texts with tags or spans every occurrence is kept, because scores count all of them.
 
         Raises:
             UserError: no file, an empty file, undecodable bytes, a missing field, a blank pair, an empty split.

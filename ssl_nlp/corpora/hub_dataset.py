@@ -40,8 +40,10 @@ class HubDataset(SplitCorpus):
         train: name of the training split; `load_dataset` also knows slices such as `train[:10%]` (not streaming).
         valid: name of the split, or share of the texts of `train`, chosen by a hash of the text.
         test: the same, or null for a corpus without test split, whose `documents("test")` is an error.
-        text: name of the column that holds the text.
-        label: name of the column that holds a label, if there is one. Class numbers become the names of the classes.
+        text: name of the column that holds the text, or a list of its words.
+        label: name of the column that holds a label, if there is one: a class, a score, a list with a tag for each word, or
+            the answers of SQuAD's data sets (`text: context, pair: question, label: answers`). Class numbers become the
+            names of the classes.
         pair: name of the column that holds a text that belongs to the first: a translation, another caption.
         data_files: files or globs, for all splits or by split, as `load_dataset` takes them.
         revision: commit, tag or branch on the hub.
@@ -183,15 +185,19 @@ class HubDataset(SplitCorpus):
         return sorted(Path(match) for pattern in patterns for match in glob.glob(pattern, recursive=True))
 
     def _class_names(self, source: Any) -> list[str] | None:
-        """The names of the classes, if the label column holds their numbers."""
+        """The names of the classes, if the label column holds their numbers, or a list of them for each text."""
         import datasets
 
         feature = (source.features or {}).get(self.fields.label)
+        if isinstance(feature, datasets.List | datasets.LargeList):
+            feature = feature.feature
         return feature.names if isinstance(feature, datasets.ClassLabel) else None
 
     def _to_document(self, record: dict[Any, Any], class_names: list[str] | None) -> Document:
         self.fields.check(str(self), record)
         number = record.get(self.fields.label)
-        if class_names is not None and number is not None:  # -1 stands for no label
+        if class_names is not None and isinstance(number, list):
+            record = record | {self.fields.label: [class_names[tag] for tag in number]}
+        elif class_names is not None and number is not None:  # -1 stands for no label
             record = record | {self.fields.label: class_names[number] if number >= 0 else None}
         return self.fields.document(str(self), record)

@@ -1,23 +1,22 @@
 """Files to documents: one reader for each format, whose errors name the problem and its place."""
 
-import codecs
 import csv
-import gzip
 import io
 import json
 import math
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
-from ssl_nlp.corpora.base import Document
+from ssl_nlp.corpora.base import Document, Label
+from ssl_nlp.corpora.conll import read_conll, tagged
+from ssl_nlp.corpora.lines import opened, read_lines
+from ssl_nlp.corpora.squad import answer_spans, read_squad
 from ssl_nlp.errors import UserError
 
-Format = Literal["text", "jsonl", "csv", "tsv", "parquet"]
+Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "conll", "squad"]
 DocumentUnit = Literal["file", "line", "paragraph"]
 Field = int | str
 
@@ -29,6 +28,9 @@ ENDINGS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".json": "squad",
 }
 
 
@@ -36,7 +38,7 @@ ENDINGS: dict[str, Format] = {
 class Fields:
     """The fields of a record that make a document.
 
-    They are given by name; in csv and tsv also by number, counted from 0, which says that the file has no header.
+    They are given by name; in csv, tsv and conll by number, counted from 0, which says that the file has no header.
     """
 
     text: Field
@@ -74,14 +76,22 @@ class Fields:
     def document(self, place: str, record: Mapping[Any, Any]) -> Document:
         """The document of a record that has these fields, the label excepted. A text that is None becomes a blank one.
 
-        A label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become fractions where one
+        A list of words with a list of tags is a sentence (`tagged`), and a label may be answers (`answer_spans`). Any other
+        label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become fractions where one
         is missing). None, NaN and blank text count as no label.
 
         Raises:
             UserError: a text or its pair is not a string, a label is not a plain value, or a text lacks its pair.
         """
-        text = self._string(place, "text", record[self.text])
-        label = None if self.label is None else self._label(place, record.get(self.label))
+        value = None if self.label is None else record.get(self.label)
+        label: Label | None
+        if _is_list(record[self.text], str):
+            tags = [str(tag) for tag in value or ()] if _is_list(value, str | int) else None
+            sentence = tagged(place, record[self.text], tags)
+            text, label = sentence.text, self._label(place, value) if tags is None else sentence.label
+        else:
+            text = self._string(place, "text", record[self.text])
+            label = answer_spans(place, text, value) if _is_answers(value) else self._label(place, value)
         pair = None if self.pair is None else self._string(place, "pair", record[self.pair])
         if pair is not None and text.strip() and not pair.strip():
             raise UserError(
@@ -105,6 +115,15 @@ class Fields:
         return label if label.strip() else None
 
 
+def _is_list(value: Any, kind: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(element, kind) for element in value)
+
+
+def _is_answers(value: Any) -> bool:
+    records = value if isinstance(value, list) else [value]
+    return all(isinstance(record, dict) and {"text", "answer_start"} <= record.keys() for record in records)
+
+
 def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fields) -> Iterator[Document]:
     """The documents of one file, lazily, in their order.
 
@@ -112,7 +131,8 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         path: the file; it is compressed if its name ends with `.gz`.
         format: None takes it from the ending.
         unit: what a document is in plain text. In all other formats it is a record.
-        fields: the fields of a record that make a document. Plain text has none, and is refused if a pair is named.
+        fields: the fields of a record that make a document. Plain text has none, and is refused if a pair is named. Those
+            of SQuAD's format are known.
 
     Raises:
         UserError: an unknown ending, an empty or unreadable file, bytes that are not UTF-8, a broken or missing record
@@ -130,6 +150,8 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         "csv": lambda: read_table(path, csv_rows(path), fields, ragged=False),
         "tsv": lambda: read_table(path, tsv_rows(path), fields, ragged=True),
         "parquet": lambda: read_parquet(path, fields),
+        "conll": lambda: read_conll(path, fields.text, fields.label),
+        "squad": lambda: read_squad(path),
     }
     empty = True
     for document in readers[known]():
@@ -137,59 +159,6 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         yield document
     if empty:
         raise UserError(f"{path} is empty: fill it, or name only files that hold text")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed when it ends with `.gz`.
-
-    Raises:
-        UserError: here or while the bytes are read, when the file cannot be read or is not a complete gzip file.
-    """
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            yield file  # type: ignore[misc]  # a GzipFile is all that we need of a BinaryIO
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a complete gzip file ({error}): compress or copy it again") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, each ending as on Unix. A byte order mark is dropped.
-
-    Only LF and CR LF end a line, as for `wc -l`; the other characters that Unicode counts as line ends belong to the text.
-    """
-    with opened(path) as file:
-        yield from decoded_lines(str(path), file)
-
-
-def decoded_lines(name: str, lines: Iterable[bytes]) -> Iterator[str]:
-    """The lines of `read_lines`, from lines of bytes.
-
-    Raises:
-        UserError: the bytes are not UTF-8, or hold NUL bytes, as other encodings and files that are not text do.
-    """
-    offset = 0
-    for line in lines:
-        if not offset and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise UserError(f"{name} is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)")
-        try:
-            decoded = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{name} is not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}; "
-                "convert it (iconv -t UTF-8) or leave it out"
-            ) from error
-        if "\0" in decoded:
-            raise UserError(
-                f"{name} is not text: it holds a NUL byte at offset {offset + line.index(0)}; convert it (from UTF-16, "
-                "perhaps) or leave it out"
-            )
-        if not offset:
-            decoded = decoded.removeprefix(codecs.BOM_UTF8.decode())
-        offset += len(line)
-        yield decoded[:-2] + "\n" if decoded.endswith("\r\n") else decoded
 
 
 def read_text(path: Path, unit: DocumentUnit) -> Iterator[Document]:

@@ -20,7 +20,8 @@ class SplitCorpus(Corpus):
 
     A document with a pair belongs where its text does. Where either of the two occurs in a split that takes precedence,
     be it as a text or as a pair, the document is left out. If pairs have labels, a text may occur in several of
-    them, as a premise with several hypotheses does: each pair is kept once.
+    them, as a premise with several hypotheses does: each pair is kept once. Texts with tags or spans are kept as often as
+    they occur in their split, because the usual scores count every word and every question.
 
     Args:
         valid, test: the share of train's texts (0 < share < 1) that make this split; None if it has its own.
@@ -59,7 +60,7 @@ class SplitCorpus(Corpus):
         for digests, document in self.digested(split):
             read += 1
             once = digests[0] if document.label is None else b"".join(digests)
-            if once not in seen and held_out.isdisjoint(digests):
+            if (once not in seen or isinstance(document.label, tuple)) and held_out.isdisjoint(digests):
                 seen.add(once)
                 yield document
         if not seen:

@@ -13,10 +13,12 @@ from ssl_nlp.errors import UserError
 
 
 class TextFiles(SplitCorpus):
-    """Plain text, `.jsonl`, `.csv`, `.tsv` and `.parquet` files, each also with `.gz`.
+    """Plain text, `.jsonl`, `.csv`, `.tsv`, `.parquet`, `.conll` and `.json` (SQuAD) files, each also with `.gz`.
 
-    Text is UTF-8. CSV and TSV have a header unless fields are given by number; quotes mean something in CSV only. Blank
-    texts are left out, and no text occurs twice over all splits: it stays in test, else in valid, else in train.
+    Text is UTF-8. CSV and TSV have a header unless fields are given by number; quotes mean something in CSV only. CoNLL
+    files have a word a line and a blank line between sentences. In SQuAD's format the context is the text, the question
+    its pair and the answers the label. Blank texts are left out, and no text occurs twice over all splits, unless it has
+    tags or spans: it stays in test, else in valid, else in train.
 
     Args:
         train: path or glob (`**` for any depth), or several. Relative ones start at the working directory. The files of
@@ -25,10 +27,12 @@ class TextFiles(SplitCorpus):
         test: the same, or null for a corpus without test split, whose `documents("test")` is an error.
         unit: a document of plain text: a file, a line, or a paragraph (between blank lines). In all other formats a
             document is a record.
-        text: name of the field that holds the text, or its number from 0 in csv and tsv files without header.
-        label: name or number of the field that holds a label, if there is one.
+        text: name of the field that holds the text, or its number from 0 in csv and tsv files without header. Of conll
+            files, the number of the column that holds the words, from the end if it is negative.
+        label: name or number of the field that holds a label, if there is one; of conll files, the column of the tags.
         pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
-        format: `text`, `jsonl`, `csv`, `tsv` or `parquet`, whatever the files' ending; null goes by the ending.
+        format: `text`, `jsonl`, `csv`, `tsv`, `parquet`, `conll` or `squad`, whatever the files' ending; null goes by the
+            ending.
     """
 
     def __init__(
