@@ -44,9 +44,13 @@ class LanguageModelHead(nn.Module):
         """(..., D) to logits (..., V)."""
         return F.linear(self._transform(hidden), self.output_weight, self.bias)
 
-    def loss(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100."""
-        return linear_cross_entropy(self._transform(hidden), self.output_weight, self.bias, targets)
+    def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100.
+
+        Args:
+            smoothing: this share of each target's probability is spread evenly over the vocabulary.
+        """
+        return linear_cross_entropy(self._transform(hidden), self.output_weight, self.bias, targets, smoothing)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""

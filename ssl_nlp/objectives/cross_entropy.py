@@ -23,10 +23,13 @@ ACCELERATOR_BLOCK = 2**27
 SMALL = 2**20
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The sum of the losses and the number of targets; their ratio, over all ranks, is the mean.
 
-    Equals `cross_entropy(linear(hidden, weight, bias).float(), targets, reduction="sum")`, first derivatives included.
+    Equals `cross_entropy(linear(hidden, weight, bias).float(), targets, reduction="sum", label_smoothing=smoothing)`, first
+    derivatives included.
     Matrix products run in the precision of autocast, else of `hidden`; softmax and sums over blocks in float32 or more.
 
     Args:
@@ -34,6 +37,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
         weight: (V, D).
         bias: (V,) or None.
         targets: (N,) int64, `IGNORE_INDEX` where nothing is predicted.
+        smoothing: this share of the target's probability is spread evenly over all V tokens (arXiv:1512.00567, section 7).
 
     Returns:
         The sum, a float32 scalar (float64 for float64 input), and the number, an int64 scalar. Both may be 0.
@@ -41,17 +45,23 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, ta
     if len(targets) * len(weight) <= SMALL:
         logits = F.linear(hidden, weight, bias)
         loss = F.cross_entropy(
-            logits.to(_accumulator(logits.dtype)), targets, ignore_index=IGNORE_INDEX, reduction="sum"
+            logits.to(_accumulator(logits.dtype)),
+            targets,
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+            label_smoothing=smoothing,
         )
     elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias)):
-        loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets)
+        loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, smoothing)
     else:
-        loss = token_losses(hidden, weight, bias, targets)[0].sum()
+        loss = token_losses(hidden, weight, bias, targets, smoothing)[0].sum()
     return loss, (targets != IGNORE_INDEX).sum()
 
 
 @torch.no_grad()
-def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+def token_losses(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """The loss of every target, and whether its token was the likeliest. Arguments as for `linear_cross_entropy`.
 
     Returns:
@@ -65,7 +75,7 @@ def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: T
         for x_block, target_block in _blocks(len(weight), x, targets):
             logits = F.linear(x_block, output, offset)
             correct.append(logits.argmax(dim=1) == target_block)
-            losses.append(_softmax_(logits.to(_accumulator(dtype)), target_block)[0])
+            losses.append(_softmax_(logits.to(_accumulator(dtype)), target_block, smoothing)[0])
     return torch.cat(losses), torch.cat(correct)
 
 
@@ -73,8 +83,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """The sum of the losses. The forward pass computes the gradients, the backward pass scales them."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+    ) -> Tensor:
+        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         dtype = _matmul_dtype(hidden)
         wide = _accumulator(dtype)
         kept = targets != IGNORE_INDEX
@@ -88,10 +100,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_hidden = torch.zeros_like(x) if needs_hidden else None
             rows = x if grad_hidden is None else grad_hidden
             for x_block, grad_block, target_block, kept_block in _blocks(len(weight), x, rows, targets, kept):
-                losses, grad_logits = _softmax_(F.linear(x_block, output, offset).to(wide), target_block)
+                losses, grad_logits = _softmax_(F.linear(x_block, output, offset).to(wide), target_block, smoothing)
                 loss += losses.sum()
                 target_block = target_block.masked_fill(~kept_block, 0)[:, None]
-                grad_logits.scatter_add_(1, target_block, torch.full_like(losses, -1)[:, None])
+                grad_logits.scatter_add_(1, target_block, torch.full_like(losses, smoothing - 1)[:, None])
+                if smoothing:
+                    grad_logits -= smoothing / len(weight)
                 if grad_bias is not None:
                     grad_bias += kept_block.to(wide) @ grad_logits
                 grad_logits = grad_logits.to(dtype)
@@ -111,14 +125,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if grad is None else grad.to(dtype) * grad_output for grad, dtype in saved), None
+        return *(None if grad is None else grad.to(dtype) * grad_output for grad, dtype in saved), None, None
 
 
-def _softmax_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _softmax_(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """The losses (N,), 0 where ignored, and the probabilities (N, V), which overwrite `logits`."""
     ignored = targets == IGNORE_INDEX
     logits -= logits.amax(dim=1, keepdim=True)
     of_target = logits.gather(1, targets.masked_fill(ignored, 0)[:, None])
+    if smoothing:
+        of_target = (1 - smoothing) * of_target + smoothing * logits.mean(dim=1, keepdim=True)
     total = logits.exp_().sum(dim=1, keepdim=True)
     return (total.log() - of_target)[:, 0].masked_fill(ignored, 0), logits.div_(total)
 

@@ -81,6 +81,22 @@ def test_gradients_equal_the_dense_layer(path: None, shape: tuple[int, int, int]
         torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_smoothed_losses_and_gradients_equal_the_dense_layer(path: None, shape: tuple[int, int, int]) -> None:
+    inputs, targets = problem(*shape)
+    logits = F.linear(*inputs)
+    expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.2)
+    total, number = linear_cross_entropy(*inputs, targets, smoothing=0.2)
+    with torch.no_grad():
+        without_gradient, _ = linear_cross_entropy(*inputs, targets, smoothing=0.2)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+    assert without_gradient.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+    assert number.item() == (targets != IGNORE_INDEX).sum().item()
+    wanted = torch.autograd.grad(expected * 3, inputs)
+    for gradient, right in zip(torch.autograd.grad(total * 3, inputs), wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_equal_finite_differences(path: None) -> None:
     inputs, targets = problem(5, 4, 3, torch.float64)
     assert linear_cross_entropy(*inputs, targets)[0].dtype == torch.float64
