@@ -98,7 +98,10 @@ class Encoder(nn.Module, ABC):
         """The constructor's arguments as plain data: with them, `build` and the weights, nothing else is needed."""
 
     def new_cache(self, rows: int, length: int) -> Any:
-        """An empty key-value cache for `length` positions of `rows` rows. Only causal encoders have one."""
+        """An empty key-value cache for `length` positions of `rows` rows. Only causal encoders have one.
+
+        Its `select(rows)` keeps rows (N,) of it, in this order, some of them perhaps several times.
+        """
         raise NotImplementedError
 
     def _check_length(self, length: int) -> None:

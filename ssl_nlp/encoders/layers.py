@@ -1,4 +1,4 @@
-"""The parts of `Transformer`: rotary positions, attention, the gated feed-forward layer, the key-value cache.
+"""The parts of `Transformer`: rotary positions, attention to a text and to a source, gated feed-forward, key-value cache.
 
 Modules and weights have the names of ModernBERT in `transformers`, except that its two fused matrices are split.
 """
@@ -66,6 +66,32 @@ class KeyValueCache:
         values[:, :, self.seen :] = value
         return keys, values
 
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows (N,) of the cache, in this order; a row may be kept several times."""
+        if len(rows) == len(self.segment_ids) and bool((rows == torch.arange(len(rows), device=rows.device)).all()):
+            return
+        kept = self.states.new_empty(*self.states.shape[:2], len(rows), *self.states.shape[3:])
+        kept[..., : self.seen, :] = self.states[:, :, rows, :, : self.seen]
+        self.states, self.segment_ids = kept, self.segment_ids[rows]
+
+
+class Source(NamedTuple):
+    """What a decoder reads of B source texts of S tokens. It is the same at every step of writing.
+
+    Attributes:
+        layers: for each layer of the decoder, keys and values (B, heads, S, D / heads).
+        mask: hides the padding.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    mask: AttentionMask
+
+    def select(self, texts: Tensor) -> "Source":
+        """These texts (N,) alone, in this order."""
+        added = None if self.mask.added is None else self.mask.added[texts]
+        layers = tuple((keys[texts], values[texts]) for keys, values in self.layers)
+        return Source(layers, AttentionMask(added, is_causal=False))
+
 
 class Embeddings(nn.Module):
     def __init__(self, vocab_size: int, dim: int, pad_id: int, dropout: float) -> None:
@@ -80,17 +106,36 @@ class Embeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each on normed states and added to them. Embeddings reach the first one normed."""
+    """Attention and feed-forward, each on normed states and added to them. Embeddings reach the first one normed.
 
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, index: int) -> None:
+    With a `source_dim`, attention to a source text, whose states have this width, comes between the two
+    (arXiv:1706.03762, section 3.1).
+    """
+
+    def __init__(
+        self, dim: int, heads: int, hidden: int, dropout: float, index: int, source_dim: int | None = None
+    ) -> None:
         super().__init__()
+        self.index = index
         self.attn_norm = nn.LayerNorm(dim, bias=False) if index > 0 else nn.Identity()
         self.attn = Attention(dim, heads, dropout, index)
+        if source_dim is not None:
+            self.cross_norm = nn.LayerNorm(dim, bias=False)
+            self.cross_attn = CrossAttention(dim, heads, dropout, source_dim)
         self.mlp_norm = nn.LayerNorm(dim, bias=False)
         self.mlp = GatedMLP(dim, hidden, dropout)
 
-    def forward(self, states: Tensor, turn: Tensor, mask: AttentionMask, cache: KeyValueCache | None) -> Tensor:
+    def forward(
+        self,
+        states: Tensor,
+        turn: Tensor,
+        mask: AttentionMask,
+        cache: KeyValueCache | None,
+        source: Source | None = None,
+    ) -> Tensor:
         states = states + self.attn(self.attn_norm(states), turn, mask, cache)
+        if source is not None:
+            states = states + self.cross_attn(self.cross_norm(states), *source.layers[self.index], source.mask)
         return states + self.mlp(self.mlp_norm(states))
 
 
@@ -116,6 +161,32 @@ class Attention(nn.Module):
             key, value = cache.extend(self.index, key, value)
         mixed = attend(query, key, value, mask)
         return self.out_drop(self.Wo(mixed.transpose(1, 2).flatten(-2)))
+
+
+class CrossAttention(nn.Module):
+    """Attention to the states of a source text. Positions of the two texts are not compared, so nothing is turned."""
+
+    def __init__(self, dim: int, heads: int, dropout: float, source_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(dim, dim, bias=False)
+        self.k_proj = nn.Linear(source_dim, dim, bias=False)
+        self.v_proj = nn.Linear(source_dim, dim, bias=False)
+        self.Wo = nn.Linear(dim, dim, bias=False)
+        self.out_drop = nn.Dropout(dropout)
+
+    def read(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, S, D / heads) of source states (B, S, source_dim)."""
+        source = lowered(source)
+        shape = (*source.shape[:-1], self.heads, -1)
+        return self.k_proj(source).view(shape).transpose(1, 2), self.v_proj(source).view(shape).transpose(1, 2)
+
+    def forward(self, states: Tensor, keys: Tensor, values: Tensor, mask: AttentionMask) -> Tensor:
+        """(B * K, T, D) from states of the same shape: K rows, one after the other, read the same of B sources."""
+        states = lowered(states)
+        query = self.q_proj(states).view(len(keys), -1, self.heads, states.shape[-1] // self.heads).transpose(1, 2)
+        mixed = attend(query, keys, values, mask)
+        return self.out_drop(self.Wo(mixed.transpose(1, 2).reshape(states.shape)))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:

@@ -32,6 +32,11 @@ class PretrainedCache:
     states: "DynamicCache"
     segment_ids: Tensor
 
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows (N,) of the cache, in this order; a row may be kept several times."""
+        self.states.batch_select_indices(rows)
+        self.segment_ids = self.segment_ids[rows]
+
 
 class PretrainedEncoder(Encoder):
     """A model of `transformers` (`AutoModel`) with its published weights, in float32 and without a pooler.

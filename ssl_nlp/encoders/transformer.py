@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.base import Encoder
-from ssl_nlp.encoders.layers import AttentionMask, Embeddings, KeyValueCache, Layer, rotary_table
+from ssl_nlp.encoders.layers import AttentionMask, Embeddings, KeyValueCache, Layer, Source, rotary_table
 from ssl_nlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,9 +50,15 @@ class Transformer(Encoder):
             fused attention kernels can be used.
         rope_theta: base of the rotary wavelengths.
 
+    Attributes:
+        source_dim: width of the states of a source text that every layer attends to, for decoders, which set it before
+            `build`; None: there is no source.
+
     Raises:
         UserError: arguments are invalid; all of them are listed in one line.
     """
+
+    source_dim: int | None = None
 
     def __init__(
         self,
@@ -107,16 +113,16 @@ class Transformer(Encoder):
 
     def _create(self) -> None:
         self.embeddings = Embeddings(self.vocab_size, self.dim, self.pad_id, self.dropout)
-        layers = (Layer(self.dim, self.heads, self.hidden, self.dropout, index) for index in range(self.depth))
-        self.layers = nn.ModuleList(layers)
+        shape = (self.dim, self.heads, self.hidden, self.dropout)
+        self.layers = nn.ModuleList(Layer(*shape, index, self.source_dim) for index in range(self.depth))
         self.final_norm = nn.LayerNorm(self.dim, bias=False)
         self.rotary: Tensor
         table = rotary_table(self.max_length, self.dim // self.heads, self.rope_theta)
         self.register_buffer("rotary", table, persistent=False)
+        outputs = 2 if self.source_dim is None else 3  # of a layer, from its `Wo`s; their sum is the residual stream
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
-                # The residual stream is the sum of 2 x depth outputs of a `Wo`.
-                std = 0.02 / math.sqrt(2 * self.depth) if name.endswith("Wo.weight") else 0.02
+                std = 0.02 / math.sqrt(outputs * self.depth) if name.endswith("Wo.weight") else 0.02
                 nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
     @property
@@ -126,7 +132,13 @@ class Transformer(Encoder):
     def hparams(self) -> dict[str, Any]:
         return dict(self._hparams)
 
-    def forward(self, batch: TokenBatch, cache: KeyValueCache | None = None, added: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: TokenBatch,
+        cache: KeyValueCache | None = None,
+        added: Tensor | None = None,
+        source: Source | None = None,
+    ) -> Tensor:
         start, length = cache.seen if cache is not None else 0, batch.input_ids.shape[1]
         self._check_length(start + length)
         causal = self.causal if batch.causal is None else batch.causal
@@ -138,10 +150,15 @@ class Transformer(Encoder):
         full, local = self._masks(batch, cache, causal)
         states = self.embeddings(batch.input_ids, added)
         for index, layer in enumerate(self.layers):
-            states = layer(states, turn, local if self._is_local(index) else full, cache)
+            states = layer(states, turn, local if self._is_local(index) else full, cache, source)
         if cache is not None:
             cache.seen += length
         return self.final_norm(states)
+
+    def read(self, states: Tensor, batch: TokenBatch) -> Source:
+        """What the layers attend to of a source: its states (B, S, source_dim) and its tokens, one text a row."""
+        added = self._mask(batch.is_text[:, None, :], is_causal=False).added if batch.padded else None
+        return Source(tuple(layer.cross_attn.read(states) for layer in self.layers), AttentionMask(added, False))  # type: ignore[operator, union-attr]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         self._check_length(length)

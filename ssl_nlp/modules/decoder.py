@@ -8,13 +8,30 @@ from torch import Tensor, nn
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.modules.generation import continue_rows
+from ssl_nlp.modules.generation import Continuation, continue_rows
 from ssl_nlp.modules.heads import LanguageModelHead
 
 HEAD_DIM = 64
 """Width of an attention head, where that divides the decoder's."""
 LONGEST = 8192
 """Tokens of the longest sentence that is written, where the encoder knows no limit."""
+
+
+def attention_heads(width: int) -> int:
+    """The number of heads of a decoder: of width `HEAD_DIM` or a little more, of an even width in any case."""
+    return next((heads for heads in range(width // HEAD_DIM, 1, -1) if width % (2 * heads) == 0), 1)
+
+
+def check_prefix(tokenizer: Tokenizer) -> None:
+    """Check that a decoder has a token to begin with.
+
+    Raises:
+        UserError: the tokenizer puts nothing in front of a text.
+    """
+    if not tokenizer.prefix:
+        raise UserError(
+            "a decoder needs a token in front of the text, and this tokenizer puts none there: use another one"
+        )
 
 
 class Decoder(nn.Module):
@@ -39,16 +56,16 @@ class Decoder(nn.Module):
         self, vector_dim: int, layers: int, encoder: Encoder, tokenizer: Tokenizer, tied: bool, scale: float
     ) -> None:
         super().__init__()
-        if not tokenizer.prefix:
-            raise UserError(
-                "a decoder needs a token in front of the sentence, and this tokenizer puts none there: use another one"
-            )
+        check_prefix(tokenizer)
         self.tokenizer = tokenizer
         self.scale = scale
         width = encoder.embedding.embedding_dim
-        heads = next((heads for heads in range(width // HEAD_DIM, 1, -1) if width % (2 * heads) == 0), 1)
         self.transformer = Transformer(
-            size=None, dim=width, layers=layers, heads=heads, max_length=min(encoder.max_length, LONGEST)
+            size=None,
+            dim=width,
+            layers=layers,
+            heads=attention_heads(width),
+            max_length=min(encoder.max_length, LONGEST),
         )
         self.transformer.build(tokenizer.vocab_size, tokenizer.pad_id, causal=True)
         if tied:
@@ -96,7 +113,8 @@ class Decoder(nn.Module):
 
         Greedy by default; the other arguments are those of `sample`.
         """
-        rows, added = [self.tokenizer.prefix] * len(vectors), self.added(vectors)
-        return continue_rows(
-            self.transformer, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator, added
-        )
+        if not len(vectors):
+            return torch.empty(0, 0, dtype=torch.int64, device=vectors.device)
+        prefixes = [self.tokenizer.prefix] * len(vectors)
+        rows = Continuation(self.transformer, self.head, self.tokenizer, prefixes, steps, self.added(vectors))
+        return continue_rows(rows, steps, temperature, top_k, top_p, generator)

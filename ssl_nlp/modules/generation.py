@@ -1,4 +1,4 @@
-"""Generation of text, token by token, for `CausalLM` and the decoders of sentences."""
+"""Generation of text, token by token, for causal language models and decoders."""
 
 import math
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder
+from ssl_nlp.encoders.layers import Source
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import LanguageModelHead
 
@@ -39,54 +40,95 @@ def seeded(seed: int | None, device: torch.device) -> torch.Generator:
     return generator
 
 
+class Continuation:
+    """Rows of tokens that a causal model continues, one token at a time.
+
+    Args:
+        encoder: causal, in evaluation mode.
+        head: on top of it.
+        tokenizer: theirs.
+        rows: B lists of at least one token id; B is not 0.
+        steps: the most tokens that are appended to a row.
+        added: (B, 1, E), added to every token embedding by the encoder.
+        source: what the encoder reads of B source texts, where it is a decoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: LanguageModelHead,
+        tokenizer: Tokenizer,
+        rows: list[list[int]],
+        steps: int,
+        added: Tensor | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.encoder, self.head, self.tokenizer, self.added, self.source = encoder, head, tokenizer, added, source
+        self.device = device = encoder.embedding.weight.device
+        longest = max(map(len, rows))
+        padding = [longest - len(row) for row in rows]  # on the left, so that all rows continue at the same column
+        ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)
+        segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
+        self._unread = TokenBatch(ids, segments, packed=any(padding), padded=any(padding), causal=True)
+        self._cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is never read
+        self._never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
+
+    def logits(self) -> Tensor:
+        """(B, V) float32, for the next token of each row: -inf for special tokens except the end."""
+        sources = {} if self.source is None else {"source": self.source}
+        hidden = self.encoder(self._unread, self._cache, self.added, **sources)
+        logits = self.head(hidden[:, -1])[:, : self.tokenizer.vocab_size].float()  # an embedding may have spare rows
+        logits[:, self._never] = -torch.inf
+        return logits
+
+    def append(self, ids: Tensor) -> None:
+        """Append a token to each row, given ids (B,)."""
+        ids = ids.unsqueeze(1)
+        self._unread = TokenBatch(ids, torch.ones_like(ids), packed=False, padded=False, causal=True)
+
+    def select(self, rows: Tensor, sources: Tensor | None = None) -> None:
+        """Keep these rows (N,) in this order, after `logits` and before `append`; a row may be kept several times.
+
+        Args:
+            rows: numbers of rows. All rows of a source stand one after the other, and all sources have as many rows.
+            sources: numbers of the sources that are kept; None: all of them.
+        """
+        self._cache.select(rows)
+        if self.added is not None:
+            self.added = self.added[rows]
+        if self.source is not None and sources is not None:
+            self.source = self.source.select(sources)
+
+
 @torch.no_grad()
 def continue_rows(
-    encoder: Encoder,
-    head: LanguageModelHead,
-    tokenizer: Tokenizer,
-    rows: list[list[int]],
+    rows: Continuation,
     steps: int,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
     generator: torch.Generator | None = None,
-    added: Tensor | None = None,
 ) -> Tensor:
-    """Continue each row of token ids.
+    """Continue each row by sampling, or greedily.
 
     Args:
-        encoder: causal, in evaluation mode.
-        rows: B lists of at least one token id; B may be 0.
-        steps: the longest continuation.
+        rows: B of them.
+        steps: the longest continuation, at most the `steps` of `rows`.
         temperature, top_k, top_p, generator: as in `sample`.
-        added: (B, 1, E), added to every token embedding by the encoder.
 
     Returns:
         (B, steps or fewer) new token ids; the ids after a row's end token are meaningless.
     """
-    device = encoder.embedding.weight.device
-    if not rows:
-        return torch.empty(0, 0, dtype=torch.int64, device=device)
-    longest = max(map(len, rows))
-    padding = [longest - len(row) for row in rows]  # on the left, so that all rows continue at the same column
-    ids = torch.tensor([[tokenizer.pad_id] * p + row for p, row in zip(padding, rows, strict=True)], device=device)
-    segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
-    padded = any(padding)
-    cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is never read
-    never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
-    finished = torch.zeros(len(rows), dtype=torch.bool, device=device)
     new: list[Tensor] = []
+    finished: bool | Tensor = False
     for _ in range(steps):
-        hidden = encoder(TokenBatch(ids, segments, packed=padded, padded=padded, causal=True), cache, added)
-        logits = head(hidden[:, -1])[:, : tokenizer.vocab_size].float()  # an embedding may have spare rows
-        logits[:, never] = -torch.inf
-        ids = sample(logits, temperature, top_k, top_p, generator).unsqueeze(1)
-        segments, padded = torch.ones_like(ids), False
+        ids = sample(rows.logits(), temperature, top_k, top_p, generator)
         new.append(ids)
-        finished |= ids[:, 0] == tokenizer.end_id
+        finished = (ids == rows.tokenizer.end_id) | finished
         if finished.all():
             break
-    return torch.cat(new, dim=1)
+        rows.append(ids)
+    return torch.stack(new, dim=1)
 
 
 def texts_of(tokenizer: Tokenizer, new: Tensor) -> list[str]:

@@ -17,7 +17,7 @@ from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.scoring import score_rows
-from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
+from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.sums import Loss, Term
@@ -101,8 +101,7 @@ class CausalLM(Method):
         training = self.training
         self.eval()
         generator = seeded(seed, self.device)
-        new = continue_rows(
-            self.encoder, self.head, self.tokenizer, rows, max_new_tokens, temperature, top_k, top_p, generator
-        )
+        begun = Continuation(self.encoder, self.head, self.tokenizer, rows, max_new_tokens)
+        new = continue_rows(begun, max_new_tokens, temperature, top_k, top_p, generator)
         self.train(training)
         return texts_of(self.tokenizer, new)

@@ -1,0 +1,110 @@
+"""Beam search: the continuation of each row that a model finds most probable, as far as a few candidates can tell."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.modules.generation import Continuation
+
+
+@dataclass
+class BeamSearch:
+    """How outputs are searched for, and how long they may become."""
+
+    beams: int = 4
+    """Unfinished candidates that are kept for each text. 1: greedy decoding."""
+    length_penalty: float = 0.6
+    """Exponent alpha of GNMT's length penalty (arXiv:1609.08144, equation 14): candidates compete by log p / lp, with
+    lp = ((5 + tokens) / 6) ^ alpha, the end token counted. 0: by their probability alone, which favours short ones."""
+    max_new_tokens: int = 256
+    """The longest output in tokens."""
+    source_ratio: float = 1.5
+    """The longest output of a source of n tokens has `source_ratio` n + 10 tokens, if that is less."""
+    no_repeat_ngram: int = 0
+    """No output contains the same n tokens in a row twice; 0: it may."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"beams {self.beams} is not positive" * (self.beams < 1),
+            f"length_penalty {self.length_penalty} is not a number of 0 or more"
+            * (not 0 <= self.length_penalty < math.inf),
+            f"max_new_tokens {self.max_new_tokens} is not positive" * (self.max_new_tokens < 1),
+            f"source_ratio {self.source_ratio} is not a number of 0 or more" * (not 0 <= self.source_ratio < math.inf),
+            f"no_repeat_ngram {self.no_repeat_ngram} is negative" * (self.no_repeat_ngram < 0),
+        ]
+        if any(problems):
+            raise UserError("search: " + ", ".join(filter(None, problems)))
+
+    def longest(self, source_tokens: int) -> int:
+        """The longest output in tokens, the end token not counted. It depends on the source alone, not on its batch."""
+        return min(self.max_new_tokens, math.ceil(self.source_ratio * source_tokens) + 10)
+
+    @torch.no_grad()
+    def search(self, rows: Continuation, longest: Sequence[int]) -> list[list[int]]:
+        """The best continuation found for each row, without its end token.
+
+        At each step the `beams` best candidates that do not end go on. Those of the `beams` best that end are finished.
+        A row is done when it has `beams` finished candidates, or when no unfinished one can still beat the best of them.
+        With one beam this is greedy decoding; with enough beams it is exhaustive search.
+
+        Args:
+            rows: B of them, which allow as many steps as the largest of `longest`.
+            longest: for each row, the most tokens of its continuation before the end token.
+        """
+        end, beams = rows.tokenizer.end_id, self.beams
+        best: list[tuple[float, list[int]]] = [(-math.inf, [])] * len(longest)
+        finished = [0] * len(longest)
+        index = list(range(len(longest)))  # of the rows that are not done
+        not_end = torch.arange(rows.tokenizer.vocab_size, device=rows.device) != end
+        scores = torch.zeros(len(longest), 1, device=rows.device)  # (rows, candidates): their log p
+        tokens = torch.zeros(len(longest), 1, 0, dtype=torch.int64, device=rows.device)  # (rows, candidates, length)
+        for length in range(max(longest) + 1):
+            log_p = rows.logits().log_softmax(dim=-1).view(len(index), -1, rows.tokenizer.vocab_size)
+            self._forbid_repeats(log_p, tokens)
+            at_limit = torch.tensor([longest[row] == length for row in index], device=log_p.device)
+            log_p.masked_fill_(at_limit[:, None, None] & not_end, -math.inf)
+            totals = (scores[..., None] + log_p).flatten(1)
+            # Of twice as many, at least `beams` do not end; with a tiny vocabulary there may be fewer.
+            totals, place = totals.topk(min(2 * beams, totals.shape[1]))
+            beam, token = place // log_p.shape[-1], place % log_p.shape[-1]
+            is_end = token == end
+            ended = is_end[:, :beams] & totals[:, :beams].isfinite()
+            for number, candidate in ended.nonzero().tolist():
+                row, score = index[number], float(totals[number, candidate]) / self._penalty(length + 1)
+                finished[row] += 1
+                if score > best[row][0]:
+                    best[row] = score, tokens[number, beam[number, candidate]].tolist()
+            scores, order = totals.masked_fill(is_end, -math.inf).topk(min(beams, totals.shape[1]))
+            beam, token = beam.gather(1, order), token.gather(1, order)
+            hopes = scores[:, 0].tolist()
+            going_on = [
+                number
+                for number, (row, hope) in enumerate(zip(index, hopes, strict=True))
+                if finished[row] < beams and hope / self._penalty(longest[row] + 1) > best[row][0]
+            ]
+            if not going_on:
+                break
+            kept = torch.tensor(going_on, device=beam.device)
+            scores, beam, token = scores[kept], beam[kept], token[kept]
+            tokens = torch.cat([tokens[kept[:, None], beam], token[..., None]], dim=2)
+            rows.select((kept[:, None] * log_p.shape[1] + beam).flatten(), kept if len(kept) < len(index) else None)
+            rows.append(token.flatten())
+            index = [index[number] for number in going_on]
+        return [continuation for _, continuation in best]
+
+    def _penalty(self, tokens: int) -> float:
+        return float(((5 + tokens) / 6) ** self.length_penalty)
+
+    def _forbid_repeats(self, log_p: Tensor, tokens: Tensor) -> None:
+        """Give -inf to what would complete an n-gram that a candidate (rows, beams, length) has already."""
+        size, length = self.no_repeat_ngram, tokens.shape[2]
+        if size == 0 or length < size:
+            return
+        grams = tokens.unfold(2, size, 1)  # (rows, beams, length - size + 1, size)
+        begun = tokens[:, :, None, length - size + 1 :]
+        repeats = (grams[..., :-1] == begun).all(dim=-1).to(log_p.dtype)
+        log_p.masked_fill_(torch.zeros_like(log_p).scatter_add_(2, grams[..., -1], repeats) > 0, -math.inf)

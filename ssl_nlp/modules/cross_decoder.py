@@ -1,0 +1,129 @@
+"""A decoder that writes a text while it attends to the states of another one: the second half of an encoder-decoder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.encoders import Encoder, Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.modules.beam_search import BeamSearch
+from ssl_nlp.modules.decoder import LONGEST, attention_heads, check_prefix
+from ssl_nlp.modules.generation import Continuation, continue_rows
+from ssl_nlp.modules.heads import LanguageModelHead
+
+
+class CrossDecoder(nn.Module):
+    """p(target | source): an autoregressive Transformer that sees the preceding tokens and attends to the source's states.
+
+    Its layers are those of `Transformer`, with rotary positions, and cross-attention between attention and feed-forward
+    (arXiv:1706.03762, section 3.1).
+
+    Args:
+        layers: number of layers.
+        encoder: of the source. It is built, so that its width D and its token embedding (V, E) are known.
+        tokenizer: frames both texts. The decoder begins with the prefix and ends with the end token.
+        width: of the decoder's states; None: E.
+        dropout: as in `Transformer`.
+        tied: share the encoder's token embedding. The output layer always shares the decoder's.
+
+    Raises:
+        UserError: the tokenizer puts nothing in front of a text, or an embedding of width E is to be shared by a decoder
+            of another width.
+    """
+
+    def __init__(
+        self, layers: int, encoder: Encoder, tokenizer: Tokenizer, width: int | None, dropout: float, tied: bool
+    ) -> None:
+        super().__init__()
+        check_prefix(tokenizer)
+        self.tokenizer = tokenizer
+        own = encoder.embedding.embedding_dim
+        width = own if width is None else width
+        if tied and width != own:
+            raise UserError(
+                f"a decoder of width {width} cannot share the encoder's token embedding of width {own}: leave the width "
+                "out, or give the decoder an embedding of its own"
+            )
+        self.transformer = Transformer(
+            size=None,
+            dim=width,
+            layers=layers,
+            heads=attention_heads(width),
+            max_length=min(encoder.max_length, LONGEST),
+            dropout=dropout,
+        )
+        self.transformer.source_dim = encoder.dim
+        self.transformer.build(tokenizer.vocab_size, tokenizer.pad_id, causal=True)
+        if tied:
+            self.transformer.embeddings.tok_embeddings = encoder.embedding
+        self.head = LanguageModelHead(width, self.transformer.embedding)
+
+    def forward(self, states: Tensor, source: TokenBatch, target: TokenBatch) -> Tensor:
+        """(B, T, E): the states that predict what follows each token of `target`.
+
+        Args:
+            states: (B, S, D), of the source.
+            source: (B, S), one text a row, padded on the right.
+            target: (B, T), the tokens that are predicted (teacher forcing), one text a row.
+        """
+        return self.transformer(replace(target, causal=True), source=self.transformer.read(states, source))
+
+    def loss(
+        self, states: Tensor, source: TokenBatch, target: TokenBatch, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """-log p(target | source), summed over all tokens and ends, and their number.
+
+        Args:
+            states, source, target: as in `forward`; the target with its `next_ids`.
+            smoothing: this share of each target's probability is spread evenly over the vocabulary.
+        """
+        assert target.next_ids is not None
+        return self.head.loss(self(states, source, target).flatten(0, 1), target.next_ids.flatten(), smoothing)
+
+    @torch.no_grad()
+    def losses(self, states: Tensor, source: TokenBatch, target: TokenBatch) -> Tensor:
+        """(B, T): -log p of each token of the targets in nats, 0 where there is none. Arguments as in `loss`."""
+        assert target.next_ids is not None
+        nats = self.head.losses(self(states, source, target).flatten(0, 1), target.next_ids.flatten())
+        return nats.view_as(target.next_ids)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that it can write, the end token not counted."""
+        return self.transformer.max_length - len(self.tokenizer.prefix)
+
+    def write(
+        self,
+        states: Tensor,
+        source: TokenBatch,
+        steps: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """(B, steps or fewer): token ids for each source, sampled; the ids after an end token are meaningless.
+
+        Greedy by default; the other arguments are those of `sample`.
+        """
+        rows = self._begin(states, source, steps)
+        return continue_rows(rows, steps, temperature, top_k, top_p, generator)
+
+    def search(self, states: Tensor, source: TokenBatch, search: BeamSearch, longest: Sequence[int]) -> list[list[int]]:
+        """The token ids that beam search finds for each source, the end token left out.
+
+        Args:
+            states, source: as in `forward`.
+            search: its settings.
+            longest: for each source, the most tokens; at most `longest` of this decoder.
+        """
+        return search.search(self._begin(states, source, max(longest) + 1), longest)
+
+    @torch.no_grad()
+    def _begin(self, states: Tensor, source: TokenBatch, steps: int) -> Continuation:
+        read = self.transformer.read(states, source)
+        prefixes = [self.tokenizer.prefix] * len(source)
+        return Continuation(self.transformer, self.head, self.tokenizer, prefixes, steps, source=read)
