@@ -57,6 +57,11 @@ COMMANDS = {
     "generate": Command(
         "generate.main", USE, "text from a CausalLM or a VAE: ssl-nlp generate --checkpoint FILE [--prompt TEXT]"
     ),
+    "export": Command(
+        "export.export",
+        USE,
+        "a folder for other libraries: ssl-nlp export RUN --format transformers [--output FOLDER]",
+    ),
     "fill-mask": Command(
         "fill_mask.main", USE, "fill [MASK] with a MaskedLM: ssl-nlp fill-mask --checkpoint FILE [--text TEXT]"
     ),

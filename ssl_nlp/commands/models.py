@@ -17,6 +17,7 @@ from ssl_nlp.methods import Method
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run
+from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
 from ssl_nlp.training.texts import TextModule
 
 PRETRAINED = "pretrained:"
@@ -36,6 +37,7 @@ class Target:
         description: the method without its weights, as plain data.
         untrained: creates the method at random initialisation.
         run: that it belongs to, if any.
+        step: steps of the optimizer before the checkpoint; None for a published model.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Target:
     description: Any
     untrained: Callable[[], TextModule]
     run: Run | None = None
+    step: int | None = None
 
     @property
     def random_key(self) -> str:
@@ -111,7 +114,7 @@ def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> 
         return TextModule.from_description(description, str(path))
 
     where = path if run is None else path.relative_to(run.directory)
-    return Target(name, method, record, str(where), digest, description, untrained, run)
+    return Target(name, method, record, str(where), digest, description, untrained, run, saved.get("global_step"))
 
 
 def _pretrained(name: str) -> Target:

@@ -1,0 +1,1 @@
+"""Models of ours as folders that other libraries load without this package."""

@@ -1,0 +1,188 @@
+"""The model card: README.md with a YAML head, as the hub reads it."""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ssl_nlp import __version__
+from ssl_nlp.comparison.costs import COSTS
+from ssl_nlp.comparison.numbers import format_number, format_quantity
+from ssl_nlp.comparison.statistics import Sample, resample
+from ssl_nlp.evaluation.record import read_record, read_suite
+from ssl_nlp.evaluation.result import Result
+from ssl_nlp.export.contents import Contents
+from ssl_nlp.training.module import Module
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model beside its weights.
+
+    Attributes:
+        name: of the run or checkpoint.
+        digest: of the checkpoint's file.
+        cost: of its training, as `evaluation.cost.cost` gives it.
+        step: steps of its optimizer; None where they are unknown.
+        config: the complete configuration of the run; empty where there is none.
+        metrics: the last validation of the run, by name.
+        record: path of its `evaluation.json`, which need not exist.
+        ancestry: the runs that its encoder came from, as plain data, the oldest first.
+        language: of the texts, as on the hub (`en`), if known.
+        license: as on the hub (`apache-2.0`).
+    """
+
+    name: str
+    digest: str
+    cost: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    record: Path | None = None
+    ancestry: tuple[Mapping[str, Any], ...] = ()
+    language: str | None = None
+    license: str = "unknown"
+
+
+def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> str:
+    """The text of README.md. It has no text of a document, and of paths only their last part.
+
+    Args:
+        module: the model.
+        facts: of its training.
+        contents: of the folder.
+        path: the folder's name, for the lines that load it.
+    """
+    head: dict[str, Any] = {"license": facts.license}
+    if facts.language is not None:
+        head["language"] = facts.language
+    head |= {"library_name": contents.library, "pipeline_tag": contents.task}
+    if (base := hub_name(module)) is not None:
+        head["base_model"] = base
+    head["tags"] = ["ssl_nlp", type(module).__name__]
+    code = contents.code.replace("{path}", path)
+    parts = [
+        f"# {facts.name}",
+        f"{contents.summary} Trained with `{type(module).__name__}` of ssl_nlp {__version__}: {objective(module)}",
+        f"## Use\n\nBeside this folder:\n\n```python\n{code}\n```",
+        *(
+            ["## Differences from the run\n\n" + "\n".join(f"- {note}" for note in contents.notes)]
+            * bool(contents.notes)
+        ),
+        "## Training\n\n" + "\n".join(_table(("", ""), list(_training(module, facts)))),
+        *_ancestry(facts),
+        *_evaluation(facts),
+    ]
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def objective(module: Module) -> str:
+    """The first paragraph of the documentation of a module's class, in one line."""
+    return " ".join((inspect.getdoc(type(module)) or "").split("\n\n")[0].split())
+
+
+def hub_name(module: Module) -> str | None:
+    """The name on the hub of the published model that a module began with, if it began with one."""
+    name = getattr(module.encoder, "name", None)
+    is_name = isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) and not Path(name).exists()
+    return name if is_name else None
+
+
+def _training(module: Module, facts: Facts) -> Iterator[tuple[str, str]]:
+    yield (
+        "encoder",
+        f"{type(module.encoder).__name__}, width {module.encoder.dim}, {module.encoder.max_length:,} tokens",
+    )
+    for key in ("parameters", "tokens", "flops", "seconds"):
+        if key in facts.cost:
+            yield COSTS[key].name, format_quantity(facts.cost[key])
+    if facts.step is not None:
+        yield "steps", f"{facts.step:,}"
+    yield from _data(facts.config)
+    for name, number in facts.metrics.items():
+        yield f"{name} (last)", format_number(number)
+    yield "checkpoint (SHA-256)", f"`{facts.digest}`"
+
+
+def _data(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Corpus, tokenizer and rows as the configuration has them, without folders of this machine."""
+    data = config.get("data") or {}
+    data = data.get("init_args", data)
+    corpus, tokenizer = data.get("corpus") or {}, data.get("tokenizer") or {}
+    if "class_path" in corpus:
+        given = {k: v for k, v in (corpus.get("init_args") or {}).items() if v is not None}
+        on_hub = "Hub" in corpus["class_path"]
+        shown = ", ".join(f"{key} {_named(value, on_hub)}" for key, value in given.items())
+        yield "data", f"{corpus['class_path'].rpartition('.')[2]}: {shown}"
+    if tokenizer.get("name"):
+        yield "tokenizer", _named(tokenizer["name"], on_hub=True)
+    elif "kind" in tokenizer:
+        yield "tokenizer", f"{tokenizer['kind']}, {tokenizer.get('vocab_size', 0):,} entries at most"
+    if "unit" in data:
+        yield "rows", f"{data['unit']}, {data.get('length')} tokens, {data.get('batch_size')} a batch"
+
+
+def _named(value: Any, on_hub: bool = False) -> str:
+    """A setting as text: a path by its last part, unless it is a name on the hub."""
+    if isinstance(value, list | tuple):
+        return " and ".join(_named(part, on_hub) for part in value)
+    if isinstance(value, dict):
+        value = value.get("class_path", "settings").rpartition(".")[2]
+    text = str(value)
+    on_hub = on_hub and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text) is not None and not Path(text).exists()
+    return text if on_hub or "://" in text else PurePath(text.replace("\\", "/")).name or text
+
+
+def _ancestry(facts: Facts) -> Iterator[str]:
+    if not facts.ancestry:
+        return
+    rows = [
+        (
+            PurePath(str(one.get("run") or one.get("checkpoint") or "")).name,
+            str(one.get("method", "")),
+            *(format_quantity(one[key]) if one.get(key) is not None else "" for key in ("step", "tokens", "flops")),
+        )
+        for one in facts.ancestry
+    ]
+    yield "## Ancestry\n\nThe encoder was trained before, the oldest first:\n\n" + "\n".join(
+        _table(("run", "method", "steps", "tokens", "FLOPs"), rows)
+    )
+
+
+def _evaluation(facts: Facts) -> Iterator[str]:
+    """The evaluations of this very checkpoint, each main number with its 95 % interval over the test items."""
+    if facts.record is None:
+        return
+    record = read_record(facts.record)
+    for suite, entry in record.get("suites", {}).items():
+        if entry.get("checkpoint", {}).get("digest") != facts.digest:
+            continue
+        found = read_suite(facts.record, suite)
+        rows = [
+            (name, r.primary_metric, *_score(r), str(r.details.get("pooling", "")))
+            for name, r in found.evaluators.items()
+        ]
+        columns = ("evaluation", "metric", "score", "95 % interval", "pooling")
+        title = f"## Evaluation: suite {suite}, protocol {found.protocol}\n\nIntervals are over the test items.\n\n"
+        yield title + "\n".join(_table(columns, rows))
+
+
+def _score(result: Result) -> tuple[str, str]:
+    if result.items is None:
+        return format_number(result.primary), ""
+    drawn = resample([Sample(np.array([result.primary]), (result.items,), result.statistic)]).items
+    assert drawn is not None
+    low, high = np.quantile(drawn[0], [0.025, 0.975])
+    return format_number(result.primary), f"{format_number(low)} to {format_number(high)}"
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"

@@ -1,0 +1,22 @@
+"""What a format says of the folder that it wrote, for the model card."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The part of a model card that depends on the format.
+
+    Attributes:
+        library: `library_name` of the hub.
+        task: `pipeline_tag` of the hub.
+        summary: a sentence about what the folder holds.
+        code: lines of Python that load and use it; `{path}` stands for the folder or its name on the hub.
+        notes: sentences about what differs from the run.
+    """
+
+    library: str
+    task: str
+    summary: str
+    code: str
+    notes: list[str] = field(default_factory=list)

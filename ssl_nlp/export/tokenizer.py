@@ -1,0 +1,64 @@
+"""A `Tokenizer` as the tokenizer of `transformers`, which `AutoTokenizer` loads from a folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import processors
+
+from ssl_nlp.data import Tokenizer
+
+
+def save_tokenizer(
+    tokenizer: Tokenizer, folder: Path, max_length: int, reads_special: bool = False, parts: bool = False
+) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json`, which give the same ids for a text, its frame included.
+
+    Args:
+        tokenizer: the one to write.
+        folder: to write into.
+        max_length: `model_max_length`, tokens of the longest row.
+        reads_special: whether a special token that is written in a text, such as `<mask>`, is read as that token. If
+            not, it is text like any other, as in this package.
+        parts: whether `token_type_ids` tell the two texts of a pair apart.
+    """
+    from transformers import AddedToken, PreTrainedTokenizerFast
+
+    roles = json.loads(tokenizer.serialize())
+    backend = _framed(tokenizer, tokenizers.Tokenizer.from_str(roles["tokenizer"]), parts)
+    first = tokenizer.prefix[0] if tokenizer.prefix else None
+    ids = {
+        "pad_token": tokenizer.pad_id, "unk_token": roles["unk"], "bos_token": first, "cls_token": first,
+        "eos_token": tokenizer.end_id, "sep_token": tokenizer.end_id,
+    }  # fmt: skip
+    special: dict[str, Any] = {role: backend.id_to_token(number) for role, number in ids.items() if number is not None}
+    if tokenizer.mask_token is not None:  # the space before a word belongs to the word that the mask stands for
+        special["mask_token"] = AddedToken(tokenizer.mask_token, lstrip=not roles["characters"], special=True)
+    stock = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_length,
+        split_special_tokens=not reads_special,
+        padding_side="right",
+        truncation_side="right",
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", *["token_type_ids"] * parts, "attention_mask"],
+        **special,
+    )
+    stock.save_pretrained(folder)
+
+
+def _framed(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, parts: bool) -> tokenizers.Tokenizer:
+    """The backend with a post-processor that frames texts as `tokenizer` does, and pairs as `join_pairs`, if need be."""
+    backend.no_padding()
+    backend.no_truncation()
+    if parts or backend.encode("a").ids != tokenizer.encode(["a"])[0][0]:
+        frame = {number: backend.id_to_token(number) for number in tokenizer.prefix + tokenizer.suffix}
+        before, after = ([frame[number] for number in part] for part in (tokenizer.prefix, tokenizer.suffix))
+        first, second = [*before, "$A", *after], [*([] if after else before), "$B", *after]
+        backend.post_processor = processors.TemplateProcessing(
+            single=first,
+            pair=[f"{piece}:0" for piece in first] + [f"{piece}:{int(parts)}" for piece in second],
+            special_tokens=[(token, number) for number, token in frame.items()],
+        )
+    return backend

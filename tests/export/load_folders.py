@@ -1,0 +1,36 @@
+"""Loads exported folders as somebody without ssl_nlp would, and saves what they compute. Run by `conftest.py`."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+
+def with_transformers(folder: Path, texts: list[str]) -> dict:
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    found = {"input_ids": inputs["input_ids"], "mask": inputs["attention_mask"], "config": config}
+    found["decoded"] = tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
+    found["tokenizer"] = {"max_length": tokenizer.model_max_length, "special": tokenizer.special_tokens_map}
+    for auto in [name for name in dir(transformers) if name.startswith("AutoModel")]:
+        head = config["architectures"][0].partition("For")
+        if auto in ("AutoModel", f"AutoModelFor{head[2]}"):
+            model, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True)
+            info["missing_keys"] = {key for key in info["missing_keys"] if "pooler" not in key}
+            assert not info["missing_keys"] and not info["mismatched_keys"], info
+            with torch.no_grad():
+                output = model.eval()(**inputs)
+            found[auto] = {name: value for name, value in output.items() if isinstance(value, torch.Tensor)}
+    return found
+
+
+if __name__ == "__main__":
+    sys.modules["ssl_nlp"] = None  # type: ignore[assignment]  # an import of it fails from now on
+    output, texts, *folders = sys.argv[1:]
+    loaders = {"transformers": with_transformers}
+    found = {Path(f).name: loaders[Path(f).name.rpartition("-")[2]](Path(f), json.loads(texts)) for f in folders}
+    torch.save(found, output)
