@@ -1,7 +1,7 @@
 """The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -23,6 +23,8 @@ class Encoder(nn.Module, ABC):
             precedes it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
         pretrained: whether the weights are published ones, which a learning rate for new weights would ruin.
+        stock_head: the layers of a classifier in the stock classes of `transformers` for this encoder: `prediction` (dense,
+            GELU, norm, linear), `tanh` (dense, tanh, linear; only linear for tokens) or `linear`. Known after `build`.
         tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
     """
 
@@ -33,6 +35,7 @@ class Encoder(nn.Module, ABC):
     causal: bool
     tokenizer_name: str | None = None
     pretrained: ClassVar[bool] = False
+    stock_head: Literal["prediction", "tanh", "linear"] = "prediction"
     tokens: str | None = None
     _built: dict[str, int | bool] | None = None
 

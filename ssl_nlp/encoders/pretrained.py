@@ -85,6 +85,8 @@ class PretrainedEncoder(Encoder):
         self._first_position = 0 if padding is None else padding + 1
         limit = getattr(config, "max_position_embeddings", None) or 0
         self.max_length = limit - self._first_position if limit > 0 else NO_LIMIT
+        if not config.model_type.startswith("modernbert"):
+            self.stock_head = "linear" if self.causal else "tanh"
         self._try(model.eval())
         self.model = model.train(self.training)
 

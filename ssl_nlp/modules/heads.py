@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
+from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
 
 
@@ -58,7 +60,7 @@ class LanguageModelHead(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """Pooled states to logits of classes: dense, GELU, norm, linear, as in ModernBERT for sequence classification.
+    """States to logits of classes: dense, GELU, norm, linear, as in ModernBERT for sequence classification.
 
     Args:
         dim: width D of the pooled states.
@@ -76,10 +78,77 @@ class ClassifierHead(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
         nn.init.zeros_(self.classifier.bias)
 
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., D) to logits (..., C)."""
+        logits: Tensor = self.classifier(self.drop(self.norm(F.gelu(self.dense(states)))))
+        return logits
+
+
+class TanhHead(nn.Module):
+    """Pooled states to logits of classes: dense, tanh, linear, as in BERT and RoBERTa for sequence classification.
+
+    Args:
+        dim: width D of the pooled states.
+        classes: C of them.
+        dropout: rate before the last layer.
+    """
+
+    def __init__(self, dim: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(dim, dim)
+        self.drop = nn.Dropout(dropout)
+        self.classifier = nn.Linear(dim, classes)
+        for layer in (self.dense, self.classifier):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            nn.init.zeros_(layer.bias)
+
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, D) to logits (B, C)."""
-        logits: Tensor = self.classifier(self.drop(self.norm(F.gelu(self.dense(pooled)))))
+        logits: Tensor = self.classifier(self.drop(torch.tanh(self.dense(pooled))))
         return logits
+
+
+class LinearHead(nn.Module):
+    """States to logits of classes by one linear layer, as in stock models for token classification.
+
+    Args:
+        dim: width D of the states.
+        classes: C of them.
+        dropout: rate before the layer.
+        bias: whether the layer has one.
+    """
+
+    def __init__(self, dim: int, classes: int, dropout: float = 0.0, bias: bool = True) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.classifier = nn.Linear(dim, classes, bias=bias)
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02, a=-0.04, b=0.04)
+        if bias:
+            nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., D) to logits (..., C)."""
+        logits: Tensor = self.classifier(self.drop(states))
+        return logits
+
+
+def text_head(encoder: Encoder, classes: int, dropout: float = 0.0) -> tuple[nn.Module, Pooling]:
+    """A head that classifies texts, and the pooling that it reads: those of the stock class of the encoder's model.
+
+    So `ssl-nlp export` can write the fine-tuned model for `AutoModelForSequenceClassification`.
+    """
+    if encoder.stock_head == "prediction":
+        return ClassifierHead(encoder.dim, classes, dropout), "last" if encoder.causal else "mean"
+    if encoder.stock_head == "tanh":
+        return TanhHead(encoder.dim, classes, dropout), "first"
+    return LinearHead(encoder.dim, classes, dropout, bias=False), "last" if encoder.causal else "mean"
+
+
+def token_head(encoder: Encoder, classes: int, dropout: float = 0.0) -> nn.Module:
+    """A head that classifies each token: that of the stock class of the encoder's model, as in `text_head`."""
+    if encoder.stock_head == "prediction":
+        return ClassifierHead(encoder.dim, classes, dropout)
+    return LinearHead(encoder.dim, classes, dropout)
 
 
 class PairHead(nn.Module):

@@ -3,7 +3,8 @@
     loss = - log p(class | text)
     logits = W norm(gelu(V mean(h))) + b
 
-The head is that of ModernBERT for sequence classification (Warner et al., arXiv:2412.13663, released code).
+The head is that of ModernBERT for sequence classification (Warner et al., arXiv:2412.13663, released code), and on the last
+state if the encoder is causal. A published encoder gets the head of its own class, such as that of BERT on its first state.
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.evaluation.result import Result
-from ssl_nlp.modules.heads import ClassifierHead
+from ssl_nlp.modules.heads import text_head
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.training.sums import Loss, Term
 
@@ -28,7 +29,7 @@ class Classification(Task):
 
     def build(self) -> None:
         assert self.classes is not None
-        self.head = ClassifierHead(self.encoder.dim, len(self.classes))
+        self.head, self.pooling = text_head(self.encoder, len(self.classes))
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, C) logits."""
