@@ -12,6 +12,7 @@ WARNINGS = (
     ".*Experiment logs directory.*",
     ".*callbacks used to create the checkpoint need to be provided.*",  # `validate` has no use for those of `fit`
     ".*WeightAveraging callback with a model that overrides the configure_model.*",
+    "Found .* module.s. in eval mode at the start of training.*",  # frozen ones stay so, and no others
     ".*was deprecated in v4.49.0.*",
     ".*IProgress not found.*",
     ".*smaller than the logging interval.*",

@@ -24,11 +24,13 @@ from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
 from ssl_nlp.commands.parser import CommandParser, as_yaml
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
+from ssl_nlp.commands.start import check_start, keep_encoder
 from ssl_nlp.commands.trust import restrict_imports
 from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
 from ssl_nlp.quiet import quiet
 from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.ancestry import spoken
 from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
@@ -146,6 +148,8 @@ class Cli(LightningCLI):
             )
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             self.run_directory = Run(config.run)
+            if not self.run_directory.read_state().get("ancestry"):  # a run that has one began elsewhere
+                check_start(config.model, self.run_directory)
             self.resume = self.run_directory.resume_from(self.config_text)
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
@@ -170,6 +174,8 @@ class Cli(LightningCLI):
         same = self.subcommand == "fit" or self.same_data
         trained_on = saved.get(TextDataModule.__qualname__, {}).get("splits", {})
         self.checkpoint = {"tokenizer": tokenizer, "trained_on": trained_on if same else {}}
+        if self.resume is not None or self.same_data:
+            keep_encoder(config.model, saved, str(config.ckpt_path))
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -195,7 +201,9 @@ class Cli(LightningCLI):
         step = None if self.resume is None else self.step
         if self.resume not in (None, run.last_checkpoint):
             _say_once(f"{run.last_checkpoint} is damaged or missing: using {self.resume} instead")
-        _say_once(f"runs/{run.name}" + ("" if step is None else f" resumes at step {step:,}"))
+        ancestry = self.model.encoder.ancestry
+        start = f" starts from {spoken(ancestry[-1])}" if ancestry else ""
+        _say_once(f"runs/{run.name}" + (start if step is None else f" resumes at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
         own = [
             keeper,

@@ -10,13 +10,12 @@ from typing import Any
 from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import Encoder, PretrainedEncoder
-from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.methods import Method
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.metrics_csv import read_numbers
-from ssl_nlp.runs.run import RUNS, Run
+from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
 from ssl_nlp.training.texts import TextModule
 
@@ -92,23 +91,17 @@ def find_target(name: str) -> Target:
     """
     if name.startswith(PRETRAINED):
         return _pretrained(name.removeprefix(PRETRAINED))
-    path = Path(name)
-    if path.suffix == ".ckpt":
+    path, run = checkpoint_of(name)
+    if run is None:
         return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
-    if len(path.parts) > 1 and path.absolute().parent.resolve() != RUNS.resolve():
-        raise UserError(f"{name} is neither a .ckpt file nor in {RUNS.absolute()}: name a run there, or a checkpoint")
-    run = Run(path.name)
-    if not run.directory.is_dir():
-        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
     run.check_links(reads="checkpoints")
-    # The last checkpoint and not the one with the best loss: methods are compared after the same number of tokens.
-    last = run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint()
-    return _checkpoint(run.name, last, run.directory / "evaluation.json", run)
+    return _checkpoint(run.name, path, run.directory / "evaluation.json", run)
 
 
 def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:
     saved, digest = checkpoints.read_with_digest(path)
-    method, description = TextModule.from_saved(saved, str(path)), saved["ssl_nlp"]
+    method = TextModule.from_saved(saved, str(path))
+    description = {name: saved["ssl_nlp"][name] for name in ("method", "tokenizer")}
 
     def untrained() -> TextModule:
         return TextModule.from_description(description, str(path))

@@ -19,7 +19,7 @@ from ssl_nlp.data.loader import ResumableLoader
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
-from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, get_tokenizer, load_pretrained
+from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, choose_tokenizer
 from ssl_nlp.data.units import Unit, maker_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.seeding import run_seed
@@ -100,16 +100,7 @@ class TextDataModule(LightningDataModule):
         if self._tokenizer is None:
             model = state.model_of(self.trainer)
             wanted = None if model is None else model.tokenizer_wanted
-            if isinstance(wanted, Tokenizer):
-                self._tokenizer = wanted
-            elif wanted is None:
-                self._tokenizer = get_tokenizer(self.settings, self.corpus)
-            elif self.settings.name in (None, wanted):
-                self._tokenizer = load_pretrained(wanted)
-            else:
-                raise UserError(
-                    f"data.tokenizer.name is {self.settings.name!r} but the encoder brings {wanted!r}: leave it out"
-                )
+            self._tokenizer = choose_tokenizer(self.settings, self.corpus, wanted)
         return self._tokenizer
 
     def continue_with(self, tokenizer: Tokenizer, trained_on: dict[str, dict[str, Any]]) -> None:

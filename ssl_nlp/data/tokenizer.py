@@ -164,6 +164,32 @@ def _trimmed(text: str, offsets: list[tuple[int, int]]) -> Iterator[tuple[int, i
         yield start, end
 
 
+def choose_tokenizer(settings: TokenizerSettings, corpus: Corpus, wanted: Tokenizer | str | None) -> Tokenizer:
+    """The tokenizer that the model wants; if it wants none, the one that the settings ask for.
+
+    Args:
+        settings: those of the data; all but `name` yield to the model.
+        corpus: to train a new one on.
+        wanted: the one that the model was trained with, or the name of that of its pretrained encoder.
+
+    Raises:
+        UserError: the settings name another one.
+    """
+    named = settings.name
+    if isinstance(wanted, Tokenizer):
+        if named is not None and load_pretrained(named).fingerprint() != wanted.fingerprint():
+            raise UserError(
+                f"data.tokenizer.name {named!r} is not the tokenizer that the model was trained with, which it brings: "
+                "leave it out"
+            )
+        return wanted
+    if wanted is None:
+        return get_tokenizer(settings, corpus)
+    if named not in (None, wanted):
+        raise UserError(f"data.tokenizer.name is {named!r} but the encoder brings {wanted!r}: leave it out")
+    return load_pretrained(wanted)
+
+
 def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     """The tokenizer that `settings` ask for; a trained one comes from the cache or is trained now."""
     if settings.name is not None:

@@ -2,6 +2,7 @@
 
 from ssl_nlp.encoders.base import Encoder
 from ssl_nlp.encoders.pretrained import PretrainedEncoder
+from ssl_nlp.encoders.trained import Trained
 from ssl_nlp.encoders.transformer import Transformer
 
-__all__ = ["Encoder", "PretrainedEncoder", "Transformer"]
+__all__ = ["Encoder", "PretrainedEncoder", "Trained", "Transformer"]

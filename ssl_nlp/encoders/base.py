@@ -1,12 +1,17 @@
 """The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.depth import depths, layers_of
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.ancestry import Ancestor
+
+Frozen = Literal["all", "embeddings"]
 
 
 class Encoder(nn.Module, ABC):
@@ -15,6 +20,10 @@ class Encoder(nn.Module, ABC):
     An encoder is configured by its constructor and gets its parameters from `build`, once the vocabulary is known: its
     size comes from the data and is never typed. A subclass writes `_create`, `forward`, `embedding`
     and `hparams`.
+
+    Args:
+        freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
+            embeddings and the first N layers. null: every part is trained.
 
     Attributes:
         dim: width D of the hidden states. Known after `build`.
@@ -26,6 +35,9 @@ class Encoder(nn.Module, ABC):
         stock_head: the layers of a classifier in the stock classes of `transformers` for this encoder: `prediction` (dense,
             GELU, norm, linear), `tanh` (dense, tanh, linear; only linear for tokens) or `linear`. Known after `build`.
         tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
+        tokenizer: that of the run that the weights come from, which the data then use; None if they come from no run.
+        start: weights of another encoder that `build` begins with; None once it has, or if there are none.
+        ancestry: the runs and published models that the weights come from, the oldest first.
     """
 
     dim: int
@@ -37,7 +49,15 @@ class Encoder(nn.Module, ABC):
     pretrained: ClassVar[bool] = False
     stock_head: Literal["prediction", "tanh", "linear"] = "prediction"
     tokens: str | None = None
+    tokenizer: Any = None  # a `Tokenizer`, which only `Trained` knows
+    ancestry: tuple[Ancestor, ...] = ()
+    freeze: Frozen | int | None = None
     _built: dict[str, int | bool] | None = None
+    start: Mapping[str, Tensor] | None = None
+
+    def __init__(self, freeze: Frozen | int | None = None) -> None:
+        super().__init__()
+        self.freeze = checked_freeze(freeze)
 
     def build(self, vocab_size: int, pad_id: int, causal: bool, tokens: str | None = None) -> None:
         """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
@@ -54,19 +74,73 @@ class Encoder(nn.Module, ABC):
                 tokens, or was built with other arguments.
         """
         wanted: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": causal}
-        if self._built is None:
-            self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
-            self._create()
-            self._built = wanted
-        elif self._built != wanted:
+        if self._built is not None and self._built != wanted:
             was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, wanted))
             raise UserError(f"this encoder was built for {was} and cannot serve {now}: make a new one")
-        elif None not in (tokens, self.tokens) and tokens != self.tokens:
+        if None not in (tokens, self.tokens) and tokens != self.tokens:
             raise UserError(
                 "this encoder was trained with another tokenizer than the data's, so that the same id means another token: "
                 "give the data the corpus and tokenizer settings that it was trained with, or make a new encoder"
             )
+        if self._built is None:
+            self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
+            self._create()
+            self._load_start()
+            self._freeze()
+            self._built = wanted
         self.tokens = tokens or self.tokens
+
+    def _load_start(self) -> None:
+        if self.start is None:
+            return
+        try:
+            self.load_state_dict(self.start)
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise UserError(f"the weights to start from do not fit the {type(self).__name__} ({reason})") from error
+        self.start = None
+
+    # ------------------------------------------------------------------------------------------------------- frozen parts
+
+    def _freeze(self) -> None:
+        """Exclude the parts that `freeze` names from training.
+
+        Raises:
+            UserError: there are not that many layers.
+        """
+        layers = len(layers_of(self))
+        if isinstance(self.freeze, int) and self.freeze > layers:
+            raise UserError(
+                f"encoder.freeze {self.freeze}: this encoder has {layers} layers: give a number up to {layers}, "
+                "embeddings or all"
+            )
+        for module in self._chosen():
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        self.keep_frozen_still()
+
+    def _chosen(self) -> list[nn.Module]:
+        """The modules that `freeze` names."""
+        if self.freeze is None:
+            return []
+        if self.freeze == "all":
+            return [*self.modules()]
+        deepest = 0 if self.freeze == "embeddings" else self.freeze
+        return [module for module, depth in depths(self).items() if depth <= deepest]
+
+    def keep_frozen_still(self) -> None:
+        """Put the frozen modules into evaluation mode, so that they have no dropout; those around trained ones stay."""
+        for module in self._chosen():
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules but the frozen ones."""
+        super().train(mode)
+        self.keep_frozen_still()
+        return self
+
+    # ------------------------------------------------------------------------------------------- what a subclass writes
 
     @abstractmethod
     def _create(self) -> None:
@@ -107,9 +181,22 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    # ---------------------------------------------------------------------------------------------- for subclasses
+
     def _check_length(self, length: int) -> None:
         if length > self.max_length:
             raise UserError(
                 f"a row of {length} tokens is longer than the encoder's max_length of {self.max_length}: "
                 "shorten the rows, or raise max_length"
             )
+
+
+def checked_freeze(freeze: Frozen | int | None) -> Frozen | int | None:
+    """The argument `freeze` of an encoder.
+
+    Raises:
+        UserError: it is none that an encoder takes.
+    """
+    if freeze in (None, "all", "embeddings") or (type(freeze) is int and freeze >= 0):
+        return freeze
+    raise UserError(f"encoder.freeze must be all, embeddings or a number of layers, not {freeze!r}")

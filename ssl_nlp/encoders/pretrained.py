@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.encoders.base import Encoder
+from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.ancestry import published
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
@@ -49,19 +50,28 @@ class PretrainedEncoder(Encoder):
         dropout: the rate of every dropout layer except those of heads; None keeps the published rates.
         config: the model's configuration as plain data. With it no file is read and the weights are random, for a
             checkpoint to load.
+        freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
+            embeddings and the first N layers. null: every part is trained.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
     pretrained = True
     model: "PreTrainedModel"
 
-    def __init__(self, name: str, dropout: float | None = None, config: dict[str, Any] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        name: str,
+        dropout: float | None = None,
+        config: dict[str, Any] | None = None,
+        freeze: Frozen | int | None = None,
+    ) -> None:
+        super().__init__(freeze)
         if dropout is not None and not 0 <= dropout < 1:
             raise UserError(f"encoder: dropout must be at least 0 and less than 1, not {dropout}")
         self.name = self.tokenizer_name = name
         self.dropout = dropout
         self._config = config
+        self.ancestry = (published(name),)
 
     def _create(self) -> None:
         config = self._configure()
@@ -185,7 +195,7 @@ class PretrainedEncoder(Encoder):
         config = self._config
         if self._built:
             config = json.loads(self.model.config.to_json_string(use_diff=False))
-        return {"name": self.name, "dropout": self.dropout, "config": config}
+        return {"name": self.name, "dropout": self.dropout, "config": config, "freeze": self.freeze}
 
     def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None, added: Tensor | None = None) -> Tensor:
         if batch.causal not in (None, self.causal):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.encoders.base import Encoder
+from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.encoders.layers import AttentionMask, Embeddings, KeyValueCache, Layer, Source, rotary_table
 from ssl_nlp.errors import UserError
 
@@ -49,6 +49,8 @@ class Transformer(Encoder):
         dropout: of embeddings, attention outputs and feed-forward activations. Attention weights have none, so that
             fused attention kernels can be used.
         rope_theta: base of the rotary wavelengths.
+        freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
+            embeddings and the first N layers. null: every part is trained.
 
     Attributes:
         source_dim: width of the states of a source text that every layer attends to, for decoders, which set it before
@@ -72,8 +74,9 @@ class Transformer(Encoder):
         global_every: int = 3,
         dropout: float = 0.0,
         rope_theta: float = 10000.0,
+        freeze: Frozen | int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(freeze)
         self._hparams = {
             "size": size, "dim": dim, "layers": layers, "heads": heads, "hidden": hidden, "max_length": max_length,
             "window": window, "global_every": global_every, "dropout": dropout, "rope_theta": rope_theta,
@@ -130,7 +133,7 @@ class Transformer(Encoder):
         return self.embeddings.tok_embeddings
 
     def hparams(self) -> dict[str, Any]:
-        return dict(self._hparams)
+        return {**self._hparams, "freeze": self.freeze}
 
     def forward(
         self,

@@ -23,6 +23,7 @@ from typing import IO, Annotated, Any, Literal, TypeVar, Union, get_args, get_or
 import torch
 
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.ancestry import is_ancestry
 
 T = TypeVar("T")
 
@@ -328,8 +329,11 @@ def _load(
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
     described = saved["ssl_nlp"]
-    if not isinstance(described, dict) or described.keys() != {"method", "tokenizer"} or "state_dict" not in saved:
+    known = {"method", "tokenizer", "ancestry"}
+    if not isinstance(described, dict) or described.keys() | {"ancestry"} != known or "state_dict" not in saved:
         raise UserError(f"{path} describes no method: copy or train it again")
     if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
         raise UserError(f"{path} describes no method: copy or train it again")
+    if not is_ancestry(described.get("ancestry", [])):
+        raise UserError(f"{path} has a broken ancestry: copy or train it again")
     return saved

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import check_name
+from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.checkpoint import is_complete
 from ssl_nlp.runs.class_paths import with_public_paths
 
@@ -25,7 +27,7 @@ RUNS = Path("runs")
 class Run:
     """`runs/NAME/` with config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and run.json.
 
-    run.json holds the W&B id, the fingerprint of the tokenizer, and whether the run is finished.
+    run.json holds the W&B id, the fingerprint of the tokenizer, the ancestry, and whether the run is finished.
     """
 
     name: str
@@ -173,16 +175,18 @@ class Run:
             raise UserError(f"{self.directory / 'run.json'} is broken: {str(known)[:40]!r} is not an id of W&B")
         return known or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
-    def begin(self, config: str, wandb_id: str, tokenizer: str) -> None:
+    def begin(self, config: str, wandb_id: str, tokenizer: str, ancestry: Sequence[Ancestor] = ()) -> None:
         """Start the run: from now on it exists, with this configuration.
 
         Args:
             config: complete, as YAML.
             wandb_id: under which W&B knows the run.
             tokenizer: the fingerprint of its tokenizer.
+            ancestry: the runs and published models that its encoder comes from.
         """
         durable.write_text(self.config, config)
-        self.write_state({"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer})
+        state = {"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer}
+        self.write_state(state | ({"ancestry": [*ancestry]} if ancestry else {}))
 
     def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:
         """Check that a checkpoint has the tokenizer that the run was started with.
@@ -228,6 +232,25 @@ class Run:
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace run.json."""
         durable.write_text(self.directory / "run.json", json.dumps(state, indent=2) + "\n")
+
+
+def checkpoint_of(name: str) -> tuple[Path, Run | None]:
+    """The checkpoint that a person means by the name of a run or the path of a .ckpt file, and the run, if it is one.
+
+    Of a run that is the last checkpoint, not the one with the best loss: runs are compared after the same number of steps.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint.
+    """
+    path = Path(name)
+    if path.suffix == ".ckpt":
+        return path, None
+    if len(path.parts) > 1 and path.absolute().parent.resolve() != RUNS.resolve():
+        raise UserError(f"{name} is neither a .ckpt file nor in {RUNS.absolute()}: name a run there, or a checkpoint")
+    run = Run(path.name)
+    if not run.directory.is_dir():
+        raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    return run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint(), run
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

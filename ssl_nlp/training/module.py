@@ -156,8 +156,10 @@ class Module(SavedModule):
 
     @property
     def tokenizer_wanted(self) -> Tokenizer | str | None:
-        """The tokenizer that the data must use: its own, the name of that of a pretrained encoder, or None for any."""
-        return self._tokenizer or (self.encoder.tokenizer_name if hasattr(self, "encoder") else None)
+        """The tokenizer that the data must use: its own, that of its encoder or the name of it, or None for any."""
+        if self._tokenizer is not None or not hasattr(self, "encoder"):
+            return self._tokenizer
+        return self.encoder.tokenizer or self.encoder.tokenizer_name
 
     @property
     def vocab_size(self) -> int:

@@ -8,10 +8,13 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.encoders.depth import layers_of
+
 
 def shard(module: nn.Module, encoder: nn.Module, mesh: DeviceMesh) -> None:
     """Divide the parameters of a module among processes (FSDP2), layer by layer of its encoder."""
-    for layer in longest_stack(encoder):
+    for layer in layers_of(encoder):
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
     register_fsdp_forward_method(module, "loss")  # Lightning calls training_step, never forward
@@ -29,12 +32,6 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def longest_stack(encoder: nn.Module) -> nn.ModuleList:
-    """The layers of an encoder: the longest of its lists of modules, an empty one if it has none."""
-    stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
-    return max(stacks, key=len, default=nn.ModuleList())
-
-
 def train_all_but_frozen(module: nn.Module) -> None:
     """Put a module and its parts into training mode, except parts in evaluation mode whose parameters are all frozen.
 
@@ -46,3 +43,5 @@ def train_all_but_frozen(module: nn.Module) -> None:
         if part.training or not parameters or any(parameter.requires_grad for parameter in parameters):
             train_all_but_frozen(part)
     module.training = True
+    if isinstance(module, Encoder):
+        module.keep_frozen_still()

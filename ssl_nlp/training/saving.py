@@ -26,6 +26,7 @@ class SavedModule(LightningModule):
 
     training_sums: Sums
     tokenizer: Any
+    encoder: Any
     _arguments: dict[str, Any]
     _kind: type  # the class, which sharding changes
 
@@ -80,6 +81,8 @@ class SavedModule(LightningModule):
         """Make the checkpoint self-contained: class, arguments and tokenizer, as plain data."""
         checkpoint["hyper_parameters"] = {}
         checkpoint["ssl_nlp"] = {"method": self.description(), "tokenizer": self.tokenizer.serialize()}
+        if self.encoder.ancestry:
+            checkpoint["ssl_nlp"]["ancestry"] = [*self.encoder.ancestry]
         checkpoint["training_sums"] = self.training_sums.state_over_ranks()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -103,6 +106,7 @@ class SavedModule(LightningModule):
                     f"the checkpoint does not fit the model: {name} is {sizes[0]} in the checkpoint and {sizes[1]} in the "
                     "model. Give the model the settings that it was trained with"
                 )
+        self._take_ancestry(checkpoint["ssl_nlp"])
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))
 
@@ -154,7 +158,13 @@ class SavedModule(LightningModule):
         """
         model = checkpoints.instantiate(saved["method"], cls, overrides, where)
         model.connect(Tokenizer(saved["tokenizer"]))
+        model._take_ancestry(saved)
         return model
+
+    def _take_ancestry(self, saved: dict[str, Any]) -> None:
+        """Take the ancestry that `on_save_checkpoint` has put into a checkpoint, if it has one."""
+        if "ancestry" in saved:
+            self.encoder.ancestry = tuple(saved["ancestry"])
 
 
 def _described(value: Any) -> Any:

@@ -6,6 +6,7 @@ A method is added by a line of `METHODS`. Two processes are in `test_distributed
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import AutoModel, BertConfig, BertTokenizerFast, GPT2Config, GPT2TokenizerFast
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
-from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
+from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
     VAE,
@@ -32,6 +33,7 @@ from ssl_nlp.methods import (
 from ssl_nlp.objectives.views import Delete, Repeat
 from ssl_nlp.training.module import Module
 from tests.corpus import ListCorpus, random_texts
+from tests.end_to_end.cli import save_untrained
 
 CORPUS = ListCorpus([*zip(random_texts(14, longest=12), random_texts(14, seed=1, longest=12), strict=True)])
 METHODS: dict[str, Callable[[], Method]] = {
@@ -176,6 +178,33 @@ def test_it_trains_a_pretrained_encoder_and_its_checkpoint_needs_no_other_file(n
     texts = ["the dog sees a cat", "a bird"]
     assert loaded.embed(texts).isfinite().all()
     torch.testing.assert_close(loaded.embed(texts), method.embed(texts))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_encoder_starts_other_methods_and_theirs_starts_it(name, tmp_path):
+    """To the bit, in both directions of sight; training changes the weights, and the old checkpoint is needed no more."""
+    for old, new in {(name, "causal_lm"), (name, "simclr"), ("masked_lm", name)}:
+        source = made(old, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1))
+        tokenizer = data(source).tokenizer
+        save_untrained(source, tokenizer, tmp_path / "a.ckpt")
+        method = made(new, Trained(str(tmp_path / "a.ckpt")))
+        assert method.tokenizer_wanted.fingerprint() == tokenizer.fingerprint()
+        module = data(method)
+        method.connect(module.tokenizer)
+        batch = next(iter(data(source).val_dataloader())).without_labels()
+        for causal in (False, True):
+            seen = replace(batch, causal=causal)
+            assert torch.equal(method.eval().encoder(seen), source.eval().encoder(seen))
+        before = {name: weight.clone() for name, weight in method.encoder.state_dict().items()}
+        run = trainer(tmp_path, 2, limit_val_batches=0, enable_checkpointing=False)
+        run.fit(method, module)
+        assert not all(torch.equal(weight, before[name]) for name, weight in method.encoder.state_dict().items())
+        run.save_checkpoint(tmp_path / "b.ckpt")
+        (tmp_path / "a.ckpt").unlink()
+        loaded = Method.load_from_checkpoint(tmp_path / "b.ckpt")
+        assert type(loaded.encoder) is Transformer
+        assert [one["method"] for one in loaded.encoder.ancestry] == [type(source).__name__]
+        assert torch.equal(loaded.embed(["the dog sees a cat"]), method.embed(["the dog sees a cat"]))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -23,13 +23,13 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, Transformer
+from ssl_nlp.encoders.depth import layers_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.masking import choose_positions
 from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
 from ssl_nlp.training.optimization import Optimization
-from ssl_nlp.training.parts import longest_stack
 from ssl_nlp.training.sums import Loss, Term
 
 VALIDATION_RATE = 0.15
@@ -82,7 +82,7 @@ class ReplacedToken(Method):
         self.generator = Transformer(
             size=None,
             dim=max(1, round(self.generator_size * self.encoder.dim / (2 * heads))) * 2 * heads,  # even in each head
-            layers=max(1, len(longest_stack(self.encoder))),
+            layers=max(1, len(layers_of(self.encoder))),
             heads=heads,
             max_length=self.encoder.max_length,
         )

@@ -40,7 +40,8 @@ class RunKeeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not self.run.begun:
-            self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint())
+            ancestry = pl_module.encoder.ancestry
+            self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint(), ancestry)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if _weights_change_at_the_end(trainer):

@@ -1,0 +1,65 @@
+"""The encoder of a run, as the start of another one."""
+
+from typing import Any, ClassVar
+
+from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.encoders.base import Encoder, Frozen, checked_freeze
+from ssl_nlp.errors import UserError
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.ancestry import ancestor
+from ssl_nlp.runs.run import checkpoint_of
+
+
+class Trained(Encoder):
+    """The encoder of a run or checkpoint: its class, size and weights, and the tokenizer, which the data then use.
+
+    Creating one gives an encoder of the class that the checkpoint describes, such as a `Transformer`, which loads the
+    weights when it is built. Checkpoints of the new run describe that class: they need neither this one nor the old run.
+
+    Args:
+        run: the name of a run in runs/, of which the last checkpoint is taken, or the path of a .ckpt file.
+        freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
+            embeddings and the first N layers. null: every part is trained.
+
+    Raises:
+        UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded.
+    """
+
+    needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("weights",)  # so none can name it, and `run`, a file to read
+
+    def __new__(cls, run: str, freeze: Frozen | int | None = None) -> Encoder:  # type: ignore[misc]  # as the docstring says
+        path, _ = checkpoint_of(run)
+        saved, digest = checkpoints.read_with_digest(path)
+        encoder, described = described_encoder(saved, str(path), freeze), saved["ssl_nlp"]
+        encoder.start = {
+            name.removeprefix("encoder."): weight
+            for name, weight in saved["state_dict"].items()
+            if name.startswith("encoder.")
+        }
+        encoder.tokenizer = Tokenizer(described["tokenizer"])
+        encoder.tokens = encoder.tokenizer.fingerprint()
+        encoder.ancestry = (*described.get("ancestry", encoder.ancestry), ancestor(path, digest, saved))
+        return encoder
+
+    def __init__(self, run: str, freeze: Frozen | int | None = None) -> None:
+        raise UserError("Trained cannot be subclassed: subclass the encoder that the run has")
+
+
+Trained.__abstractmethods__ = frozenset()  # configurations choose only among complete classes
+
+
+def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | None) -> Encoder:
+    """The encoder that a checkpoint describes, without its weights.
+
+    Args:
+        saved: the content of the checkpoint.
+        where: its path, for messages.
+        freeze: as for `Encoder`.
+
+    Raises:
+        UserError: the description is broken, or needs a class that is not loaded.
+    """
+    found = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
+    encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]
+    encoder.freeze = checked_freeze(freeze)
+    return encoder
