@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ssl_nlp.objectives.scores import Likelihood, Scores
+from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
 
 
 @runtime_checkable
@@ -41,6 +41,18 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class WordScorer(Protocol):
+    """Says how likely words are in the gap of a text."""
+
+    def score_words(self, prompts: Sequence[Prompt], /) -> WordScores:
+        """The score of each word of each prompt; all prompts have the same number of words.
+
+        Raises:
+            Unable: it cannot score these words.
+        """
+
+
+@runtime_checkable
 class Generator(Protocol):
     """Continues texts."""
 
@@ -59,6 +71,7 @@ class Predictor(Protocol):
 LACKING: dict[Any, str] = {
     Embedder: "embeds no text",
     Scorer: "gives no likelihood of a text",
+    WordScorer: "ranks no words in a text",
     Generator: "generates no text",
     Predictor: "predicts no labels",
 }

@@ -1,4 +1,4 @@
-"""How likely a model finds texts, one by one."""
+"""How likely a model finds texts, and words in their place in a text."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,3 +25,46 @@ class Scores:
     nats: Tensor
     targets: Tensor
     all_targets: Tensor
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text with a gap, and the words that may fill it.
+
+    Attributes:
+        examples: texts before it, each with whatever separates it from the next one. Without room for all, the first ones
+            are left out.
+        before, after: the text around the gap.
+        words: W candidates, without white space around them.
+    """
+
+    examples: tuple[str, ...]
+    before: str
+    after: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Log-likelihoods of the W words of N prompts; all tensors are on the CPU.
+
+    Attributes:
+        kind: `likelihood`: log p(word, text after the gap | text before it). `pseudo-likelihood`: the sum, over the tokens
+            of the word, of log p(token | text around the gap, earlier tokens of the word) (arXiv:2305.10588).
+        nats: (N, W) float64, summed over tokens.
+        tokens: (N, W) int64, the number of tokens in each sum.
+        bytes: (N, W) int64, UTF-8 bytes of the text that was scored.
+        examples_cut: (N,) int64, examples that were left out because there was no room.
+        tokens_cut: (N,) int64, tokens of the prompt itself that were left out because it is too long even without examples.
+    """
+
+    kind: Likelihood
+    nats: Tensor
+    tokens: Tensor
+    bytes: Tensor
+    examples_cut: Tensor
+    tokens_cut: Tensor
+
+
+class Unable(Exception):
+    """Raised by a model that cannot do an evaluation task, with the reason as its message."""

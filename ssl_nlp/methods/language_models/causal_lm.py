@@ -16,10 +16,11 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
 
@@ -57,6 +58,10 @@ class CausalLM(Method):
             return nats.view_as(batch.next_ids).sum(dim=1), (batch.next_ids != IGNORE_INDEX).sum(dim=1)
 
         return score_rows(self, texts, batch_size, score_batch)
+
+    def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
+        """The log-likelihood of each word of a prompt and the text after it, given the text before it."""
+        return score_words(self, self.head, prompts, batch_size)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

@@ -13,7 +13,7 @@ has a second term of weight 1, the cross-entropy of whether the second text foll
     order: half of the pairs are swapped (ALBERT: Lan et al., arXiv:1909.11942, section 3.1)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -25,10 +25,11 @@ from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
@@ -170,6 +171,10 @@ class MaskedLM(Method):
         self.train(training)
         counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
         return Scores(self.likelihood, torch.tensor(nats, dtype=torch.float64), *counts)
+
+    def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
+        """The pseudo-log-likelihood of each word of a prompt, its tokens filled in from left to right."""
+        return score_words(self, self.head, prompts, batch_size)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         rows = []
