@@ -25,6 +25,7 @@ from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
+from ssl_nlp.evaluation.suites import INSTALLED
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import RUNS, Run
@@ -208,7 +209,7 @@ def _run_fit(arguments: Sequence[str]) -> int:
 
 def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wandb: Mode | None) -> list[ComparedRun]:
     """The runs with results on the suite; evaluated first if their checkpoint, the protocol or the data have changed."""
-    if suite is None and name == "docs":  # which changes with the installed packages
+    if suite is None and name in INSTALLED:  # which change with the installed packages
         suite = get_suite(name)
     missing = [run for run in runs if run.finished and not _is_evaluated(run, name, suite)]
     if missing and suite is None and name not in SUITES:

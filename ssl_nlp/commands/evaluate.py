@@ -22,9 +22,10 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
-from ssl_nlp.evaluation.classification import Classifier
+from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
+from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import get_suite
@@ -166,7 +167,7 @@ def _outcome(
 
 
 def _majority(suite: Suite) -> dict[str, Result]:
-    classifiers = {name: e for name, e in suite.evaluators.items() if isinstance(e, Classifier)}
+    classifiers = {name: e for name, e in suite.evaluators.items() if isinstance(e, Classification)}
     return {name: evaluator.majority() for name, evaluator in classifiers.items()}
 
 
@@ -193,6 +194,9 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
                 several = baseline == "random_init" and len(targets) > 1
                 rows.append((f"{baseline} ({target.name})" if several else baseline, found))
     shown = _scores(suite, rows, len(targets), width)
+    prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
+    if prompts:
+        shown.append(_prompts(suite, prompts))
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if language:
         shown.append(_language(suite, language))
@@ -200,7 +204,12 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
-    metrics = {name: r.primary_metric for _, found in rows for name, r in found.items() if "kind" not in r.details}
+    metrics = {
+        name: r.primary_metric
+        for _, found in rows
+        for name, r in found.items()
+        if not {"kind", "prompts"} & r.details.keys()
+    }
     parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
     room = 0
     for name, metric in metrics.items():
@@ -223,6 +232,22 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
             table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
         shown.append(table)
     return shown
+
+
+def _prompts(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
+    """One row for each model and number of examples: the main number with its interval, and the three uncalibrated ones."""
+    table = Table(title=f"{escape(suite)}: prompts, without training")
+    for column in ("", "task", "metric", "score", "95 %", *NAMES.values(), "examples_cut", "prompts_cut"):
+        left = column in ("", "task", "metric")
+        table.add_column(column if left else column.replace("_", "\n"), justify="left" if left else "right")
+    for name, task, result in rows:
+        known = result.metrics
+        reach = f"{known['low']:.3f}–{known['high']:.3f}" if "low" in known else "–"
+        cut = [f"{known[name]:.0%}" if name in known else "–" for name in ("examples_cut", "prompts_cut")]
+        numbers = [f"{known[metric]:.3f}" for metric in NAMES.values()]
+        cells = [Text(name), task, result.primary_metric, f"{result.primary:.3f}", reach, *numbers, *cut]
+        table.add_row(*cells)
+    return table
 
 
 def _cell(result: Result | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.columns import column
+from ssl_nlp.comparison.columns import GROUPS, column
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
@@ -194,16 +194,14 @@ def _equal(one: Row, other: Row) -> bool:
 
 
 def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
-    """The primary metric of every evaluator: frozen embeddings first, then language models."""
+    """The primary metric of every evaluator: frozen embeddings first, then prompts and language models."""
     found: dict[str, Column] = {}
-    language: set[str] = set()
     for given in rows:
         for results in given.results:
             for name, result in results.items():
                 new = column(suite, name, result)
                 found.setdefault(new.key, new)
-                language |= {new.key} if "kind" in result.details else set()
-    return sorted(found.values(), key=lambda one: one.key in language)
+    return sorted(found.values(), key=lambda one: GROUPS.index(one.group))
 
 
 def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:

@@ -4,6 +4,7 @@ from ssl_nlp.comparison.types import Column
 from ssl_nlp.evaluation import Result
 
 EVALUATORS = {
+    "zero_shot": "zero-shot",
     "knn": "k-NN",
     "linear_probe": "linear probe",
     "retrieval": "retrieval",
@@ -19,6 +20,9 @@ METRICS = {
     "bits_per_byte_bound": "bits per byte (upper bound)",
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
 }
+FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
+GROUPS = (FROZEN, PROMPTS, LANGUAGE)
+"""Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""
 UNITS = {"effective_rank": "directions"}
@@ -39,8 +43,11 @@ def column(suite: str, name: str, result: Result) -> Column:
     evaluator = EVALUATORS.get(kind, kind.replace("_", " "))
     if kind.startswith("few_labels_"):
         evaluator = f"{kind.removeprefix('few_labels_')}-label"
+    elif kind.startswith("few_shot_"):
+        evaluator = f"{kind.removeprefix('few_shot_')}-shot"
     title = " ".join(filter(None, (evaluator, METRICS.get(metric, metric.replace("_", " ")))))
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language
     unit = LIKELIHOOD if language else UNITS.get(metric, "")
-    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit)
+    group = LANGUAGE if language else PROMPTS if "prompts" in result.details else FROZEN
+    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit, group)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.columns import LIKELIHOOD
+from ssl_nlp.comparison.columns import FROZEN, LANGUAGE
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
@@ -26,6 +26,10 @@ LEGEND = {
     TIE: "a tie: the 95 % interval of its difference from the best, over test items and seeds, includes zero",
     UNPROVEN: "not shown to be better than the best baseline of the column (95 % interval)",
 }
+ADDED = {
+    FROZEN: " (protocol {protocol})",
+    LANGUAGE: ", lower is better; columns cannot be compared with each other",
+}
 FIELDS = (
     "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n",
     "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
@@ -36,13 +40,11 @@ def render_tables(comparison: Comparison) -> Group:
     """Render inequalities, scores, likelihoods, costs, and the legend of the signs."""
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
     noted = [Text(f"Note: {line}") for line in comparison.notes]
-    language = [column for column in comparison.columns if column.unit == LIKELIHOOD]
-    frozen = [column for column in comparison.columns if column not in language]
-    title = f"{comparison.suite}: frozen embeddings (protocol {comparison.protocol})"
-    tables = [_scores(comparison, part, title) for part in _parts(frozen)]
-    if language:
-        title = f"{comparison.suite}: language modelling, lower is better; columns cannot be compared with each other"
-        tables.append(_scores(comparison, language, title))
+    tables = []
+    for group in dict.fromkeys(column.group for column in comparison.columns):
+        added = ADDED.get(group, "").format(protocol=comparison.protocol)
+        parts = _parts([column for column in comparison.columns if column.group == group])
+        tables += [_scores(comparison, part, f"{comparison.suite}: {group}{added}") for part in parts]
     tables.append(_cost([row for row in comparison.rows if not row.baseline]))
     shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
     legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]

@@ -49,12 +49,14 @@ class Column:
         title: for people, such as `k-NN accuracy`.
         higher_is_better: None if neither direction is better, as for the effective rank; such a column has no verdicts.
         unit: of the numbers; empty for shares and correlations.
+        group: columns of one group stand in one table.
     """
 
     key: str
     title: str
     higher_is_better: bool | None
     unit: str = ""
+    group: str = "frozen embeddings"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Models to numbers: evaluators, suites of them, and baselines."""
 
 from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
-from ssl_nlp.evaluation.capabilities import Embedder, Generator, PoolingEmbedder, Predictor, Scorer
+from ssl_nlp.evaluation.capabilities import Embedder, Generator, PoolingEmbedder, Predictor, Scorer, WordScorer
 from ssl_nlp.evaluation.classification import (
     FewLabelProbe,
     Labelled,
@@ -12,6 +12,7 @@ from ssl_nlp.evaluation.classification import (
 from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.prompts import Prompts, Template
 from ssl_nlp.evaluation.result import PROTOCOL, Result
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
@@ -35,6 +36,7 @@ __all__ = [
     "NearestNeighbours",
     "PoolingEmbedder",
     "Predictor",
+    "Prompts",
     "RandomWords",
     "Result",
     "Retrieval",
@@ -42,9 +44,11 @@ __all__ = [
     "Scorer",
     "SentenceSimilarity",
     "Suite",
+    "Template",
     "TextPairs",
     "TfIdf",
     "Validated",
+    "WordScorer",
     "WordSimilarity",
     "get_suite",
 ]

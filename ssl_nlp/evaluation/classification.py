@@ -39,6 +39,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def first(self, number: int) -> "Labelled":
+        """At most `number` of them."""
+        return Labelled(self.texts[:number], self.labels[:number], self.pairs and self.pairs[:number])
+
 
 @dataclass(frozen=True)
 class LabelledSplits:
@@ -80,24 +84,10 @@ class LabelledSplits:
 
 
 @dataclass(frozen=True)
-class Classifier(Evaluator):
-    """The data, features and metrics that the classifiers below share."""
+class Classification(Evaluator):
+    """An evaluator that predicts the classes of labelled data."""
 
     data: LabelledSplits
-
-    @property
-    def texts(self) -> list[str]:
-        return self.data.texts
-
-    def features(self, embedder: Embedder, part: Labelled) -> Matrix:
-        """(N, E): embeddings u or, for pairs, (u, v, |u - v|, u * v) (arXiv:1705.02364, section 3.1)."""
-        u = embed(embedder, part.texts)
-        if part.pairs is None:
-            return u
-        v = embed(embedder, part.pairs)
-        if sparse.issparse(u):
-            return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
-        return np.hstack([u, v, np.abs(u - v), u * v])
 
     def result(self, predicted: Array) -> Result:
         """The metrics of predictions for the test items."""
@@ -127,6 +117,25 @@ class Classifier(Evaluator):
         """The metrics of always predicting the most frequent training class, which needs no embeddings."""
         names, counts = np.unique(np.array(self.data.train.labels), return_counts=True)
         return self.result(np.full(len(self.data.test), names[counts.argmax()]))
+
+
+@dataclass(frozen=True)
+class Classifier(Classification):
+    """The features that the classifiers of embeddings share."""
+
+    @property
+    def texts(self) -> list[str]:
+        return self.data.texts
+
+    def features(self, embedder: Embedder, part: Labelled) -> Matrix:
+        """(N, E): embeddings u or, for pairs, (u, v, |u - v|, u * v) (arXiv:1705.02364, section 3.1)."""
+        u = embed(embedder, part.texts)
+        if part.pairs is None:
+            return u
+        v = embed(embedder, part.pairs)
+        if sparse.issparse(u):
+            return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
+        return np.hstack([u, v, np.abs(u - v), u * v])
 
 
 @dataclass(frozen=True)

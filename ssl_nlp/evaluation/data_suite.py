@@ -16,15 +16,16 @@ from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.prompts import Prompts
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 
-Task = Literal["classification", "similarity", "retrieval", "word_similarity", "language_modelling"]
+Task = Literal["classification", "similarity", "retrieval", "word_similarity", "language_modelling", "prompts"]
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
 RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
 
-Data = LabelledSplits | ScoredPairs | TextPairs | list[str]
+Data = LabelledSplits | ScoredPairs | TextPairs | list[str] | tuple[Prompts, ...]
 
 
 def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[str, Evaluator] | None = None) -> Suite:
@@ -46,6 +47,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
         elif isinstance(given, TextPairs):
             evaluators[f"{key}.retrieval"] = Retrieval(given)
             texts, pairs = list(given.answers), list(zip(given.queries, given.answers, strict=True))
+        elif isinstance(given, tuple):
+            evaluators |= {f"{key}.{one.name}": one for one in given}
+            continue
         elif isinstance(given, list):
             evaluators[f"{key}.language_modelling"] = LanguageModelling(given)
             continue

@@ -7,15 +7,17 @@
       captions: {task: retrieval, test: captions.jsonl, text: english, pair: german}
       words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
       letters: {task: language_modelling, test: letters.txt}
+      mood: {task: prompts, train: train.tsv, text: sentence, label: label, template: "{text} It was {label}.",
+             words: {"0": bad, "1": good}, shots: [0, 4]}
       order: {class_path: own_evaluator.WordOrder, init_args: {path: letters.txt}}
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
-one of pairs of texts. `valid` and `test` of a classification may be shares of `train`. A `class_path` is an evaluator of
-your own (`ssl_nlp.evaluation.own`).
+one of pairs of texts. `valid` and `test` of a classification may be shares of `train`. Prompts are described in
+`ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -25,10 +27,12 @@ from ssl_nlp.corpora import Document, TextFiles
 from ssl_nlp.corpora.readers import Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.classification import LabelledSplits
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
+from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
 from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
 from ssl_nlp.names import check_name
 
@@ -102,8 +106,40 @@ class PlainFiles:
         return subset(dict.fromkeys(document.text for document in found), LANGUAGE_TEXTS)
 
 
-RESERVED = ("docs", "files", *HUB_SUITES)
-KINDS = {task: kind for kind in (LabelledFiles, ScoredFiles, PairedFiles, PlainFiles) for task in kind.tasks}
+@dataclass(frozen=True)
+class PromptFiles(LabelledFiles):
+    """Texts with classes, for models without training; see `Template`. At most 1,000 test texts are used."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("prompts",)
+
+    template: str = field(kw_only=True)
+    words: dict[Any, Any] = field(kw_only=True)
+    shots: int | list[int] = 0
+    draws: int = 3
+    seed: int = 0
+    rank: Rank = "sum"
+    separator: str = "\n\n"
+    calibration: str | list[str] = field(default_factory=list)
+
+    def read(self, name: str, task: Task) -> Data:
+        """One evaluator for each number of examples."""
+        data = super().read(name, task)
+        assert isinstance(data, LabelledSplits)
+        words = {str(key): str(word) for key, word in self.words.items()}
+        empty = [self.calibration] if isinstance(self.calibration, str) else self.calibration
+        try:
+            templates = [
+                Template(self.template, words, self.separator, shots, self.draws, self.seed, self.rank, empty)
+                for shots in ([self.shots] if isinstance(self.shots, int) else self.shots)
+            ]
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
+
+
+RESERVED = ("docs", "prompts", "files", *HUB_SUITES)
+FILES = (LabelledFiles, ScoredFiles, PairedFiles, PlainFiles, PromptFiles)
+KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
 def files_suite(path: str | Path) -> Suite:
@@ -155,11 +191,20 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
     if key in ("train", "valid", "test"):
         several = value if isinstance(value, list) else [value]
-        share = kind is LabelledFiles and key != "train" and isinstance(value, int | float)
+        share = issubclass(kind, LabelledFiles) and key != "train" and isinstance(value, int | float)
         return share or (bool(several) and all(isinstance(path, str) for path in several))
+    if key in ("template", "separator", "rank"):
+        return isinstance(value, str)
+    if key in ("draws", "seed"):
+        return type(value) is int
+    if key in ("shots", "calibration"):
+        several = value if isinstance(value, list) else [value]
+        return all(type(one) is (int if key == "shots" else str) for one in several)
+    if key == "words":
+        return isinstance(value, dict) and bool(value)
     if key == "format":
         return value is None or value in list(get_args(Format))
-    return isinstance(value, int | str) or (value is None and kind is LabelledFiles and key == "pair")
+    return isinstance(value, int | str) or (value is None and issubclass(kind, LabelledFiles) and key == "pair")
 
 
 def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:

@@ -9,6 +9,7 @@ from ssl_nlp.evaluation.capabilities import Embedder, lacks
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.result import Result
+from ssl_nlp.objectives.scores import Unable
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Outcome:
 
     Attributes:
         results: by evaluator, or by PART.EVALUATOR where a part of the model was evaluated.
-        missing: the reason by evaluator, for those that the model has no capability for, or no finite number.
+        missing: the reason by evaluator, for those that the model has no capability for, cannot do with these data, or has
+            no finite number for.
     """
 
     results: dict[str, Result]
@@ -54,9 +56,13 @@ def run_evaluators(
         reason = lacks(model, evaluator.needs, kind)
         parts = getattr(model, "objectives", {}) if reason else {}
         able = {f"{part}.{name}": m for part, m in parts.items() if lacks(m, evaluator.needs) is None}
-        results |= {key: evaluator(m) for key, m in able.items()} if reason else {name: evaluator(model)}
         if reason and not able:
             missing[name] = reason
+        for key, one in able.items() if reason else [(name, model)]:
+            try:
+                results[key] = evaluator(one)
+            except Unable as error:
+                missing[key] = str(error)
     for name in [name for name, result in results.items() if not math.isfinite(result.primary)]:
         missing[name] = f"its {results[name].primary_metric} is {results.pop(name).primary}"
     return Outcome(results, missing)

@@ -4,10 +4,12 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.docs_suite import docs_suite
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES, hub_suite
+from ssl_nlp.evaluation.prompts_suite import prompts_suite
 from ssl_nlp.evaluation.suite import Suite
 
+INSTALLED = {"docs": docs_suite, "prompts": prompts_suite}  # made of installed packages, with which they change
 FILES = "files"  # the suite that a YAML file describes
-SUITES = ("docs", *HUB_SUITES)
+SUITES = (*INSTALLED, *HUB_SUITES)
 
 
 def get_suite(name: str = "docs", config: str | None = None) -> Suite:
@@ -22,4 +24,6 @@ def get_suite(name: str = "docs", config: str | None = None) -> Suite:
         raise UserError(
             f"there is no suite {name!r}: use one of {', '.join(SUITES)}, or --config FILE for your own files"
         )
-    return docs_suite() if name == "docs" else hub_suite(name)
+    if name in INSTALLED:
+        return INSTALLED[name]()
+    return hub_suite(name)

@@ -220,7 +220,7 @@ def test_suite_of_files(tmp_path):
     (tmp_path / "captions.jsonl").write_text("\n".join(captions))
     (tmp_path / "articles.txt").write_text("\n".join(f"a dog sees {i} cats" for i in range(20)))
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
-    tasks = {"reviews", "similar", "captions", "words", "articles"}
+    tasks = {"reviews", "similar", "captions", "words", "articles", "opinions"}
     assert {name.partition(".")[0] for name in suite.evaluators} == tasks | {"language_modelling"}
 
 

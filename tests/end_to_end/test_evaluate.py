@@ -77,6 +77,35 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
+PROMPTS = """
+name: asked
+data:
+  animals: {task: prompts, train: labelled.tsv, valid: 0.2, test: 0.3, label: label, template: "{text} says the {label}",
+            words: {dog: dog, cat: cat}, shots: [0, 2], draws: 2, calibration: nothing}
+"""
+
+
+def test_prompts_ask_language_models_without_training(folder, capsys):
+    (folder / "prompts.yaml").write_text(PROMPTS)
+    assert run("evaluate", "masked_lm", "causal_lm", "--config", "prompts.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "prompts, without training" in shown
+    assert "frozen" not in shown
+    for name, kind in (("masked_lm", "pseudo-likelihood"), ("causal_lm", "likelihood")):
+        result = read_suite(folder / "runs" / name / "evaluation.json", "asked")
+        assert result.evaluators.keys() == {"animals.zero_shot", "animals.few_shot_2"}
+        for evaluator, found in result.evaluators.items():
+            assert (found.primary_metric, found.details["prompts"]["kind"]) == ("calibrated_accuracy", kind)
+            assert found.metrics.keys() >= {"accuracy", "accuracy_per_token", "accuracy_per_byte", "low", "high"}
+            assert statistic_of(found.items, found.statistic) == pytest.approx(found.primary, abs=1e-6)
+            assert result.baselines["majority"][evaluator].primary_metric == found.primary_metric
+            assert evaluator in result.baselines["random_init"]
+    assert run("compare", "masked_lm", "causal_lm", "--config", "prompts.yaml", "--output", "asked") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "asked: prompts, without training" in shown
+    assert "majority class" in shown
+
+
 def test_runs_and_their_baselines(folder, capsys):
     assert run("evaluate", "masked_lm", "runs/causal_lm", "--config", "mine.yaml") == 0
     shown = capsys.readouterr().out

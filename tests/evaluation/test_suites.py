@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ssl_nlp.corpora import Document
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Embedder, hub_suites
+from ssl_nlp.evaluation import Embedder, Template, hub_suites
 from ssl_nlp.evaluation import docs_suite as docs
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.hub_suites import hub_suite
@@ -224,6 +224,39 @@ def test_an_invalid_config_is_refused(text):
         files_suite("bad.yaml")
     with pytest.raises(UserError, match="cannot read --config missing.yaml"):
         files_suite("missing.yaml")
+
+
+PROMPTS = LABELLED | {"task": "prompts", "template": "{text}: {label}", "words": {0: "bad", "1": "good"}}
+
+
+def test_prompts_of_files(files):
+    suite = files_suite(config(mood=PROMPTS | {"shots": [0, 4], "calibration": "N/A", "rank": "byte", "seed": 3}))
+    assert list(suite.evaluators) == ["mood.zero_shot", "mood.few_shot_4"]
+    assert not suite.texts
+    evaluator = suite.evaluators["mood.few_shot_4"]
+    assert evaluator.template == Template(
+        "{text}: {label}", {"0": "bad", "1": "good"}, shots=4, seed=3, rank="byte", calibration=["N/A"]
+    )
+    assert len(evaluator.data.test) == 21
+    assert suite.fingerprint != files_suite(config(mood=PROMPTS)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"words": {"0": "bad"}}, "mood: the label '1' has no word"),
+        ({"template": "{label}"}, "mood: the template '{label}' needs {text}"),
+        ({"template": None}, "`template: None` is not a valid setting for prompts"),
+        ({"words": ["bad"]}, "`words: ['bad']` is not a valid setting for prompts"),
+        ({"shots": "4"}, "`shots: 4` is not a valid setting for prompts"),
+        ({"shots": True}, "`shots: True` is not a valid setting for prompts"),
+        ({"calibration": 0}, "`calibration: 0` is not a valid setting for prompts"),
+        ({"rank": "word"}, "mood: rank 'word' is unknown"),
+    ],
+)
+def test_mistakes_in_prompts_have_a_line(files, settings, complaint):
+    with pytest.raises(UserError, match=re.escape(complaint)):
+        files_suite(config(mood=PROMPTS | settings))
 
 
 # ----------------------------------------------------------------------------------------------------------------- hub
