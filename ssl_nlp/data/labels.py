@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -164,17 +164,9 @@ class TagLabels(Labels):
 
     def of_row(self, label: dict[str, Any] | None, place: Place) -> Numbers:
         numbers = [IGNORE_INDEX] * len(place.tokens)
-        if label is None:
-            return numbers
-        starts, ends = zip(*label["words"], strict=True) if label["words"] else ((), ())
-        before = -1
-        for position, token in enumerate(place.tokens):
-            if token is None:
-                continue
-            word = bisect_right(starts, token[0]) - 1
-            if word > before and token[0] < ends[word]:
+        if label is not None:
+            for position, word in first_tokens(label["words"], place.tokens):
                 numbers[position] = self.number(label["tags"][word])
-                before = word
         return numbers
 
     def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
@@ -232,6 +224,28 @@ class SpanLabels(Labels):
 KINDS: dict[LabelKind, type[Labels]] = {kind.kind: kind for kind in (ClassLabels, ScoreLabels, TagLabels, SpanLabels)}
 
 
+def first_tokens(
+    words: Sequence[tuple[int, int]], tokens: Sequence[tuple[int, int] | None]
+) -> Iterator[tuple[int, int]]:
+    """The position of the first token of each word, and the number of the word.
+
+    A word that begins inside the token of the previous word is left out.
+
+    Args:
+        words: the characters [start, stop) of each word, in order.
+        tokens: those of each token; None for tokens without any.
+    """
+    starts = [start for start, _ in words]
+    before = -1
+    for position, token in enumerate(tokens):
+        if token is None:
+            continue
+        word = bisect_right(starts, token[0]) - 1
+        if word > before and token[0] < words[word][1]:
+            yield position, word
+            before = word
+
+
 def words_of_tags(document: Document) -> list[tuple[int, int]]:
     """The characters [start, stop) of each word that has a tag: what white space separates, or else each character.
 
@@ -239,8 +253,7 @@ def words_of_tags(document: Document) -> list[tuple[int, int]]:
         UserError: the number of tags is neither that of words nor that of characters.
     """
     assert isinstance(document.label, tuple)
-    words = [match.span() for match in re.finditer(r"\S+", document.text)]
-    characters = [(i, i + 1) for i, character in enumerate(document.text) if not character.isspace()]
+    words, characters = (words_to_tag(document.text, characters) for characters in (False, True))
     for spans in (words, characters):
         if len(spans) == len(document.label):
             return spans
@@ -248,3 +261,8 @@ def words_of_tags(document: Document) -> list[tuple[int, int]]:
         f"{document.text[:40]!r} has {len(document.label)} tags for {len(words)} words ({len(characters)} characters): "
         "give each word that white space separates a tag, or each character"
     )
+
+
+def words_to_tag(text: str, characters: bool) -> list[tuple[int, int]]:
+    """The characters [start, stop) of each word: what white space separates or, if `characters`, each character."""
+    return [match.span() for match in re.finditer(r"\S" if characters else r"\S+", text)]

@@ -2,5 +2,6 @@
 
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.classification import Classification
+from ssl_nlp.tasks.tagging import Tagging
 
-__all__ = ["Classification", "Task"]
+__all__ = ["Classification", "Tagging", "Task"]

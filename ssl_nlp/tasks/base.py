@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.labels import KINDS, LabelKind
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
@@ -46,7 +47,7 @@ class Task(TextModule):
     """
 
     labels: ClassVar[LabelKind | None]
-    units = ("sentence", "pair")
+    units: tuple[RowKind, ...] = ("sentence", "pair")
     last_result: Result | None = None
 
     def __init__(

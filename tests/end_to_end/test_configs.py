@@ -224,6 +224,23 @@ def test_suite_of_files(tmp_path):
     assert {name.partition(".")[0] for name in suite.evaluators} == tasks | {"language_modelling"}
 
 
+def task_arguments(folder: Path, name: str, ending: str, lines: dict[str, str]) -> list[str]:
+    """The command that runs a task's configuration on small files of its own."""
+    files = []
+    for split, content in lines.items():
+        (folder / f"{split}.{ending}").write_text(content)
+        files.append(f"--data.corpus.{split}={folder / split}.{ending}")
+    tiny = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", *tiny_encoder()]
+    return ["fit", "--config", f"tasks/{name}", *files, *tiny, "--config", str(CONFIGS / "trainer" / "debug.yaml")]
+
+
+def test_tagging_config(tmp_path):
+    lines = {split: "Ada\tB-PER\nleft\tO\n\n" * 8 + f"{split}\tO\n" for split in ("train", "valid")}
+    lines["train"] = lines["train"].replace("left", "came")
+    assert run(*task_arguments(tmp_path, "tagging", "conll", lines), "--run=a") == 0
+    assert "val/f1" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+
+
 def test_every_file_is_named_in_a_test():
     source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these

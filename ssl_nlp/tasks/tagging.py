@@ -1,0 +1,145 @@
+"""Tagging: a class for each word, such as its part of speech, or the chunk or named entity that it belongs to.
+
+    loss = - mean over words w of log p(tag_w | text)
+    logits_w = head(h_t), t the first token of w
+
+The state of a word's first token decides, as in BERT (Devlin et al., arXiv:1810.04805, section 5.3). The head is that of
+the stock class for the encoder's model: `BertForTokenClassification`, or `ModernBertForTokenClassification` for our own.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.data.labels import first_tokens, words_to_tag
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import Result
+from ssl_nlp.modules.heads import token_head
+from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.scoring.spans import PREFIXES, Scheme, mark_spans, span_scores
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.sums import Loss, Term
+from ssl_nlp.training.texts import listed
+
+
+class Tagging(Task):
+    """A tag for each word. Where tags mark spans, as B-PER and I-PER do, F1 of the spans decides; else token accuracy.
+
+    Args:
+        encoder: turns tokens into hidden states, usually a trained one.
+        scheme: count only spans that are well-formed in it, as seqeval's mode `strict` does; null reads them leniently,
+            as seqeval does by default.
+        characters: whether each character is a word, as in Chinese; null takes it from the data.
+        dropout: rate before the last layer.
+        classes: the tags in the order of their numbers; null takes those of the data.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    labels = "tags"
+    units = ("sentence",)
+    monitor = ("accuracy", True)
+    loss_unit = "nats per word"
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        scheme: Scheme | None = None,
+        characters: bool | None = None,
+        dropout: float = 0.1,
+        classes: list[str] | None = None,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, classes, optimization, compile)
+        if scheme not in (None, *PREFIXES):
+            raise UserError(f"scheme {scheme!r} is unknown: use {', '.join(PREFIXES)}, or leave it out")
+        self.scheme, self.characters, self.dropout = scheme, characters, dropout
+
+    def build(self) -> None:
+        assert self.classes is not None
+        self.marks_spans = mark_spans(self.classes)
+        if self.scheme is not None:
+            wrong = [tag for tag in self.classes if not self.marks_spans or tag[0] not in PREFIXES[self.scheme]]
+            if wrong:
+                raise UserError(
+                    f"the tag {wrong[0]!r} is not one of the scheme {self.scheme}: correct it, or leave scheme out"
+                )
+        if self.marks_spans:
+            self.monitor = ("f1", True)
+        self.head = token_head(self.encoder, len(self.classes), self.dropout)
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        if self.characters is None and stage == "fit":
+            sentences = (d for d in data.corpus.documents("train") if isinstance(d.label, tuple) and len(d.label) > 1)
+            first = next(sentences, None)
+            self.characters = first is not None and len(first.text.split()) != len(first.label)  # type: ignore[arg-type]
+            self.settle("characters", self.characters)
+        super().connect_data(data, stage)
+
+    def outputs(self, batch: TokenBatch) -> Tensor:
+        """(B, T, C) logits."""
+        logits: Tensor = self.head(self.states(batch))
+        return logits
+
+    def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:
+        assert batch.labels is not None
+        total = F.cross_entropy(
+            outputs.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+        )
+        return Loss({"tagging": Term(total, (batch.labels != IGNORE_INDEX).sum())})
+
+    def items(self, outputs: Tensor, batch: TokenBatch) -> list[tuple[list[int], list[int]]]:
+        """The true tags of each row and those found, as numbers."""
+        assert batch.labels is not None
+        rows = zip(batch.labels.tolist(), outputs.argmax(dim=-1).tolist(), strict=True)
+        kept = ([pair for pair in zip(*row, strict=True) if pair[0] != IGNORE_INDEX] for row in rows)
+        return [([true for true, _ in pairs], [found for _, found in pairs]) for pairs in kept]
+
+    def result(self, items: list[tuple[list[int], list[int]]]) -> Result:
+        """Token accuracy and, where tags mark spans, precision, recall and F1 of all spans and the mean F1 of classes."""
+        assert self.classes is not None
+        right = np.array([a == b for true, found in items for a, b in zip(true, found, strict=True)], dtype=np.float64)
+        metrics = {"accuracy": float(right.mean()) if len(right) else 0.0}
+        if not self.marks_spans:
+            return Result("accuracy", metrics, items=right)
+        true, found = ([[self.classes[tag] for tag in row[side]] for row in items] for side in (0, 1))
+        scores, kinds = span_scores(true, found, self.scheme)
+        return Result("f1", metrics | scores, details={"classes": kinds})
+
+    @torch.no_grad()
+    def predict(self, texts: Iterable[str], batch_size: int = 64) -> list[list[dict[str, Any]]]:
+        """The words of each text with their tags, in evaluation mode; the mode is restored after.
+
+        A word has `word`, `start` and `stop` (its characters in the text), `tag` and the tag's `probability`. The last two
+        are None for a word that has no token of its own, or lies beyond the encoder's `max_length`.
+        """
+        texts = listed(texts, batch_size)
+        assert self.classes is not None
+        rows = self.tokenizer.encode_with_offsets(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(rows[i][0]))
+        training = self.training
+        self.eval()
+        tagged: list[list[dict[str, Any]]] = [[] for _ in texts]
+        for start in range(0, len(order), batch_size):
+            some = order[start : start + batch_size]
+            batch = pad_rows([rows[i][0] for i in some], None, self.tokenizer, self.encoder.max_length)
+            best = self.outputs(batch.to(self.device)).float().softmax(dim=-1).max(dim=-1)
+            for i, shares, tags in zip(some, best.values.tolist(), best.indices.tolist(), strict=True):
+                words = words_to_tag(texts[i], bool(self.characters))
+                tagged[i] = [
+                    {"word": texts[i][a:b], "start": a, "stop": b, "tag": None, "probability": None} for a, b in words
+                ]
+                for position, word in first_tokens(words, rows[i][2]):
+                    if position < min(len(rows[i][0]), self.encoder.max_length):
+                        tagged[i][word] |= {"tag": self.classes[tags[position]], "probability": shares[position]}
+        self.train(training)
+        return tagged
