@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ssl_nlp.export.contents import Contents
-from ssl_nlp.export.stock import stock_model
+from ssl_nlp.export.convert import stock_model
 from ssl_nlp.export.tokenizer import save_tokenizer
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.training.module import Module

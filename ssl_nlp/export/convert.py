@@ -1,0 +1,136 @@
+"""A method or task as a stock model of `transformers`: the same states and, where a stock class has its head, logits."""
+
+from functools import singledispatch
+from typing import TYPE_CHECKING
+
+import torch
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.export.language_heads import add_language_head, add_parts
+from ssl_nlp.export.stock import StockModel, base_model
+from ssl_nlp.export.task_heads import add_text_head
+from ssl_nlp.methods import CausalLM, MaskedLM, MultiObjective, ReplacedToken
+from ssl_nlp.tasks import Classification, Task
+from ssl_nlp.training.module import Module
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOLERANCE = 1e-4
+"""The largest difference of states and logits from ours, where these are of the order of 1."""
+
+
+def stock_model(module: Module) -> StockModel:
+    """The stock model with the weights of a method or task, which is compared with it on random tokens.
+
+    Raises:
+        UserError: `transformers` has no class for its encoder.
+    """
+    stock = _with_head(module)
+    _set_special_tokens(stock.model, module)
+    _check(stock, module)
+    return stock
+
+
+@singledispatch
+def _with_head(module: Module) -> StockModel:
+    return StockModel(base_model(module.encoder), module.encoder)
+
+
+@_with_head.register
+def _(module: CausalLM) -> StockModel:
+    stock = StockModel(base_model(module.encoder), module.encoder)
+    return add_language_head(stock, module.head, "AutoModelForCausalLM")
+
+
+@_with_head.register
+def _(module: MaskedLM) -> StockModel:
+    stock = StockModel(base_model(module.encoder), module.states)
+    if module.sentence_pairs is not None:
+        stock.left_out.append("It has no head that tells whether the second text of a pair follows the first.")
+        stock.parts = add_parts(stock.model, module.part_embedding.weight)
+        if not stock.parts:
+            stock.left_out.append(
+                f"{type(stock.model).__name__} has no embedding of the parts of a pair. That of the first part is in the "
+                "token embeddings, so a single text has its exact states; the second text of a pair does not."
+            )
+    return add_language_head(stock, module.head, "AutoModelForMaskedLM")
+
+
+@_with_head.register
+def _(module: ReplacedToken) -> StockModel:
+    note = "It has neither the generator nor the head that tells whether a token was replaced."
+    return StockModel(base_model(module.encoder), module.encoder, left_out=[note])
+
+
+@_with_head.register
+def _(module: MultiObjective) -> StockModel:
+    stock, others = StockModel(base_model(module.encoder), module.encoder), []
+    for name, objective in module.objectives.items():
+        fits = isinstance(objective, MaskedLM | CausalLM) and objective.causal == module.causal
+        if not fits or stock.logits is not None or getattr(objective, "sentence_pairs", None) is not None:
+            others.append(name)
+        elif isinstance(objective, MaskedLM | CausalLM):
+            auto = "AutoModelForCausalLM" if module.causal else "AutoModelForMaskedLM"
+            stock = add_language_head(stock, objective.head, auto)
+    if others:
+        stock.left_out.append(f"It has no heads of these objectives: {', '.join(others)}.")
+    return stock
+
+
+@_with_head.register
+def _(module: Task) -> StockModel:
+    raise UserError(
+        f"transformers has no class with the head of {type(module).__name__}: export it with --format onnx, or its encoder "
+        "alone with --format sentence-transformers"
+    )
+
+
+@_with_head.register
+def _(module: Classification) -> StockModel:
+    stock = StockModel(base_model(module.encoder), module.states)
+    assert module.classes is not None
+    return add_text_head(stock, module.head, module.pooling, module.classes, module.outputs)
+
+
+def _set_special_tokens(model: "PreTrainedModel", module: Module) -> None:
+    """Put the ids of special tokens into the configuration; a published model keeps those that it has."""
+    tokenizer = module.tokenizer
+    first = tokenizer.prefix[0] if tokenizer.prefix else None
+    ids = {"pad": tokenizer.pad_id, "bos": first, "cls": first, "eos": tokenizer.end_id, "sep": tokenizer.end_id}
+    ours = isinstance(module.encoder, Transformer)
+    for role, number in ids.items():
+        if ours or getattr(model.config, f"{role}_token_id", None) is None:
+            setattr(model.config, f"{role}_token_id", number)
+    if model.can_generate() and model.generation_config is not None:
+        for role in ("pad", "bos", "eos"):
+            setattr(model.generation_config, f"{role}_token_id", ids[role])
+
+
+@torch.no_grad()
+def _check(stock: StockModel, module: Module) -> None:
+    """Compare the stock model with ours on two rows of random tokens.
+
+    Raises:
+        UserError: they differ, so that nothing should be exported.
+    """
+    length = min(12, module.encoder.max_length)
+    tokens = torch.tensor(sorted({*range(module.vocab_size)} - {*module.tokenizer.special_ids}))
+    ids = tokens[torch.randint(len(tokens), (2, length), generator=torch.Generator().manual_seed(0))]
+    segments = torch.ones_like(ids)
+    segments[1, (length + 1) // 2 :] = 0
+    ids = torch.where(segments > 0, ids, module.tokenizer.pad_id)
+    batch = TokenBatch(ids, segments, packed=False).to(module.device)
+    text = segments > 0
+    pairs = [(stock.model.base_model(input_ids=ids, attention_mask=segments).last_hidden_state, stock.states(batch))]
+    if stock.logits is not None:
+        pairs.append((stock.model(input_ids=ids, attention_mask=segments).logits, stock.logits(batch)))
+    for theirs, ours in pairs:
+        rows = text if theirs.ndim == 3 else slice(None)
+        if not torch.allclose(theirs[rows], ours.float().cpu()[rows], rtol=TOLERANCE, atol=TOLERANCE):
+            raise UserError(
+                f"the {type(stock.model).__name__} made from this {type(module).__name__} gives other numbers than it: "
+                "please report this, and export it with --format onnx"
+            )
