@@ -1,12 +1,13 @@
 """The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.depth import depths, layers_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import Ancestor
@@ -24,6 +25,7 @@ class Encoder(nn.Module, ABC):
     Args:
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
+        adapter: few parameters that are trained instead of the encoder's own.
 
     Attributes:
         dim: width D of the hidden states. Known after `build`.
@@ -38,6 +40,8 @@ class Encoder(nn.Module, ABC):
         tokenizer: that of the run that the weights come from, which the data then use; None if they come from no run.
         start: weights of another encoder that `build` begins with; None once it has, or if there are none.
         ancestry: the runs and published models that the weights come from, the oldest first.
+        adapter: of the constructor.
+        prompt_length: number of vectors that the adapter puts in front of each text.
     """
 
     dim: int
@@ -52,12 +56,17 @@ class Encoder(nn.Module, ABC):
     tokenizer: Any = None  # a `Tokenizer`, which only `Trained` knows
     ancestry: tuple[Ancestor, ...] = ()
     freeze: Frozen | int | None = None
+    adapter: Adapter | None = None
+    prompt: nn.Embedding
+    prompt_length: int = 0
+    base_names: tuple[str, ...] = ()  # of the weights in the state dict that an adapter has frozen
     _built: dict[str, int | bool] | None = None
     start: Mapping[str, Tensor] | None = None
 
-    def __init__(self, freeze: Frozen | int | None = None) -> None:
+    def __init__(self, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
         super().__init__()
         self.freeze = checked_freeze(freeze)
+        self.adapter = adapter
 
     def build(self, vocab_size: int, pad_id: int, causal: bool, tokens: str | None = None) -> None:
         """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
@@ -86,6 +95,8 @@ class Encoder(nn.Module, ABC):
             self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
             self._create()
             self._load_start()
+            if self.adapter is not None:
+                self._adapt(self.adapter)
             self._freeze()
             self._built = wanted
         self.tokens = tokens or self.tokens
@@ -99,6 +110,11 @@ class Encoder(nn.Module, ABC):
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"the weights to start from do not fit the {type(self).__name__} ({reason})") from error
         self.start = None
+
+    def _adapt(self, adapter: Adapter) -> None:
+        if self.freeze is not None:
+            raise UserError("encoder: an adapter freezes all of the encoder: leave freeze out")
+        adapter.attach(self)
 
     # ------------------------------------------------------------------------------------------------------- frozen parts
 
@@ -166,6 +182,11 @@ class Encoder(nn.Module, ABC):
         """
 
     @property
+    def adapted(self) -> nn.Module:
+        """The module whose linear maps adapters change; peft names its weights as seen from here."""
+        return self
+
+    @property
     @abstractmethod
     def embedding(self) -> nn.Embedding:
         """The token embedding (V, E), to which a language modelling head ties its weights."""
@@ -181,13 +202,34 @@ class Encoder(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def stock_parts(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Linear maps of `adapted` by the name in the model of `transformers`, where one may hold several.
+
+        Args:
+            names: of those wanted; the parts of a fused map are listed with those beside them.
+        """
+        return {name: [name] for name in names}
+
+    def stock_rows(self, name: str, rows: Tensor) -> Tensor:
+        """The rows of a linear map's weight, or of what is added to it, in the order of the model of `transformers`."""
+        return rows
+
+    def penalty(self) -> Tensor | None:
+        """A scalar that training adds to the loss, if the adapter has one."""
+        return None if self.adapter is None else self.adapter.penalty(self)
+
+    def after_step(self, step: int, steps: float) -> None:
+        """Called after each step of the optimizer, the first of which is 0, of `steps` in all (infinite if unknown)."""
+        if self.adapter is not None:
+            self.adapter.after_step(self, step, steps)
+
     # ---------------------------------------------------------------------------------------------- for subclasses
 
     def _check_length(self, length: int) -> None:
-        if length > self.max_length:
+        if length > self.max_length + self.prompt_length:
             raise UserError(
-                f"a row of {length} tokens is longer than the encoder's max_length of {self.max_length}: "
-                "shorten the rows, or raise max_length"
+                f"a row of {length - self.prompt_length} tokens is longer than the encoder's max_length of "
+                f"{self.max_length}: shorten the rows, or raise max_length"
             )
 
 

@@ -42,6 +42,11 @@ class KeyValueCache:
         self.seen = 0
         self.packed = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been seen."""
+        return self.seen == 0
+
     def begin(self, batch: TokenBatch) -> None:
         """Note the segments of the next positions.
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import published
@@ -33,6 +34,11 @@ class PretrainedCache:
     states: "DynamicCache"
     segment_ids: Tensor
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been seen."""
+        return self.segment_ids.shape[1] == 0
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows (N,) of the cache, in this order; a row may be kept several times."""
         self.states.batch_select_indices(rows)
@@ -52,6 +58,7 @@ class PretrainedEncoder(Encoder):
             checkpoint to load.
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
+        adapter: few parameters that are trained instead of the encoder's own.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
@@ -64,8 +71,9 @@ class PretrainedEncoder(Encoder):
         dropout: float | None = None,
         config: dict[str, Any] | None = None,
         freeze: Frozen | int | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
-        super().__init__(freeze)
+        super().__init__(freeze, adapter)
         if dropout is not None and not 0 <= dropout < 1:
             raise UserError(f"encoder: dropout must be at least 0 and less than 1, not {dropout}")
         self.name = self.tokenizer_name = name
@@ -186,6 +194,10 @@ class PretrainedEncoder(Encoder):
             self._packs = bool(error < 1e-3 * states.abs().max())
 
     @property
+    def adapted(self) -> nn.Module:
+        return self.model
+
+    @property
     def embedding(self) -> nn.Embedding:
         embedding = self.model.get_input_embeddings()
         assert isinstance(embedding, nn.Embedding)  # `build` has checked it
@@ -195,7 +207,8 @@ class PretrainedEncoder(Encoder):
         config = self._config
         if self._built:
             config = json.loads(self.model.config.to_json_string(use_diff=False))
-        return {"name": self.name, "dropout": self.dropout, "config": config, "freeze": self.freeze}
+        given = {"freeze": self.freeze, "adapter": self.adapter}
+        return {"name": self.name, "dropout": self.dropout, "config": config, **given}
 
     def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None, added: Tensor | None = None) -> Tensor:
         if batch.causal not in (None, self.causal):
@@ -245,7 +258,7 @@ class PretrainedEncoder(Encoder):
 
         if not self.causal:
             raise UserError(f"{self.name} is bidirectional and cannot continue a text: choose a causal encoder")
-        self._check_length(length)
+        self._check_length(length + self.prompt_length)
         seen = torch.zeros(rows, 0, dtype=torch.long, device=self.model.device)
         return PretrainedCache(DynamicCache(config=self.model.config), seen)
 

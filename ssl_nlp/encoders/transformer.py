@@ -6,12 +6,15 @@ model of the `transformers` package with the same weights.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.encoders.adapters.base import Adapter
+from ssl_nlp.encoders.adapters.merging import merged
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.encoders.layers import AttentionMask, Embeddings, KeyValueCache, Layer, Source, rotary_table
 from ssl_nlp.errors import UserError
@@ -51,6 +54,7 @@ class Transformer(Encoder):
         rope_theta: base of the rotary wavelengths.
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
+        adapter: few parameters that are trained instead of the encoder's own.
 
     Attributes:
         source_dim: width of the states of a source text that every layer attends to, for decoders, which set it before
@@ -75,8 +79,9 @@ class Transformer(Encoder):
         dropout: float = 0.0,
         rope_theta: float = 10000.0,
         freeze: Frozen | int | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
-        super().__init__(freeze)
+        super().__init__(freeze, adapter)
         self._hparams = {
             "size": size, "dim": dim, "layers": layers, "heads": heads, "hidden": hidden, "max_length": max_length,
             "window": window, "global_every": global_every, "dropout": dropout, "rope_theta": rope_theta,
@@ -133,7 +138,7 @@ class Transformer(Encoder):
         return self.embeddings.tok_embeddings
 
     def hparams(self) -> dict[str, Any]:
-        return {**self._hparams, "freeze": self.freeze}
+        return {**self._hparams, "freeze": self.freeze, "adapter": self.adapter}
 
     def forward(
         self,
@@ -164,6 +169,7 @@ class Transformer(Encoder):
         return Source(tuple(layer.cross_attn.read(states) for layer in self.layers), AttentionMask(added, False))  # type: ignore[operator, union-attr]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        length += self.prompt_length
         self._check_length(length)
         size = (self.depth, 2, rows, self.heads, length, self.dim // self.heads)
         return KeyValueCache(torch.empty(size, dtype=self._attention_dtype(), device=self.embedding.weight.device))
@@ -230,8 +236,13 @@ class Transformer(Encoder):
         """The model of `transformers` with these weights, on the CPU; `ModernBertDecoderModel` if causal.
 
         It is in evaluation mode. An encoder knows only one special token, padding; its id replaces those that must not be
-        None.
+        None. An adapter is merged.
+
+        Raises:
+            UserError: the adapter cannot be merged.
         """
+        if self.adapter is not None:
+            return merged(self).to_transformers()
         from transformers import ModernBertConfig, ModernBertDecoderConfig, ModernBertDecoderModel, ModernBertModel
 
         rope = {"rope_type": "default", "rope_theta": self.rope_theta}
@@ -247,25 +258,35 @@ class Transformer(Encoder):
         }  # fmt: skip
         if self.window is not None:
             values["local_attention"] = 2 * self.window
-        fused = {"mlp.Wi": ["mlp.input_proj", "mlp.gate_proj"]}
         model: ModernBertModel | ModernBertDecoderModel
         if self.causal:
             model = ModernBertDecoderModel(ModernBertDecoderConfig(**values))
         else:
             model = ModernBertModel(ModernBertConfig(**values))
-            fused["attn.Wqkv"] = ["attn.q_proj", "attn.k_proj", "attn.v_proj"]
         weights = self.state_dict()
-        for index in range(self.depth):
-            for projection in ("q_proj", "k_proj"):
-                name = f"layers.{index}.attn.{projection}.weight"
-                # Pairs are neighbours here, but half a head apart in `transformers`.
-                pairs = weights[name].unflatten(0, (self.heads, -1, 2))
-                weights[name] = pairs.transpose(1, 2).flatten(0, 2)
-            for whole, parts in fused.items():
-                split = [weights.pop(f"layers.{index}.{part}.weight") for part in parts]
-                weights[f"layers.{index}.{whole}.weight"] = torch.cat(split)
+        linear = [name for name, part in self.named_modules() if isinstance(part, nn.Linear)]
+        for name, parts in self.stock_parts(linear).items():
+            rows = [self.stock_rows(part, weights.pop(f"{part}.weight")) for part in parts]
+            weights[f"{name}.weight"] = torch.cat(rows)
         model.load_state_dict(weights)
         return model.eval()
+
+    def stock_parts(self, names: Sequence[str]) -> dict[str, list[str]]:
+        fused = {"mlp.Wi": ["mlp.input_proj", "mlp.gate_proj"]}
+        if not self.causal:
+            fused["attn.Wqkv"] = ["attn.q_proj", "attn.k_proj", "attn.v_proj"]
+        wholes: dict[str, list[str]] = {}
+        for name in names:
+            layer, part = name.rsplit(".", 2)[0], ".".join(name.rsplit(".", 2)[1:])
+            whole = next((whole for whole, parts in fused.items() if part in parts), None)
+            wholes[f"{layer}.{whole or part}"] = [f"{layer}.{part}" for part in fused.get(whole or "", [part])]
+        return wholes
+
+    def stock_rows(self, name: str, rows: Tensor) -> Tensor:
+        if not name.endswith((".attn.q_proj", ".attn.k_proj")):
+            return rows
+        # Pairs are neighbours here, but half a head apart in `transformers`.
+        return rows.unflatten(0, (self.heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
 def _and(seen: Tensor | None, other: Tensor) -> Tensor:

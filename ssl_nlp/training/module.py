@@ -246,8 +246,8 @@ class Module(SavedModule):
     def on_fit_start(self) -> None:
         self._window_left = 0
         train_all_but_frozen(self)
-        trained = self.encoder.pretrained and any(p.requires_grad for p in self.encoder.parameters())
-        if trained and self.global_rank == 0:
+        changes = self.encoder.adapter is None and any(p.requires_grad for p in self.encoder.parameters())
+        if self.encoder.pretrained and changes and self.global_rank == 0:
             warn_if_unusual(self.optimization)
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
@@ -267,10 +267,10 @@ class Module(SavedModule):
             targets = sums_over_ranks({name: term.targets for name, term in loss.terms.items()})
         # Lightning averages over ranks and accumulated batches; this loss is the mean over the targets of all of them.
         share = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        players = self.players()
-        if len(players) == 1:
-            return loss.over(targets) * share
-        return torch.stack([loss.over(targets, player.terms) * share for player in players.values()])
+        losses = [loss.over(targets, player.terms) * share for player in self.players().values()]
+        summed = losses[0] if len(losses) == 1 else torch.stack(losses)
+        penalty = self.encoder.penalty()
+        return summed if penalty is None else summed + penalty
 
     def _open_window(self, batch_idx: int, number: int) -> None:
         """Count the targets of all batches that are accumulated into one step, over all ranks, before the first of them.
@@ -307,6 +307,7 @@ class Module(SavedModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        self.encoder.after_step(self.step, self.total_steps)
         self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:

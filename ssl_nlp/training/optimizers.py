@@ -138,7 +138,8 @@ def _parameter_groups(module: nn.Module, muon: bool) -> dict[str, list[Tensor]]:
             if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
-            if norm or "bias" in name or parameter in embeddings or (parameter.ndim < 2 and "weight" not in name):
+            vector = (parameter.ndim < 2 or 1 in parameter.shape) and "weight" not in name
+            if norm or "bias" in name or parameter in embeddings or vector:
                 groups["no_decay"].append(parameter)
             elif muon and parameter.ndim == 2 and parameter.shape not in vocabularies:
                 groups["muon"].append(parameter)

@@ -32,6 +32,12 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+def parameter_counts(module: nn.Module) -> tuple[int, int]:
+    """The number of all parameters, and of those that are trained."""
+    parameters = [*module.parameters()]
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
 def train_all_but_frozen(module: nn.Module) -> None:
     """Put a module and its parts into training mode, except parts in evaluation mode whose parameters are all frozen.
 

@@ -7,11 +7,13 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
 
 from ssl_nlp.runs.run import Run
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 from ssl_nlp.training.module import Module
+from ssl_nlp.training.parts import parameter_counts
 
 
 class RunKeeper(Callback):
@@ -34,9 +36,8 @@ class RunKeeper(Callback):
             self._wandb_id = self.run.wandb_id()
             if self.wandb is not None:
                 trainer.loggers += wandb_logger(self.wandb, self.run, self._wandb_id, yaml.safe_load(self.config))
-        parameters = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
         if trainer.is_global_zero:
-            say(f"{type(pl_module).__name__}: {parameters / 1e6:.2f} M parameters")
+            say(f"{type(pl_module).__name__}: {_parameters(pl_module)}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]
         if trainer.is_global_zero and not self.run.begun:
@@ -63,6 +64,14 @@ class RunKeeper(Callback):
         if self._lock is not None:
             self.run.abandon()
             self._lock.release()
+
+
+def _parameters(module: nn.Module) -> str:
+    """How many parameters there are, and how many of them are trained."""
+    total, trained = (count / 1e6 for count in parameter_counts(module))
+    return (
+        f"{total:.2f} M parameters" if trained == total else f"{trained:.2f} M of {total:.2f} M parameters are trained"
+    )
 
 
 def _weights_change_at_the_end(trainer: Trainer) -> bool:

@@ -1,0 +1,32 @@
+"""An adapted encoder as a plain one."""
+
+import copy
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from ssl_nlp.encoders.base import Encoder
+
+E = TypeVar("E", bound="Encoder")
+
+
+def merged(encoder: E) -> E:
+    """A copy of a built encoder with its adapter added to its weights, which can all be trained.
+
+    It has the hidden states of the original in evaluation mode, up to rounding, and no adapter. An encoder that has none
+    is copied as it is.
+
+    Raises:
+        UserError: this kind of adapter cannot be merged.
+    """
+    plain = copy.deepcopy(encoder)
+    if plain.adapter is not None:
+        plain.adapter.remove(plain, merge=True)
+    return plain
+
+
+def without_adapter(encoder: E) -> E:
+    """A copy of a built encoder without its adapter: its base, all of whose weights can be trained."""
+    base = copy.deepcopy(encoder)
+    if base.adapter is not None:
+        base.adapter.remove(base, merge=False)
+    return base
