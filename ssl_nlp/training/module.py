@@ -16,7 +16,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
 from ssl_nlp.training.optimization import Optimization, warn_if_unusual
-from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
+from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule, follow, logged_rates
 from ssl_nlp.training.parts import buffers_kept, shard, train_all_but_frozen
 from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
@@ -239,7 +239,7 @@ class Module(SavedModule):
         steps = self.trainer.estimated_stepping_batches
         internals.discard_train_loader(self.trainer)
         players = self.players()
-        optimizer = build_optimizers(players)
+        optimizer = build_optimizers(players, self.encoder)
         schedule = build_schedule(optimizer, players, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -251,6 +251,10 @@ class Module(SavedModule):
             warn_if_unusual(self.optimization)
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
+
+    def on_train_start(self) -> None:
+        for configured in self.trainer.lr_scheduler_configs:
+            follow(configured.scheduler)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         number = internals.batches_done(self.trainer)
@@ -326,8 +330,8 @@ class Module(SavedModule):
             internals.forget_logged(self.trainer, f"train/{name}")
         self._measured = {name for name, mean in means.items() if mean.ndim == 0}
         self._log_means("train", means)
-        for group in self.trainer.optimizers[0].param_groups:
-            self.log(f"train/learning_rate/{group['name']}", group["lr"])
+        for name, rate in logged_rates(self.trainer.optimizers[0]).items():
+            self.log(f"train/learning_rate/{name}", rate)
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)

@@ -46,6 +46,10 @@ class Optimization:
     """Share of all steps in which `warmup_stable_decay` falls."""
     final: float = 0.1
     """Share of the peak learning rate that is left at the end; `constant` ignores it."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer of the encoder to the one below, such as 0.8 in fine-tuning. Heads have
+    the full rate, layer l of L has layer_decay^(L + 1 - l) of it, and the embeddings count as layer 0 (arXiv:2106.08254,
+    appendix). The logged rate is that of the heads, or of the highest layer that is trained."""
     optimizer_args: dict[str, Any] | None = None
     """Arguments of an optimizer that is named by its path, besides learning rate and weight decay."""
     schedule_args: dict[str, Any] | None = None
@@ -83,6 +87,7 @@ class Optimization:
             in (self.learning_rate, self.muon_learning_rate, self.weight_decay, self.eps),
             f"decay {self.decay} is not in (0, 1]": not 0 < self.decay <= 1,
             f"final {self.final} is not in [0, 1]": not 0 <= self.final <= 1,
+            f"layer_decay {self.layer_decay} is not in (0, 1]": not 0 < self.layer_decay <= 1,
             f"warmup {self.warmup} and decay {self.decay} together exceed all steps": (
                 self.schedule == "warmup_stable_decay"
                 and isinstance(self.warmup, float)

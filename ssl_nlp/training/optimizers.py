@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
+from ssl_nlp.encoders.depth import layers_of, parameter_depths
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.checkpoint import subclasses
 from ssl_nlp.training.muon import Muon
@@ -46,13 +47,17 @@ def check_paths(optimization: Optimization) -> None:
         _loaded(optimization.schedule, LRScheduler, "schedule")
 
 
-def build_optimizers(players: Mapping[str, Player]) -> Optimizer:
+def build_optimizers(players: Mapping[str, Player], encoder: nn.Module | None = None) -> Optimizer:
     """The optimizers of all players as one; its parameter groups are named `PLAYER/GROUP`.
+
+    Args:
+        players: by name.
+        encoder: to whose layers `layer_decay` applies.
 
     Raises:
         UserError: as `build_optimizer`, or a parameter has two players.
     """
-    built = {name: build_optimizer(player.module, player.optimization) for name, player in players.items()}
+    built = {name: build_optimizer(player.module, player.optimization, encoder) for name, player in players.items()}
     if len(built) == 1:
         return next(iter(built.values()))
     trained = [parameter for player in players.values() for parameter in player.parameters()]
@@ -92,23 +97,55 @@ def _factor(group: dict[str, Any], players: Mapping[str, Player], total_steps: f
     return lambda step: learning_rate_factor(step, total_steps, player.optimization)
 
 
-def build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
+def rates_of_step(schedule: LRScheduler) -> list[float] | None:
+    """The learning rates that a schedule of ours gives its step; None for a schedule that is named by its path."""
+    if type(schedule) is not LambdaLR:
+        return None
+    step = schedule.last_epoch
+    return [float(base * factor(step)) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+
+
+def follow(schedule: LRScheduler) -> None:
+    """Give the optimizer the rates of the schedule's step: a checkpoint restores those of the run that saved it."""
+    for group, rate in zip(schedule.optimizer.param_groups, rates_of_step(schedule) or (), strict=False):
+        group["lr"] = rate
+
+
+def logged_rates(optimizer: Optimizer) -> dict[str, float]:
+    """The learning rates by the names of the groups; of groups that differ by their layer alone, the highest rate."""
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        name = group["name"].partition(".")[0]
+        rates[name] = max(group["lr"], rates.get(name, 0.0))
+    return rates
+
+
+def build_optimizer(module: nn.Module, optimization: Optimization, encoder: nn.Module | None = None) -> Optimizer:
     """An optimizer of all parameters that require a gradient, each once.
 
     The parameter groups have names. `no_decay`: norms, biases, embeddings and other vectors. `muon`, with Muon: the other
     matrices, except those with the shape of an embedding, which are output layers over its vocabulary. `decay`: the rest.
+    With `layer_decay`, those of the encoder's layers are groups of their own, such as `decay.layer_3`.
+
+    Args:
+        module: has the parameters.
+        optimization: optimizer and its settings.
+        encoder: to whose layers `layer_decay` applies.
 
     Raises:
         UserError: nothing can be trained, Muon finds no whole matrix, or the class that is named cannot serve.
     """
     groups = _parameter_groups(module, optimization.optimizer == "muon")
     if not any(groups.values()):
-        raise UserError("nothing to optimize: no parameter requires a gradient")
+        raise UserError(
+            "nothing to train: all parameters are frozen: set encoder.freeze to embeddings, a number of layers or null"
+        )
     if "." in optimization.optimizer:
-        return _named_optimizer(groups, optimization)
+        return _named_optimizer(groups, optimization, encoder)
     adamw = {"lr": optimization.learning_rate, "betas": optimization.betas, "eps": optimization.eps}
+    others = _by_layer(_decay_groups(groups, optimization, adamw), optimization.layer_decay, encoder)
     if optimization.optimizer == "adamw":
-        optimizer: Optimizer = AdamW(_decay_groups(groups, optimization, adamw), fused=True)
+        optimizer: Optimizer = AdamW(others, fused=True)
         # Lightning refuses to clip gradients for an optimizer that could unscale them itself. Let it unscale them first.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return optimizer
@@ -122,8 +159,25 @@ def build_optimizer(module: nn.Module, optimization: Optimization) -> Optimizer:
         "weight_decay": optimization.weight_decay,
         "match_adamw": matched,
     }
-    others = _decay_groups(groups, optimization, adamw)
-    return Combined([Muon([muon]), *([AdamW(others, fused=True)] if others else [])])
+    matrices = Muon(_by_layer([muon], optimization.layer_decay, encoder))
+    return Combined([matrices, *([AdamW(others, fused=True)] if others else [])])
+
+
+def _by_layer(groups: list[dict[str, Any]], decay: float, encoder: nn.Module | None) -> list[dict[str, Any]]:
+    """Divide parameter groups by the layers of the encoder, and lower their rates from each layer to the one below."""
+    if decay == 1 or encoder is None:
+        return groups
+    depths, top = parameter_depths(encoder), len(layers_of(encoder)) + 1
+    divided = []
+    for group in groups:
+        found: dict[int, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            found.setdefault(depths.get(parameter, top), []).append(parameter)
+        for depth, parameters in sorted(found.items(), reverse=True):
+            place = "" if depth == top else f".layer_{depth}" if depth else ".embeddings"
+            rate = group["lr"] * decay ** (top - depth)
+            divided.append(group | {"name": group["name"] + place, "params": parameters, "lr": rate})
+    return divided
 
 
 def _parameter_groups(module: nn.Module, muon: bool) -> dict[str, list[Tensor]]:
@@ -159,12 +213,15 @@ def _decay_groups(
     ]
 
 
-def _named_optimizer(groups: dict[str, list[Tensor]], optimization: Optimization) -> Optimizer:
+def _named_optimizer(
+    groups: dict[str, list[Tensor]], optimization: Optimization, encoder: nn.Module | None
+) -> Optimizer:
     """An optimizer of the class that the settings name, with our learning rate, weight decay and groups."""
     kind = _loaded(optimization.optimizer, Optimizer, "optimizer")
     rate = {"lr": optimization.learning_rate}
     arguments = rate | (optimization.optimizer_args or {})
-    return _created(kind, "optimizer", optimization.optimizer, _decay_groups(groups, optimization, rate), **arguments)
+    divided = _by_layer(_decay_groups(groups, optimization, rate), optimization.layer_decay, encoder)
+    return _created(kind, "optimizer", optimization.optimizer, divided, **arguments)
 
 
 def _loaded(path: str, base: type, what: str) -> Any:

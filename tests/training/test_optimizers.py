@@ -101,8 +101,8 @@ def test_without_gradient_only_the_decayed_shrink(optimizer: Literal["adamw", "m
         torch.testing.assert_close(p.detach(), before[name] * factor, msg=name)
 
 
-def test_nothing_to_optimize_is_said() -> None:
-    with pytest.raises(UserError, match="no parameter requires a gradient"):
+def test_nothing_to_train_is_said() -> None:
+    with pytest.raises(UserError, match="nothing to train: all parameters are frozen"):
         build_optimizer(nn.Linear(2, 2).requires_grad_(False), Optimization())
     with pytest.raises(UserError, match=r"muon finds no whole matrix .* set adamw"):
         build_optimizer(nn.LayerNorm(4), Optimization(optimizer="muon"))
