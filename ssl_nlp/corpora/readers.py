@@ -38,12 +38,14 @@ ENDINGS: dict[str, Format] = {
 class Fields:
     """The fields of a record that make a document.
 
-    They are given by name; in csv, tsv and conll by number, counted from 0, which says that the file has no header.
+    They are given by name; in csv, tsv and conll by number, counted from 0, which says that the file has no header. With
+    a separator, a label is text that holds several labels.
     """
 
     text: Field
     label: Field | None = None
     pair: Field | None = None
+    separator: str | None = None
 
     @property
     def given(self) -> list[Field]:
@@ -53,7 +55,8 @@ class Fields:
     def fingerprint(self) -> dict[str, Any]:
         """The fields as plain data, for the keys of caches."""
         labelled_pairs = self.label is not None and self.pair is not None  # of which each is kept, not each text
-        return asdict(self) | ({"each": "pair"} if labelled_pairs else {})
+        fields = {name: value for name, value in asdict(self).items() if name != "separator" or value is not None}
+        return fields | ({"each": "pair"} if labelled_pairs else {})
 
     def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
         """Refuse a field that is not among those that exist at `place`, or is there twice.
@@ -76,9 +79,9 @@ class Fields:
     def document(self, place: str, record: Mapping[Any, Any]) -> Document:
         """The document of a record that has these fields, the label excepted. A text that is None becomes a blank one.
 
-        A list of words with a list of tags is a sentence (`tagged`), and a label may be answers (`answer_spans`). Any other
-        label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become fractions where one
-        is missing). None, NaN and blank text count as no label.
+        A list of words with a list of tags is a sentence (`tagged`), and a label may be answers (`answer_spans`) or a list
+        of classes. Any other label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become
+        fractions where one is missing). None, NaN and blank text count as no label.
 
         Raises:
             UserError: a text or its pair is not a string, a label is not a plain value, or a text lacks its pair.
@@ -105,13 +108,17 @@ class Fields:
             raise UserError(f"{place}: field `{field}` holds {kind}, not text: name another one in `{role}`")
         return value or ""
 
-    def _label(self, place: str, value: object) -> str | None:
+    def _label(self, place: str, value: Any) -> str | tuple[str, ...] | None:
+        if _is_list(value, str | int):
+            return tuple(map(str, value))
         if isinstance(value, list | tuple | dict | set | bytes):
             kind = type(value).__name__
             raise UserError(f"{place}: field `{self.label}` holds {kind}, not a label: name another one in `label`")
         if isinstance(value, float):
             value = None if math.isnan(value) else int(value) if value.is_integer() else value
         label = "" if value is None else str(value)
+        if self.separator is not None and value is not None:
+            return tuple(part.strip() for part in label.split(self.separator) if part.strip())
         return label if label.strip() else None
 
 

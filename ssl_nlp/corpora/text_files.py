@@ -31,6 +31,8 @@ class TextFiles(SplitCorpus):
             files, the number of the column that holds the words, from the end if it is negative.
         label: name or number of the field that holds a label, if there is one; of conll files, the column of the tags.
         pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
+        label_separator: what separates the labels of a text that has several, such as `|`; a list of them in jsonl needs
+            none.
         format: `text`, `jsonl`, `csv`, `tsv`, `parquet`, `conll` or `squad`, whatever the files' ending; null goes by the
             ending.
     """
@@ -45,13 +47,14 @@ class TextFiles(SplitCorpus):
         label: int | str | None = None,
         pair: int | str | None = None,
         format: Format | None = None,
+        label_separator: str | None = None,
     ) -> None:
         super().__init__(_share(valid), _share(test), paired=pair is not None)
         self.patterns: dict[Split, str | list[str]] = {"train": train}
         for split, given in (("valid", valid), ("test", test)):
             if isinstance(given, str | list):
                 self.patterns[split] = given  # type: ignore[index]  # the two names are splits
-        self.unit, self.format, self.fields = unit, format, Fields(text, label, pair)
+        self.unit, self.format, self.fields = unit, format, Fields(text, label, pair, label_separator or None)
 
     def __str__(self) -> str:
         return f"TextFiles({self.patterns['train']})"

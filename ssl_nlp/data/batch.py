@@ -34,8 +34,8 @@ class TokenBatch:
         causal: whether positions see only what precedes them, if that is not as the encoder was built: several
             objectives over one encoder may differ in it. None: as the encoder was built.
         labels: None unless `data.labels` asks for them. Depending on the kind that it names (`ssl_nlp.data.labels`):
-            a class (B,) int64 or a score (B,) float32 for each row, a tag (B, T) int64 for each token, or spans
-            (B, S, 3) int64. `IGNORE_INDEX`, or NaN for a score, stands where there is none.
+            a class (B,) int64, classes (B, C) float32 or a score (B,) float32 for each row, a tag (B, T) int64 for each
+            token, or spans (B, S, 3) int64. `IGNORE_INDEX`, or NaN in floats, stands where there is none.
         cursor: the position of a stream of documents after this batch, as plain data; None for corpora on disk.
     """
 
@@ -146,7 +146,7 @@ def _labels_below(labels: list[Tensor | None], width: int) -> Tensor | None:
         return None
     columns = max((part.shape[1] for part in known if part.ndim > 1), default=0)
     columns = width if known[0].ndim == 2 else columns
-    frame = {1: [], 2: [0], 3: [0, 0, 0]}[known[0].ndim]
+    frame = [] if known[0].is_floating_point() else {1: [], 2: [0], 3: [0, 0, 0]}[known[0].ndim]
     return torch.cat(
         [F.pad(part, [*frame, columns - part.shape[1]], value=IGNORE_INDEX) if frame else part for part in known]
     )

@@ -13,7 +13,9 @@ from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data import trainer_state as state
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.data.batch_maker import BatchMaker, RowKind, check_kind
+from ssl_nlp.data.batch_maker import BatchMaker, RowKind, Rows, check_kind
+from ssl_nlp.data.checks import check_labels, check_sizes, check_unchanged, note_of_cut_off
+from ssl_nlp.data.few_labels import class_counts, few_of_each_class
 from ssl_nlp.data.labels import KINDS, LabelKind, Labels
 from ssl_nlp.data.loader import ResumableLoader
 from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
@@ -45,9 +47,13 @@ class TextDataModule(LightningDataModule):
             fast enough on CPUs.
         seed: order of the batches; None takes the run's seed.
         labels: which labels of the documents the batches carry, for tasks; null for none, as methods need none.
-            `class` and `score`: one of each document; `tags`: one of each word; `spans`: parts of the text.
+            `class` and `score`: one of each document; `classes`: any number of them; `tags`: one of each word; `spans`:
+            parts of the text.
         classes: all classes in the order of their numbers; null takes those of the train split, in alphabetical order.
             A stream cannot be read beforehand and needs the list.
+        labels_per_class: train on this number of documents of each class, the same ones for every model and tokenizer;
+            null for all. The tokenizer still learns from all texts of the train split.
+        labels_seed: which documents these are.
     """
 
     def __init__(
@@ -61,28 +67,21 @@ class TextDataModule(LightningDataModule):
         seed: int | None = None,
         labels: LabelKind | None = None,
         classes: list[str] | None = None,
+        labels_per_class: int | None = None,
+        labels_seed: int = 0,
     ) -> None:
         super().__init__()
         self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
         check_kind(self.maker)
-        least = {"length": self.maker.shortest, "batch_size": 1, "workers": 0, "seed": 0}
-        given = {"length": length, "batch_size": batch_size, "workers": workers, "seed": 0 if seed is None else seed}
-        if problems := [
-            f"data.{name} must be {least[name]} or more, not {n}" for name, n in given.items() if n < least[name]
-        ]:
-            raise UserError("; ".join(problems))
-        if labels is not None and labels not in self.maker.label_kinds:
-            raise UserError(
-                f"data.labels {labels!r} does not go with data.unit {self.maker.kind!r}, whose rows carry "
-                f"{' or '.join(self.maker.label_kinds)}: set data.unit to 'sentence' or 'pair'"
-            )
-        if classes is not None and len(set(classes)) < len(classes):
-            raise UserError("data.classes names a class twice: remove one of them")
+        sizes = {"length": length, "batch_size": batch_size, "workers": workers, "seed": seed or 0}
+        check_sizes(self.maker, sizes)
+        check_labels(self.maker, labels, classes, labels_per_class)
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
         self.unit: RowKind = self.maker.kind
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
         self.labels, self.classes = labels, classes
+        self.labels_per_class, self.labels_seed = labels_per_class, labels_seed
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
@@ -120,7 +119,7 @@ class TextDataModule(LightningDataModule):
         """
         if split not in self._stores:
             store = open_store(self.corpus, split, self.tokenizer, self.maker, self._labels(split))
-            self._check(split, store, self.trained_on)
+            check_unchanged(self.corpus, split, store, self.trained_on)
             self._stores[split] = store
         return self._stores[split]
 
@@ -133,7 +132,7 @@ class TextDataModule(LightningDataModule):
         """
         labels = self._labels("valid")
         if labels is None or labels.class_names is None:
-            raise UserError("there are no classes: set data.labels to class, tags or spans")
+            raise UserError("there are no classes: set data.labels to class, classes, tags or spans")
         return labels.class_names
 
     def _labels(self, split: Split) -> Labels | None:
@@ -149,17 +148,6 @@ class TextDataModule(LightningDataModule):
             names = self.trained_on.get("train", {}).get("class_names")
             names = names or self.store("train").description()["class_names"]
         return kind(names)
-
-    def _check(self, split: str, store: TokenStore, trained_on: dict[str, dict[str, Any]]) -> None:
-        before = trained_on.get(split)
-        if before is not None and before["digest"] != store.digest:
-            now = store.statistics
-            raise UserError(
-                f"the {split} split of {type(self.corpus).__name__} has changed since the run was trained on it: "
-                f"{before['documents']:,} rows of {before['tokens']:,} tokens then, {now.documents:,} of {now.tokens:,} "
-                "now. Restore the old text, or train a new run; to evaluate the run on other text, name it with "
-                "--data.corpus"
-            )
 
     def statistics(self, split: Split) -> TextStatistics:
         """Documents, tokens and bytes of a split."""
@@ -182,19 +170,8 @@ class TextDataModule(LightningDataModule):
 
     def _say_what_is_cut_off(self, split: Split) -> None:
         """Print one line to standard error if `length` cuts off the end of any text."""
-        limit = self.maker.text_length(self.length)
-        if limit is None:
-            return
-        sizes = np.diff(self.store(split).starts)
-        beyond = np.maximum(sizes - limit, 0)
-        if beyond.any():
-            print(
-                f"note: data.length {self.length} leaves {limit} tokens for a text, which cuts off the end of "
-                f"{(beyond > 0).mean():.1%} of the texts of the {split} split and {beyond.sum() / sizes.sum():.1%} of its "
-                f"tokens; the longest text has {sizes.max():,} tokens",
-                file=sys.stderr,
-                flush=True,
-            )
+        if note := note_of_cut_off(self.maker, self.store(split), split, self.length):
+            print(f"note: {note}", file=sys.stderr, flush=True)
 
     def setup(self, stage: str) -> None:
         """Lightning's first hook: let the model meet the data. A training that begins reads a stream from its beginning."""
@@ -223,8 +200,26 @@ class TextDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
+    def rows(self, split: Split) -> Rows:
+        """The rows of a split; of the train split those that training reads."""
+        store = self.store(split)
+        rows = self.maker.rows(store, self.tokenizer, self.length)
+        if split != "train" or self.labels_per_class is None:
+            return rows
+        return few_of_each_class(rows, store, self.labels_per_class, self.labels_seed)
+
+    def class_counts(self) -> tuple[npt.NDArray[np.int64], int]:
+        """The number of training rows of each class, (C,), and of those that have any label.
+
+        Raises:
+            UserError: the train split is a stream.
+        """
+        if self._streams():
+            raise UserError("the classes of a stream cannot be counted beforehand: give class_weights as numbers")
+        return class_counts(self.rows("train"), self.store("train"))
+
     def _loader(self, split: Split) -> ResumableLoader:
-        rows = self.maker.rows(self.store(split), self.tokenizer, self.length)
+        rows = self.rows(split)
         training = split == "train"
         sampler = BatchSampler(
             len(rows),
@@ -252,6 +247,10 @@ class TextDataModule(LightningDataModule):
 
     def _stream_loader(self) -> ResumableLoader:
         assert isinstance(self.corpus, HubDataset)
+        if self.labels_per_class is not None:
+            raise UserError(
+                "data.labels_per_class cannot choose from a stream: set corpus.streaming false, or leave it out"
+            )
         rank, ranks = state.rank_and_ranks(self.trainer)
         self._cursors = self._cursors or [{} for _ in range(ranks)]
         self._stream = StreamBatches(
@@ -317,7 +316,7 @@ class TextDataModule(LightningDataModule):
         if state.stage_of(self.trainer) != "fit":
             return
         for split, store in self._stores.items():
-            self._check(split, store, state_dict.get("splits", {}))
+            check_unchanged(self.corpus, split, store, state_dict.get("splits", {}))
         if "cursors" not in state_dict:
             return
         if len(state_dict["cursors"]) != state.rank_and_ranks(self.trainer)[1] or state_dict["workers"] != self.workers:

@@ -19,7 +19,7 @@ from ssl_nlp.corpora.base import Document, Span
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.errors import UserError
 
-LabelKind = Literal["class", "score", "tags", "spans"]
+LabelKind = Literal["class", "classes", "score", "tags", "spans"]
 Numbers = Sequence[int] | Sequence[float]
 VERSION = 1  # of the alignment of labels with tokens, for the keys of caches
 
@@ -115,6 +115,38 @@ class ClassLabels(Labels):
 
     def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
         return torch.tensor([number for [number] in rows], dtype=torch.int64)
+
+
+class ClassesLabels(Labels):
+    """Any number of classes for each text: (B, C) float32, 1 for those that it has; NaN if the document has no label.
+
+    A label is a tuple of names, which may be empty, or the name of a single class.
+    """
+
+    kind = "classes"
+
+    def plain(self, document: Document) -> list[str] | None:
+        if document.label is None:
+            return None
+        names = (document.label,) if isinstance(document.label, str) else document.label
+        if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            raise self._refuse(document)
+        return [str(name) for name in names]
+
+    def names(self, label: list[str]) -> Iterable[str]:
+        return label
+
+    def of_row(self, label: list[str] | None, place: Place) -> Numbers:
+        return [IGNORE_INDEX] if label is None else sorted({self.number(name) for name in label})
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        classes = np.zeros((len(rows), len(self.class_names or ())), dtype=np.float32)
+        for row, numbers in zip(classes, rows, strict=True):
+            if IGNORE_INDEX in numbers:
+                row[:] = math.nan
+            else:
+                row[np.array(numbers, dtype=np.int64)] = 1.0
+        return torch.from_numpy(classes)
 
 
 class ScoreLabels(Labels):
@@ -221,7 +253,9 @@ class SpanLabels(Labels):
         return torch.from_numpy(spans)
 
 
-KINDS: dict[LabelKind, type[Labels]] = {kind.kind: kind for kind in (ClassLabels, ScoreLabels, TagLabels, SpanLabels)}
+KINDS: dict[LabelKind, type[Labels]] = {
+    kind.kind: kind for kind in (ClassLabels, ClassesLabels, ScoreLabels, TagLabels, SpanLabels)
+}
 
 
 def first_tokens(

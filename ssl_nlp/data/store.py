@@ -88,9 +88,12 @@ class TokenStore:
     def row(self, number: int) -> TokenRow:
         """A row with its labels."""
         row = self.read(int(self.starts[number]), int(self.starts[number + 1]))
-        if self._labels is None or self._tags is not None:
-            return row
-        return row._replace(labels=self._labels.read(*map(int, self._labels.starts[number : number + 2])))
+        return row if self._labels is None or self._tags is not None else row._replace(labels=self.label(number))
+
+    def label(self, number: int) -> Array:
+        """The label of a row as numbers."""
+        assert self._labels is not None
+        return self._labels.read(*map(int, self._labels.starts[number : number + 2]))
 
     def description(self) -> dict[str, Any]:
         """Sizes, digest and, with labels, the classes by number, as plain data: another text has another description."""

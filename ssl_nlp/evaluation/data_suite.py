@@ -94,6 +94,10 @@ def _labelled(name: str, found: Iterable[Document], cap: int) -> Labelled:
     for document in chosen:
         if not document.label:
             raise UserError(f"{name} has no label for {document.text[:40]!r}: give every text one, or remove it")
+        if not isinstance(document.label, str):
+            raise UserError(
+                f"{name}: {document.text[:40]!r} has several labels {document.label}: a probe needs one a text"
+            )
     if fractions := [document.label for document in chosen if _is_fraction(str(document.label))]:
         raise UserError(
             f"{name}: labels such as {fractions[0]!r} are numbers, not classes: name another field, or choose "

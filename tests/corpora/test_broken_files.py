@@ -142,8 +142,8 @@ def test_labels_are_plain_values(tmp_path: Path, value: str, label: str | None) 
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"text": "one", "label": {value}}}\n')
     assert read(path, label="label") == [Document("one", label)]
-    path.write_text('{"text": "one", "label": ["a"]}\n')
-    assert "field `label` holds list, not a label" in fails(path, label="label")
+    path.write_text('{"text": "one", "label": {"a": 1}}\n')
+    assert "field `label` holds dict, not a label" in fails(path, label="label")
 
 
 def test_labels_of_parquet_files(tmp_path: Path) -> None:

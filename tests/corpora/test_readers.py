@@ -131,3 +131,12 @@ def test_format_overrides_the_ending(tmp_path: Path) -> None:
     path.write_text("one\ntwo\n")
     assert "set `format`" in fails(path)
     assert [d.text for d in read(path, format="text", unit="line")] == ["one", "two"]
+
+
+def test_a_record_may_have_several_labels(tmp_path: Path) -> None:
+    """A list in JSON lines; text with a separator in all formats, where an empty field is an empty list."""
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "label": ["b", "a"]}\n{"text": "two", "label": []}\n')
+    assert [document.label for document in read(tmp_path / "a.jsonl", label="label")] == [("b", "a"), ()]
+    (tmp_path / "a.tsv").write_text("text\tlabel\none\tb | a\ntwo\t\n")
+    found = read(tmp_path / "a.tsv", label="label", separator="|")
+    assert [document.label for document in found] == [("b", "a"), ()]

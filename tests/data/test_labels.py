@@ -75,6 +75,18 @@ def test_spans_are_the_tokens_of_their_characters(length, tokenizer):
     assert found == 120 if length == 64 else 60 <= found < 120  # all texts begin with the one, and few reach the other
 
 
+def test_each_row_has_all_classes_of_its_document():
+    """None of them is no label; an empty list is a label."""
+    label = {TEXTS[0]: ("b", "a"), TEXTS[1]: "c", TEXTS[2]: (), TEXTS[3]: None}
+    data = module("classes", Labelled("classes", TEXTS[:4], label.get), unit="text")
+    assert data.class_names == ["a", "b", "c"]
+    rows = data.rows("train")[range(4)]
+    assert rows.labels.dtype == torch.float32
+    assert rows.labels[:3].tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]] and rows.labels[3].isnan().all()
+    both = concatenate([rows, rows], data.tokenizer.pad_id)
+    assert torch.equal(both.labels[:3], both.labels[4:7])
+
+
 def test_a_span_that_is_cut_off_is_left_out_and_one_without_name_has_no_class():
     labels = SpanLabels([])
     batch = labels.collate([[1, 3, IGNORE_INDEX, 4, 9, IGNORE_INDEX], [], [0, 8, IGNORE_INDEX]], width=8)
