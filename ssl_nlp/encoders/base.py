@@ -191,6 +191,14 @@ class Encoder(nn.Module, ABC):
     def embedding(self) -> nn.Embedding:
         """The token embedding (V, E), to which a language modelling head ties its weights."""
 
+    @property
+    def part_embedding(self) -> nn.Embedding | None:
+        """The encoder's own embedding (2 or more, E) of the part of a row that a token is in, as BERT has one, if any.
+
+        The encoder itself adds that of part 0 everywhere.
+        """
+        return None
+
     @abstractmethod
     def hparams(self) -> dict[str, Any]:
         """The constructor's arguments as plain data: with them, `build` and the weights, nothing else is needed."""

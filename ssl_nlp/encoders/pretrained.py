@@ -203,6 +203,11 @@ class PretrainedEncoder(Encoder):
         assert isinstance(embedding, nn.Embedding)  # `build` has checked it
         return embedding
 
+    @property
+    def part_embedding(self) -> nn.Embedding | None:
+        tables = [m for name, m in self.model.named_modules() if name.endswith("token_type_embeddings")]
+        return next((table for table in tables if isinstance(table, nn.Embedding) and table.num_embeddings > 1), None)
+
     def hparams(self) -> dict[str, Any]:
         config = self._config
         if self._built:

@@ -1,19 +1,24 @@
 """The contract of a task: its labels, heads, loss and metrics. `ssl_nlp.training.Module` does the rest."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.labels import KINDS, LabelKind
 from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.seeding import seed_generators
+from ssl_nlp.tasks.documents import cut, document_of, plain, shown
 from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.ranks import gather_objects
@@ -31,6 +36,7 @@ class Task(TextModule):
         loss_of(outputs, batch)    their `Loss`
         items(outputs, batch)      the predictions for each row beside its labels, as plain data
         result(items)              the metrics of a whole split, from the items of all ranks
+        records(outputs, batch)    the predictions for each row for people to read, with probabilities
 
     A validation computes the outputs once for the loss and the items. Each metric of the result is logged as `val/NAME` or
     `test/NAME`; the one in `monitor` decides on `best.ckpt`.
@@ -46,7 +52,7 @@ class Task(TextModule):
         last_result: of the last validation or test.
     """
 
-    labels: ClassVar[LabelKind | None]
+    labels: LabelKind | None
     units: tuple[RowKind, ...] = ("sentence", "pair")
     last_result: Result | None = None
 
@@ -80,6 +86,10 @@ class Task(TextModule):
         Args:
             items: those of all rows of all ranks, in the order of their documents.
         """
+
+    def records(self, outputs: Any, batch: TokenBatch) -> list[dict[str, Any]]:
+        """(B,): for each row its `prediction`, and what else is worth writing, as plain data. It reads no labels."""
+        raise NotImplementedError
 
     def visible(self, batch: TokenBatch) -> TokenBatch:
         return batch
@@ -139,6 +149,63 @@ class Task(TextModule):
         self.last_result = self.result([item for _, item in items])
         metrics = {name: torch.tensor(value) for name, value in self.last_result.metrics.items()}
         return means | metrics
+
+    # ------------------------------------------------------------------------------------------------------- predictions
+
+    def predict(self, texts: Sequence[Any], batch_size: int = 64) -> list[Any]:
+        """The prediction for each text, or pair of texts (`Text`)."""
+        documents = [document_of(text, number) for number, text in enumerate(texts)]
+        return [record["prediction"] for record in self.predict_records(documents, batch_size)]
+
+    @torch.no_grad()
+    def predict_records(
+        self, documents: Sequence[Document], batch_size: int = 64, length: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The record of each document, in their order: its text, its pair and its label, if there are any, and `records`.
+
+        Args:
+            documents: all with a pair, or none.
+            batch_size: documents at a time.
+            length: tokens that are read of each, as `data.length`; None: as many as the encoder takes.
+
+        Raises:
+            UserError: some documents have a pair and others have none, or the batch size is below 1.
+        """
+        training = self.training
+        self.eval()
+        found: list[dict[str, Any]] = [{} for _ in documents]
+        for places, batch in self.batches_of(documents, batch_size, length):
+            records = self.records(self.outputs(batch.to(self.device)), batch)
+            for place, record in zip(places, records, strict=True):
+                found[place] = record
+        self.train(training)
+        return [plain(document) | record for document, record in zip(documents, found, strict=True)]
+
+    def batches_of(
+        self, documents: Sequence[Document], batch_size: int, length: int | None = None
+    ) -> Iterator[tuple[list[int], TokenBatch]]:
+        """Batches of documents of similar lengths, without labels, and the places of their rows among the documents."""
+        if batch_size < 1:
+            raise UserError(f"batch_size must be 1 or more, not {batch_size}")
+        paired = {document.pair is not None for document in documents}
+        if len(paired) > 1:
+            raise UserError("some texts have a pair and others have none: give each text one, or none")
+        sides = [[document.text for document in documents]]
+        if True in paired:
+            sides.append([str(document.pair) for document in documents])
+        rows = [[ids for ids, _ in self.tokenizer.encode(side)] for side in sides]
+        limit = min(self.encoder.max_length, length or self.encoder.max_length) // len(sides)
+        order = sorted(range(len(documents)), key=lambda place: max(len(side[place]) for side in rows))
+        for start in range(0, len(order), batch_size):
+            some = order[start : start + batch_size]
+            first, *second = (pad_rows([side[i] for i in some], None, self.tokenizer, limit) for side in rows)
+            yield some, replace(first, documents=torch.tensor(some), pair=second[0] if second else None)
+
+    def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
+        if type(self).records is Task.records:
+            return []
+        records = self.predict_records([cut(document) for document in documents])
+        return [{name: shown(value) for name, value in record.items()} for record in records]
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         return self.embed_batch(self.visible(batch))

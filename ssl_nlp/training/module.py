@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from ssl_nlp import lightning_internals as internals
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
@@ -23,6 +24,7 @@ from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
 
 VALIDATION_SEED = 1_000_003
+LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
 
 
 class Module(SavedModule):
@@ -132,6 +134,10 @@ class Module(SavedModule):
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         """Output of the model for a few texts, for people to read: a row each, as text by column name."""
         return []
+
+    def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
+        """As `samples`, of whole documents. Only tasks read their labels."""
+        return self.samples([" ".join(document.text.split())[:LONGEST_SAMPLE] for document in documents])
 
     # ------------------------------------------------------------------------------------------ encoder, tokenizer, data
 

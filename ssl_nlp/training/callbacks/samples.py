@@ -1,4 +1,4 @@
-"""Samples of what the model writes, at every validation."""
+"""Samples of what the model writes or predicts, at every validation."""
 
 import json
 from itertools import islice
@@ -8,14 +8,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from ssl_nlp import durable
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.training.module import Module
 
-LONGEST = 200  # characters of a prompt
-
 
 class Samples(Callback):
-    """Adds what `Module.samples` makes of a few validation texts to `samples.jsonl`, and to W&B as a table.
+    """Adds the samples of the model for a few validation documents to `samples.jsonl`, and to W&B as a table.
 
     Lines of this step or a later one were left by a run that was killed and has resumed from an earlier step: they are
     replaced.
@@ -28,7 +27,7 @@ class Samples(Callback):
     def __init__(self, directory: Path, texts: int = 4) -> None:
         self.path = directory / "samples.jsonl"
         self.texts = texts
-        self._prompts: list[str] | None = None
+        self._documents: list[Document] | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -37,10 +36,9 @@ class Samples(Callback):
             return
         if not isinstance(data, TextDataModule):
             return
-        if self._prompts is None:
-            documents = islice(data.corpus.documents("valid"), self.texts)
-            self._prompts = [" ".join(document.text.split())[:LONGEST] for document in documents]
-        rows = pl_module.samples(self._prompts)
+        if self._documents is None:
+            self._documents = list(islice(data.corpus.documents("valid"), self.texts))
+        rows = pl_module.sample_documents(self._documents)
         if not rows:
             return
         new = [json.dumps({"step": trainer.global_step} | row, ensure_ascii=False) for row in rows]

@@ -1,0 +1,100 @@
+"""What tasks on whole texts, or on pairs of texts, have in common: one vector of each, which a head reads.
+
+A pair becomes one row, as in BERT (arXiv:1810.04805, section 3.2): the first text, then the second one. Tokens of the
+second text are marked by the encoder's own embedding of parts where it has one, as BERT does, or else by a new one.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.modules.heads import text_head
+from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
+from ssl_nlp.objectives.pairs import Pairing, join_pairs
+from ssl_nlp.tasks.base import Task
+from ssl_nlp.training.optimization import Optimization
+
+
+class WholeTexts(Task):
+    """A task on a pooled state of each text or pair of texts.
+
+    Args:
+        encoder: turns tokens into hidden states, usually a trained one.
+        classes: the classes in the order of their numbers; null takes those of the data.
+        pooling: which states of the encoder make the vector of a text: their mean, the first or the last; null takes those
+            that the head was made for.
+        pairs: whether it reads pairs of texts; null goes by `data.unit`.
+        dropout: rate before the last layer of the head.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        classes: list[str] | None = None,
+        pooling: Pooling | None = None,
+        pairs: bool | None = None,
+        dropout: float = 0.0,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, classes, optimization, compile)
+        if pooling not in (None, *POOLINGS):
+            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or null")
+        self._pooling, self.pairs, self.dropout = pooling, pairs, dropout
+        self.part_embedding: nn.Embedding | None = None
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        paired = data.unit == "pair"
+        if self.pairs is None:
+            self.pairs = paired
+            self.settle("pairs", paired)
+        elif self.pairs != paired:
+            trained, remedy = ("pairs of texts", "pair") if self.pairs else ("single texts", "text")
+            raise UserError(
+                f"this {type(self).__name__} reads {trained}, and data.unit is {data.unit!r}: set it to {remedy!r}"
+            )
+        super().connect_data(data, stage)
+
+    def build(self) -> None:
+        if self.pairs and self.encoder.part_embedding is None:
+            self.part_embedding = nn.Embedding(2, self.encoder.embedding.embedding_dim)
+            nn.init.trunc_normal_(self.part_embedding.weight, std=0.02, a=-0.04, b=0.04)
+
+    def new_head(self, outputs: int) -> nn.Module:
+        """A head on the vectors (B, D) of texts, which the pooling makes."""
+        head, pooling = text_head(self.encoder, outputs, self.dropout)
+        self.pooling = self._pooling or pooling
+        return head
+
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        """(B, D): the vector of each text, or pair of texts, of a batch.
+
+        Raises:
+            UserError: the task reads pairs, and the batch has none.
+        """
+        if not self.pairs:
+            return pool(self.states(batch), batch, self.pooling)
+        if batch.pair is None:
+            raise UserError(f"this {type(self).__name__} reads pairs of texts: give each text its pair")
+        own = torch.arange(len(batch), device=batch.input_ids.device)
+        drop = len(self.tokenizer.prefix) if self.tokenizer.suffix else 0  # [CLS] A [SEP] B [SEP], but <s> A <s> B
+        rows, parts = join_pairs(batch, Pairing(own, own + len(batch), own >= 0), self.tokenizer.pad_id, drop)
+        return pool(self.encoder(rows, added=self._added(parts)), rows, self.pooling)
+
+    def _added(self, parts: Tensor) -> Tensor:
+        """(B, T, E): what the parts (B, T) of tokens add to their embeddings."""
+        if self.part_embedding is not None:
+            return self.part_embedding(parts)
+        own = self.encoder.part_embedding
+        assert own is not None
+        return own(parts) - own(torch.zeros_like(parts[:1, :1]))  # the encoder itself adds that of part 0
+
+    def states(self, batch: TokenBatch) -> Tensor:
+        """(B, T, D): those of single texts, which are the first part where there are parts."""
+        if self.part_embedding is None:
+            return self.encoder(batch)
+        return self.encoder(batch, added=self._added(torch.zeros_like(batch.input_ids[:, :1])))
