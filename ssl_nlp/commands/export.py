@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -13,48 +13,56 @@ from ssl_nlp.commands.models import Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
-from ssl_nlp.export import transformers_format
+from ssl_nlp.export import sentence_transformers_format, transformers_format
 from ssl_nlp.export.card import Facts, model_card
+from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.folder import check_free, new_folder
+from ssl_nlp.modules.pooling import POOLINGS, Pooling
 from ssl_nlp.quiet import progress_bars_hidden
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.terminal import say
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
-Format = Literal["transformers"]
+MODEL = "a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
+Format = Literal["transformers", "sentence-transformers"]
+OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help
+    "format": (Format, "transformers", f"what the folder is for: {', '.join(get_args(Format))}"),
+    "output": (str | None, None, "the new folder. Default: exports/MODEL-FORMAT"),
+    "pooling": (Pooling | None, None, f"states that make the embedding: {', '.join(POOLINGS)}. Default: as in the run"),
+    "normalize": (bool, False, "sentence-transformers: scale embeddings to length 1"),
+    "license": (str, "unknown", "the license in the model card, by its name on the hub, such as apache-2.0"),
+    "language": (str | None, None, "the language in the model card, such as en"),
+}
 
 
 def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     """Export a run or checkpoint.
 
     Raises:
-        UserError: the user made a mistake, which is found before anything is written.
+        UserError: the user made a mistake, or the format has no place for the model; nothing is written then.
     """
     parser = CommandParser(prog="ssl-nlp export", description=DESCRIPTION)
-    parser.add_argument(
-        "model",
-        type=str,
-        metavar="MODEL",
-        help="a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
-    )
-    parser.add_argument("--format", type=Format, default="transformers", help="what the folder is for: transformers")
-    parser.add_argument("--output", type=str | None, default=None, help="the new folder. Default: exports/MODEL-FORMAT")
-    parser.add_argument(
-        "--license", type=str, default="unknown", help="the license in the model card, such as apache-2.0"
-    )
-    parser.add_argument("--language", type=str | None, default=None, help="the language in the model card, such as en")
+    parser.add_argument("model", type=str, metavar="MODEL", help=MODEL)
+    for name, (kind, default, text) in OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, default=default, help=text)
     options = parser.parse_args(list(arguments))
     output = Path(options.output or Path("exports") / f"{_plain(options.model)}-{options.format}")
     check_free(output)
     target = find_target(options.model)
-    module = target.method
     facts = _facts(target, options.license, options.language)
     with new_folder(output) as folder, progress_bars_hidden():
-        contents = transformers_format.write(module, folder, module.pooling)
-        durable.write_text(folder / "README.md", model_card(module, facts, contents, output.name))
+        contents = _write(target, folder, options)
+        durable.write_text(folder / "README.md", model_card(target.method, facts, contents, output.name))
     say(f"{output}: {contents.summary}")
     for note in contents.notes:
         say(f"– {note}")
+
+
+def _write(target: Target, folder: Path, options: Any) -> Contents:
+    module = target.method
+    if options.format == "sentence-transformers":
+        return sentence_transformers_format.write(module, folder, options.pooling, options.normalize)
+    return transformers_format.write(module, folder, options.pooling or module.pooling)
 
 
 def _plain(name: str) -> str:

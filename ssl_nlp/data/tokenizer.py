@@ -126,6 +126,10 @@ class Tokenizer:
                 starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
             yield self.prefix + ids + self.suffix, before + starts + after, encoding
 
+    def cut(self, ids: list[int], length: int) -> list[int]:
+        """A framed text as `encode` gives it, cut to `length` tokens if it is longer; its suffix stays at the end."""
+        return ids if len(ids) <= length else ids[: length - len(self.suffix)] + self.suffix
+
     def encode_with_masks(self, text: str) -> list[int]:
         """Frame and encode a text in which the mask token (or `[MASK]`) stands for a masked position."""
         if self.mask_id is None:

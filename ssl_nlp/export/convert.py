@@ -4,6 +4,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Transformer
@@ -13,7 +14,7 @@ from ssl_nlp.export.stock import StockModel, base_model
 from ssl_nlp.export.task_heads import add_text_head
 from ssl_nlp.methods import CausalLM, MaskedLM, MultiObjective, ReplacedToken
 from ssl_nlp.tasks import Classification, Task
-from ssl_nlp.training.module import Module
+from ssl_nlp.training.texts import TextModule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,7 +23,7 @@ TOLERANCE = 1e-4
 """The largest difference of states and logits from ours, where these are of the order of 1."""
 
 
-def stock_model(module: Module) -> StockModel:
+def stock_model(module: TextModule) -> StockModel:
     """The stock model with the weights of a method or task, which is compared with it on random tokens.
 
     Raises:
@@ -30,44 +31,56 @@ def stock_model(module: Module) -> StockModel:
     """
     stock = _with_head(module)
     _set_special_tokens(stock.model, module)
-    _check(stock, module)
+    check(stock, module)
     return stock
 
 
-@singledispatch
-def _with_head(module: Module) -> StockModel:
-    return StockModel(base_model(module.encoder), module.encoder)
+def stock_encoder(module: TextModule) -> StockModel:
+    """The stock model of a module's states, without a head.
 
-
-@_with_head.register
-def _(module: CausalLM) -> StockModel:
-    stock = StockModel(base_model(module.encoder), module.encoder)
-    return add_language_head(stock, module.head, "AutoModelForCausalLM")
-
-
-@_with_head.register
-def _(module: MaskedLM) -> StockModel:
+    Raises:
+        UserError: `transformers` has no class for its encoder.
+    """
     stock = StockModel(base_model(module.encoder), module.states)
-    if module.sentence_pairs is not None:
-        stock.left_out.append("It has no head that tells whether the second text of a pair follows the first.")
-        stock.parts = add_parts(stock.model, module.part_embedding.weight)
+    parts = getattr(module, "part_embedding", None)
+    if isinstance(parts, nn.Embedding):
+        stock.parts = add_parts(stock.model, parts.weight)
         if not stock.parts:
             stock.left_out.append(
                 f"{type(stock.model).__name__} has no embedding of the parts of a pair. That of the first part is in the "
                 "token embeddings, so a single text has its exact states; the second text of a pair does not."
             )
+    return stock
+
+
+@singledispatch
+def _with_head(module: TextModule) -> StockModel:
+    return stock_encoder(module)
+
+
+@_with_head.register
+def _(module: CausalLM) -> StockModel:
+    return add_language_head(stock_encoder(module), module.head, "AutoModelForCausalLM")
+
+
+@_with_head.register
+def _(module: MaskedLM) -> StockModel:
+    stock = stock_encoder(module)
+    if module.sentence_pairs is not None:
+        stock.left_out.insert(0, "It has no head that tells whether the second text of a pair follows the first.")
     return add_language_head(stock, module.head, "AutoModelForMaskedLM")
 
 
 @_with_head.register
 def _(module: ReplacedToken) -> StockModel:
-    note = "It has neither the generator nor the head that tells whether a token was replaced."
-    return StockModel(base_model(module.encoder), module.encoder, left_out=[note])
+    stock = stock_encoder(module)
+    stock.left_out.append("It has neither the generator nor the head that tells whether a token was replaced.")
+    return stock
 
 
 @_with_head.register
 def _(module: MultiObjective) -> StockModel:
-    stock, others = StockModel(base_model(module.encoder), module.encoder), []
+    stock, others = stock_encoder(module), []
     for name, objective in module.objectives.items():
         fits = isinstance(objective, MaskedLM | CausalLM) and objective.causal == module.causal
         if not fits or stock.logits is not None or getattr(objective, "sentence_pairs", None) is not None:
@@ -90,12 +103,11 @@ def _(module: Task) -> StockModel:
 
 @_with_head.register
 def _(module: Classification) -> StockModel:
-    stock = StockModel(base_model(module.encoder), module.states)
     assert module.classes is not None
-    return add_text_head(stock, module.head, module.pooling, module.classes, module.outputs)
+    return add_text_head(stock_encoder(module), module.head, module.pooling, module.classes, module.outputs)
 
 
-def _set_special_tokens(model: "PreTrainedModel", module: Module) -> None:
+def _set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:
     """Put the ids of special tokens into the configuration; a published model keeps those that it has."""
     tokenizer = module.tokenizer
     first = tokenizer.prefix[0] if tokenizer.prefix else None
@@ -110,7 +122,7 @@ def _set_special_tokens(model: "PreTrainedModel", module: Module) -> None:
 
 
 @torch.no_grad()
-def _check(stock: StockModel, module: Module) -> None:
+def check(stock: StockModel, module: TextModule) -> None:
     """Compare the stock model with ours on two rows of random tokens.
 
     Raises:

@@ -6,7 +6,7 @@ from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.convert import stock_model
 from ssl_nlp.export.tokenizer import save_tokenizer
 from ssl_nlp.modules.pooling import Pooling
-from ssl_nlp.training.module import Module
+from ssl_nlp.training.texts import TextModule
 
 TASKS = {  # of the hub, by the class that loads the folder, and how the class is used
     "AutoModel": "feature-extraction",
@@ -37,7 +37,7 @@ USES = {
 }
 
 
-def write(module: Module, folder: Path, pooling: Pooling) -> Contents:
+def write(module: TextModule, folder: Path, pooling: Pooling) -> Contents:
     """Write weights (safetensors), configuration and tokenizer.
 
     Args:

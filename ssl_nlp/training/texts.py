@@ -86,6 +86,7 @@ class TextModule(Module):
             longest = self.encoder.max_length
             said = f"{cut:,} of {len(ids):,} texts are longer than the encoder's {longest} tokens and are cut"
             warnings.warn(said, TextsCut, stacklevel=4)
+            ids = [self.tokenizer.cut(row, longest) for row in ids]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         training = self.training
         self.eval()

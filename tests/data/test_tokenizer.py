@@ -154,8 +154,10 @@ def test_a_tokenizer_that_was_published_with_a_fixed_length_pads_and_cuts_nothin
     backend.save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_pretrained(str(tmp_path))
     assert (tokenizer.prefix, tokenizer.suffix) == ([2], [3])
-    lengths = [len(ids) for ids, _ in tokenizer.encode(["a", "a dog " * 10])]
-    assert lengths == [3, 22]
+    (short, _), (long, _) = tokenizer.encode(["a", "a dog " * 10])
+    assert (len(short), len(long)) == (3, 22)
+    assert tokenizer.cut(short, 5) == short
+    assert tokenizer.cut(long, 5) == [*long[:4], 3]  # the suffix stays
 
 
 def test_errors_name_the_culprit():

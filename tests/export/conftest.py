@@ -15,7 +15,7 @@ from tests.end_to_end.cli import run
 
 OLD = Path(__file__).parents[1] / "runs_0_1"
 NAMES = sorted(path.parent.name for path in OLD.glob("*/evaluation.json"))
-FORMATS = ("transformers",)
+FORMATS = ("transformers", "sentence-transformers")
 TEXTS = [
     "the dog sees a cat",
     "A small bird hears the red house.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 
@@ -28,9 +29,18 @@ def with_transformers(folder: Path, texts: list[str]) -> dict:
     return found
 
 
+def with_sentence_transformers(folder: Path, texts: list[str]) -> dict:
+    model = SentenceTransformer(str(folder), device="cpu")
+    vectors = model.encode(texts, batch_size=3)
+    return {"vectors": torch.from_numpy(vectors), "max_length": model.max_seq_length, "modules": len(model)}
+
+
 if __name__ == "__main__":
     sys.modules["ssl_nlp"] = None  # type: ignore[assignment]  # an import of it fails from now on
     output, texts, *folders = sys.argv[1:]
-    loaders = {"transformers": with_transformers}
-    found = {Path(f).name: loaders[Path(f).name.rpartition("-")[2]](Path(f), json.loads(texts)) for f in folders}
+    found = {}
+    for folder in map(Path, folders):
+        kind = folder.name.partition("-")[2]
+        load = {"transformers": with_transformers, "sentence-transformers": with_sentence_transformers}[kind]
+        found[folder.name] = load(folder, json.loads(texts))
     torch.save(found, output)
