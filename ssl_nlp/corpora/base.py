@@ -25,7 +25,7 @@ class Span:
 
 
 Label = str | float | tuple[str, ...] | tuple[Span, ...]
-"""A class, a score, several classes, a tag for each word (see `ssl_nlp.data.labels.words_of_tags`), or spans."""
+"""A class, a score, several classes, a tag for each word (see `ssl_nlp.data.marks.words_of_tags`), or spans."""
 
 
 @dataclass(frozen=True, slots=True)

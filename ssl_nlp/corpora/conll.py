@@ -21,7 +21,7 @@ def tagged(place: str, words: Sequence[str], tags: Sequence[str] | None) -> Docu
     """The document of a sentence whose words have tags, or have none.
 
     The text is the words joined by blanks. Words of one character each, some of them Chinese or Japanese, are joined
-    without blanks, as these languages are written; `ssl_nlp.data.labels.words_of_tags` finds both again.
+    without blanks, as these languages are written; `ssl_nlp.data.marks.words_of_tags` finds both again.
 
     Raises:
         UserError: the numbers of words and tags differ, or a word is empty or holds white space.

@@ -35,7 +35,8 @@ class TokenBatch:
             objectives over one encoder may differ in it. None: as the encoder was built.
         labels: None unless `data.labels` asks for them. Depending on the kind that it names (`ssl_nlp.data.labels`):
             a class (B,) int64, classes (B, C) float32 or a score (B,) float32 for each row, a tag (B, T) int64 for each
-            token, or spans (B, S, 3) int64. `IGNORE_INDEX`, or NaN in floats, stands where there is none.
+            token, spans (B, S, 3) int64, or two entities with their relation (B, 2, 3) int64. `IGNORE_INDEX`, or NaN in
+            floats, stands where there is none.
         cursor: the position of a stream of documents after this batch, as plain data; None for corpora on disk.
     """
 

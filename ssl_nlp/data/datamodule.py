@@ -48,7 +48,7 @@ class TextDataModule(LightningDataModule):
         seed: order of the batches; None takes the run's seed.
         labels: which labels of the documents the batches carry, for tasks; null for none, as methods need none.
             `class` and `score`: one of each document; `classes`: any number of them; `tags`: one of each word; `spans`:
-            parts of the text.
+            parts of the text; `relation`: the class of two entities, marked as <e1>one</e1> and <e2>other</e2> in it.
         classes: all classes in the order of their numbers; null takes those of the train split, in alphabetical order.
             A stream cannot be read beforehand and needs the list.
         labels_per_class: train on this number of documents of each class, the same ones for every model and tokenizer;
@@ -132,7 +132,7 @@ class TextDataModule(LightningDataModule):
         """
         labels = self._labels("valid")
         if labels is None or labels.class_names is None:
-            raise UserError("there are no classes: set data.labels to class, classes, tags or spans")
+            raise UserError("there are no classes: set data.labels to class, classes, tags, spans or relation")
         return labels.class_names
 
     def _labels(self, split: Split) -> Labels | None:

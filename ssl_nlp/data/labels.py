@@ -5,10 +5,8 @@ cache keeps) -> `Labels.collate` (the tensor `TokenBatch.labels`).
 """
 
 import math
-import re
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -17,9 +15,10 @@ from torch import Tensor
 
 from ssl_nlp.corpora.base import Document, Span
 from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.data.marks import first_tokens, marked_entities, words_of_tags
 from ssl_nlp.errors import UserError
 
-LabelKind = Literal["class", "classes", "score", "tags", "spans"]
+LabelKind = Literal["class", "classes", "score", "tags", "spans", "relation"]
 Numbers = Sequence[int] | Sequence[float]
 VERSION = 1  # of the alignment of labels with tokens, for the keys of caches
 
@@ -253,50 +252,42 @@ class SpanLabels(Labels):
         return torch.from_numpy(spans)
 
 
+class RelationLabels(Labels):
+    """A class for the two entities that are marked in each text: (B, 2, 3) int64.
+
+    Row 0 is what stands between `<e1>` and `</e1>`, row 1 what stands between `<e2>` and `</e2>`, markers included: the
+    first position, the position after the last, and the class. The positions are `IGNORE_INDEX` if the text was cut before
+    the end of the entity. All are, if the row does not hold both entities, or its document has no label.
+    """
+
+    kind = "relation"
+    placed = True
+
+    def plain(self, document: Document) -> dict[str, Any] | None:
+        if document.label is None:
+            return None
+        if not isinstance(document.label, str):
+            raise self._refuse(document)
+        return {"class": document.label, "entities": marked_entities(document.text)}
+
+    def names(self, label: dict[str, Any]) -> Iterable[str]:
+        return [label["class"]]
+
+    def of_row(self, label: dict[str, Any] | None, place: Place) -> Numbers:
+        if label is None or any(a < place.start or b > place.stop for a, b in label["entities"]):
+            return [IGNORE_INDEX] * 6
+        tokens = [(position, token) for position, token in enumerate(place.tokens) if token is not None]
+        inside = [[i for i, (a, b) in tokens if a < stop and b > start] for start, stop in label["entities"]]
+        number = IGNORE_INDEX if label["class"] is None else self.number(label["class"])
+        return [each for entity in inside for each in (entity[0], entity[-1] + 1, number)]
+
+    def collate(self, rows: Sequence[Numbers], width: int) -> Tensor:
+        entities = np.reshape(np.asarray(rows, dtype=np.int64), (len(rows), 2, 3))
+        cut = entities[:, :, 1:2] > width
+        entities[:, :, :2] = np.where(cut, IGNORE_INDEX, entities[:, :, :2])
+        return torch.from_numpy(entities)
+
+
 KINDS: dict[LabelKind, type[Labels]] = {
-    kind.kind: kind for kind in (ClassLabels, ClassesLabels, ScoreLabels, TagLabels, SpanLabels)
+    kind.kind: kind for kind in (ClassLabels, ClassesLabels, ScoreLabels, TagLabels, SpanLabels, RelationLabels)
 }
-
-
-def first_tokens(
-    words: Sequence[tuple[int, int]], tokens: Sequence[tuple[int, int] | None]
-) -> Iterator[tuple[int, int]]:
-    """The position of the first token of each word, and the number of the word.
-
-    A word that begins inside the token of the previous word is left out.
-
-    Args:
-        words: the characters [start, stop) of each word, in order.
-        tokens: those of each token; None for tokens without any.
-    """
-    starts = [start for start, _ in words]
-    before = -1
-    for position, token in enumerate(tokens):
-        if token is None:
-            continue
-        word = bisect_right(starts, token[0]) - 1
-        if word > before and token[0] < words[word][1]:
-            yield position, word
-            before = word
-
-
-def words_of_tags(document: Document) -> list[tuple[int, int]]:
-    """The characters [start, stop) of each word that has a tag: what white space separates, or else each character.
-
-    Raises:
-        UserError: the number of tags is neither that of words nor that of characters.
-    """
-    assert isinstance(document.label, tuple)
-    words, characters = (words_to_tag(document.text, characters) for characters in (False, True))
-    for spans in (words, characters):
-        if len(spans) == len(document.label):
-            return spans
-    raise UserError(
-        f"{document.text[:40]!r} has {len(document.label)} tags for {len(words)} words ({len(characters)} characters): "
-        "give each word that white space separates a tag, or each character"
-    )
-
-
-def words_to_tag(text: str, characters: bool) -> list[tuple[int, int]]:
-    """The characters [start, stop) of each word: what white space separates or, if `characters`, each character."""
-    return [match.span() for match in re.finditer(r"\S" if characters else r"\S+", text)]

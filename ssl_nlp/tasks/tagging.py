@@ -7,7 +7,7 @@ The state of a word's first token decides, as in BERT (Devlin et al., arXiv:1810
 the stock class for the encoder's model: `BertForTokenClassification`, or `ModernBertForTokenClassification` for our own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.data.labels import first_tokens, words_to_tag
-from ssl_nlp.data.units import pad_rows
+from ssl_nlp.data.marks import first_tokens, words_to_tag
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules.heads import token_head
 from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.documents import cut, plain
 from ssl_nlp.tasks.scoring.spans import PREFIXES, Scheme, mark_spans, span_scores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
-from ssl_nlp.training.texts import listed
 
 
 class Tagging(Task):
@@ -116,30 +116,40 @@ class Tagging(Task):
         return Result("f1", metrics | scores, details={"classes": kinds})
 
     @torch.no_grad()
-    def predict(self, texts: Iterable[str], batch_size: int = 64) -> list[list[dict[str, Any]]]:
-        """The words of each text with their tags, in evaluation mode; the mode is restored after.
+    def predict_records(
+        self, documents: Sequence[Document], batch_size: int = 64, length: int | None = None
+    ) -> list[dict[str, Any]]:
+        """As `Task.predict_records`. The `prediction` is a list of words.
 
         A word has `word`, `start` and `stop` (its characters in the text), `tag` and the tag's `probability`. The last two
-        are None for a word that has no token of its own, or lies beyond the encoder's `max_length`.
+        are None for a word that has no token of its own, or whose tokens were cut off.
         """
-        texts = listed(texts, batch_size)
         assert self.classes is not None
-        rows = self.tokenizer.encode_with_offsets(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(rows[i][0]))
         training = self.training
         self.eval()
-        tagged: list[list[dict[str, Any]]] = [[] for _ in texts]
-        for start in range(0, len(order), batch_size):
-            some = order[start : start + batch_size]
-            batch = pad_rows([rows[i][0] for i in some], None, self.tokenizer, self.encoder.max_length)
+        found: list[dict[str, Any]] = [{} for _ in documents]
+        for places, batch in self.batches_of(documents, batch_size, length):
             best = self.outputs(batch.to(self.device)).float().softmax(dim=-1).max(dim=-1)
-            for i, shares, tags in zip(some, best.values.tolist(), best.indices.tolist(), strict=True):
-                words = words_to_tag(texts[i], bool(self.characters))
-                tagged[i] = [
-                    {"word": texts[i][a:b], "start": a, "stop": b, "tag": None, "probability": None} for a, b in words
+            texts = [documents[place].text for place in places]
+            rows = zip(
+                places, texts, self.tokenizer.encode_with_offsets(texts), best.values.tolist(), best.indices.tolist(),
+                strict=True,
+            )  # fmt: skip
+            for place, text, (_, _, tokens), probabilities, tags in rows:
+                spans = words_to_tag(text, bool(self.characters))
+                words: list[dict[str, Any]] = [
+                    {"word": text[start:stop], "start": start, "stop": stop, "tag": None, "probability": None}
+                    for start, stop in spans
                 ]
-                for position, word in first_tokens(words, rows[i][2]):
-                    if position < min(len(rows[i][0]), self.encoder.max_length):
-                        tagged[i][word] |= {"tag": self.classes[tags[position]], "probability": shares[position]}
+                for position, word in first_tokens(spans, tokens[: len(tags)]):
+                    words[word] |= {"tag": self.classes[tags[position]], "probability": probabilities[position]}
+                found[place] = plain(documents[place]) | {"prediction": words}
         self.train(training)
-        return tagged
+        return found
+
+    def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
+        records = self.predict_records([cut(document) for document in documents])
+        return [
+            {"text": record["text"], "tags": " ".join(f"{word['word']}/{word['tag']}" for word in record["prediction"])}
+            for record in records
+        ]

@@ -7,7 +7,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ssl_nlp.corpora import Document, HubDataset, TextFiles
-from ssl_nlp.data.labels import words_of_tags
+from ssl_nlp.data.marks import words_of_tags
 from tests.corpora.files import compress, fails, read
 
 SENTENCES = [

@@ -241,6 +241,13 @@ def test_tagging_config(tmp_path):
     assert "val/f1" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
 
 
+def test_relations_config(tmp_path):
+    rows = [f"Part(e1,e2)\tAn <e1>engine {i}</e1> in a <e2>car</e2>.\n" for i in range(40)]
+    command = task_arguments(tmp_path, "relations", "tsv", {"train": "label\ttext\n" + "".join(rows)})
+    assert run(*command, "--run=a") == 0
+    assert "val/macro_f1" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+
+
 def test_every_file_is_named_in_a_test():
     source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these

@@ -58,6 +58,7 @@ def test_it_predicts_the_words_of_texts(trained):
         assert [document.text[word["start"] : word["stop"]] for word in words] == document.text.split()
     assert all(1 / 3 <= word["probability"] <= 1 for words in tagged for word in words)
     assert task.predict([""]) == [[]]
+    assert task.sample_documents(documents[:1])[0]["tags"].startswith("Ada/B-PER ")
     [words] = task.predict(["Ada went " * 40])
     assert words[0]["tag"] == "B-PER"
     assert words[-1]["tag"] is None  # beyond the encoder's longest row
