@@ -1,26 +1,23 @@
 """A method or task as a stock model of `transformers`: the same states and, where a stock class has its head, logits."""
 
 from functools import singledispatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.export.checking import check
 from ssl_nlp.export.language_heads import add_language_head, add_parts
 from ssl_nlp.export.stock import StockModel, base_model
-from ssl_nlp.export.task_heads import add_text_head
+from ssl_nlp.export.task_heads import Problem, add_text_head, add_token_head
 from ssl_nlp.methods import CausalLM, MaskedLM, MultiObjective, ReplacedToken
-from ssl_nlp.tasks import Classification, Task
+from ssl_nlp.tasks import Classification, Regression, Tagging, Task
+from ssl_nlp.tasks.whole_texts import WholeTexts
 from ssl_nlp.training.texts import TextModule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-TOLERANCE = 1e-4
-"""The largest difference of states and logits from ours, where these are of the order of 1."""
 
 
 def stock_model(module: TextModule) -> StockModel:
@@ -42,6 +39,7 @@ def stock_encoder(module: TextModule) -> StockModel:
         UserError: `transformers` has no class for its encoder.
     """
     stock = StockModel(base_model(module.encoder), module.states)
+    stock.parts = bool(getattr(module, "pairs", False)) and module.encoder.part_embedding is not None
     parts = getattr(module, "part_embedding", None)
     if isinstance(parts, nn.Embedding):
         stock.parts = add_parts(stock.model, parts.weight)
@@ -104,7 +102,40 @@ def _(module: Task) -> StockModel:
 @_with_head.register
 def _(module: Classification) -> StockModel:
     assert module.classes is not None
-    return add_text_head(stock_encoder(module), module.head, module.pooling, module.classes, module.outputs)
+    kind: Problem = "multi_label_classification" if module.several else "single_label_classification"
+    return _text_head(module, module.head, module.classes, kind)
+
+
+@_with_head.register
+def _(module: Regression) -> StockModel:
+    stock = _text_head(module, module.head, ["score"], "regression")
+    if module.range is not None:
+        low, high = module.range
+        stock.left_out.append(
+            f"A score is {low:g} + {high - low:g} * sigmoid(logit), which the stock class leaves to you."
+        )
+    return stock
+
+
+def _text_head(module: WholeTexts, head: nn.Module, classes: list[str], kind: Problem) -> StockModel:
+    stock = stock_encoder(module)
+    if module.pairs and not stock.parts:
+        raise UserError(
+            f"this {type(module).__name__} marks the second text of a pair by an embedding, and "
+            f"{type(stock.model).__name__} has none: export it with --format onnx, or train it on an encoder that has "
+            "token types, such as BERT"
+        )
+    return add_text_head(
+        stock, head, module.pooling, classes, kind, lambda batch: cast(Tensor, head(module.pooled(batch)))
+    )
+
+
+@_with_head.register
+def _(module: Tagging) -> StockModel:
+    assert module.classes is not None
+    return add_token_head(
+        stock_encoder(module), module.head, "AutoModelForTokenClassification", module.classes, module.outputs
+    )
 
 
 def _set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:
@@ -119,30 +150,3 @@ def _set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:
     if model.can_generate() and model.generation_config is not None:
         for role in ("pad", "bos", "eos"):
             setattr(model.generation_config, f"{role}_token_id", ids[role])
-
-
-@torch.no_grad()
-def check(stock: StockModel, module: TextModule) -> None:
-    """Compare the stock model with ours on two rows of random tokens.
-
-    Raises:
-        UserError: they differ, so that nothing should be exported.
-    """
-    length = min(12, module.encoder.max_length)
-    tokens = torch.tensor(sorted({*range(module.vocab_size)} - {*module.tokenizer.special_ids}))
-    ids = tokens[torch.randint(len(tokens), (2, length), generator=torch.Generator().manual_seed(0))]
-    segments = torch.ones_like(ids)
-    segments[1, (length + 1) // 2 :] = 0
-    ids = torch.where(segments > 0, ids, module.tokenizer.pad_id)
-    batch = TokenBatch(ids, segments, packed=False).to(module.device)
-    text = segments > 0
-    pairs = [(stock.model.base_model(input_ids=ids, attention_mask=segments).last_hidden_state, stock.states(batch))]
-    if stock.logits is not None:
-        pairs.append((stock.model(input_ids=ids, attention_mask=segments).logits, stock.logits(batch)))
-    for theirs, ours in pairs:
-        rows = text if theirs.ndim == 3 else slice(None)
-        if not torch.allclose(theirs[rows], ours.float().cpu()[rows], rtol=TOLERANCE, atol=TOLERANCE):
-            raise UserError(
-                f"the {type(stock.model).__name__} made from this {type(module).__name__} gives other numbers than it: "
-                "please report this, and export it with --format onnx"
-            )

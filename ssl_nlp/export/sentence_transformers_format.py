@@ -7,8 +7,9 @@ from typing import Any
 from safetensors.torch import save_file
 
 from ssl_nlp.encoders.pretrained import NO_LIMIT
+from ssl_nlp.export.checking import check
 from ssl_nlp.export.contents import Contents
-from ssl_nlp.export.convert import check, stock_encoder
+from ssl_nlp.export.convert import stock_encoder
 from ssl_nlp.export.embedding import embedding_parts
 from ssl_nlp.export.tokenizer import save_tokenizer
 from ssl_nlp.modules.pooling import Pooling

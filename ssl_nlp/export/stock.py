@@ -1,6 +1,5 @@
 """A stock model of `transformers` with the weights of an encoder."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
+from ssl_nlp.encoders.adapters import merged
 from ssl_nlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ def base_model(encoder: Encoder) -> "PreTrainedModel":
     Raises:
         UserError: there is none.
     """
+    if encoder.prompt_length:
+        raise UserError("PromptTuning changes the input of the encoder and cannot be merged into it: use --format peft")
+    encoder = merged(encoder)
     if isinstance(encoder, Transformer):
         return encoder.to_transformers().float()
     if isinstance(encoder, PretrainedEncoder):
-        model = copy.deepcopy(encoder.model).cpu().float().eval()
+        model = encoder.model.cpu().float().eval()
         model.config._name_or_path = ""  # may be a path of this machine
         if encoder.causal:
             model.config.use_cache = True  # ours keeps caches itself

@@ -1,6 +1,7 @@
 """The heads of tasks in the stock classes of `transformers`."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,12 @@ from ssl_nlp.export.stock import StockModel, fill
 from ssl_nlp.modules.heads import ClassifierHead, LinearHead, TanhHead
 from ssl_nlp.modules.pooling import Pooling
 
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 MODERNBERT = {"dense": "head.dense", "norm": "head.norm", "classifier": "classifier"}
 ROBERTA = {"dense": "classifier.dense", "classifier": "classifier.out_proj"}
 TEXT_HEADS: dict[type[nn.Module], dict[str, tuple[dict[str, str], dict[Pooling, str]]]] = {
-    # by our head and model_type: the places of its layers, and the poolings with their names in the configuration
+    # By our head and model_type: the places of its layers ("": the only linear one), and the poolings that it may have,
+    # with their names in the configuration.
     ClassifierHead: {
         "modernbert": (MODERNBERT, {"mean": "mean", "first": "cls"}),
         "modernbert-decoder": (MODERNBERT, {"last": ""}),
@@ -27,14 +30,19 @@ TEXT_HEADS: dict[type[nn.Module], dict[str, tuple[dict[str, str], dict[Pooling, 
         "mpnet": (ROBERTA, {"first": ""}),
     },
     LinearHead: {
-        name: ({"classifier": "score"}, {"last": ""})
+        name: ({"classifier": ""}, {"last": ""})
         for name in ("gpt2", "gpt_neo", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3")
     },
 }
 
 
 def add_text_head(
-    stock: StockModel, head: nn.Module, pooling: Pooling, classes: Sequence[str], logits: Callable[[TokenBatch], Tensor]
+    stock: StockModel,
+    head: nn.Module,
+    pooling: Pooling,
+    classes: Sequence[str],
+    kind: Problem,
+    logits: Callable[[TokenBatch], Tensor],
 ) -> StockModel:
     """The stock model with a head for `AutoModelForSequenceClassification`.
 
@@ -43,6 +51,7 @@ def add_text_head(
         head: ours.
         pooling: that it reads.
         classes: names of its C outputs.
+        kind: `problem_type` of the configuration.
         logits: ours, (B, C).
 
     Raises:
@@ -55,9 +64,29 @@ def add_text_head(
             f"AutoModelForSequenceClassification of {config.model_type} has no head like this {type(head).__name__} on the "
             f"{pooling} state: export it with --format onnx"
         )
+    config.problem_type = kind
     if poolings[pooling]:
         config.classifier_pooling = poolings[pooling]
     return _with_head(stock, "AutoModelForSequenceClassification", head, places, classes, logits)
+
+
+def add_token_head(
+    stock: StockModel, head: nn.Module, auto: str, classes: Sequence[str], logits: Callable[[TokenBatch], Tensor]
+) -> StockModel:
+    """The stock model with a head on each state, for `AutoModelForTokenClassification` or `...ForQuestionAnswering`.
+
+    Args:
+        stock: without a head.
+        head: ours.
+        auto: the name of the class.
+        classes: names of its C outputs.
+        logits: ours, (B, T, C).
+
+    Raises:
+        UserError: the stock class has another head, or there is none.
+    """
+    places = MODERNBERT if isinstance(head, ClassifierHead) else {"classifier": ""}
+    return _with_head(stock, auto, head, places, classes, logits)
 
 
 def _with_head(
@@ -77,11 +106,15 @@ def _with_head(
         config.classifier_bias = True  # or its last layer has none
     if isinstance(drop := getattr(head, "drop", None), nn.Dropout) and hasattr(config, "classifier_dropout"):
         config.classifier_dropout = drop.p
-    model = getattr(transformers, auto).from_config(config, dtype=torch.float32).eval()
+    try:
+        model = getattr(transformers, auto).from_config(config, dtype=torch.float32).eval()
+    except ValueError as error:  # it has no such class
+        raise UserError(f"{auto} knows no {config.model_type}: export it with --format onnx") from error
     pooler = {name: weight for name, weight in model.base_model.state_dict().items() if "pooler" in name}
     model.base_model.load_state_dict(pooler | stock.model.state_dict())
+    linear = [name for name, part in model.named_children() if isinstance(part, nn.Linear)]  # the only one of its head
     for name, place in places.items():
-        fill(model.get_submodule(place), getattr(head, name))
+        fill(model.get_submodule(place or linear[-1]), getattr(head, name))
     stock.model, stock.logits = model, logits
     stock.loads_as.append(auto)
     return stock

@@ -1,17 +1,27 @@
 """Fine-tuned tasks as stock models: the same logits and the names of the classes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
-from ssl_nlp.data import Tokenizer, TokenizerSettings
+from ssl_nlp.data import TokenBatch, Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import load_pretrained, train
-from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
+from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders import PretrainedEncoder, Transformer
+from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.errors import UserError
 from ssl_nlp.export.transformers_format import write
-from ssl_nlp.tasks import Classification
+from ssl_nlp.tasks import Classification, Regression, Tagging, Task
 from tests.corpus import random_texts
 from tests.export.conftest import OLD
 
@@ -42,36 +52,112 @@ def ours() -> tuple[Transformer, Tokenizer]:
     return Transformer(None, 8, 1, 2, max_length=40), tokenizer
 
 
-def task_on(encoder: Encoder, tokenizer: Tokenizer, causal: bool = False, **settings) -> Classification:
-    task = Classification(encoder, classes=["bad", "good", "so so"], **settings)
+def connected(task: Task, tokenizer: Tokenizer, causal: bool = False) -> Any:
+    """The task with random weights that all matter."""
     task.causal = causal
     torch.manual_seed(1)
     task.connect(tokenizer)
-    with torch.no_grad():  # so that every parameter matters
+    with torch.no_grad():
         for parameter in task.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return task.eval()
+
+
+def exported(task: Task, folder: Path) -> Any:
+    """What the stock model of a task computes for texts: its logits, and its configuration."""
+    folder.mkdir()
+    auto = {
+        "text-classification": AutoModelForSequenceClassification,
+        "token-classification": AutoModelForTokenClassification,
+    }
+    contents = write(task, folder, task.pooling)
+    model = auto[contents.task].from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    @torch.no_grad()
+    def logits(*texts: list[str]) -> torch.Tensor:
+        return model(**tokenizer(*texts, padding=True, return_tensors="pt")).logits
+
+    return logits, model.config, contents
+
+
+def batch_of(task: Task, texts: list[str], pairs: list[str] | None = None) -> TokenBatch:
+    batch = pad_rows([ids for ids, _ in task.tokenizer.encode(texts)], None, task.tokenizer, 40)
+    return batch if pairs is None else replace(batch, pair=batch_of(task, pairs))
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["ours", "ours causal", *PUBLISHED])
 def test_a_classifier_keeps_its_logits_and_its_classes(kind, tmp_path):
     encoder, tokenizer = ours() if "ours" in kind else published(kind, tmp_path / "published")
-    task = task_on(encoder, tokenizer, causal=kind in ("ours causal", "gpt2"))
-    (tmp_path / "out").mkdir()
-    contents = write(task, tmp_path / "out", task.pooling)
-    assert contents.task == "text-classification"
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
-    assert model.config.id2label == {0: "bad", 1: "good", 2: "so so"}
-    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")(TEXTS, padding=True, return_tensors="pt")
-    vectors = task.embed(TEXTS)
-    torch.testing.assert_close(model(**inputs).logits, task.head(vectors), rtol=1e-4, atol=1e-4)
+    task = Classification(encoder, classes=["bad", "good", "so so"])
+    task = connected(task, tokenizer, causal=kind in ("ours causal", "gpt2"))
+    logits, config, _ = exported(task, tmp_path / "out")
+    assert config.id2label == {0: "bad", 1: "good", 2: "so so"}
+    assert config.problem_type == "single_label_classification"
+    close(logits(TEXTS), task.outputs(batch_of(task, TEXTS)))
 
 
-def test_a_head_that_no_stock_class_has_is_refused_in_one_line(tmp_path):
-    task = task_on(*published("bert", tmp_path / "published"))
-    task.pooling = "mean"
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ours", *PUBLISHED])
+def test_a_tagger_keeps_its_logits_and_its_tags(kind, tmp_path):
+    encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
+    task = connected(Tagging(encoder, classes=["O", "B-LOC"]), tokenizer, causal=kind == "gpt2")
+    logits, config, _ = exported(task, tmp_path / "out")
+    assert config.label2id == {"O": 0, "B-LOC": 1}
+    batch = batch_of(task, TEXTS)
+    close(logits(TEXTS)[batch.is_text], task.outputs(batch)[batch.is_text])
+
+
+@torch.no_grad()
+def test_pairs_on_bert_keep_their_parts(tmp_path):
+    task = Classification(published("bert", tmp_path / "published")[0], classes=["no", "yes"], pairs=True)
+    task = connected(task, load_pretrained(str(OLD / "bert")))
+    logits, _, _ = exported(task, tmp_path / "out")
+    close(logits(TEXTS, TEXTS[::-1]), task.outputs(batch_of(task, TEXTS, TEXTS[::-1])))
+
+
+@torch.no_grad()
+def test_scores_and_several_classes_are_exported_as_such(tmp_path):
+    encoder, tokenizer = ours()
+    task = connected(Regression(encoder, range=(0, 5)), tokenizer)
+    logits, config, contents = exported(task, tmp_path / "scores")
+    assert config.problem_type == "regression"
+    assert contents.notes == ["A score is 0 + 5 * sigmoid(logit), which the stock class leaves to you."]
+    close(5 * logits(TEXTS).sigmoid()[:, 0], task.outputs(batch_of(task, TEXTS)))
+    task = connected(Classification(ours()[0], classes=["a", "b"], several=True), tokenizer)
+    assert exported(task, tmp_path / "several")[1].problem_type == "multi_label_classification"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ours", "bert"])
+def test_an_adapter_is_merged(kind, tmp_path):
+    encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
+    encoder.adapter = LoRA(rank=2)
+    task = connected(Classification(encoder, classes=["a", "b"]), tokenizer)
+    logits, _, _ = exported(task, tmp_path / "out")
+    close(logits(TEXTS), task.outputs(batch_of(task, TEXTS)))
+
+
+def test_what_no_stock_class_has_is_refused_in_one_line(tmp_path):
+    bert = connected(
+        Classification(published("bert", tmp_path / "published")[0], classes=["a", "b"], pooling="mean"),
+        load_pretrained(str(OLD / "bert")),
+    )
     with pytest.raises(
         UserError, match="of bert has no head like this TanhHead on the mean state: export it with --for"
     ):
-        write(task, tmp_path, "mean")
+        write(bert, tmp_path, "mean")
+    encoder, tokenizer = ours()
+    pairs = connected(Classification(encoder, classes=["a", "b"], pairs=True), tokenizer)
+    with pytest.raises(
+        UserError, match="marks the second text of a pair by an embedding, and ModernBertModel has none"
+    ):
+        write(pairs, tmp_path, "mean")
+    tagger = connected(Tagging(ours()[0], classes=["a", "b"]), tokenizer, causal=True)
+    with pytest.raises(UserError, match="AutoModelForTokenClassification knows no modernbert-decoder"):
+        write(tagger, tmp_path, "mean")
