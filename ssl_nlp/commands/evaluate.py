@@ -17,7 +17,7 @@ from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
-from ssl_nlp.comparison.costs import COSTS
+from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
@@ -267,10 +267,11 @@ def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
 def _cost(targets: Sequence[Target]) -> Table:
     table = Table(title="cost of training")
     table.add_column("")
-    for cost in COSTS.values():
+    costs = shown_costs([target.header["cost"] for target in targets])
+    for cost in costs.values():
         table.add_column(cost.title, justify="right")
     for target in targets:
         numbers = target.header["cost"]
-        cells = [f"{numbers[key] / cost.unit:,.4g}" if key in numbers else "–" for key, cost in COSTS.items()]
+        cells = [f"{numbers[key] / cost.unit:,.4g}" if key in numbers else "–" for key, cost in costs.items()]
         table.add_row(Text(target.name), *cells)
     return table

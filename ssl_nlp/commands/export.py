@@ -21,6 +21,7 @@ from ssl_nlp.modules.pooling import POOLINGS, Pooling
 from ssl_nlp.quiet import progress_bars_hidden
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.terminal import say
+from ssl_nlp.training.parts import parameter_counts
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
 MODEL = "a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
@@ -90,4 +91,4 @@ def _facts(target: Target, license: str, language: str | None) -> Facts:
         ) from error
     last = next((row for row in reversed(rows) if "val/loss" in row), {})
     metrics = {name: value for name, value in last.items() if name.startswith("val/")}
-    return replace(facts, config=config, metrics=metrics, cost=cost(int(facts.cost["parameters"]), rows))
+    return replace(facts, config=config, metrics=metrics, cost=cost(*parameter_counts(target.method), rows))

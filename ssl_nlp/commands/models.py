@@ -17,6 +17,7 @@ from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
+from ssl_nlp.training.parts import parameter_counts
 from ssl_nlp.training.texts import TextModule
 
 PRETRAINED = "pretrained:"
@@ -73,13 +74,12 @@ class Target:
     def header(self) -> dict[str, Any]:
         """The part of `evaluation.json` that is the same for all suites."""
         rows = [] if self.run is None else read_numbers(self.run.directory / "metrics.csv")
-        parameters = sum(parameter.numel() for parameter in self.method.parameters())
         checkpoint = {"file": self.file, "digest": self.digest}
         return {
             "method": self.kind,
             "loss_unit": self.method.loss_unit,
             "checkpoint": checkpoint,
-            "cost": cost(parameters, rows),
+            "cost": cost(*parameter_counts(self.method), rows),
         }
 
 

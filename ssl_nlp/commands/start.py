@@ -3,6 +3,7 @@
 from typing import Any
 
 from ssl_nlp.encoders import Encoder, Trained
+from ssl_nlp.encoders.start import begin_with_base
 from ssl_nlp.encoders.trained import described_encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.checkpoint import path_of
@@ -38,6 +39,7 @@ def keep_encoder(model: Any, saved: dict[str, Any], where: str) -> None:
     start = _start(model)
     if start is not None:
         model.init_args.encoder = described_encoder(saved, where, start.freeze)
+        begin_with_base(model.init_args.encoder, saved, where)
 
 
 def _start(model: Any) -> Any:

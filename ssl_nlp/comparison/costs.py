@@ -1,6 +1,6 @@
 """Costs of training: their names and units, and which of them were not equal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssl_nlp.comparison.configuration import TOLERANCE
@@ -26,12 +26,24 @@ class Cost:
 
 COSTS = {
     "parameters": Cost("parameters", "M parameters", 1e6),
+    "trained_parameters": Cost("trained parameters", "M trained", 1e6),
     "tokens": Cost("tokens", "M tokens", 1e6, TOLERANCE),
     "flops": Cost("FLOPs", "TFLOPs", 1e12, TOLERANCE),
     "seconds": Cost("seconds", "seconds", 1.0, 0.1),
     "tokens_per_second": Cost("tokens/s", "tokens/s", 1.0),
     "peak_memory": Cost("peak memory (bytes)", "peak GB", 1e9),
 }
+
+
+def shown_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, Cost]:
+    """The kinds of cost in a table of these costs: trained parameters only where some parameters are not trained."""
+    fewer = any(cost["trained_parameters"] < cost["parameters"] for cost in costs if "trained_parameters" in cost)
+    return {key: kind for key, kind in COSTS.items() if fewer or key != "trained_parameters"}
+
+
+def means(row: Row) -> dict[str, float]:
+    """The costs of a row, each as the mean over its seeds."""
+    return {key: estimate.mean for key, estimate in row.cost.items()}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots, theme
-from ssl_nlp.comparison.costs import COSTS
+from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
 from ssl_nlp.comparison.summary import summarise
@@ -63,7 +63,7 @@ def render_page(comparison: Comparison) -> str:
     cells = {row.label: [_cell(row, column) for column in comparison.columns] for row in comparison.rows}
     costs = [
         (cost.name, [format_quantity(row.cost[key].mean) if key in row.cost else "–" for row in methods])
-        for key, cost in COSTS.items()
+        for key, cost in shown_costs([means(row) for row in methods]).items()
         if any(key in row.cost for row in methods)
     ]
     return environment.get_template("report.html").render(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ssl_nlp import durable
 from ssl_nlp.comparison.columns import FROZEN, LANGUAGE
-from ssl_nlp.comparison.costs import COSTS
+from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
@@ -144,9 +144,10 @@ def _cell(estimate: Estimate | None, marks: str) -> Text:
 def _cost(rows: Sequence[Row]) -> Table:
     table = Table(title="cost of training, per seed")
     table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
-    for cost in COSTS.values():
+    costs = shown_costs([means(row) for row in rows])
+    for cost in costs.values():
         table.add_column(cost.title.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:
-        cells = [f"{row.cost[key].mean / cost.unit:,.4g}" if key in row.cost else "–" for key, cost in COSTS.items()]
+        cells = [f"{row.cost[key].mean / cost.unit:,.4g}" if key in row.cost else "–" for key, cost in costs.items()]
         table.add_row(Text(row.label), *cells)
     return table

@@ -1,7 +1,7 @@
 """The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.depth import depths, layers_of
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import Ancestor
+from ssl_nlp.runs.bases import Base
 
 Frozen = Literal["all", "embeddings"]
 
@@ -38,7 +39,9 @@ class Encoder(nn.Module, ABC):
             GELU, norm, linear), `tanh` (dense, tanh, linear; only linear for tokens) or `linear`. Known after `build`.
         tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
         tokenizer: that of the run that the weights come from, which the data then use; None if they come from no run.
-        start: weights of another encoder that `build` begins with; None once it has, or if there are none.
+        start: loads the weights that `build` begins with into the encoder; None once it has, or if there are none.
+        base: the weights that `build` begins with, for the checkpoints of an adapted encoder, which leave them out. None:
+            they are random, so that checkpoints hold them.
         ancestry: the runs and published models that the weights come from, the oldest first.
         adapter: of the constructor.
         prompt_length: number of vectors that the adapter puts in front of each text.
@@ -61,7 +64,8 @@ class Encoder(nn.Module, ABC):
     prompt_length: int = 0
     base_names: tuple[str, ...] = ()  # of the weights in the state dict that an adapter has frozen
     _built: dict[str, int | bool] | None = None
-    start: Mapping[str, Tensor] | None = None
+    start: Callable[["Encoder"], None] | None = None
+    base: Base | None = None
 
     def __init__(self, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class Encoder(nn.Module, ABC):
         if self.start is None:
             return
         try:
-            self.load_state_dict(self.start)
+            self.start(self)
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(f"the weights to start from do not fit the {type(self).__name__} ({reason})") from error
@@ -114,6 +118,7 @@ class Encoder(nn.Module, ABC):
     def _adapt(self, adapter: Adapter) -> None:
         if self.freeze is not None:
             raise UserError("encoder: an adapter freezes all of the encoder: leave freeze out")
+        self.base = self.base or self.published_base()
         adapter.attach(self)
 
     # ------------------------------------------------------------------------------------------------------- frozen parts
@@ -209,6 +214,22 @@ class Encoder(nn.Module, ABC):
         Its `select(rows)` keeps rows (N,) of it, in this order, some of them perhaps several times.
         """
         raise NotImplementedError
+
+    def published_base(self) -> Base | None:
+        """The published weights that have just been loaded, if any."""
+        return None
+
+    def load_published(self, base: Base, where: str) -> None:
+        """Load published weights from files of this machine.
+
+        Args:
+            base: the weights that are meant.
+            where: the path of the checkpoint that needs them.
+
+        Raises:
+            UserError: they are not there, or others are in their place.
+        """
+        raise UserError(f"{where} holds an adapter of {base['place']}, which is not a {type(self).__name__}")
 
     def stock_parts(self, names: Sequence[str]) -> dict[str, list[str]]:
         """Linear maps of `adapted` by the name in the model of `transformers`, where one may hold several.

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import published
+from ssl_nlp.runs.bases import Base, beside, complaint, weights_digest
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
@@ -83,7 +85,7 @@ class PretrainedEncoder(Encoder):
 
     def _create(self) -> None:
         config = self._configure()
-        model = self._load(config)
+        model = self._load(config, self.name if self._config is None else None)
         embedding = model.get_input_embeddings()
         if not isinstance(embedding, nn.Embedding):
             raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
@@ -128,25 +130,43 @@ class PretrainedEncoder(Encoder):
                 setattr(config, rate, self.dropout)
         return config
 
-    def _load(self, config: "PretrainedConfig") -> "PreTrainedModel":
+    def _load(self, config: "PretrainedConfig", place: str | None, **options: Any) -> "PreTrainedModel":
+        """A model with the weights at a place, loaded by `from_pretrained` with these options, or with random ones."""
         from transformers import MODEL_MAPPING, AutoModel
 
         kind = MODEL_MAPPING.get(type(config), None)
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not all("input_ids" in inspect.signature(getattr(kind, "forward", id)).parameters for kind in kinds):
             raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
-        options: dict[str, Any] = {"dtype": torch.float32}
+        options |= {"dtype": torch.float32, "trust_remote_code": False}
         if inspect.isclass(kind) and "add_pooling_layer" in inspect.signature(kind).parameters:
             options["add_pooling_layer"] = False  # it would get no gradient, which distributed training refuses
         with self._loading():
-            if self._config is not None:
-                return AutoModel.from_config(config, trust_remote_code=False, **options)
-            model, info = AutoModel.from_pretrained(
-                self.name, config=config, output_loading_info=True, trust_remote_code=False, **options
-            )
+            if place is None:
+                return AutoModel.from_config(config, **options)
+            model, info = AutoModel.from_pretrained(place, config=config, output_loading_info=True, **options)
         if missing := sorted(info["missing_keys"]):
             raise UserError(f"the encoder {self.name} is incomplete: its files lack {missing[0]} and others")
         return model
+
+    def published_base(self) -> Base | None:
+        if self._config is not None:
+            return None
+        place = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
+        return {"place": place, "run": None, "digest": weights_digest(self.state_dict())}
+
+    def load_published(self, base: Base, where: str) -> None:
+        here, other = str(beside(where)), False
+        for place in (here, base["place"]):
+            try:
+                model = self._load(self.model.config, place, local_files_only=True)  # a checkpoint causes no download
+            except UserError:
+                continue
+            self.model.load_state_dict(model.state_dict())
+            if weights_digest(self.state_dict()) == base["digest"]:
+                return
+            other = True
+        raise UserError(complaint(base, where, here, other))
 
     @contextmanager
     def _loading(self) -> Iterator[None]:

@@ -1,9 +1,12 @@
 """The encoder of a run, as the start of another one."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen, checked_freeze
+from ssl_nlp.encoders.start import take_weights
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.ancestry import ancestor
@@ -20,28 +23,36 @@ class Trained(Encoder):
         run: the name of a run in runs/, of which the last checkpoint is taken, or the path of a .ckpt file.
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
+        adapter: few parameters that are trained instead of the encoder's own. One that the run has is merged before.
 
     Raises:
-        UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded.
+        UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded; or its encoder
+            has an adapter that cannot be merged.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("weights",)  # so none can name it, and `run`, a file to read
 
-    def __new__(cls, run: str, freeze: Frozen | int | None = None) -> Encoder:  # type: ignore[misc]  # as the docstring says
+    def __new__(  # type: ignore[misc]  # as the docstring says
+        cls, run: str, freeze: Frozen | int | None = None, adapter: Adapter | None = None
+    ) -> Encoder:
         path, _ = checkpoint_of(run)
         saved, digest = checkpoints.read_with_digest(path)
         encoder, described = described_encoder(saved, str(path), freeze), saved["ssl_nlp"]
-        encoder.start = {
-            name.removeprefix("encoder."): weight
-            for name, weight in saved["state_dict"].items()
-            if name.startswith("encoder.")
-        }
+        if encoder.adapter is not None and not encoder.adapter.mergeable:
+            raise UserError(
+                f"{path} was trained with {type(encoder.adapter).__name__}, which cannot be merged into the encoder: start "
+                "from a run with LoRA, AdaLoRA or IA3, or from the one that it started from"
+            )
+        encoder.adapter = adapter
+        encoder.start = partial(take_weights, saved=saved, where=str(path))
         encoder.tokenizer = Tokenizer(described["tokenizer"])
         encoder.tokens = encoder.tokenizer.fingerprint()
-        encoder.ancestry = (*described.get("ancestry", encoder.ancestry), ancestor(path, digest, saved))
+        last = ancestor(path, digest, saved)
+        encoder.base = {"place": str(path.absolute()), "run": last["run"], "digest": digest}
+        encoder.ancestry = (*described.get("ancestry", encoder.ancestry), last)
         return encoder
 
-    def __init__(self, run: str, freeze: Frozen | int | None = None) -> None:
+    def __init__(self, run: str, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
         raise UserError("Trained cannot be subclassed: subclass the encoder that the run has")
 
 

@@ -6,18 +6,19 @@ TOKENS, RATE, FLOPS, MEMORY = "train/tokens", "train/tokens_per_second", "train/
 """Names under which a training logs its cost."""
 
 
-def cost(parameters: int, rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def cost(parameters: int, trained: int, rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Parameters and, as far as they were logged, tokens, compute, time and memory.
 
     Args:
         parameters: their number in the method.
+        trained: the number of those that are trained.
         rows: the numbers in `metrics.csv`.
 
     Returns:
-        parameters; tokens and flops seen; seconds of training, without validation and checkpoints; tokens_per_second, the
-        tokens by the seconds; peak_memory in bytes.
+        parameters and trained_parameters; tokens and flops seen; seconds of training, without validation and checkpoints;
+        tokens_per_second, the tokens by the seconds; peak_memory in bytes.
     """
-    numbers = {"parameters": float(parameters)}
+    numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
     logged = [row for row in rows if row.get(TOKENS) and row.get(RATE)]
     if not logged:
         return numbers

@@ -24,6 +24,7 @@ import torch
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import is_ancestry
+from ssl_nlp.runs.bases import is_base
 
 T = TypeVar("T")
 
@@ -329,11 +330,13 @@ def _load(
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
     described = saved["ssl_nlp"]
-    known = {"method", "tokenizer", "ancestry"}
-    if not isinstance(described, dict) or described.keys() | {"ancestry"} != known or "state_dict" not in saved:
+    known, optional = {"method", "tokenizer"}, {"ancestry", "base"}
+    if not isinstance(described, dict) or described.keys() - optional != known or "state_dict" not in saved:
         raise UserError(f"{path} describes no method: copy or train it again")
     if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
         raise UserError(f"{path} describes no method: copy or train it again")
     if not is_ancestry(described.get("ancestry", [])):
         raise UserError(f"{path} has a broken ancestry: copy or train it again")
+    if "base" in described and not is_base(described["base"]):
+        raise UserError(f"{path} names no valid base of its adapter: copy or train it again")
     return saved

@@ -12,8 +12,10 @@ from torch.distributed.tensor import DTensor
 
 from ssl_nlp.data import Tokenizer
 from ssl_nlp.encoders import Encoder
+from ssl_nlp.encoders.start import begin_with_base
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.bases import Base
 from ssl_nlp.training.arguments import constructor_arguments
 from ssl_nlp.training.sums import Sums
 
@@ -78,18 +80,26 @@ class SavedModule(LightningModule):
         return bool(torch.stack([p.isfinite().all() for p in held]).all())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained: class, arguments and tokenizer, as plain data."""
+        """Make the checkpoint self-contained: class, arguments and tokenizer, as plain data.
+
+        The weights that an adapter has frozen are left out and named instead, unless they are random.
+        """
         checkpoint["hyper_parameters"] = {}
         checkpoint["ssl_nlp"] = {"method": self.description(), "tokenizer": self.tokenizer.serialize()}
         if self.encoder.ancestry:
             checkpoint["ssl_nlp"]["ancestry"] = [*self.encoder.ancestry]
+        if (left_out := self._base_names()) and self.device_mesh is None:  # FSDP loads what is in the file
+            checkpoint["ssl_nlp"]["base"] = dict(self.encoder.base)
+            weights = checkpoint["state_dict"].items()
+            checkpoint["state_dict"] = {name: weight for name, weight in weights if name not in left_out}
         checkpoint["training_sums"] = self.training_sums.state_over_ranks()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the sums that were not logged yet; the first rank takes those of all ranks.
 
         Raises:
-            UserError: the checkpoint has another tokenizer than the data, or weights of other sizes.
+            UserError: the checkpoint has another tokenizer than the data, weights of other sizes, or the adapter of
+                another encoder.
         """
         if Tokenizer(checkpoint["ssl_nlp"]["tokenizer"]).fingerprint() != self.tokenizer.fingerprint():
             raise UserError(
@@ -98,6 +108,9 @@ class SavedModule(LightningModule):
             )
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.double()  # Lightning does this after it has loaded the weights, which would be rounded
+        if "base" in checkpoint["ssl_nlp"]:
+            self._check_base(checkpoint["ssl_nlp"]["base"])
+            checkpoint["state_dict"] = self._with_base(checkpoint["state_dict"])
         saved, own = checkpoint.get("state_dict", {}), self.state_dict()
         for name in [*own, *saved] if saved else []:
             sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]
@@ -136,9 +149,12 @@ class SavedModule(LightningModule):
         Raises:
             UserError: it is broken, or needs a class that is not loaded or does not belong there.
         """
-        model = cls.from_description(saved["ssl_nlp"], where, **overrides)
+        model = checkpoints.instantiate(saved["ssl_nlp"]["method"], cls, overrides, where)
+        if hasattr(model, "encoder"):
+            begin_with_base(model.encoder, saved, where)
+        model._complete(saved["ssl_nlp"])
         try:
-            model.load_state_dict(saved["state_dict"])
+            model.load_state_dict(model._with_base(saved["state_dict"]))
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{where}: its weights do not fit its {type(model).__name__} ({reason})") from error
@@ -157,14 +173,42 @@ class SavedModule(LightningModule):
             UserError: they are broken, or need a class that is not loaded or does not belong there.
         """
         model = checkpoints.instantiate(saved["method"], cls, overrides, where)
-        model.connect(Tokenizer(saved["tokenizer"]))
-        model._take_ancestry(saved)
+        model._complete(saved)
         return model
+
+    def _complete(self, saved: dict[str, Any]) -> None:
+        """Connect a new model to what `on_save_checkpoint` has put into a checkpoint."""
+        self.connect(Tokenizer(saved["tokenizer"]))
+        self._take_ancestry(saved)
 
     def _take_ancestry(self, saved: dict[str, Any]) -> None:
         """Take the ancestry that `on_save_checkpoint` has put into a checkpoint, if it has one."""
         if "ancestry" in saved:
             self.encoder.ancestry = tuple(saved["ancestry"])
+
+    def _base_names(self) -> set[str]:
+        """The names of all weights that are those of the encoder's base, copies of it included."""
+        parts = [(prefix, part) for prefix, part in self.named_modules() if isinstance(part, Encoder) and part.base]
+        return {f"{prefix}.{name}" for prefix, part in parts for name in part.base_names}
+
+    def _with_base(self, weights: dict[str, Any]) -> dict[str, Any]:
+        """The weights of a checkpoint together with those that it has left out, which this model already has."""
+        own = self.state_dict()
+        return {name: own[name] for name in self._base_names()} | weights
+
+    def _check_base(self, base: Base) -> None:
+        """Check that the adapter of a checkpoint belongs to the weights of the encoder.
+
+        Raises:
+            UserError: it belongs to others.
+        """
+        mine = self.encoder.base
+        if mine is None or mine["digest"] != base["digest"]:
+            now = "random weights" if mine is None else f"{mine['place']} (SHA-256 {mine['digest'][:16]}...)"
+            raise UserError(
+                f"the checkpoint holds the adapter of {base['place']} (SHA-256 {base['digest'][:16]}...), and the encoder "
+                f"is {now}: put the old one back, or train another run"
+            )
 
 
 def _described(value: Any) -> Any:

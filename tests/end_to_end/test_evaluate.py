@@ -177,7 +177,7 @@ def test_a_bare_checkpoint_has_its_numbers_beside_it(folder):
     assert run("evaluate", "mine.ckpt", "--config", "other.yaml") == 0
     record = json.loads((folder / "mine.evaluation.json").read_text())
     assert (folder / "mine.evaluation_items.npz").exists()
-    assert record["cost"].keys() == {"parameters"}
+    assert record["cost"].keys() == {"parameters", "trained_parameters"}
     assert run("evaluate", "causal_lm", "--config", "other.yaml") == 0
     of_run = json.loads((folder / "runs" / "causal_lm" / "evaluation.json").read_text())
     assert of_run["suites"]["other"]["evaluators"] == record["suites"]["other"]["evaluators"]

@@ -15,8 +15,9 @@ def test_seconds_follow_from_tokens_and_their_rates():
             "train/peak_memory": 7e8,
         },
     ]
-    assert cost(12, rows) == {
+    assert cost(12, 3, rows) == {
         "parameters": 12,
+        "trained_parameters": 3,
         "tokens": 4000,
         "seconds": pytest.approx(2 + 3),
         "tokens_per_second": pytest.approx(800),
@@ -26,4 +27,4 @@ def test_seconds_follow_from_tokens_and_their_rates():
 
 
 def test_what_was_not_logged_is_left_out():
-    assert cost(12, []) == {"parameters": 12}
+    assert cost(12, 12, []) == {"parameters": 12, "trained_parameters": 12}

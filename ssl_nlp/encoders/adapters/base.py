@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -23,6 +23,8 @@ class Adapter(ABC):
 
     A subclass is a frozen dataclass of its settings, which it checks in `__post_init__`. Its state is in the encoder.
     """
+
+    mergeable: ClassVar[bool] = True  # whether its effect can be had by other weights of the encoder
 
     def attach(self, encoder: "Encoder") -> None:
         """Freeze the weights of an encoder and create those of the adapter, in the last step of `Encoder.build`.
@@ -67,7 +69,7 @@ class Adapter(ABC):
             UserError: it is to be merged, and this kind cannot be.
         """
         self._remove(encoder, merge)
-        encoder.adapter, encoder.base_names = None, ()
+        encoder.base_names = ()
         encoder.requires_grad_(True)
 
     @abstractmethod

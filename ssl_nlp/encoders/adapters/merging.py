@@ -18,15 +18,17 @@ def merged(encoder: E) -> E:
     Raises:
         UserError: this kind of adapter cannot be merged.
     """
-    plain = copy.deepcopy(encoder)
-    if plain.adapter is not None:
-        plain.adapter.remove(plain, merge=True)
-    return plain
+    return _without(encoder, merge=True)
 
 
 def without_adapter(encoder: E) -> E:
     """A copy of a built encoder without its adapter: its base, all of whose weights can be trained."""
-    base = copy.deepcopy(encoder)
-    if base.adapter is not None:
-        base.adapter.remove(base, merge=False)
-    return base
+    return _without(encoder, merge=False)
+
+
+def _without(encoder: E, merge: bool) -> E:
+    plain = copy.deepcopy(encoder)
+    if plain.adapter is not None:
+        plain.adapter.remove(plain, merge)
+        plain.adapter, plain.base = None, None
+    return plain

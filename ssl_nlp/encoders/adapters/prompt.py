@@ -26,6 +26,7 @@ class PromptTuning(Adapter):
     """
 
     length: int = 20
+    mergeable = False
 
     def __post_init__(self) -> None:
         check({f"length must be 1 or more, not {self.length}": self.length < 1})
