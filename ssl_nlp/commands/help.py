@@ -26,7 +26,7 @@ from ssl_nlp.training import Module, Optimization
 WIDTH, COLUMN = 100, 43  # of the screen, of its texts
 SECTIONS = ("model", "encoder", "optimization", "data", "trainer", "wandb", "all")
 TASK = {
-    "fit": "Train a run in runs/NAME. The same command resumes an unfinished run.",
+    "fit": "Train a run in runs/NAME. The same command resumes it; --extend trains it longer.",
     "validate": "Print the losses of a run's best checkpoint on the validation split.",
     "test": "Print the losses of a run's best checkpoint on the test split.",
     "predict": "Write the embeddings that a run's best checkpoint gives the rows of the test split.",

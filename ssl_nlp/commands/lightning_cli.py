@@ -42,6 +42,7 @@ from ssl_nlp.training.callbacks import (
     CollapseMonitor,
     Divergence,
     EmbeddingWriter,
+    Extension,
     FinalValidation,
     Progress,
     ProgressLines,
@@ -87,6 +88,7 @@ class Cli(LightningCLI):
     run_directory: Run | None = None
     resume: Path | None = None  # the run's own checkpoint, which training continues from
     step: int = 0  # of that checkpoint
+    extends: bool = False  # whether the run may become longer
     same_data: bool = False  # whether the command reads the data that the checkpoint was trained on
     checkpoint: dict[str, Any] | None = None  # what the data module must know about it
     config_text: str = ""
@@ -97,9 +99,11 @@ class Cli(LightningCLI):
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        commands = {"output": "predict", "extend": "fit"}
         for option, (kind, default, text) in OPTIONS.items():
-            if option != "output" or sys.argv[1] == "predict":
-                parser.add_argument(f"--{option}", type=kind, default=default, help=text)
+            if commands.get(option, sys.argv[1]) == sys.argv[1]:
+                typed: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind, "default": default}
+                parser.add_argument(f"--{option}", help=text, **typed)
         parser.add_class_arguments(WandbSettings, "wandb")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -122,6 +126,7 @@ class Cli(LightningCLI):
                 config.run = default_run_name(config.model.class_path, files, config.seed_everything)
                 if "WANDB_SWEEP_ID" in os.environ:  # whose runs differ in more than method and seed
                     config.run += f"-{os.environ['WANDB_RUN_ID']}"
+            self.extends = bool(config.pop("extend"))  # which is no part of what the run is
             self.config_text = self._parser("fit").dump(config, skip_unset=False)
         return config
 
@@ -150,7 +155,7 @@ class Cli(LightningCLI):
             self.run_directory = Run(config.run)
             if not self.run_directory.read_state().get("ancestry"):  # a run that has one began elsewhere
                 check_start(config.model, self.run_directory)
-            self.resume = self.run_directory.resume_from(self.config_text)
+            self.resume = self.run_directory.resume_from(self.config_text, self.extends)
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
         if config.ckpt_path is not None:
@@ -217,6 +222,8 @@ class Cli(LightningCLI):
             ValidationLine(),
             Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
         ]
+        if (longer := run.longer(self.config_text)) is not None:
+            own.append(Extension(run, self.config_text, *longer))
         self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, run.checkpoints)
         profiler = trainer_settings.profiler_in(run.directory, config.trainer.profiler)
         configured = config.trainer.logger

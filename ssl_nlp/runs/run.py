@@ -1,11 +1,12 @@
 """The directory of a run: its files, and whether a command starts it, resumes it or is refused."""
 
 import json
+import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ssl_nlp.runs.checkpoint import is_complete
 from ssl_nlp.runs.class_paths import with_public_paths
 
 RUNS = Path("runs")
+LENGTHS = ("trainer.max_steps: ", "trainer.max_epochs: ")  # the settings that --extend may change
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,21 @@ class Run:
                 return path
         raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")
 
-    def resume_from(self, config: str) -> Path | None:
+    def resume_from(self, config: str, extend: bool = False) -> Path | None:
         """The checkpoint that `fit` resumes from: the last one, or the one before if that is damaged; None for a new run.
 
         Args:
             config: the complete configuration of the command, as YAML.
+            extend: whether it may make the training longer.
 
         Raises:
             UserError: the run is finished, was started with another configuration, or its checkpoints are missing.
         """
-        self.check(config)
-        if self.finished:
+        self.check(config, extend)
+        if self.finished and self.longer(config) is None:
             raise UserError(
-                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train "
-                f"longer, start another --run with --ckpt_path {self.last_checkpoint} and a larger trainer.max_steps"
+                f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train it "
+                "longer, give --extend and a larger trainer.max_steps (or trainer.max_epochs)"
             )
         there = [path for path in (self.last_checkpoint, self.checkpoints / "previous.ckpt") if path.exists()]
         for path in there:
@@ -97,11 +100,12 @@ class Run:
         """Whether training has ended."""
         return bool(self.read_state().get("finished"))
 
-    def check(self, config: str) -> None:
+    def check(self, config: str, extend: bool = False) -> None:
         """Check that the directory is free, or holds a run with this configuration.
 
         Args:
             config: complete, as YAML.
+            extend: whether the training may be longer than that of the run.
 
         Raises:
             UserError: it is neither.
@@ -111,16 +115,46 @@ class Run:
             check_name(self.name, "--run")  # only now: a run that was started under another name goes on
             if self.directory.exists() and not all(self._is_remains(path) for path in self.directory.iterdir()):
                 raise UserError(f"{self.directory} exists but is not a run: choose another --run")
+            if extend:
+                raise UserError(
+                    f"there is no run {self.name} to train longer: leave --extend out, or name another --run"
+                )
             return
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: put it back, or choose another --run")
+        old, new = self._configurations(config)
+        changes = differences(old | {"run": None}, new | {"run": None})  # the name of a run is that of its folder
+        others = [change for change in changes if not change.startswith(LENGTHS)]
+        remedy = "choose another --run"
+        if not others and self.longer(config) is not None:
+            if extend:
+                return
+            remedy += ", or give --extend to train this one longer"
+        elif extend and others:
+            changes, remedy = others, "leave them out, because --extend changes the length of the training alone"
+        elif extend and changes:
+            remedy = "--extend needs a longer training, not a shorter one"
+        if changes:
+            shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
+            raise UserError(f"runs/{self.name} was started with another configuration ({shown}): {remedy}")
+
+    def _configurations(self, config: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The configuration of the run, and another one, with today's paths of classes."""
         old, new = (
             with_public_paths(yaml.safe_load(text)) for text in (self.config.read_text(encoding="utf-8"), config)
         )
-        changes = differences(old | {"run": None}, new | {"run": None})  # the name of a run is that of its folder
-        if changes:
-            shown = "; ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
-            raise UserError(f"runs/{self.name} was started with another configuration ({shown}): choose another --run")
+        return old, new
+
+    def longer(self, config: str) -> tuple[str, str] | None:
+        """How long the run trains and how long it would with a configuration, such as `300 steps`; None if no longer."""
+        if not self.begun:
+            return None
+        old, new = (
+            [_limit(c["trainer"], name) for name in ("max_steps", "max_epochs")] for c in self._configurations(config)
+        )
+        if old == new or any(after < before for before, after in zip(old, new, strict=True)):
+            return None
+        return _spoken_length(old), _spoken_length(new)
 
     def check_links(self, reads: str | None = None) -> None:
         """Check that files written into the run stay there: whoever sent it may have put links into it.
@@ -188,6 +222,15 @@ class Run:
         state = {"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer}
         self.write_state(state | ({"ancestry": [*ancestry]} if ancestry else {}))
 
+    def extend(self, config: str) -> None:
+        """Make the run a longer one: from now on it is unfinished, and has this configuration.
+
+        Args:
+            config: complete, as YAML.
+        """
+        self.write_state(self.read_state() | {"finished": False})
+        durable.write_text(self.config, config)
+
     def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:
         """Check that a checkpoint has the tokenizer that the run was started with.
 
@@ -251,6 +294,17 @@ def checkpoint_of(name: str) -> tuple[Path, Run | None]:
     if not run.directory.is_dir():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
     return run.last_checkpoint if run.last_checkpoint.exists() else run.best_checkpoint(), run
+
+
+def _limit(trainer: Mapping[str, Any], name: str) -> float:
+    """The value of a limit on the training; infinite if it is not set."""
+    value = trainer.get(name)
+    return math.inf if value in (None, -1) else value
+
+
+def _spoken_length(limits: Sequence[float]) -> str:
+    named = [f"{int(n):,} {unit}" for n, unit in zip(limits, ("steps", "epochs"), strict=True) if n < math.inf]
+    return " or ".join(named) or "no limit"
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

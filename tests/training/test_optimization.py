@@ -6,9 +6,13 @@ from typing import Any, Literal
 
 import pytest
 from jsonargparse import ArgumentParser
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
+from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule, follow
 
 Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
 SCHEDULES: list[Schedule] = ["cosine", "linear", "warmup_stable_decay", "constant"]
@@ -68,6 +72,29 @@ def test_an_endless_run_can_only_be_constant(total: float) -> None:
             learning_rate_factor(0, total, Optimization(schedule=schedule, warmup=10))
     with pytest.raises(UserError, match=r"warmup 0.05 as a share of all steps needs .* set trainer.max_steps"):
         learning_rate_factor(0, total, Optimization(schedule="constant"))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_training_that_becomes_longer_takes_its_next_step_at_the_rate_of_the_longer_schedule(name: Schedule) -> None:
+    settings = Optimization(learning_rate=0.1, schedule=name, warmup=2)
+
+    def after(steps: int, total: int) -> tuple[Optimizer, LRScheduler]:
+        module = nn.Linear(2, 2)
+        players = {"": Player(module, settings)}
+        optimizer = build_optimizers(players)
+        schedule = build_schedule(optimizer, players, total)
+        for _ in range(steps):
+            optimizer.step()
+            schedule.step()
+        return optimizer, schedule
+
+    saved = [part.state_dict() for part in after(10, 10)]
+    longer = after(0, 30)
+    for part, state in zip(longer, saved, strict=True):
+        part.load_state_dict(state)
+    follow(longer[1])
+    expected = after(10, 30)[0]
+    assert [g["lr"] for g in longer[0].param_groups] == [g["lr"] for g in expected.param_groups]
 
 
 # ------------------------------------------------------------------------------------------------------------ settings

@@ -4,6 +4,7 @@ from ssl_nlp.training.callbacks.checkpoints import Checkpoints
 from ssl_nlp.training.callbacks.collapse_monitor import CollapseMonitor
 from ssl_nlp.training.callbacks.divergence import Divergence
 from ssl_nlp.training.callbacks.embedding_writer import EmbeddingWriter
+from ssl_nlp.training.callbacks.extension import Extension
 from ssl_nlp.training.callbacks.final_validation import FinalValidation
 from ssl_nlp.training.callbacks.online_probe import OnlineProbe
 from ssl_nlp.training.callbacks.progress import Progress, ValidationLine
@@ -17,6 +18,7 @@ __all__ = [
     "CollapseMonitor",
     "Divergence",
     "EmbeddingWriter",
+    "Extension",
     "FinalValidation",
     "OnlineProbe",
     "Progress",

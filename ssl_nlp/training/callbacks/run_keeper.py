@@ -45,7 +45,7 @@ class RunKeeper(Callback):
             self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint(), ancestry)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if _weights_change_at_the_end(trainer):
+        if weights_change_at_the_end(trainer):
             trainer.save_checkpoint(self.run.last_checkpoint)
         if trainer.is_global_zero:
             self.run.finish()
@@ -74,7 +74,7 @@ def _parameters(module: nn.Module) -> str:
     )
 
 
-def _weights_change_at_the_end(trainer: Trainer) -> bool:
+def weights_change_at_the_end(trainer: Trainer) -> bool:
     """Whether a callback changes the weights after the last step, when the last checkpoint is already written."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return any(isinstance(callback, StochasticWeightAveraging | ModelPruning) for callback in callbacks)
