@@ -103,8 +103,8 @@ class BatchMaker(ABC):
         """The texts of a document that are tokenized, each with a frame of its own."""
 
     @abstractmethod
-    def text_length(self, length: int) -> int | None:
-        """The number of tokens of a text that are kept if `data.length` is `length`. None: all are kept."""
+    def text_lengths(self, length: int) -> tuple[int, ...] | None:
+        """For each text of an item, the number of tokens that are kept if `data.length` is `length`. None: all are kept."""
 
     @abstractmethod
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> Rows:

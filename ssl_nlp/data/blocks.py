@@ -30,7 +30,7 @@ class Blocks(BatchMaker):
     def texts(self, document: Document) -> list[str]:
         return [document.text]
 
-    def text_length(self, length: int) -> None:
+    def text_lengths(self, length: int) -> None:
         return None
 
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "BlockRows":

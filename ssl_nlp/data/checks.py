@@ -17,12 +17,13 @@ def check_sizes(maker: BatchMaker, sizes: Mapping[str, int]) -> None:
     """Check the numbers among the arguments, by name.
 
     Raises:
-        UserError: some are too small; it lists all of them.
+        UserError: some are too small, all of which it lists; or a text of an item has no room.
     """
     least = {"length": maker.shortest, "batch_size": 1}
     too_small = {name: n for name, n in sizes.items() if n < least.get(name, 0)}
     if problems := [f"data.{name} must be {least.get(name, 0)} or more, not {n}" for name, n in too_small.items()]:
         raise UserError("; ".join(problems))
+    maker.text_lengths(sizes["length"])  # raises if there is no room for one of the texts
 
 
 def check_labels(
@@ -72,15 +73,16 @@ def check_unchanged(corpus: Corpus, split: str, store: TokenStore, trained_on: M
 
 def note_of_cut_off(maker: BatchMaker, store: TokenStore, split: Split, length: int) -> str | None:
     """A note on how much `data.length` cuts off the ends of texts; None if it cuts off nothing."""
-    limit = maker.text_length(length)
-    if limit is None:
+    limits = maker.text_lengths(length)
+    if limits is None:
         return None
     sizes = np.diff(store.starts)
-    beyond = np.maximum(sizes - limit, 0)
+    beyond = np.maximum(sizes.reshape(-1, len(limits)) - limits, 0)
     if not beyond.any():
         return None
+    shown = " and ".join(map(str, dict.fromkeys(limits)))
     return (
-        f"data.length {length} leaves {limit} tokens for a text, which cuts off the end of {(beyond > 0).mean():.1%} of "
+        f"data.length {length} leaves {shown} tokens for a text, which cuts off the end of {(beyond > 0).mean():.1%} of "
         f"the texts of the {split} split and {beyond.sum() / sizes.sum():.1%} of its tokens; the longest text has "
         f"{sizes.max():,} tokens"
     )

@@ -44,8 +44,8 @@ class Sentences(BatchMaker):
     def texts(self, document: Document) -> list[str]:
         return split_sentences(document.text)
 
-    def text_length(self, length: int) -> int:
-        return length // self.texts_of_item
+    def text_lengths(self, length: int) -> tuple[int, ...]:
+        return (length // self.texts_of_item,) * self.texts_of_item
 
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "TextRows":
         return TextRows(self, store, tokenizer, length)
@@ -54,9 +54,10 @@ class Sentences(BatchMaker):
         """The first texts of the items, each truncated to its part of `length`; with the second ones as `pair`."""
         documents = torch.tensor([number for number, _ in items])
         parts = []
-        for rows in zip(*(rows for _, rows in items), strict=True):
+        texts = zip(*(rows for _, rows in items), strict=True)
+        for rows, limit in zip(texts, self.text_lengths(length), strict=True):
             ids, starts_word, numbers = zip(*rows, strict=True)
-            part = pad_rows(ids, starts_word, tokenizer, self.text_length(length))
+            part = pad_rows(ids, starts_word, tokenizer, limit)
             own = None if labels is None else labels.collate(numbers, part.input_ids.shape[1])
             parts.append(replace(part, documents=documents, labels=own))
         first, *second = parts
@@ -73,7 +74,7 @@ class Sentences(BatchMaker):
         labels: Labels | None,
     ) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
         """As `BatchMaker.stream`: a group of items is sorted by length. A resumed stream reads its group again."""
-        kept = self.text_length(length) + 1  # the last position predicts one more
+        kept = max(self.text_lengths(length)) + 1  # the last position predicts one more
         size = GROUP * batch_size
         group = [(number, [_from_plain(row) for row in rows]) for number, rows in cursor["left"]]
         start, done = dict(cursor), cursor["batches"]
@@ -110,13 +111,31 @@ class Pairs(Sentences):
 
     A document without a pair of its own gives its sentences two by two, so that each is in one pair; the last one of an
     odd number is left out. Both texts of a pair have the class or score of their document, a `pair` of its own no tags and
-    spans. Each text is truncated to half of `data.length`, so that the two fit into one row where a
-    method joins them.
+    spans. Each text is truncated to half of `data.length`, or the second one to `pair_length` and the first to the rest, so
+    that the two fit into one row where a method joins them.
+
+    Args:
+        pair_length: tokens of the second text, such as a summary; null: half of `data.length`.
     """
 
     kind = "pair"
     shortest = 4
     texts_of_item = 2
+    pair_length: int | None = None
+
+    def __init__(self, pair_length: int | None = None) -> None:
+        if pair_length is not None:
+            self.pair_length = pair_length
+
+    def text_lengths(self, length: int) -> tuple[int, ...]:
+        if self.pair_length is None:
+            return super().text_lengths(length)
+        if not 2 <= self.pair_length <= length - 2:
+            raise UserError(
+                f"data.unit: pair_length must be between 2 and {length - 2}, because data.length {length} is for "
+                f"both texts, not {self.pair_length}"
+            )
+        return length - self.pair_length, self.pair_length
 
     def texts(self, document: Document) -> list[str]:
         if document.pair is not None:
@@ -152,8 +171,8 @@ class TextRows:
 
     def __init__(self, maker: Sentences, store: "TokenStore", tokenizer: Tokenizer, length: int) -> None:
         self.maker, self.store, self.tokenizer, self.length = maker, store, tokenizer, length
-        lengths = np.minimum(np.diff(store.starts), maker.text_length(length))
-        self.sizes = item_sizes(lengths.reshape(-1, maker.texts_of_item))
+        lengths = np.diff(store.starts).reshape(-1, maker.texts_of_item)
+        self.sizes = item_sizes(np.minimum(lengths, maker.text_lengths(length)))
 
     def __len__(self) -> int:
         return len(self.sizes)

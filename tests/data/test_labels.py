@@ -48,7 +48,7 @@ def test_each_row_has_the_class_or_score_of_its_document(kind, unit, tokenizer):
 @pytest.mark.parametrize("length", [16, 64])
 def test_the_first_token_of_a_word_has_its_tag_and_no_other(unit, length, tokenizer):
     data = module("tags", unit=unit, length=length)
-    limit = data.maker.text_length(length)
+    limit = data.maker.text_lengths(length)[0]
     rows = data.maker.rows(data.store("train"), tokenizer, length)
     texts = [text for document in data.corpus.documents("train") for text in data.maker.texts(document)]
     found = list(rows_of((rows[[i]] for i in range(len(rows))), tokenizer))

@@ -87,7 +87,7 @@ def test_a_class_says_which_kind_of_rows_it_makes():
     from ssl_nlp.data.batch_maker import check_kind
 
     class Nameless(BatchMaker):
-        texts = text_length = rows = stream = None
+        texts = text_lengths = rows = stream = None
 
     with pytest.raises(UserError, match="Nameless has no `kind`: set it to one of 'block', 'sentence', 'pair'"):
         check_kind(Nameless())
