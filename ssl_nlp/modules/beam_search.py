@@ -47,9 +47,10 @@ class BeamSearch:
     def search(self, rows: Continuation, longest: Sequence[int]) -> list[list[int]]:
         """The best continuation found for each row, without its end token.
 
-        At each step the `beams` best candidates that do not end go on. Those of the `beams` best that end are finished.
-        A row is done when it has `beams` finished candidates, or when no unfinished one can still beat the best of them.
-        With one beam this is greedy decoding; with enough beams it is exhaustive search.
+        At each step the best candidates go on, `beams` of them. Each one that ends is finished, and leaves its place to
+        nobody (Sutskever et al., arXiv:1409.3215, section 3.2). A row is done when no place is left, or when no unfinished
+        candidate can still beat the best finished one. With one beam this is greedy decoding; with enough beams it is
+        exhaustive search.
 
         Args:
             rows: B of them, which allow as many steps as the largest of `longest`.
@@ -57,10 +58,10 @@ class BeamSearch:
         """
         end, beams = rows.tokenizer.end_id, self.beams
         best: list[tuple[float, list[int]]] = [(-math.inf, [])] * len(longest)
-        finished = [0] * len(longest)
         index = list(range(len(longest)))  # of the rows that are not done
         not_end = torch.arange(rows.tokenizer.vocab_size, device=rows.device) != end
         scores = torch.zeros(len(longest), 1, device=rows.device)  # (rows, candidates): their log p
+        places = torch.full((len(longest),), beams, device=rows.device)  # (rows,): for candidates that go on
         tokens = torch.zeros(len(longest), 1, 0, dtype=torch.int64, device=rows.device)  # (rows, candidates, length)
         for length in range(max(longest) + 1):
             log_p = rows.logits().log_softmax(dim=-1).view(len(index), -1, rows.tokenizer.vocab_size)
@@ -71,25 +72,26 @@ class BeamSearch:
             # Of twice as many, at least `beams` do not end; with a tiny vocabulary there may be fewer.
             totals, place = totals.topk(min(2 * beams, totals.shape[1]))
             beam, token = place // log_p.shape[-1], place % log_p.shape[-1]
-            is_end = token == end
-            ended = is_end[:, :beams] & totals[:, :beams].isfinite()
+            is_end, rank = token == end, torch.arange(totals.shape[1], device=rows.device)
+            ended = is_end & totals.isfinite() & (rank < places[:, None])
+            places -= ended.sum(dim=1)
             for number, candidate in ended.nonzero().tolist():
                 row, score = index[number], float(totals[number, candidate]) / self._penalty(length + 1)
-                finished[row] += 1
                 if score > best[row][0]:
                     best[row] = score, tokens[number, beam[number, candidate]].tolist()
             scores, order = totals.masked_fill(is_end, -math.inf).topk(min(beams, totals.shape[1]))
+            scores = scores.masked_fill(rank[: scores.shape[1]] >= places[:, None], -math.inf)
             beam, token = beam.gather(1, order), token.gather(1, order)
             hopes = scores[:, 0].tolist()
             going_on = [
                 number
                 for number, (row, hope) in enumerate(zip(index, hopes, strict=True))
-                if finished[row] < beams and hope / self._penalty(longest[row] + 1) > best[row][0]
+                if hope / self._penalty(longest[row] + 1) > best[row][0]
             ]
             if not going_on:
                 break
             kept = torch.tensor(going_on, device=beam.device)
-            scores, beam, token = scores[kept], beam[kept], token[kept]
+            scores, beam, token, places = scores[kept], beam[kept], token[kept], places[kept]
             tokens = torch.cat([tokens[kept[:, None], beam], token[..., None]], dim=2)
             rows.select((kept[:, None] * log_p.shape[1] + beam).flatten(), kept if len(kept) < len(index) else None)
             rows.append(token.flatten())

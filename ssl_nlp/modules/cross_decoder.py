@@ -1,6 +1,5 @@
 """A decoder that writes a text while it attends to the states of another one: the second half of an encoder-decoder."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,9 +8,8 @@ from torch import Tensor, nn
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.modules.beam_search import BeamSearch
 from ssl_nlp.modules.decoder import LONGEST, attention_heads, check_prefix
-from ssl_nlp.modules.generation import Continuation, continue_rows
+from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.modules.heads import LanguageModelHead
 
 
@@ -95,35 +93,14 @@ class CrossDecoder(nn.Module):
         """The most tokens that it can write, the end token not counted."""
         return self.transformer.max_length - len(self.tokenizer.prefix)
 
-    def write(
-        self,
-        states: Tensor,
-        source: TokenBatch,
-        steps: int,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """(B, steps or fewer): token ids for each source, sampled; the ids after an end token are meaningless.
-
-        Greedy by default; the other arguments are those of `sample`.
-        """
-        rows = self._begin(states, source, steps)
-        return continue_rows(rows, steps, temperature, top_k, top_p, generator)
-
-    def search(self, states: Tensor, source: TokenBatch, search: BeamSearch, longest: Sequence[int]) -> list[list[int]]:
-        """The token ids that beam search finds for each source, the end token left out.
+    @torch.no_grad()
+    def begin(self, states: Tensor, source: TokenBatch, steps: int) -> Continuation:
+        """The beginning of a text for each source, for `continue_rows` or `BeamSearch` to continue.
 
         Args:
             states, source: as in `forward`.
-            search: its settings.
-            longest: for each source, the most tokens; at most `longest` of this decoder.
+            steps: the most tokens that are appended, the end included; at most `longest` + 1.
         """
-        return search.search(self._begin(states, source, max(longest) + 1), longest)
-
-    @torch.no_grad()
-    def _begin(self, states: Tensor, source: TokenBatch, steps: int) -> Continuation:
         read = self.transformer.read(states, source)
         prefixes = [self.tokenizer.prefix] * len(source)
         return Continuation(self.transformer, self.head, self.tokenizer, prefixes, steps, source=read)

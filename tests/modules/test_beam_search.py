@@ -71,12 +71,13 @@ def test_few_beams_find_what_a_slow_search_of_one_text_finds(seed, beams):
             tokens = [END] if step == limit else range(6)
             more = [((*before, t), p + table.log_p(source, before)[t]) for before, p in live for t in tokens]
             more.sort(key=lambda candidate: -candidate[1])
-            done += [
-                (tokens[:-1], p / ((5 + step + 1) / 6) ** alpha) for tokens, p in more[:beams] if tokens[-1] == END
+            ended = [
+                (tokens[:-1], p / ((5 + step + 1) / 6) ** alpha)
+                for tokens, p in more[: beams - len(done)]
+                if tokens[-1] == END
             ]
-            live = [candidate for candidate in more if candidate[0][-1] != END][:beams]
-            if len(done) >= beams:
-                break
+            done += ended
+            live = [candidate for candidate in more if candidate[0][-1] != END][: beams - len(done)]
         assert tuple(found[source]) == max(done, key=lambda candidate: candidate[1])[0]
 
 
@@ -122,3 +123,19 @@ def test_settings_are_checked_together():
         UserError, match="search: beams 0 is not positive, length_penalty -1 is not a number of 0 or more"
     ):
         BeamSearch(beams=0, length_penalty=-1)
+
+
+class Sure(Table):
+    """Certain of a long text; two short ones are bad, and end early."""
+
+    def log_p(self, source: int, history: tuple[int, ...]) -> list[float]:
+        probabilities = [1e-4, 1e-4, 1 - 2e-4]
+        if history and history[-1] == 1:
+            probabilities = [0.98, 0.01, 0.01]
+        elif len(history) == 8:
+            probabilities = [0.9998, 1e-4, 1e-4]
+        return [math.log(probability) for probability in probabilities]
+
+
+def test_bad_short_texts_do_not_end_the_search_of_a_good_long_one():
+    assert BeamSearch(beams=2).search(Sure(1), [10]) == [[2] * 8]

@@ -13,7 +13,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
-from ssl_nlp.modules.generation import Continuation
+from ssl_nlp.modules.generation import Continuation, continue_rows
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))
@@ -124,7 +124,7 @@ def test_what_is_written_does_not_depend_on_the_other_texts_of_the_batch(beams, 
     def written(texts: list[str]) -> list[list[int]]:
         source = rows(tokenizer, texts)
         longest = [search.longest(int(n)) for n in source.is_text.sum(dim=1)]
-        return decoder.search(encoder(source), source, search, longest)
+        return search.search(decoder.begin(encoder(source), source, max(longest) + 1), longest)
 
     together = written(SOURCES)
     assert together == [written([text])[0] for text in SOURCES]
@@ -136,7 +136,7 @@ def test_one_beam_writes_what_greedy_decoding_without_a_cache_writes(tokenizer, 
     encoder, decoder = model
     source = rows(tokenizer, SOURCES)
     states = encoder(source)
-    found = decoder.search(states, source, BeamSearch(beams=1), [12] * len(source))
+    found = BeamSearch(beams=1).search(decoder.begin(states, source, 13), [12] * len(source))
     for row, tokens in enumerate(found):
         ids = list(tokenizer.prefix)
         alone = replace(source, input_ids=source.input_ids[[row]], segment_ids=source.segment_ids[[row]])
@@ -148,7 +148,7 @@ def test_one_beam_writes_what_greedy_decoding_without_a_cache_writes(tokenizer, 
                 break
             ids.append(token)
         assert tokens == ids[1:]
-    sampled = decoder.write(states, source, 12).tolist()
+    sampled = continue_rows(decoder.begin(states, source, 12), 12).tolist()
     assert found == [row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row for row in sampled]
 
 
