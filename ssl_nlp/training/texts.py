@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
@@ -82,11 +82,7 @@ class TextModule(Module):
         self, texts: Iterable[str], batch_size: int, embed_batch: Callable[[TokenBatch], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         ids = [ids for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
-        if cut := sum(len(row) > self.encoder.max_length for row in ids):
-            longest = self.encoder.max_length
-            said = f"{cut:,} of {len(ids):,} texts are longer than the encoder's {longest} tokens and are cut"
-            warnings.warn(said, TextsCut, stacklevel=4)
-            ids = [self.tokenizer.cut(row, longest) for row in ids]
+        ids = cut_rows(ids, self.tokenizer, self.encoder.max_length)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         training = self.training
         self.eval()
@@ -98,6 +94,16 @@ class TextModule(Module):
                 embeddings.setdefault(name, torch.empty(len(ids), found.shape[1]))[rows] = found.float().cpu()
         self.train(training)
         return embeddings
+
+
+def cut_rows(rows: list[list[int]], tokenizer: Tokenizer, longest: int) -> list[list[int]]:
+    """Framed texts, cut to `longest` tokens with a `TextsCut` warning where they are longer."""
+    cut = sum(len(row) > longest for row in rows)
+    if not cut:
+        return rows
+    said = f"{cut:,} of {len(rows):,} texts are longer than the encoder's {longest} tokens and are cut"
+    warnings.warn(said, TextsCut, stacklevel=5)
+    return [tokenizer.cut(row, longest) for row in rows]
 
 
 def listed(texts: Iterable[str], batch_size: int = 1) -> list[str]:

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_nlp.data import Blocks, Pairs, Sentences
+from ssl_nlp.data import Blocks, Pairs, Sentences, TextDataModule
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.sampler import BatchSampler
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
 from ssl_nlp.data.units import item_sizes
+from ssl_nlp.errors import UserError
 from tests.corpus import ListCorpus, caption_texts, padding_share, random_texts
 
 TEXTS = random_texts(30)
@@ -183,3 +184,16 @@ def test_batches_of_pairs_have_little_padding_apart_and_joined(tokenizer):
         joined += len(rows) * int(sizes.sum(dim=0).max())
     assert 1 - tokens / apart < 0.13
     assert 1 - tokens / joined < 0.1
+
+
+def test_the_second_text_of_a_pair_may_have_a_length_of_its_own(tokenizer):
+    pairs = ListCorpus(caption_texts(20))
+    rows = rows_of(Pairs(pair_length=4), pairs, tokenizer, 16)
+    batch = rows[range(20)]
+    lengths = np.array([[len(ids) for ids, _ in tokenizer.encode(list(pair))] for pair in caption_texts(20)])
+    assert batch.is_text.sum(dim=1).tolist() == np.minimum(lengths[:, 0], 12).tolist()
+    assert batch.pair.is_text.sum(dim=1).tolist() == np.minimum(lengths[:, 1], 4).tolist()
+    with pytest.raises(
+        UserError, match="pair_length must be between 2 and 14, because data.length 16 is for both texts"
+    ):
+        TextDataModule(pairs, unit=Pairs(pair_length=15), length=16)
