@@ -36,12 +36,14 @@ class Document:
         label: of `text`, or of `text` and `pair` together. Tasks and evaluation read it, methods never do.
         pair: a text that belongs to this one: a translation, a question, another caption of the same picture.
         id: by which its file names it, if it does.
+        part: the part of the corpus that it comes from, such as its domain or topic.
     """
 
     text: str
     label: Label | None = None
     pair: str | None = None
     id: str | None = None
+    part: str | None = None
 
 
 class Corpus(ABC):

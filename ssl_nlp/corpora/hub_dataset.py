@@ -45,6 +45,7 @@ class HubDataset(SplitCorpus):
             the answers of SQuAD's data sets (`text: context, pair: question, label: answers`). Class numbers become the
             names of the classes.
         pair: name of the column that holds a text that belongs to the first: a translation, another caption.
+        part: name of the column that holds the part of the data set that a document comes from, such as its domain.
         data_files: files or globs, for all splits or by split, as `load_dataset` takes them.
         revision: commit, tag or branch on the hub.
         streaming: read while training instead of preparing everything first.
@@ -67,6 +68,7 @@ class HubDataset(SplitCorpus):
         streaming: bool = False,
         max_eval_documents: int = 2000,
         window: int = 1000,
+        part: str | None = None,
     ) -> None:
         valid_share, test_share = (None if isinstance(given, str) else given for given in (valid, test))
         super().__init__(valid_share, test_share, paired=pair is not None)
@@ -74,7 +76,7 @@ class HubDataset(SplitCorpus):
         names |= {"valid": valid if isinstance(valid, str) else None, "test": test if isinstance(test, str) else None}
         self.names: dict[Split, str] = {split: given for split, given in names.items() if given is not None}
         self.path, self.name, self.data_files, self.revision = path, name, data_files, revision
-        self.fields = Fields(text, label, pair)
+        self.fields = Fields(text, label, pair, part=part)
         self.streaming, self.max_eval_documents, self.window = streaming, max_eval_documents, window
         for argument, value in (("max_eval_documents", max_eval_documents), ("window", window)):
             if value < 1:

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
@@ -15,6 +16,7 @@ from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora import docstrings
 from ssl_nlp.corpora.base import Document, Split
 from ssl_nlp.corpora.splits import SplitCorpus
+from ssl_nlp.errors import UserError
 
 # Directories of tests, programs and copies of other packages, those that are roots themselves, and the project, whose
 # corpus must stay the same while it is worked on.
@@ -34,10 +36,18 @@ class InstalledDocs(SplitCorpus):
     Args:
         valid: share of the documents that make the valid split, chosen by a hash of the text.
         test: the same for the test split.
+        packages: only the documents of so many packages, those that have the most: as classes to learn, small packages
+            have too few documents to be in every split. null takes all.
+
+    Raises:
+        UserError: packages is below 1.
     """
 
-    def __init__(self, valid: float = 0.05, test: float = 0.05) -> None:
+    def __init__(self, valid: float = 0.05, test: float = 0.05, packages: int | None = None) -> None:
         super().__init__(valid, test)
+        if packages is not None and packages < 1:
+            raise UserError(f"`packages` must be 1 or more, or null for all, not {packages}")
+        self.packages = packages
 
     def __str__(self) -> str:
         return "InstalledDocs"
@@ -47,12 +57,16 @@ class InstalledDocs(SplitCorpus):
 
         directory = build_once(cache_dir() / "corpora" / f"installed_docs-{self._key()}", extract)
         with parquet.ParquetFile(directory / "documents.parquet") as table:
+            sizes = Counter(table.read(["label"])["label"].to_pylist() if self.packages is not None else ())
+            largest = {name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[: self.packages]}
             for batch in table.iter_batches(batch_size=1000):
                 for text, label in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield Document(text, label)
+                    if self.packages is None or label in largest:
+                        yield Document(text, label)
 
     def fingerprint(self) -> str:
-        return fingerprint("InstalledDocs", self.shares, self._key())
+        only = [] if self.packages is None else [self.packages]
+        return fingerprint("InstalledDocs", self.shares, self._key(), *only)
 
     def _key(self) -> str:
         paths = [str(root) for root in source_roots()]

@@ -46,16 +46,18 @@ class Fields:
     label: Field | None = None
     pair: Field | None = None
     separator: str | None = None
+    part: Field | None = None
 
     @property
     def given(self) -> list[Field]:
         """The fields that are read."""
-        return [field for field in (self.text, self.label, self.pair) if field is not None]
+        return [field for field in (self.text, self.label, self.pair, self.part) if field is not None]
 
     def fingerprint(self) -> dict[str, Any]:
         """The fields as plain data, for the keys of caches."""
         labelled_pairs = self.label is not None and self.pair is not None  # of which each is kept, not each text
-        fields = {name: value for name, value in asdict(self).items() if name != "separator" or value is not None}
+        new = ("separator", "part")  # later fields, which change no key where they are not given
+        fields = {name: value for name, value in asdict(self).items() if name not in new or value is not None}
         return fields | ({"each": "pair"} if labelled_pairs else {})
 
     def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
@@ -72,7 +74,9 @@ class Fields:
         for field in self.given if given is None else given:
             if field not in existing:
                 names = ", ".join(map(str, existing))
-                raise UserError(f"{place} has no field `{field}`; set `text`, `label` and `pair` to some of: {names}")
+                raise UserError(
+                    f"{place} has no field `{field}`; set `text`, `label`, `pair` and `part` to some of: {names}"
+                )
             if existing.count(field) > 1:
                 raise UserError(f"{place} has {existing.count(field)} fields `{field}`: rename all but one")
 
@@ -100,13 +104,20 @@ class Fields:
             raise UserError(
                 f"{place}: field `{self.pair}` is blank beside {text[:40]!r}: fill it, or remove the record"
             )
-        return Document(text, label, pair)
+        return Document(text, label, pair, part=None if self.part is None else self._part(place, record[self.part]))
 
     def _string(self, place: str, role: str, value: object) -> str:
         if value is not None and not isinstance(value, str):
             field, kind = getattr(self, role), type(value).__name__
             raise UserError(f"{place}: field `{field}` holds {kind}, not text: name another one in `{role}`")
         return value or ""
+
+    def _part(self, place: str, value: object) -> str | None:
+        if value is not None and not isinstance(value, str | int):
+            kind = type(value).__name__
+            raise UserError(f"{place}: field `{self.part}` holds {kind}, not a part: name another one in `part`")
+        part = "" if value is None else str(value).strip()
+        return part or None
 
     def _label(self, place: str, value: Any) -> str | tuple[str, ...] | None:
         if _is_list(value, str | int):
@@ -192,7 +203,7 @@ def read_jsonl(path: Path, fields: Fields) -> Iterator[Document]:
 
     A label may be missing or any plain value; a field for it that no line has is refused at the end of the file.
     """
-    required = [field for field in (fields.text, fields.pair) if field is not None]
+    required = [field for field in (fields.text, fields.pair, fields.part) if field is not None]
     labelled, names = fields.label is None, dict[str, None]()
     for number, line in enumerate(read_lines(path), start=1):
         if line.isspace():

@@ -33,6 +33,8 @@ class TextFiles(SplitCorpus):
         pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
         label_separator: what separates the labels of a text that has several, such as `|`; a list of them in jsonl needs
             none.
+        part: name or number of the field that holds the part of the corpus that a document comes from, such as its
+            domain (`ContinualDataModule`).
         format: `text`, `jsonl`, `csv`, `tsv`, `parquet`, `conll` or `squad`, whatever the files' ending; null goes by the
             ending.
     """
@@ -48,13 +50,15 @@ class TextFiles(SplitCorpus):
         pair: int | str | None = None,
         format: Format | None = None,
         label_separator: str | None = None,
+        part: int | str | None = None,
     ) -> None:
         super().__init__(_share(valid), _share(test), paired=pair is not None)
         self.patterns: dict[Split, str | list[str]] = {"train": train}
         for split, given in (("valid", valid), ("test", test)):
             if isinstance(given, str | list):
                 self.patterns[split] = given  # type: ignore[index]  # the two names are splits
-        self.unit, self.format, self.fields = unit, format, Fields(text, label, pair, label_separator or None)
+        fields = Fields(text, label, pair, label_separator or None, part)
+        self.unit, self.format, self.fields = unit, format, fields
 
     def __str__(self) -> str:
         return f"TextFiles({self.patterns['train']})"

@@ -8,6 +8,7 @@ from pyarrow import parquet
 
 from ssl_nlp.corpora import SPLITS, Document, InstalledDocs, installed_docs
 from ssl_nlp.corpora.installed_docs import extract, source_files, source_roots
+from ssl_nlp.errors import UserError
 
 SENTENCE = "The {} sentence is long enough to count as prose."
 
@@ -139,3 +140,16 @@ def test_this_environment_is_found() -> None:
     tops = {top for root in source_roots() for _, top in source_files(root)}
     assert {"argparse", "email", "torch", "transformers"} <= tops
     assert not tops & {"ssl_nlp", "test", "idlelib", "site-packages"}
+
+
+def test_only_the_largest_packages(installed: Path) -> None:
+    for package, names in {"small": "ab", "large": "cdefghijkl", "middle": "mnopqrst"}.items():
+        write(installed / package / "a.py", *names)
+    whole = InstalledDocs(0.2, 0.2)
+    corpus = InstalledDocs(0.2, 0.2, packages=2)
+    assert {document.label for split in SPLITS for document in corpus.documents(split)} == {"large", "middle"}
+    texts = [document.text for document in whole.documents("train") if document.label != "small"]
+    assert [document.text for document in corpus.documents("train")] == texts
+    assert corpus.fingerprint() != whole.fingerprint()
+    with pytest.raises(UserError, match="`packages` must be 1 or more"):
+        InstalledDocs(packages=0)

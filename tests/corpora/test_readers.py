@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from ssl_nlp.corpora import Document
+from ssl_nlp.errors import UserError
 from tests.corpora.files import RECORDS, TEXTS, WRITERS, compress, fails, read
 
 
@@ -140,3 +141,16 @@ def test_a_record_may_have_several_labels(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("text\tlabel\none\tb | a\ntwo\t\n")
     found = read(tmp_path / "a.tsv", label="label", separator="|")
     assert [document.label for document in found] == [("b", "a"), ()]
+
+
+def test_the_part_of_a_record_is_kept_and_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("text\ttopic\nfirst\tsports\nsecond\t \n")
+    assert [document.part for document in read(path, part="topic")] == ["sports", None]
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "first", "year": 1999}\n{"text": "second"}\n')
+    with pytest.raises(UserError, match="line 2 has no field `year`"):
+        read(path, part="year")
+    path.write_text('{"text": "first", "year": [1999]}\n')
+    with pytest.raises(UserError, match="field `year` holds list, not a part: name another one in `part`"):
+        read(path, part="year")
