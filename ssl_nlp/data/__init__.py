@@ -3,6 +3,7 @@
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker
 from ssl_nlp.data.blocks import Blocks
+from ssl_nlp.data.continual import ContinualDataModule
 from ssl_nlp.data.datamodule import TextDataModule
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings
 from ssl_nlp.data.units import Pairs, Sentences, Texts
@@ -10,6 +11,7 @@ from ssl_nlp.data.units import Pairs, Sentences, Texts
 __all__ = [
     "BatchMaker",
     "Blocks",
+    "ContinualDataModule",
     "Pairs",
     "Sentences",
     "TextDataModule",

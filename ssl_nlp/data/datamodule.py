@@ -18,7 +18,7 @@ from ssl_nlp.data.checks import check_labels, check_sizes, check_unchanged, note
 from ssl_nlp.data.few_labels import class_counts, few_of_each_class
 from ssl_nlp.data.labels import KINDS, LabelKind, Labels
 from ssl_nlp.data.loader import ResumableLoader
-from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder
+from ssl_nlp.data.sampler import BatchSampler, FixedBatches, InOrder, ResumableSampler
 from ssl_nlp.data.store import TextStatistics, TokenStore, open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings, choose_tokenizer
@@ -220,16 +220,8 @@ class TextDataModule(LightningDataModule):
 
     def _loader(self, split: Split) -> ResumableLoader:
         rows = self.rows(split)
-        training = split == "train"
-        sampler = BatchSampler(
-            len(rows),
-            rows.sizes,
-            self.batch_size,
-            *state.rank_and_ranks(self.trainer),
-            seed=self._seed() if training else 0,
-            shuffle=training,
-        )
-        epoch, position = state.epoch_and_position(self.trainer) if training else (0, 0)
+        sampler = self._sampler(split, rows)
+        epoch, position = state.epoch_and_position(self.trainer) if split == "train" else (0, 0)
         if state.overfits(self.trainer):
             fixed = FixedBatches(rows, [*sampler])
             return ResumableLoader(
@@ -244,6 +236,15 @@ class TextDataModule(LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=state.is_on_cuda(self.trainer),
         )
+
+    def _sampler(self, split: Split, rows: Rows) -> ResumableSampler:
+        return self._batches(split, len(rows), rows.sizes)
+
+    def _batches(self, split: Split, rows: int, sizes: npt.NDArray[np.int64] | None) -> BatchSampler:
+        """Batches of that many rows, in a new order in every epoch of a training."""
+        training = split == "train"
+        place, seed = state.rank_and_ranks(self.trainer), self._seed() if training else 0
+        return BatchSampler(rows, sizes, self.batch_size, *place, seed=seed, shuffle=training)
 
     def _stream_loader(self) -> ResumableLoader:
         assert isinstance(self.corpus, HubDataset)

@@ -12,7 +12,25 @@ from ssl_nlp.errors import UserError
 WINDOW = 100  # batches whose rows are sorted by size together: wide enough for little padding, narrow enough to shuffle
 
 
-class BatchSampler(DistributedSampler[Any]):
+class ResumableSampler(DistributedSampler[Any]):
+    """Lists of row numbers, one for each batch of one rank, from any position of any epoch on.
+
+    It is a `DistributedSampler` so that Lightning leaves the sharding to it.
+
+    Attributes:
+        epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
+    """
+
+    epoch = 0
+    position = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin another epoch. Lightning calls it before each."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+
+class BatchSampler(ResumableSampler):
     """Lists of row numbers, one for each batch of one rank.
 
     The batches of an epoch are a function of (seed, epoch) alone. Each global batch of `batch_size * ranks` rows is dealt
@@ -20,16 +38,11 @@ class BatchSampler(DistributedSampler[Any]):
     occurs exactly once an epoch over all ranks; the last global batch may be smaller or, if a rank would get nothing,
     its rows join the one before.
 
-    It is a `DistributedSampler` so that Lightning leaves the sharding to it.
-
     Args:
         rows: number of rows of the data set.
         sizes: (rows,) number by which rows are sorted; batches are then made of rows of similar size. None: any rows.
         batch_size: rows of a batch on one rank.
         shuffle: a new order every epoch; otherwise always the order of epoch 0.
-
-    Attributes:
-        epoch, position: where to begin: `position` batches of `epoch` are skipped, at no cost.
     """
 
     def __init__(
@@ -48,16 +61,11 @@ class BatchSampler(DistributedSampler[Any]):
             )
         self.rows, self.sizes, self.global_batch = rows, sizes, batch_size * ranks
         self.rank, self.ranks = rank, ranks  # type: ignore[assignment]  # Lightning reads neither
-        self.seed, self.shuffle, self.epoch, self.position = seed, shuffle, 0, 0
+        self.seed, self.shuffle = seed, shuffle
 
     def __len__(self) -> int:
         full, rest = divmod(self.rows, self.global_batch)
         return max(1, full + (rest >= self.ranks))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin another epoch. Lightning calls it before each."""
-        if epoch != self.epoch:
-            self.epoch, self.position = epoch, 0
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._batches()[self.position :]:

@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data.tokenizer import Tokenizer
+from ssl_nlp.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_nlp.data.datamodule import TextDataModule
@@ -53,6 +54,41 @@ def is_on_cuda(trainer: Trainer | None) -> bool:
 def batches_done(trainer: Trainer | None) -> int:
     """The number of batches that the training has used; Lightning keeps the count in its checkpoints."""
     return 0 if trainer is None else internals.batches_used(trainer)
+
+
+def accumulated_batches(trainer: Trainer | None) -> int:
+    """The number of batches in a step of the optimizer."""
+    return 1 if trainer is None else trainer.accumulate_grad_batches
+
+
+def check_single_pass(trainer: Trainer, batches: int, remedy: str) -> None:
+    """Check that a trainer reads all batches of one long epoch, and all of the validation.
+
+    Args:
+        batches: in the epoch.
+        remedy: the settings that shorten the epoch.
+
+    Raises:
+        UserError: it stops earlier, goes on longer, or leaves out batches.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    steps = -(-batches // trainer.accumulate_grad_batches)
+    problems = {
+        f"max_epochs {trainer.max_epochs}: the parts come once, as one epoch: set it to 1": trainer.max_epochs != 1,
+        f"max_steps {trainer.max_steps} ends before the last of the {steps} steps: set it to -1, and {remedy} to less": (
+            0 < trainer.max_steps < steps
+        ),
+        f"limit_train_batches {trainer.limit_train_batches} would leave out parts: set {remedy} instead": (
+            trainer.limit_train_batches != 1.0
+        ),
+        f"limit_val_batches {trainer.limit_val_batches} would leave out parts: leave it out": (
+            trainer.limit_val_batches != 1.0
+        ),
+        f"overfit_batches {trainer.overfit_batches} would leave out parts: leave it out": trainer.overfit_batches != 0,
+    }
+    if found := [text for text, holds in problems.items() if holds]:
+        raise UserError(f"trainer: {'; '.join(found)}")
 
 
 def epoch_and_position(trainer: Trainer | None) -> tuple[int, int]:

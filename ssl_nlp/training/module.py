@@ -9,7 +9,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import Document
-from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
+from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
@@ -246,7 +246,8 @@ class Module(SavedModule):
         internals.discard_train_loader(self.trainer)
         players = self.players()
         optimizer = build_optimizers(players, self.encoder)
-        schedule = build_schedule(optimizer, players, steps)
+        restarts = self._data.restarts if isinstance(self._data, ContinualDataModule) else []
+        schedule = build_schedule(optimizer, players, steps, restarts)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:

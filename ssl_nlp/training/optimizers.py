@@ -1,5 +1,6 @@
 """Optimizers and schedules, created from their settings."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,22 +70,29 @@ def build_optimizers(players: Mapping[str, Player], encoder: nn.Module | None = 
     return Combined([*built.values()])
 
 
-def build_schedule(optimizer: Optimizer, players: Mapping[str, Player], total_steps: float) -> LRScheduler:
+def build_schedule(
+    optimizer: Optimizer, players: Mapping[str, Player], total_steps: float, restarts: Sequence[int] = ()
+) -> LRScheduler:
     """The schedules of all players, as one schedule of the optimizer from `build_optimizers`.
 
     Args:
         optimizer: theirs, with its learning rates at their peak.
         players: by name.
         total_steps: of the whole training; infinite if unknown.
+        restarts: the numbers of steps after which the schedules begin anew, that of the last step included; none: never.
 
     Raises:
         UserError: a schedule needs the number of steps, which is unknown; or a class that is named cannot serve.
     """
     paths = [player.optimization.schedule for player in players.values() if "." in player.optimization.schedule]
     if not paths:
-        return LambdaLR(optimizer, [_factor(group, players, total_steps) for group in optimizer.param_groups])
+        return LambdaLR(
+            optimizer, [_factor(group, players, restarts or [total_steps]) for group in optimizer.param_groups]
+        )
     if len(players) > 1:
         raise UserError(f"optimization: schedule {paths[0]} cannot serve one of several players: use one of ours")
+    if restarts:
+        raise UserError(f"optimization: schedule {paths[0]} cannot begin anew: set data.restart_schedule to false")
     kind = _loaded(paths[0], LRScheduler, "schedule")
     if issubclass(kind, ReduceLROnPlateau):
         raise UserError(f"optimization: schedule {paths[0]} follows a metric, not the steps: use another one")
@@ -92,9 +100,17 @@ def build_schedule(optimizer: Optimizer, players: Mapping[str, Player], total_st
     return _created(kind, "schedule", paths[0], optimizer, **player.optimization.schedule_args or {})
 
 
-def _factor(group: dict[str, Any], players: Mapping[str, Player], total_steps: float) -> Callable[[int], float]:
+def _factor(group: dict[str, Any], players: Mapping[str, Player], ends: Sequence[float]) -> Callable[[int], float]:
+    """The factor of a group in each step; the schedule covers the steps up to each of the ends anew."""
     player = next(players[name] for name in players if len(players) == 1 or group["name"].startswith(f"{name}/"))
-    return lambda step: learning_rate_factor(step, total_steps, player.optimization)
+    starts = [0, *ends[:-1]]
+
+    def factor(step: int) -> float:
+        number = min(bisect_right(ends, step), len(ends) - 1)
+        start = int(starts[number])
+        return learning_rate_factor(step - start, ends[number] - start, player.optimization)
+
+    return factor
 
 
 def rates_of_step(schedule: LRScheduler) -> list[float] | None:
