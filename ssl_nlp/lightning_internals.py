@@ -93,6 +93,16 @@ def validate_after_batch(trainer: Trainer) -> None:
     trainer._val_check_time_interval = None  # type: ignore[attr-defined]  # which Lightning asks first
 
 
+def validation_interval(trainer: Trainer) -> tuple[Any, ...]:
+    """The settings that `validate_after_batch` changes."""
+    return trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval  # type: ignore[attr-defined]
+
+
+def set_validation_interval(trainer: Trainer, interval: tuple[Any, ...]) -> None:
+    """Go back to what `validation_interval` gave."""
+    trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval = interval  # type: ignore[attr-defined]
+
+
 def run_validation(trainer: Trainer) -> None:
     """Validate in full at once, before the first batch of a training that resumes."""
     loop = trainer.fit_loop.epoch_loop.val_loop

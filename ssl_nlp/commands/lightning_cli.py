@@ -44,6 +44,7 @@ from ssl_nlp.training.callbacks import (
     EmbeddingWriter,
     Extension,
     FinalValidation,
+    PartScores,
     Progress,
     ProgressLines,
     RunKeeper,
@@ -177,7 +178,8 @@ class Cli(LightningCLI):
         if self.resume is not None or self.same_data:
             Run(config.run).check_tokenizer(tokenizer.fingerprint(), config.ckpt_path)
         same = self.subcommand == "fit" or self.same_data
-        trained_on = saved.get(TextDataModule.__qualname__, {}).get("splits", {})
+        kinds = [kind.__qualname__ for kind in checkpoints.subclasses([TextDataModule])]  # Lightning's keys
+        trained_on: dict[str, Any] = next((saved[kind].get("splits", {}) for kind in kinds if kind in saved), {})
         self.checkpoint = {"tokenizer": tokenizer, "trained_on": trained_on if same else {}}
         if self.resume is not None or self.same_data:
             keep_encoder(config.model, saved, str(config.ckpt_path))
@@ -216,6 +218,7 @@ class Cli(LightningCLI):
             FinalValidation(),
             Throughput(),
             Samples(run.directory),
+            PartScores(run.directory),
             CollapseMonitor(),
             Progress(),
             ProgressLines(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.labels import KINDS, LabelKind
 from ssl_nlp.data.store import TextStatistics
@@ -148,7 +148,19 @@ class Task(TextModule):
         items = sorted(gather_objects(self._items), key=lambda item: item[0])
         self.last_result = self.result([item for _, item in items])
         metrics = {name: torch.tensor(value) for name, value in self.last_result.metrics.items()}
-        return means | metrics
+        return means | metrics | self._scores_of_parts(items)
+
+    def _scores_of_parts(self, items: list[tuple[int, Any]]) -> dict[str, Tensor]:
+        """The metric of `monitor` on each part of a corpus that has parts, as `METRIC/PART`."""
+        name, data = self.monitor[0], self._data
+        if not isinstance(data, ContinualDataModule) or name not in (self.last_result or Result("", {})).metrics:
+            return {}
+        parts = data.parts_of("test" if self.trainer.testing else "valid")
+        found = {}
+        for number, part in enumerate(data.part_names):
+            if own := [item for document, item in items if parts[document] == number]:
+                found[f"{name}/{part}"] = torch.tensor(self.result(own).metrics[name])
+        return found
 
     # ------------------------------------------------------------------------------------------------------- predictions
 
