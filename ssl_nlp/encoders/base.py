@@ -42,6 +42,7 @@ class Encoder(nn.Module, ABC):
         start: loads the weights that `build` begins with into the encoder; None once it has, or if there are none.
         base: the weights that `build` begins with, for the checkpoints of an adapted encoder, which leave them out. None:
             they are random, so that checkpoints hold them.
+        made_causal: whether the weights were trained causally, which `build` goes by unless it is told; None: not known.
         ancestry: the runs and published models that the weights come from, the oldest first.
         adapter: of the constructor.
         prompt_length: number of vectors that the adapter puts in front of each text.
@@ -66,19 +67,21 @@ class Encoder(nn.Module, ABC):
     _built: dict[str, int | bool] | None = None
     start: Callable[["Encoder"], None] | None = None
     base: Base | None = None
+    made_causal: bool | None = None
 
     def __init__(self, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
         super().__init__()
         self.freeze = checked_freeze(freeze)
         self.adapter = adapter
 
-    def build(self, vocab_size: int, pad_id: int, causal: bool, tokens: str | None = None) -> None:
+    def build(self, vocab_size: int, pad_id: int, causal: bool | None, tokens: str | None = None) -> None:
         """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
 
         Args:
             vocab_size: V, rows of the token embedding.
             pad_id: the id of padding.
-            causal: whether a position sees only itself and what precedes it.
+            causal: whether a position sees only itself and what precedes it. None: as it was made or trained, and
+                bidirectional if it may be either.
             tokens: `Tokenizer.fingerprint()` of the tokenizer that makes the ids: two tokenizers of equal size give
                 the same id to different tokens.
 
@@ -86,7 +89,9 @@ class Encoder(nn.Module, ABC):
             UserError: the encoder cannot be causal (or bidirectional) as the model needs it, does not know that many
                 tokens, or was built with other arguments.
         """
-        wanted: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": causal}
+        if causal is None:
+            causal = self.made_causal if self._built is None else self.causal
+        wanted: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": bool(causal)}
         if self._built is not None and self._built != wanted:
             was, now = (", ".join(f"{name}={value}" for name, value in d.items()) for d in (self._built, wanted))
             raise UserError(f"this encoder was built for {was} and cannot serve {now}: make a new one")
@@ -96,13 +101,14 @@ class Encoder(nn.Module, ABC):
                 "give the data the corpus and tokenizer settings that it was trained with, or make a new encoder"
             )
         if self._built is None:
-            self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, causal
+            self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, bool(causal)
+            self._takes_direction = causal is not None
             self._create()
             self._load_start()
             if self.adapter is not None:
                 self._adapt(self.adapter)
             self._freeze()
-            self._built = wanted
+            self._built = wanted | {"causal": self.causal}
         self.tokens = tokens or self.tokens
 
     def _load_start(self) -> None:
@@ -166,6 +172,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def _create(self) -> None:
         """Create the parameters from the arguments of `build`, and set `dim` and `max_length` if they are not set yet.
+
+        Unless `_takes_direction`, nobody asked for a causal or a bidirectional encoder: one that is made to be either sets
+        `causal`.
 
         Raises:
             UserError: as `build`.

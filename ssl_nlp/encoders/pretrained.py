@@ -105,9 +105,9 @@ class PretrainedEncoder(Encoder):
         self._first_position = 0 if padding is None else padding + 1
         limit = getattr(config, "max_position_embeddings", None) or 0
         self.max_length = limit - self._first_position if limit > 0 else NO_LIMIT
+        self._try(model.eval())
         if not config.model_type.startswith("modernbert"):
             self.stock_head = "linear" if self.causal else "tanh"
-        self._try(model.eval())
         self.model = model.train(self.training)
 
     def _configure(self) -> "PretrainedConfig":
@@ -197,7 +197,10 @@ class PretrainedEncoder(Encoder):
 
         other_end = torch.cat((rows[:, :2], rows[:, :1]), dim=1)
         changed = self._run(model, TokenBatch(other_end, ones, packed=False, padded=False))
-        if torch.equal(states[:, :2], changed[:, :2]) != self.causal:
+        causal = torch.equal(states[:, :2], changed[:, :2])
+        if not self._takes_direction:
+            self.causal = causal
+        if causal != self.causal:
             needed, found = ("causal", "bidirectional") if self.causal else ("bidirectional", "causal")
             raise UserError(f"this method needs a {needed} encoder, and {self.name} is {found}: choose another one")
 

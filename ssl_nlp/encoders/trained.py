@@ -46,6 +46,7 @@ class Trained(Encoder):
         encoder.adapter = adapter
         encoder.start = partial(take_weights, saved=saved, where=str(path))
         encoder.tokenizer = Tokenizer(described["tokenizer"])
+        encoder.made_causal = described.get("causal")
         encoder.tokens = encoder.tokenizer.fingerprint()
         last = ancestor(path, digest, saved)
         encoder.base = {"place": str(path.absolute()), "run": last["run"], "digest": digest}

@@ -168,7 +168,7 @@ def score_words(method: Method, head: LanguageModelHead, prompts: Sequence[Promp
     for first in range(0, len(prompts), CHUNK):
         wanted: dict[tuple[int, ...], list[tuple[int, int, int, int]]] = defaultdict(list)
         for number, prompt in enumerate(prompts[first : first + CHUNK], first):
-            filled = fill(method.tokenizer, prompt, method.encoder.max_length, method.causal)
+            filled = fill(method.tokenizer, prompt, method.encoder.max_length, bool(method.causal))
             cut[number] = torch.tensor([filled.examples_cut, filled.tokens_cut])
             for word, (text, row) in enumerate(zip(prompt.words, filled.rows, strict=True)):
                 queries = _queries(method, row, filled)

@@ -330,10 +330,12 @@ def _load(
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
     described = saved["ssl_nlp"]
-    known, optional = {"method", "tokenizer"}, {"ancestry", "base"}
+    known, optional = {"method", "tokenizer"}, {"ancestry", "base", "causal"}
     if not isinstance(described, dict) or described.keys() - optional != known or "state_dict" not in saved:
         raise UserError(f"{path} describes no method: copy or train it again")
     if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
+        raise UserError(f"{path} describes no method: copy or train it again")
+    if not isinstance(described.get("causal"), bool | None):
         raise UserError(f"{path} describes no method: copy or train it again")
     if not is_ancestry(described.get("ancestry", [])):
         raise UserError(f"{path} has a broken ancestry: copy or train it again")

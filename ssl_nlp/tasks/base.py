@@ -54,6 +54,7 @@ class Task(TextModule):
 
     labels: LabelKind | None
     units: tuple[RowKind, ...] = ("sentence", "pair")
+    causal: bool | None = None  # tasks take any encoder
     last_result: Result | None = None
 
     def __init__(

@@ -47,6 +47,7 @@ class Classification(WholeTexts):
             that the head was made for.
         pairs: whether it reads pairs of texts; null goes by `data.unit`.
         dropout: rate before the last layer of the head.
+        causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
@@ -64,10 +65,11 @@ class Classification(WholeTexts):
         pooling: Pooling | None = None,
         pairs: bool | None = None,
         dropout: float = 0.0,
+        causal: bool | None = None,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__(encoder, classes, pooling, pairs, dropout, optimization, compile)
+        super().__init__(encoder, classes, pooling, pairs, dropout, causal, optimization, compile)
         self.several, self.class_weights = several, class_weights
         if several:
             self.labels, self.monitor, self.loss_unit = "classes", ("micro_f1", True), "nats per text and class"

@@ -33,6 +33,7 @@ class Regression(WholeTexts):
             that the head was made for.
         pairs: whether it reads pairs of texts; null goes by `data.unit`.
         dropout: rate before the last layer of the head.
+        causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
@@ -48,10 +49,11 @@ class Regression(WholeTexts):
         pooling: Pooling | None = None,
         pairs: bool | None = None,
         dropout: float = 0.0,
+        causal: bool | None = None,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__(encoder, None, pooling, pairs, dropout, optimization, compile)
+        super().__init__(encoder, None, pooling, pairs, dropout, causal, optimization, compile)
         if range is not None and not -math.inf < range[0] < range[1] < math.inf:
             raise UserError(f"range must be a low and a high score, such as [0, 5], not {list(range)}")
         self.range = range

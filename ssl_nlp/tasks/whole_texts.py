@@ -27,6 +27,7 @@ class WholeTexts(Task):
             that the head was made for.
         pairs: whether it reads pairs of texts; null goes by `data.unit`.
         dropout: rate before the last layer of the head.
+        causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
@@ -38,13 +39,14 @@ class WholeTexts(Task):
         pooling: Pooling | None = None,
         pairs: bool | None = None,
         dropout: float = 0.0,
+        causal: bool | None = None,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, classes, optimization, compile)
         if pooling not in (None, *POOLINGS):
             raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or null")
-        self._pooling, self.pairs, self.dropout = pooling, pairs, dropout
+        self._pooling, self.pairs, self.dropout, self.causal = pooling, pairs, dropout, causal
         self.part_embedding: nn.Embedding | None = None
 
     def connect_data(self, data: TextDataModule, stage: str) -> None:

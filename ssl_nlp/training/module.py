@@ -42,7 +42,7 @@ class Module(SavedModule):
 
     short_name: ClassVar[str]  # in the names of runs and metrics; by default that of the class in snake case
     monitor: tuple[str, bool] = ("loss", False)  # the metric that decides on best.ckpt; whether higher is better
-    causal: bool = False  # whether the encoder sees only what precedes a position
+    causal: bool | None = False  # whether the encoder sees only what precedes a position; None: as it was made
     units: tuple[RowKind, ...] = ("block", "sentence")  # kinds of rows it can read
     loss_unit: str = "nats per token"  # of the logged loss, for plots of it
 

@@ -85,7 +85,12 @@ class SavedModule(LightningModule):
         The weights that an adapter has frozen are left out and named instead, unless they are random.
         """
         checkpoint["hyper_parameters"] = {}
-        checkpoint["ssl_nlp"] = {"method": self.description(), "tokenizer": self.tokenizer.serialize()}
+        described = {
+            "method": self.description(),
+            "tokenizer": self.tokenizer.serialize(),
+            "causal": self.encoder.causal,
+        }
+        checkpoint["ssl_nlp"] = described
         if self.encoder.ancestry:
             checkpoint["ssl_nlp"]["ancestry"] = [*self.encoder.ancestry]
         if (left_out := self._base_names()) and self.device_mesh is None:  # FSDP loads what is in the file
@@ -178,6 +183,8 @@ class SavedModule(LightningModule):
 
     def _complete(self, saved: dict[str, Any]) -> None:
         """Connect a new model to what `on_save_checkpoint` has put into a checkpoint."""
+        if "causal" in saved and hasattr(self, "encoder"):
+            self.encoder.made_causal = saved["causal"]
         self.connect(Tokenizer(saved["tokenizer"]))
         self._take_ancestry(saved)
 

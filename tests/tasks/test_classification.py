@@ -5,11 +5,14 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoModel, BertConfig, BertModel, BertTokenizerFast, GPT2Config
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.encoders import PretrainedEncoder
+from ssl_nlp.data.tokenizer import Tokenizer, load_pretrained
+from ssl_nlp.encoders import PretrainedEncoder, Trained
 from ssl_nlp.errors import UserError
+from ssl_nlp.methods import CausalLM
 from ssl_nlp.tasks import Classification
 from ssl_nlp.training import Optimization
 from tests.tasks.corpora import TOPICS, Topics, connected, fitted, tiny, topics
@@ -61,8 +64,6 @@ def test_a_checkpoint_holds_the_classes_and_what_is_read(tmp_path):
 
 
 def document(pair):
-    from ssl_nlp.corpora import Document
-
     return Document(pair[0], pair=pair[1])
 
 
@@ -136,6 +137,34 @@ def test_the_pooling_is_that_of_the_option():
         torch.testing.assert_close(task.pooled(batch)[0], pick(task.encoder(batch)[0]))
 
 
+def test_a_causal_encoder_is_read_causally_at_its_last_token(tmp_path):
+    """As it was made (GPT-2), trained (a checkpoint of CausalLM) or as the option says; a checkpoint remembers it."""
+    language_model = CausalLM(tiny())
+    fitted(language_model, topics(None), tmp_path, steps=1).save_checkpoint(tmp_path / "lm.ckpt")
+    AutoModel.from_config(GPT2Config(vocab_size=320, n_embd=16, n_layer=1, n_head=2, n_positions=64)).save_pretrained(
+        tmp_path
+    )
+    tokenizer = topics().tokenizer.serialize()
+    for encoder, causal in (
+        (PretrainedEncoder(str(tmp_path)), None),
+        (Trained(str(tmp_path / "lm.ckpt")), None),
+        (tiny(), True),
+    ):
+        data = topics()
+        data._tokenizer = Tokenizer(tokenizer)
+        task = connected(classification(encoder, causal=causal), data)
+        assert task.encoder.causal and task.pooling == "last"
+        texts = ["cat dog apple", "cat dog pear"]
+        states = task.states(next(task.batches_of([Document(text) for text in texts], 2))[1])
+        torch.testing.assert_close(states[0, 0], states[1, 0])
+        saved = {"state_dict": task.state_dict()}
+        task.on_save_checkpoint(saved)
+        again = Classification.from_saved(saved, "a.ckpt")
+        assert again.encoder.causal and again.predict(texts) == task.predict(texts)
+    bidirectional = connected(classification(Trained(str(tmp_path / "lm.ckpt")), causal=False), topics())
+    assert not bidirectional.encoder.causal and bidirectional.pooling == "mean"
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A tiny BERT with random weights, whose two embeddings of parts differ, and its tokenizer."""
@@ -153,9 +182,6 @@ def test_a_pair_is_read_as_bert_reads_it(bert):
     """With BERT's own token types: the vectors are those that BERT gives its own tokenizer's pairs."""
     data = topics(pairs=True)
     task = classification(PretrainedEncoder(bert), pooling="mean")
-    data.tokenizer  # noqa: B018
-    from ssl_nlp.data.tokenizer import load_pretrained
-
     data._tokenizer = load_pretrained(bert)
     connected(task, data)
     assert task.part_embedding is None
