@@ -131,6 +131,16 @@ class Cli(LightningCLI):
             self.config_text = self._parser("fit").dump(config, skip_unset=False)
         return config
 
+    def _completed(self, config: str) -> str:
+        """The configuration of an older run with the settings of today; itself if they cannot be read."""
+        parser = self._parser("fit")
+        try:
+            complete = parser.parse_string(config)
+        except UserError:
+            return config
+        complete.pop("extend", None)
+        return str(parser.dump(complete, skip_unset=False))
+
     def _set_seed(self) -> None:
         seed = self.config[self.subcommand].seed_everything
         if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
@@ -156,7 +166,7 @@ class Cli(LightningCLI):
             self.run_directory = Run(config.run)
             if not self.run_directory.read_state().get("ancestry"):  # a run that has one began elsewhere
                 check_start(config.model, self.run_directory)
-            self.resume = self.run_directory.resume_from(self.config_text, self.extends)
+            self.resume = self.run_directory.resume_from(self.config_text, self.extends, self._completed)
             if self.resume is not None:
                 config.ckpt_path = str(self.resume)
         if config.ckpt_path is not None:

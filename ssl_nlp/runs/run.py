@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,18 @@ class Run:
                 return path
         raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")
 
-    def resume_from(self, config: str, extend: bool = False) -> Path | None:
+    def resume_from(self, config: str, extend: bool = False, complete: Callable[[str], str] = str) -> Path | None:
         """The checkpoint that `fit` resumes from: the last one, or the one before if that is damaged; None for a new run.
 
         Args:
             config: the complete configuration of the command, as YAML.
             extend: whether it may make the training longer.
+            complete: as for `check`.
 
         Raises:
             UserError: the run is finished, was started with another configuration, or its checkpoints are missing.
         """
-        self.check(config, extend)
+        self.check(config, extend, complete)
         if self.finished and self.longer(config) is None:
             raise UserError(
                 f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train it "
@@ -100,12 +101,13 @@ class Run:
         """Whether training has ended."""
         return bool(self.read_state().get("finished"))
 
-    def check(self, config: str, extend: bool = False) -> None:
+    def check(self, config: str, extend: bool = False, complete: Callable[[str], str] = str) -> None:
         """Check that the directory is free, or holds a run with this configuration.
 
         Args:
             config: complete, as YAML.
             extend: whether the training may be longer than that of the run.
+            complete: adds the settings that are new since the run began, with their defaults, to its configuration.
 
         Raises:
             UserError: it is neither.
@@ -122,8 +124,9 @@ class Run:
             return
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: put it back, or choose another --run")
-        old, new = self._configurations(config)
-        changes = differences(old | {"run": None}, new | {"run": None})  # the name of a run is that of its folder
+        begun = self.config.read_text(encoding="utf-8")
+        if changes := _changes(begun, config):
+            changes = _changes(complete(begun), config)
         others = [change for change in changes if not change.startswith(LENGTHS)]
         remedy = "choose another --run"
         if not others and self.longer(config) is not None:
@@ -305,6 +308,12 @@ def _limit(trainer: Mapping[str, Any], name: str) -> float:
 def _spoken_length(limits: Sequence[float]) -> str:
     named = [f"{int(n):,} {unit}" for n, unit in zip(limits, ("steps", "epochs"), strict=True) if n < math.inf]
     return " or ".join(named) or "no limit"
+
+
+def _changes(before: str, now: str) -> list[str]:
+    """The changes between two configurations, as YAML. The name of a run is that of its folder."""
+    old, new = (with_public_paths(yaml.safe_load(text)) | {"run": None} for text in (before, now))
+    return differences(old, new)
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
