@@ -75,11 +75,13 @@ class Target:
         """The part of `evaluation.json` that is the same for all suites."""
         rows = [] if self.run is None else read_numbers(self.run.directory / "metrics.csv")
         checkpoint = {"file": self.file, "digest": self.digest}
+        ancestry = [*self.method.encoder.ancestry]
         return {
             "method": self.kind,
             "loss_unit": self.method.loss_unit,
             "checkpoint": checkpoint,
-            "cost": cost(*parameter_counts(self.method), rows),
+            "cost": cost(*parameter_counts(self.method), rows, ancestry),
+            "ancestry": ancestry,
         }
 
 

@@ -229,9 +229,15 @@ def _differences(
     names = {row.label for row in trained}
     inside = {key: {label: v for label, v in values.items() if label in names} for key, values in configuration.items()}
     said = configurations.sentences({key: values for key, values in inside.items() if len(set(values.values())) > 1})
+    starts = {row.label: " or ".join(dict.fromkeys(run.start for run in row.runs)) for row in trained}
+    if len(set(starts.values())) > 1:
+        said.append(f"The start differs: {configurations.spoken(starts)}.")
     tokens = {row.label: row.cost["tokens"].mean for row in trained if "tokens" in row.cost}
     if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
-        said.append(f"The tokens seen differ: {configurations.spoken({k: f'{v:,.0f}' for k, v in tokens.items()})}.")
+        included = ", those of ancestors included," if any("ancestor_tokens" in row.cost for row in trained) else ""
+        said.append(
+            f"The tokens seen{included} differ: {configurations.spoken({k: f'{v:,.0f}' for k, v in tokens.items()})}."
+        )
     if unknown := [row.label for row in trained if "tokens" not in row.cost]:
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:

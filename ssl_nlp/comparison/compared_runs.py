@@ -1,7 +1,7 @@
 """Run directories, read as plain data."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import yaml
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import read_record
+from ssl_nlp.runs.ancestry import Ancestor, is_ancestry, spoken
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS
 
@@ -28,6 +29,7 @@ class ComparedRun:
         samples: the lines of `samples.jsonl`.
         record: the content of `evaluation.json`; empty if the run was not evaluated.
         finished: whether its training has ended.
+        ancestry: the runs and published models that its encoder comes from, the oldest first.
     """
 
     folder: Path
@@ -39,6 +41,12 @@ class ComparedRun:
     samples: list[dict[str, Any]]
     record: dict[str, Any]
     finished: bool
+    ancestry: Sequence[Ancestor] = ()
+
+    @property
+    def start(self) -> str:
+        """Where its encoder comes from, in words; `new weights` if from nowhere."""
+        return ", then ".join(map(spoken, self.ancestry)) or "new weights"
 
     @property
     def evaluation(self) -> Path:
@@ -63,9 +71,11 @@ def read_run(folder: Path) -> ComparedRun:
         raise UserError(f"{folder} is broken ({error!r}): move it away and train it again") from error
     seed = config.get("seed_everything")
     samples = list(_lines(folder / "samples.jsonl"))
-    return ComparedRun(
-        folder, folder.name, method, seed, config, metrics, samples, record, state.get("finished", not config)
-    )
+    ancestry = state.get("ancestry", record.get("ancestry", []))
+    if not is_ancestry(ancestry):
+        raise UserError(f"{folder} has a broken ancestry: move it away and train it again")
+    finished = state.get("finished", not config)
+    return ComparedRun(folder, folder.name, method, seed, config, metrics, samples, record, finished, ancestry)
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[ComparedRun]:

@@ -28,6 +28,7 @@ COSTS = {
     "parameters": Cost("parameters", "M parameters", 1e6),
     "trained_parameters": Cost("trained parameters", "M trained", 1e6),
     "tokens": Cost("tokens", "M tokens", 1e6, TOLERANCE),
+    "ancestor_tokens": Cost("tokens of its ancestors", "M inherited", 1e6),
     "flops": Cost("FLOPs", "TFLOPs", 1e12, TOLERANCE),
     "seconds": Cost("seconds", "seconds", 1.0, 0.1),
     "tokens_per_second": Cost("tokens/s", "tokens/s", 1.0),
@@ -36,9 +37,14 @@ COSTS = {
 
 
 def shown_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, Cost]:
-    """The kinds of cost in a table of these costs: trained parameters only where some parameters are not trained."""
+    """The kinds of cost in a table of these costs.
+
+    Trained parameters are among them only where some parameters are not trained, and the tokens of ancestors only where
+    there are ancestors; `tokens` includes them.
+    """
     fewer = any(cost["trained_parameters"] < cost["parameters"] for cost in costs if "trained_parameters" in cost)
-    return {key: kind for key, kind in COSTS.items() if fewer or key != "trained_parameters"}
+    shown = {"trained_parameters": fewer, "ancestor_tokens": any("ancestor_tokens" in cost for cost in costs)}
+    return {key: kind for key, kind in COSTS.items() if shown.get(key, True)}
 
 
 def means(row: Row) -> dict[str, float]:

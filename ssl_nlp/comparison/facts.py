@@ -1,4 +1,4 @@
-"""Facts about the methods for the head of the report: corpus, tokenizer, encoder, budget, seeds and costs."""
+"""Facts about the methods for the head of the report: corpus, tokenizer, encoder, start, budget, seeds and costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ def facts(comparison: Comparison) -> list[Fact]:
     methods = [row for row in comparison.rows if not row.baseline]
     found = [_fact(name, describe, methods) for name, describe in _DESCRIBED.items()]
     evaluation = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
-    return [*(fact for fact in found if fact.values), *map(_gap, gaps(methods)), evaluation]
+    found = [fact for fact in found if fact.values and [*fact.values] != ["new weights"]]
+    return [*found, *map(_gap, gaps(methods)), evaluation]
 
 
 def _gap(gap: Gap) -> Fact:
@@ -85,14 +86,17 @@ def _batches(run: ComparedRun) -> str:
 def _budget(run: ComparedRun) -> str:
     tokens = run.record.get("cost", {}).get("tokens")
     steps = max((int(row["step"]) for row in run.metrics), default=0)
-    parts = ([f"{format_quantity(tokens)} tokens"] if tokens else []) + ([f"{steps:,} steps"] if steps else [])
-    return ", ".join(parts)
+    before = run.record["cost"].get("ancestor_tokens") if tokens else None
+    inherited = f" ({format_quantity(before)} of them by its ancestors)" if before else ""
+    parts = [f"{format_quantity(tokens)} tokens{inherited}"] if tokens else []
+    return ", ".join([*parts, *([f"{steps:,} steps"] if steps else [])])
 
 
 _DESCRIBED: dict[str, Callable[[ComparedRun], str]] = {
     "corpus": _part("data", "init_args", "corpus"),
     "tokenizer": _part("data", "init_args", "tokenizer"),
     "encoder": _part("model", "init_args", "encoder"),
+    "start": lambda run: run.start if run.config else "",
     "batches": _batches,
     "budget": _budget,
     "seeds": lambda run: "" if run.seed is None else str(run.seed),

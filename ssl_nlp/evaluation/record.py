@@ -1,6 +1,6 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 2, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...},
+    {"protocol": 2, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
      "suites": {SUITE: {"protocol": 2, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
@@ -136,7 +136,7 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
 
     Args:
         path: the file; created if there is none.
-        header: `method`, `loss_unit`, `checkpoint` and `cost` of the model.
+        header: `method`, `loss_unit`, `checkpoint`, `cost` and `ancestry` of the model.
         suite: its name.
         result: the numbers.
     """

@@ -15,11 +15,13 @@ from rich.console import Console
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.evaluation.result import PROTOCOL, Result
+from ssl_nlp.runs.ancestry import published
 
 ITEMS = 400
 DIFFICULTY = np.random.default_rng(0).normal(size=ITEMS)
@@ -46,6 +48,7 @@ def write(
     tokens=1000.0,
     pooling="mean",
     protocol=PROTOCOL,
+    ancestry=(),
     **settings,
 ):
     run = folder / "runs" / name
@@ -68,7 +71,7 @@ def write(
             place = place[parent]
         place[last] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text(json.dumps({"finished": finished}))
+    (run / "run.json").write_text(json.dumps({"finished": finished, "ancestry": [*ancestry]}))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers["knn"].details["pooling"] = pooling
@@ -76,6 +79,8 @@ def write(
     missing = {} if kind else {"language_modelling": f"{method} gives no likelihood of a text"}
     baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
     header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
+    if ancestry:
+        header["cost"]["ancestor_tokens"] = sum(one["tokens"] or 0 for one in ancestry)
     write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines, None, missing, protocol))
 
 
@@ -161,6 +166,41 @@ def test_differences_that_make_a_comparison_unfair_are_named(thing, tmp_path):
     assert f"Not equal: {sentence}"[:60] in shown(found)
     compared = sum("docs/knn/accuracy" in row.ties for row in found.rows[:2])
     assert compared == (1 if thing == "test data" else 2)  # only the best with itself
+
+
+OLD = {
+    "run": "old",
+    "checkpoint": "checkpoints/last.ckpt",
+    "digest": "a",
+    "method": "CausalLM",
+    "step": 300,
+    "flops": 1e6,
+}
+
+
+def test_the_start_of_a_run_and_the_tokens_of_its_ancestors_are_not_equal_to_none(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "b", "SimCLR", tokens=401_000.0, ancestry=[OLD | {"tokens": 400_000}])
+    write(tmp_path, "c", "CausalLM", tokens=1000.0, ancestry=[published("bert-base-uncased")])
+    found = comparison(tmp_path)
+    start, tokens = found.differences
+    assert "runs/old, step 300, 0.40 M tokens for SimCLR" in start
+    assert "bert-base-uncased, tokens unknown for CausalLM" in start
+    assert "new weights for MaskedLM" in start
+    assert tokens.startswith("The tokens seen, those of ancestors included, differ: ")
+    assert "401,000 for SimCLR" in tokens
+    text = " ".join(shown(found).split())
+    assert "inherited" in text
+    page = render_page(found)
+    assert f"{format_quantity(401_000)} tokens ({format_quantity(400_000)} of them by its ancestors)" in page
+    assert "runs/old, step 300, 0.40 M tokens" in page
+
+
+def test_where_all_start_from_new_weights_nothing_is_said_of_it(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "b", "SimCLR")
+    assert "inherited" not in shown(comparison(tmp_path))
+    assert "new weights" not in render_page(comparison(tmp_path))
 
 
 def test_classes_without_arguments_are_told_apart(tmp_path):

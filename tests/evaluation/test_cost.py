@@ -28,3 +28,13 @@ def test_seconds_follow_from_tokens_and_their_rates():
 
 def test_what_was_not_logged_is_left_out():
     assert cost(12, 12, []) == {"parameters": 12, "trained_parameters": 12}
+
+
+def test_what_the_ancestors_saw_and_computed_is_counted_as_far_as_it_is_known():
+    rows = [{"step": 10, "train/tokens": 1000, "train/tokens_per_second": 500, "train/flops": 1e6}]
+    ancestry = [{"tokens": None, "flops": None}, {"tokens": 400, "flops": 2e6}, {"tokens": 100, "flops": None}]
+    found = cost(12, 12, rows, ancestry)
+    assert (found["tokens"], found["ancestor_tokens"]) == (1500, 500)
+    assert (found["flops"], found["ancestor_flops"]) == (3e6, 2e6)
+    assert (found["seconds"], found["tokens_per_second"]) == (2, 500)
+    assert "ancestor_tokens" not in cost(12, 12, rows, ancestry[:1])
