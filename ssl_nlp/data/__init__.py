@@ -5,6 +5,7 @@ from ssl_nlp.data.batch_maker import BatchMaker
 from ssl_nlp.data.blocks import Blocks
 from ssl_nlp.data.continual import ContinualDataModule
 from ssl_nlp.data.datamodule import TextDataModule
+from ssl_nlp.data.questions import Questions
 from ssl_nlp.data.tokenizer import Tokenizer, TokenizerSettings
 from ssl_nlp.data.units import Pairs, Sentences, Texts
 
@@ -13,6 +14,7 @@ __all__ = [
     "Blocks",
     "ContinualDataModule",
     "Pairs",
+    "Questions",
     "Sentences",
     "TextDataModule",
     "Texts",

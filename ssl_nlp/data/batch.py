@@ -37,6 +37,8 @@ class TokenBatch:
             a class (B,) int64, classes (B, C) float32 or a score (B,) float32 for each row, a tag (B, T) int64 for each
             token, spans (B, S, 3) int64, or two entities with their relation (B, 2, 3) int64. `IGNORE_INDEX`, or NaN in
             floats, stands where there is none.
+        windows: (B, 3) int64 or None. Where a row holds a question and a window of a text (`Questions`): the positions
+            [start, stop) of the window, and the number of the text's tokens before it.
         cursor: the position of a stream of documents after this batch, as plain data; None for corpora on disk.
     """
 
@@ -51,6 +53,7 @@ class TokenBatch:
     pair: "TokenBatch | None" = None
     causal: bool | None = None
     labels: Tensor | None = None
+    windows: Tensor | None = None
     cursor: dict[str, Any] | None = None
 
     @property
@@ -128,13 +131,15 @@ def concatenate(batches: Sequence[TokenBatch], pad_id: int) -> TokenBatch:
         parts = [getattr(batch, name) for batch in batches]
         if all(part is not None for part in parts):
             rows[name] = torch.cat([F.pad(part, (0, width - part.shape[1]), value=value) for part in parts])
-    documents = [batch.documents for batch in batches if batch.documents is not None]
+    for name in ("documents", "windows"):
+        parts = [getattr(batch, name) for batch in batches]
+        if all(part is not None for part in parts):
+            rows[name] = torch.cat(parts)
     return TokenBatch(
         **rows,
         packed=any(batch.packed for batch in batches),
         padded=any(batch.padded or batch.input_ids.shape[1] < width for batch in batches),
         n_tokens=sum(batch.n_tokens for batch in batches),
-        documents=torch.cat(documents) if len(documents) == len(batches) else None,
         causal=batches[0].causal,
         labels=_labels_below([batch.labels for batch in batches], width),
     )

@@ -2,9 +2,18 @@
 
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.classification import Classification
+from ssl_nlp.tasks.question_answering import QuestionAnswering
 from ssl_nlp.tasks.regression import Regression
 from ssl_nlp.tasks.relations import RelationExtraction
 from ssl_nlp.tasks.sequence_to_sequence import SequenceToSequence
 from ssl_nlp.tasks.tagging import Tagging
 
-__all__ = ["Classification", "Regression", "RelationExtraction", "SequenceToSequence", "Tagging", "Task"]
+__all__ = [
+    "Classification",
+    "QuestionAnswering",
+    "Regression",
+    "RelationExtraction",
+    "SequenceToSequence",
+    "Tagging",
+    "Task",
+]

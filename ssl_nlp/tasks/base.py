@@ -118,8 +118,9 @@ class Task(TextModule):
         if not KINDS[kind].has_names:
             return
         if self.classes is None:
-            self.classes = data.class_names
-            self.settle("classes", self.classes)
+            if names := data.class_names:  # answers have none
+                self.classes = names
+                self.settle("classes", names)
         elif data.classes is None:
             data.classes = self.classes  # the labels are numbered as this task has learned them
         elif data.classes != self.classes:

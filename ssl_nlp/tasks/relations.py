@@ -37,6 +37,7 @@ class RelationExtraction(Task):
     Args:
         encoder: turns tokens into hidden states, usually a trained one.
         dropout: rate before the last layer.
+        causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
         classes: the relations in the order of their numbers, with direction as in `Cause-Effect(e2,e1)`, and `Other`; null
             takes those of the data.
         optimization: optimizer and schedule.
@@ -52,12 +53,13 @@ class RelationExtraction(Task):
         self,
         encoder: Encoder | None = None,
         dropout: float = 0.1,
+        causal: bool | None = None,
         classes: list[str] | None = None,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, classes, optimization, compile)
-        self.dropout = dropout
+        self.dropout, self.causal = dropout, causal
 
     def build(self) -> None:
         assert self.classes is not None

@@ -39,6 +39,7 @@ class Tagging(Task):
             as seqeval does by default.
         characters: whether each character is a word, as in Chinese; null takes it from the data.
         dropout: rate before the last layer.
+        causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
         classes: the tags in the order of their numbers; null takes those of the data.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -55,6 +56,7 @@ class Tagging(Task):
         scheme: Scheme | None = None,
         characters: bool | None = None,
         dropout: float = 0.1,
+        causal: bool | None = None,
         classes: list[str] | None = None,
         optimization: Optimization | None = None,
         compile: bool = False,
@@ -62,7 +64,7 @@ class Tagging(Task):
         super().__init__(encoder, classes, optimization, compile)
         if scheme not in (None, *PREFIXES):
             raise UserError(f"scheme {scheme!r} is unknown: use {', '.join(PREFIXES)}, or leave it out")
-        self.scheme, self.characters, self.dropout = scheme, characters, dropout
+        self.scheme, self.characters, self.dropout, self.causal = scheme, characters, dropout, causal
 
     def build(self) -> None:
         assert self.classes is not None

@@ -11,6 +11,7 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import text_head
+from ssl_nlp.modules.parts import added_by_parts, new_part_embedding
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
@@ -62,9 +63,8 @@ class WholeTexts(Task):
         super().connect_data(data, stage)
 
     def build(self) -> None:
-        if self.pairs and self.encoder.part_embedding is None:
-            self.part_embedding = nn.Embedding(2, self.encoder.embedding.embedding_dim)
-            nn.init.trunc_normal_(self.part_embedding.weight, std=0.02, a=-0.04, b=0.04)
+        if self.pairs:
+            self.part_embedding = new_part_embedding(self.encoder)
 
     def new_head(self, outputs: int) -> nn.Module:
         """A head on the vectors (B, D) of texts, which the pooling makes."""
@@ -85,18 +85,12 @@ class WholeTexts(Task):
         own = torch.arange(len(batch), device=batch.input_ids.device)
         drop = len(self.tokenizer.prefix) if self.tokenizer.suffix else 0  # [CLS] A [SEP] B [SEP], but <s> A <s> B
         rows, parts = join_pairs(batch, Pairing(own, own + len(batch), own >= 0), self.tokenizer.pad_id, drop)
-        return pool(self.encoder(rows, added=self._added(parts)), rows, self.pooling)
-
-    def _added(self, parts: Tensor) -> Tensor:
-        """(B, T, E): what the parts (B, T) of tokens add to their embeddings."""
-        if self.part_embedding is not None:
-            return self.part_embedding(parts)
-        own = self.encoder.part_embedding
-        assert own is not None
-        return own(parts) - own(torch.zeros_like(parts[:1, :1]))  # the encoder itself adds that of part 0
+        return pool(
+            self.encoder(rows, added=added_by_parts(parts, self.encoder, self.part_embedding)), rows, self.pooling
+        )
 
     def states(self, batch: TokenBatch) -> Tensor:
         """(B, T, D): those of single texts, which are the first part where there are parts."""
         if self.part_embedding is None:
             return self.encoder(batch)
-        return self.encoder(batch, added=self._added(torch.zeros_like(batch.input_ids[:, :1])))
+        return self.encoder(batch, added=self.part_embedding(torch.zeros_like(batch.input_ids[:, :1])))

@@ -248,6 +248,19 @@ def test_relations_config(tmp_path):
     assert "val/macro_f1" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
 
 
+def test_question_answering_config(tmp_path):
+    context = "Ada went to London."
+    questions = [{"id": i, "question": f"Who {i}?", "answers": [{"text": "Ada", "answer_start": 0}]} for i in range(12)]
+    files = {
+        split: json.dumps({"data": [{"paragraphs": [{"context": f"{context} {split}", "qas": part}]}]})
+        for split, part in (("train", questions[:8]), ("valid", questions[8:]))
+    }
+    assert run(*task_arguments(tmp_path, "question_answering", "json", files), "--run=a") == 0
+    assert "val/exact_match" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    [sample, *_] = (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()
+    assert json.loads(sample)["true"] == "Ada"
+
+
 def test_every_file_is_named_in_a_test():
     source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these

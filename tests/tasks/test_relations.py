@@ -55,8 +55,7 @@ def test_an_entity_that_was_cut_off_has_no_place_but_its_class():
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_it_learns_relations_and_predicts_them(causal, tmp_path):
-    task = RelationExtraction(tiny(dim=32), optimization=FAST)
-    task.causal = causal
+    task = RelationExtraction(tiny(dim=32), causal=causal, optimization=FAST)
     data = relation_data()
     scores = fitted(task, data, tmp_path, steps=100)
     assert scores["val/macro_f1"] > 0.9
@@ -73,8 +72,7 @@ def test_it_learns_relations_and_predicts_them(causal, tmp_path):
 
 def test_the_states_are_those_at_the_markers():
     """Changing the text behind the entities changes nothing in a causal model, and changing an entity does."""
-    task = RelationExtraction(tiny(), dropout=0)
-    task.causal = True
+    task = RelationExtraction(tiny(), dropout=0, causal=True)
     task.connect_data(relation_data(), "validate")
     task.eval()
     texts = [
