@@ -13,6 +13,8 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
 from ssl_nlp.encoders.adapters import IA3, AdaLoRA, Adapter, LoRA, PromptTuning, merged, save_peft, without_adapter
 from ssl_nlp.errors import UserError
+from ssl_nlp.training import Optimization
+from ssl_nlp.training.optimizers import build_optimizer
 
 VOCAB = 40
 MODELS = {
@@ -213,6 +215,26 @@ def test_a_copy_has_an_adapter_of_its_own(adapter: str, folders: dict[str, Path]
         for parameter in encoder.parameters():
             parameter.zero_()
     assert torch.equal(twin(rows()), before)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_it_compiles_as_one_graph(adapter: str, folders: dict[str, Path]) -> None:
+    encoder = encoder_of("transformer", ADAPTERS[adapter], folders)
+    with torch.no_grad():
+        expected = encoder(rows())
+        encoder.compile(backend="eager", fullgraph=True)
+        torch.testing.assert_close(encoder(rows()), expected)
+
+
+def test_vectors_of_an_adapter_have_no_decay_and_matrices_may_be_trained_by_muon(folders: dict[str, Path]) -> None:
+    groups = {
+        name: {group["name"] for group in build_optimizer(encoder, Optimization(optimizer="adamw")).param_groups}
+        for name, adapter in ADAPTERS.items()
+        for encoder in [encoder_of("transformer", adapter, folders)]
+    }
+    assert groups == {"lora": {"decay"}, "adalora": {"decay", "no_decay"}, "ia3": {"no_decay"}, "prompt": {"no_decay"}}
+    optimizer = build_optimizer(encoder_of("transformer", AdaLoRA(1, 3), folders), Optimization(optimizer="muon"))
+    assert {group["name"] for group in optimizer.param_groups} == {"muon", "no_decay"}
 
 
 def test_a_prompt_shortens_the_longest_row(folders: dict[str, Path]) -> None:

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from ssl_nlp.commands.models import find_target
+from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.methods import CausalLM, MaskedLM
 from ssl_nlp.runs.metrics_csv import read_metrics
-from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+from ssl_nlp.tasks import Classification
+from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
 from tests.end_to_end.test_resume import Stop
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,44 @@ def test_an_adapted_language_model_writes_and_tells_its_trained_parameters(texts
     assert cost["parameters"] == sum(weight.numel() for weight in target.method.parameters())
     assert 0 < cost["trained_parameters"] < cost["parameters"]
     assert Path(checkpoint).stat().st_size < Path("runs/old/checkpoints/last.ckpt").stat().st_size
+
+
+def test_overlays_adapt_what_a_task_starts_from(texts):
+    labelled = Path("labelled.tsv")
+    lines = Path(texts).read_text().splitlines()[:60]
+    labelled.write_text("".join(f"{line}\t{'ab'[number % 2]}\n" for number, line in enumerate(lines)))
+    overlays = [f"--config={CONFIGS}/encoder/{name}.yaml" for name in ("trained", "lora")]
+    corpus = [
+        "--data.corpus=TextFiles",
+        f"--data.corpus.train={labelled}",
+        "--data.corpus.text=0",
+        "--data.corpus.label=1",
+    ]
+    command = ["fit", f"--config={CONFIGS}/tasks/classification.yaml", *overlays, *corpus, "--model.encoder.run=old"]
+    short = ["--trainer.max_steps=4", "--trainer.val_check_interval=4", "--data.batch_size=4", "--data.length=32"]
+    assert run(*command, *short, "--run=task") == 0
+    task = Classification.load_from_checkpoint("runs/task/checkpoints/last.ckpt")
+    assert task.encoder.adapter == LoRA(rank=8, alpha=16.0)
+    held = torch.load("runs/task/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all("lora_" in name or not name.startswith("encoder.") for name in held)
+    assert {name.partition(".")[0] for name in held} > {"encoder"}  # and the head
+
+
+@pytest.mark.parametrize(("strategy", "adapter"), [("ddp", "AdaLoRA"), ("fsdp", "LoRA")])
+def test_two_processes_train_an_adapter_as_one_does(strategy, adapter, texts, tmp_path):
+    settings = ["--data.unit=sentence", "--trainer.precision=32-true", "--model.optimization.optimizer=adamw"]
+    settings += ["--trainer.gradient_clip_val=null", "--trainer.max_steps=10", "--trainer.val_check_interval=10"]
+    command = [*fit("causal_lm", texts, *start(adapter)), *settings]
+    two = [f"--config={CONFIGS}/trainer/{strategy}.yaml", "--trainer.accelerator=cpu", "--trainer.devices=2"]
+    more = ["--trainer.max_steps=10", "--data.batch_size=2", "--trainer.limit_val_batches=4", "--run=two"]
+    result = run_process(*command, *two, *more, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert run(*command, "--run=one") == 0
+    models = [CausalLM.load_from_checkpoint(f"runs/{name}/checkpoints/last.ckpt") for name in ("one", "two")]
+    for (name, one), two_ in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, two_, atol=1e-6, rtol=1e-4, msg=name)
+    saved = torch.load("runs/two/checkpoints/last.ckpt", weights_only=True)
+    assert ("base" in saved["ssl_nlp"]) == (strategy == "ddp")  # FSDP reads all weights from the file
 
 
 def test_a_resumed_run_whose_base_has_changed_is_refused(texts, monkeypatch, capfd):

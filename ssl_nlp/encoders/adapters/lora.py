@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ssl_nlp.encoders.adapters.base import NAME, LayerAdapter, adapted_layers, check, linear_maps
 from ssl_nlp.errors import UserError
@@ -131,8 +132,15 @@ class AdaLoRA(LayerAdapter):
             layer.register_buffer("kept", torch.ones_like(layer.lora_E[NAME], dtype=torch.bool))
 
     def penalty(self, encoder: "Encoder") -> Tensor:
+        """As in `Adapter`.
+
+        Raises:
+            UserError: the matrices are divided among processes.
+        """
         distances = []
         for _, layer in adapted_layers(encoder.adapted):
+            if isinstance(layer.lora_A[NAME], DTensor):
+                raise UserError("AdaLoRA compares whole matrices, which FSDP divides among processes: use ddp, or LoRA")
             for matrix in (layer.lora_A[NAME], layer.lora_B[NAME].T):
                 eye = torch.eye(len(matrix), device=matrix.device, dtype=matrix.dtype)
                 distances.append(torch.linalg.matrix_norm(matrix @ matrix.T - eye))
@@ -143,20 +151,17 @@ class AdaLoRA(LayerAdapter):
         """Cut ranks as `AdaLoraModel.update_and_allocate` of peft does.
 
         Raises:
-            UserError: the number of steps is unknown or leaves no room for cuts, or parameters are sharded.
+            UserError: the number of steps is unknown or leaves no room for cuts.
         """
         from peft.tuners.adalora.layer import RankAllocator
-        from torch.distributed.tensor import DTensor
 
-        layers = dict(adapted_layers(encoder.adapted))
-        if any(isinstance(layer.lora_E[NAME], DTensor) for layer in layers.values()):
-            raise UserError("AdaLoRA compares whole matrices, which FSDP divides among processes: use ddp, or LoRA")
         if math.isinf(steps):
             raise UserError("AdaLoRA needs the number of steps: set trainer.max_steps")
         if round(self.begin * steps) + round(self.end * steps) >= steps:
             raise UserError(f"AdaLoRA has no room to cut ranks in {steps} steps: raise trainer.max_steps")
         config = self._config(int(steps))
         last = int(steps) - config.tfinal
+        layers = dict(adapted_layers(encoder.adapted))
         if step > last:
             for layer in layers.values():
                 layer.lora_E[NAME].masked_fill_(~layer.kept, 0.0)
