@@ -38,9 +38,15 @@ COMMANDS = {
     "fit": Command(
         "fit.fit", TRAIN, "train a run: ssl-nlp fit --config masked_lm [--config OVERLAY]... [--key value]..."
     ),
-    "validate": Command("validate.validate", TRAIN, "losses on the validation split: ssl-nlp validate --run NAME"),
-    "test": Command("validate.test", TRAIN, "losses on the test split: ssl-nlp test --run NAME"),
-    "predict": Command("validate.predict", TRAIN, "embeddings of the test split: ssl-nlp predict --run NAME"),
+    "validate": Command(
+        "validate.validate", TRAIN, "losses and metrics on the validation split: ssl-nlp validate --run NAME"
+    ),
+    "test": Command("validate.test", TRAIN, "losses and metrics on the test split: ssl-nlp test --run NAME"),
+    "predict": Command(
+        "validate.predict",
+        TRAIN,
+        "embeddings of the test split, or predictions of a task: ssl-nlp predict --run NAME [--input FILE]",
+    ),
     "evaluate": Command(
         "evaluate.evaluate",
         COMPARE,

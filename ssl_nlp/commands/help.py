@@ -27,9 +27,9 @@ WIDTH, COLUMN = 100, 43  # of the screen, of its texts
 SECTIONS = ("model", "encoder", "optimization", "data", "trainer", "wandb", "all")
 TASK = {
     "fit": "Train a run in runs/NAME. The same command resumes it; --extend trains it longer.",
-    "validate": "Print the losses of a run's best checkpoint on the validation split.",
-    "test": "Print the losses of a run's best checkpoint on the test split.",
-    "predict": "Write the embeddings that a run's best checkpoint gives the rows of the test split.",
+    "validate": "Print the losses and metrics of a run's best checkpoint on the validation split.",
+    "test": "Print the losses and metrics of a run's best checkpoint on the test split.",
+    "predict": "Write what a run's best checkpoint makes of texts: embeddings of a method, predictions of a task.",
 }
 COMMON = {  # where a docstring says it at length
     "seed_everything": "Seed of weights, order, masks and views.",
@@ -95,7 +95,9 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
         overlays = [name for name in names if name.startswith(("data/", "encoder/", "trainer/"))]
         lines += _filled("OVERLAY  a YAML file that changes some settings, or one of these: ", overlays)
         lines += ["", *own, "model: CONFIG or --model CLASS chooses one of these, and --help then shows its options"]
-        lines += [f"  {kind.__name__:<15} {_cut(summary(kind), WIDTH - 18)}" for kind in _models()]
+        methods, tasks = (choices(base) for base in MODELS)
+        lines += [f"  {kind.__name__:<15} {_cut(summary(kind), WIDTH - 18)}" for kind in methods]
+        lines += _filled("  tasks: ", [kind.__name__ for kind in tasks])
     else:
         lines += ["ssl-nlp fit --help lists all shipped configurations.", "", *own]
         lines += [_cut(f"model: {model.__name__}: {summary(model)}", WIDTH)]
@@ -119,7 +121,7 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
 def _run_screen(command: str, config: dict[str, Any]) -> list[str]:
     limits = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
     lines = [f"usage: ssl-nlp {command} --run NAME [--OPTION=VALUE]...", TASK[command], ""]
-    lines += ["run", *_own(("run", "ckpt_path", *(["output"] if command == "predict" else [])), config)]
+    lines += ["run", *_own(("run", "ckpt_path", *(["output", "input"] if command == "predict" else [])), config)]
     shown = ("accelerator", "devices", "precision", limits[command])
     lines += ["", "trainer", *_some(Trainer, "--trainer", shown, config)]
     return [*lines, "", f"more: ssl-nlp {command} --help SECTION ({', '.join(SECTIONS[:-1])} or {SECTIONS[-1]})"]
@@ -129,7 +131,7 @@ def _own(names: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The lines of options that belong to no class."""
     defaults = {name: (default, text) for name, (_, default, text) in OPTIONS.items()}
     defaults |= {"seed_everything": (0, COMMON["seed_everything"]), "ckpt_path": (None, COMMON["ckpt_path"])}
-    placeholders = {"run": "NAME", "ckpt_path": "FILE", "output": "FILE.npy"}
+    placeholders = {"run": "NAME", "ckpt_path": "FILE", "output": "FILE", "input": "FILE"}
     lines = []
     for name in names:
         default, text = defaults[name]

@@ -22,6 +22,7 @@ from ssl_nlp.commands.help import help_text, help_wanted
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
 from ssl_nlp.commands.parser import CommandParser, as_yaml
+from ssl_nlp.commands.predictions import check_output, write_predictions
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.start import check_start, keep_encoder
@@ -34,6 +35,8 @@ from ssl_nlp.runs.ancestry import spoken
 from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
+from ssl_nlp.tasks import Task
+from ssl_nlp.tasks.results import Results
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings
 from ssl_nlp.training import Module
@@ -93,6 +96,7 @@ class Cli(LightningCLI):
     same_data: bool = False  # whether the command reads the data that the checkpoint was trained on
     checkpoint: dict[str, Any] | None = None  # what the data module must know about it
     config_text: str = ""
+    output: Path  # of `predict`
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -100,7 +104,7 @@ class Cli(LightningCLI):
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        commands = {"output": "predict", "extend": "fit"}
+        commands = {"output": "predict", "input": "predict", "extend": "fit"}
         for option, (kind, default, text) in OPTIONS.items():
             if commands.get(option, sys.argv[1]) == sys.argv[1]:
                 typed: dict[str, Any] = {"action": "store_true"} if kind is bool else {"type": kind, "default": default}
@@ -157,7 +161,7 @@ class Cli(LightningCLI):
             raise UserError("weights_only false would let a checkpoint run code: leave it out")
         config.weights_only = True
         if self.subcommand == "predict" and config.output is None:
-            raise UserError("predict does not know where to write the embeddings: give --run NAME or --output FILE.npy")
+            raise UserError("predict does not know where to write: give --run NAME, or --output FILE")
         if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
             raise UserError(
                 f"--ckpt_path {config.ckpt_path}: leave it out, a run resumes from its last checkpoint anyway"
@@ -201,6 +205,18 @@ class Cli(LightningCLI):
         if self.checkpoint is not None:
             self.datamodule.continue_with(**self.checkpoint)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        config = self.config_init[subcommand]
+        if subcommand != "predict" or not isinstance(self.model, Task):
+            if subcommand == "predict" and config.input is not None:
+                raise UserError("--input is for the predictions of a task: a method embeds texts with ssl-nlp embed")
+            super()._run_subcommand(subcommand)
+            return
+        if config.ckpt_path is None:
+            raise UserError("predict needs a trained task: give --run NAME, or --ckpt_path FILE")
+        task = Task.load_from_checkpoint(config.ckpt_path)  # type: ignore[type-abstract]  # a subclass is loaded
+        write_predictions(task, self.datamodule, self.trainer, config.input, self.output)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run = self.run_directory
         config = self.config_init[self.subcommand]
@@ -210,7 +226,10 @@ class Cli(LightningCLI):
                 _say_once("fast_dev_run: nothing is kept")
                 own = [Divergence(), Progress(), ProgressLines(), ValidationLine()]
             elif self.subcommand == "predict":
-                own = [EmbeddingWriter(Path(config.output)), ProgressLines()]
+                self.output = check_output(config.output, isinstance(self.model, Task))
+                own = [EmbeddingWriter(self.output), ProgressLines()]
+            elif self.same_data:
+                own = [Results(Run(config.run).directory), ProgressLines()]
             folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
             self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
             profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)
@@ -228,6 +247,7 @@ class Cli(LightningCLI):
             FinalValidation(),
             Throughput(),
             Samples(run.directory),
+            Results(run.directory),
             PartScores(run.directory),
             CollapseMonitor(),
             Progress(),

@@ -24,7 +24,16 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "run": (str | None, None, "Name of the run. Default: the name of the configuration, and the seed."),
     "checkpoint_every": (int, 500, "Steps between two writes of checkpoints/last.ckpt."),
     "extend": (bool, False, "Train a run longer than it was planned to be: with a larger trainer.max_steps."),
-    "output": (str | None, None, "The .npy file to write. Default: embeddings.npy of the run."),
+    "output": (
+        str | None,
+        None,
+        "The file to write: embeddings.npy of a method or predictions.jsonl of a task, in the run, by default.",
+    ),
+    "input": (
+        str | None,
+        None,
+        "For tasks: a file with a text a line, a tab between those of a pair. Default: test split.",
+    ),
 }
 
 

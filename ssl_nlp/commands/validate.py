@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from functools import partial
 
-from ssl_nlp.commands.arguments import config_files, last_value, values
+import yaml
+
+from ssl_nlp.commands.arguments import config_files, last_value, model_of, values
 from ssl_nlp.commands.lightning_cli import Cli, run_cli
+from ssl_nlp.commands.options import chosen_model_class
+from ssl_nlp.commands.predictions import default_output
 from ssl_nlp.commands.trainer_settings import lightning_errors
 from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.errors import UserError
@@ -18,17 +22,17 @@ class RunCli(Cli):
 
 
 def validate(arguments: Sequence[str], imports: Sequence[str]) -> None:
-    """Print the losses of a run's best checkpoint on the validation split."""
+    """Print the losses and metrics of a run's best checkpoint on the validation split."""
     _run("validate", arguments, imports)
 
 
 def test(arguments: Sequence[str], imports: Sequence[str]) -> None:
-    """Print the losses of a run's best checkpoint on the test split."""
+    """Print the losses and metrics of a run's best checkpoint on the test split."""
     _run("test", arguments, imports)
 
 
 def predict(arguments: Sequence[str], imports: Sequence[str]) -> None:
-    """Write the embeddings that a run's best checkpoint gives the test split."""
+    """Write the embeddings of the test split by a run's best checkpoint, or the predictions of a task for any texts."""
     _run("predict", arguments, imports)
 
 
@@ -49,7 +53,9 @@ def _with_run(command: str, arguments: Sequence[str]) -> list[str]:
     run = Run(name)
     if not run.config.exists():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    settings = settings_of_run(run)
     added = [f"--ckpt_path={last_value(arguments, '--ckpt_path') or run.best_checkpoint()}"]
     if command == "predict" and last_value(arguments, "--output") is None:
-        added.append(f"--output={run.directory / 'embeddings.npy'}")
-    return [f"--config={settings_of_run(run)}", *arguments, *added]
+        chosen = model_of(yaml.safe_load(settings))
+        added.append(f"--output={run.directory / default_output(chosen_model_class([f'--model={chosen}']))}")
+    return [f"--config={settings}", *arguments, *added]

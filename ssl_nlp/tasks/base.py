@@ -195,6 +195,15 @@ class Task(TextModule):
         self.train(training)
         return [plain(document) | record for document, record in zip(documents, found, strict=True)]
 
+    def document_of_line(self, line: str, number: int) -> Document:
+        """The document of a line of a file that is to be predicted.
+
+        Args:
+            line: without its end.
+            number: counted from 1, for messages.
+        """
+        return Document(line)
+
     def batches_of(
         self, documents: Sequence[Document], batch_size: int, length: int | None = None
     ) -> Iterator[tuple[list[int], TokenBatch]]:

@@ -7,6 +7,7 @@ second text are marked by the encoder's own embedding of parts where it has one,
 import torch
 from torch import Tensor, nn
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
@@ -88,6 +89,13 @@ class WholeTexts(Task):
         return pool(
             self.encoder(rows, added=added_by_parts(parts, self.encoder, self.part_embedding)), rows, self.pooling
         )
+
+    def document_of_line(self, line: str, number: int) -> Document:
+        if not self.pairs:
+            return Document(line)
+        if line.count("\t") != 1:
+            raise UserError(f"line {number} is not a pair of texts: write two texts with one tab between them")
+        return Document(line.split("\t")[0], pair=line.split("\t")[1])
 
     def states(self, batch: TokenBatch) -> Tensor:
         """(B, T, D): those of single texts, which are the first part where there are parts."""

@@ -20,17 +20,10 @@ class EmbeddingWriter(Callback):
     """Writes the embeddings of `predict` as a NumPy file of (N, D) float32, a row for each row of the test split in order.
 
     Args:
-        path: the `.npy` file; an existing file is not overwritten.
-
-    Raises:
-        UserError: the file exists, or is not a .npy file.
+        path: the `.npy` file, which does not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix != ".npy":
-            raise UserError(f"--output {path} is not a .npy file: name one that ends with .npy")
-        if path.exists():
-            raise UserError(f"--output {path} already exists: name another file, or move it away")
         self.path = path
         self._parts: list[Tensor] = []
 
