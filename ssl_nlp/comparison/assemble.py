@@ -232,6 +232,10 @@ def _differences(
     starts = {row.label: " or ".join(dict.fromkeys(run.start for run in row.runs)) for row in trained}
     if len(set(starts.values())) > 1:
         said.append(f"The start differs: {configurations.spoken(starts)}.")
+    extended = {row.label: sorted({step for run in row.runs for step in run.extended}) for row in trained}
+    if len(set(map(tuple, extended.values()))) > 1:
+        places = {label: f"made longer at step {', '.join(map(str, at))}" for label, at in extended.items() if at}
+        said.append(f"The schedule differs: {configurations.spoken(places)}.")
     tokens = {row.label: row.cost["tokens"].mean for row in trained if "tokens" in row.cost}
     if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
         included = ", those of ancestors included," if any("ancestor_tokens" in row.cost for row in trained) else ""

@@ -30,6 +30,7 @@ class ComparedRun:
         record: the content of `evaluation.json`; empty if the run was not evaluated.
         finished: whether its training has ended.
         ancestry: the runs and published models that its encoder comes from, the oldest first.
+        extended: the steps at which it was made longer than it was planned.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class ComparedRun:
     record: dict[str, Any]
     finished: bool
     ancestry: Sequence[Ancestor] = ()
+    extended: Sequence[int] = ()
 
     @property
     def start(self) -> str:
@@ -74,8 +76,10 @@ def read_run(folder: Path) -> ComparedRun:
     ancestry = state.get("ancestry", record.get("ancestry", []))
     if not is_ancestry(ancestry):
         raise UserError(f"{folder} has a broken ancestry: move it away and train it again")
-    finished = state.get("finished", not config)
-    return ComparedRun(folder, folder.name, method, seed, config, metrics, samples, record, finished, ancestry)
+    finished, extended = state.get("finished", not config), [int(step) for step in state.get("extended", [])]
+    return ComparedRun(
+        folder, folder.name, method, seed, config, metrics, samples, record, finished, ancestry, extended
+    )
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[ComparedRun]:

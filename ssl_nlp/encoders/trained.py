@@ -24,6 +24,7 @@ class Trained(Encoder):
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
         adapter: few parameters that are trained instead of the encoder's own. One that the run has is merged before.
+        dropout: the rate of the encoder's dropout layers; null keeps that of the run, which may be 0.
 
     Raises:
         UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded; or its encoder
@@ -33,11 +34,18 @@ class Trained(Encoder):
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("weights",)  # so none can name it, and `run`, a file to read
 
     def __new__(  # type: ignore[misc]  # as the docstring says
-        cls, run: str, freeze: Frozen | int | None = None, adapter: Adapter | None = None
+        cls,
+        run: str,
+        freeze: Frozen | int | None = None,
+        adapter: Adapter | None = None,
+        dropout: float | None = None,
     ) -> Encoder:
         path, _ = checkpoint_of(run)
         saved, digest = checkpoints.read_with_digest(path)
-        encoder, described = described_encoder(saved, str(path), freeze), saved["ssl_nlp"]
+        described = saved["ssl_nlp"]
+        if dropout is not None:
+            _set_dropout(described["method"]["init_args"].get("encoder"), dropout, str(path))
+        encoder = described_encoder(saved, str(path), freeze)
         if encoder.adapter is not None and not encoder.adapter.mergeable:
             raise UserError(
                 f"{path} was trained with {type(encoder.adapter).__name__}, which cannot be merged into the encoder: start "
@@ -53,7 +61,13 @@ class Trained(Encoder):
         encoder.ancestry = (*described.get("ancestry", encoder.ancestry), last)
         return encoder
 
-    def __init__(self, run: str, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self,
+        run: str,
+        freeze: Frozen | int | None = None,
+        adapter: Adapter | None = None,
+        dropout: float | None = None,
+    ) -> None:
         raise UserError("Trained cannot be subclassed: subclass the encoder that the run has")
 
 
@@ -75,3 +89,15 @@ def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | 
     encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]
     encoder.freeze = checked_freeze(freeze)
     return encoder
+
+
+def _set_dropout(described: Any, rate: float, where: str) -> None:
+    """Change the rate of dropout in the description of an encoder.
+
+    Raises:
+        UserError: the encoder has none.
+    """
+    given = described.get("init_args") if isinstance(described, dict) else None
+    if not isinstance(given, dict) or "dropout" not in given:
+        raise UserError(f"{where}: its encoder has no dropout to set: leave encoder.dropout out")
+    given["dropout"] = rate

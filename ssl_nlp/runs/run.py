@@ -29,7 +29,8 @@ LENGTHS = ("trainer.max_steps: ", "trainer.max_epochs: ")  # the settings that -
 class Run:
     """`runs/NAME/` with config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and run.json.
 
-    run.json holds the W&B id, the fingerprint of the tokenizer, the ancestry, and whether the run is finished.
+    run.json holds the W&B id, the fingerprint of the tokenizer, the ancestry, whether the run is finished, and at which
+    steps it was extended.
     """
 
     name: str
@@ -225,13 +226,16 @@ class Run:
         state = {"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer}
         self.write_state(state | ({"ancestry": [*ancestry]} if ancestry else {}))
 
-    def extend(self, config: str) -> None:
+    def extend(self, config: str, step: int) -> None:
         """Make the run a longer one: from now on it is unfinished, and has this configuration.
 
         Args:
             config: complete, as YAML.
+            step: the steps that it has done, which run.json keeps: its schedule is not that of a run planned so long.
         """
-        self.write_state(self.read_state() | {"finished": False})
+        state = self.read_state()
+        before = [at for at in state.get("extended", []) if at < step]
+        self.write_state(state | {"finished": False, "extended": [*before, step]})
         durable.write_text(self.config, config)
 
     def check_tokenizer(self, tokenizer: str, checkpoint: str) -> None:

@@ -49,6 +49,7 @@ def write(
     pooling="mean",
     protocol=PROTOCOL,
     ancestry=(),
+    extended=(),
     **settings,
 ):
     run = folder / "runs" / name
@@ -71,7 +72,7 @@ def write(
             place = place[parent]
         place[last] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text(json.dumps({"finished": finished, "ancestry": [*ancestry]}))
+    (run / "run.json").write_text(json.dumps({"finished": finished, "ancestry": [*ancestry], "extended": [*extended]}))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers["knn"].details["pooling"] = pooling
@@ -151,6 +152,7 @@ DIFFERENCES = {
     ),
     "tokenizer": ({"data__init_args__tokenizer": {"kind": "bpe"}}, "The tokenizer differs: data.tokenizer.kind"),
     "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
+    "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
     "test data": ({"data": "other"}, "The test data differ"),
 }
 

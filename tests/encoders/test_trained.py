@@ -1,5 +1,6 @@
 """An encoder that starts from a checkpoint: what it takes along, what it refuses, and what it leaves alone when frozen."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from transformers import AutoModel, BertConfig, GPT2Config
 
 from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.encoders.depth import parameter_depths
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import CausalLM, MaskedLM, Method
+from ssl_nlp.methods import Autoencoder, CausalLM, MaskedLM, Method, SimCLR
+from ssl_nlp.objectives.views import Delete
 from ssl_nlp.runs.checkpoint import instantiate
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import save_untrained
@@ -68,6 +71,25 @@ def test_published_models_keep_their_direction_of_sight_and_their_name_in_the_an
     ]
     with pytest.raises(UserError, match=f"this method needs a causal encoder, and {name} is bidirectional"):
         CausalLM(encoder).connect(tokenizer)
+
+
+def test_the_states_of_a_published_model_that_a_run_has_trained_are_kept_to_the_bit(tokenizer, tmp_path):
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    AutoModel.from_config(BertConfig(vocab_size=tokenizer.vocab_size, **size)).save_pretrained(tmp_path / "bert")
+    source = Autoencoder(PretrainedEncoder(str(tmp_path / "bert")), noise=[Delete(0.6)])
+    encoder = trained(source, tokenizer, tmp_path)
+    shutil.rmtree(tmp_path / "bert")
+    method = SimCLR(encoder)
+    method.connect(tokenizer)
+    batch = pad_rows([[1, 7, 8, 9], [1, 5]], None, tokenizer, 8)
+    assert torch.equal(method.eval().encoder(batch), source.eval().encoder(batch))
+
+
+def test_its_dropout_may_be_another(tokenizer, tmp_path):
+    encoder = trained(MaskedLM(transformer(dropout=0.0)), tokenizer, tmp_path, dropout=0.3)
+    encoder.build(tokenizer.vocab_size, tokenizer.pad_id, False)
+    assert {module.p for module in encoder.modules() if isinstance(module, nn.Dropout)} == {0.3}
+    assert encoder.hparams()["dropout"] == 0.3
 
 
 def test_a_checkpoint_cannot_name_it_because_it_would_read_other_files():

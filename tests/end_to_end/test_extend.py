@@ -66,7 +66,7 @@ def test_a_finished_run_goes_on_as_a_longer_one_and_survives_a_kill_on_the_way(t
     assert int(after[-1]["step"]) == 16
     assert yaml.safe_load(Path("runs/alone/config.yaml").read_text())["trainer"]["max_steps"] == 16
     state = json.loads(Path("runs/alone/run.json").read_text())
-    assert (state["wandb_id"], state["finished"]) == (wandb_id, True)
+    assert (state["wandb_id"], state["finished"], state["extended"]) == (wandb_id, True, [8])
 
     for stop, where in (("8", 9), ("12", 13)):  # before the first new checkpoint, and after it
         monkeypatch.setenv("STOP_AT", stop)
@@ -77,6 +77,7 @@ def test_a_finished_run_goes_on_as_a_longer_one_and_survives_a_kill_on_the_way(t
     assert run(*fit(texts, "killed", *longer)) == 0
     assert "becomes" not in capfd.readouterr().out  # it has become
     assert rows("killed") == after
+    assert json.loads(Path("runs/killed/run.json").read_text())["extended"] == [8]
 
 
 def test_epochs_are_extended_too_and_a_schedule_by_its_path_goes_on(texts, capfd):

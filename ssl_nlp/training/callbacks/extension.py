@@ -24,7 +24,7 @@ class Extension(Callback):
 
     def __init__(self, run: Run, config: str, before: str, after: str) -> None:
         self.run, self.config, self.before, self.after = run, config, before, after
-        self._recorded = False
+        self._step: int | None = None  # where the longer training begins, until that is recorded
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if weights_change_at_the_end(trainer):
@@ -36,6 +36,7 @@ class Extension(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        self._step = trainer.global_step
         assert isinstance(pl_module, Module)
         optimization = next(iter(pl_module.players().values())).optimization
         group = trainer.optimizers[0].param_groups[0]
@@ -54,6 +55,6 @@ class Extension(Callback):
         say(f"{said}: the learning rate {change} at step {trainer.global_step:,}")
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # type: ignore[override]
-        if trainer.is_global_zero and not self._recorded:
-            self.run.extend(self.config)
-        self._recorded = True
+        if self._step is not None:
+            self.run.extend(self.config, self._step)
+            self._step = None

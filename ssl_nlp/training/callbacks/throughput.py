@@ -39,7 +39,7 @@ class Throughput(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
-        return {"tokens": self.tokens, "flops_per_token": self.flops_per_token, **window}
+        return {"tokens": self.tokens, "flops_per_token": self.flops_per_token, "ranks": self._ranks, **window}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
