@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from ssl_nlp.corpora.base import Document, Label
 from ssl_nlp.corpora.conll import read_conll, tagged
 from ssl_nlp.corpora.lines import opened, read_lines
+from ssl_nlp.corpora.parallel import read_parallel
 from ssl_nlp.corpora.squad import answer_spans, read_squad
 from ssl_nlp.errors import UserError
 
@@ -149,8 +150,8 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         path: the file; it is compressed if its name ends with `.gz`.
         format: None takes it from the ending.
         unit: what a document is in plain text. In all other formats it is a record.
-        fields: the fields of a record that make a document. Plain text has none, and is refused if a pair is named. Those
-            of SQuAD's format are known.
+        fields: the fields of a record that make a document. Plain text has none: its pairs are the lines of another file
+            (`read_parallel`). Those of SQuAD's format are known.
 
     Raises:
         UserError: an unknown ending, an empty or unreadable file, bytes that are not UTF-8, a broken or missing record
@@ -160,10 +161,8 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
     known = format or ENDINGS.get(Path(name).suffix)
     if known is None:
         raise UserError(f"{path}: unknown ending; set `format` to one of {', '.join(get_args(Format))}")
-    if known == "text" and fields.pair is not None:
-        raise UserError(f"{path} is plain text, which has no field `{fields.pair}`: leave `pair` out, or set `format`")
     readers: dict[Format, Callable[[], Iterator[Document]]] = {
-        "text": lambda: read_text(path, unit),
+        "text": lambda: read_text(path, unit) if fields.pair is None else read_parallel(path, fields.pair, unit),
         "jsonl": lambda: read_jsonl(path, fields),
         "csv": lambda: read_table(path, csv_rows(path), fields, ragged=False),
         "tsv": lambda: read_table(path, tsv_rows(path), fields, ragged=True),

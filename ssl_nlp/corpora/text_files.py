@@ -7,6 +7,7 @@ from typing import Any
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Document, Split
+from ssl_nlp.corpora.parallel import file_of_pairs
 from ssl_nlp.corpora.readers import DocumentUnit, Fields, Format, read_file
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
@@ -30,7 +31,9 @@ class TextFiles(SplitCorpus):
         text: name of the field that holds the text, or its number from 0 in csv and tsv files without header. Of conll
             files, the number of the column that holds the words, from the end if it is negative.
         label: name or number of the field that holds a label, if there is one; of conll files, the column of the tags.
-        pair: name or number of the field that holds a text that belongs to the first: a translation, another caption.
+        pair: name or number of the field that holds a text that belongs to the first: a translation, another caption. Of
+            plain text by the line, the ending of the file whose lines belong to these: `.de` for `train.de` beside
+            `train.en`.
         label_separator: what separates the labels of a text that has several, such as `|`; a list of them in jsonl needs
             none.
         part: name or number of the field that holds the part of the corpus that a document comes from, such as its
@@ -74,12 +77,18 @@ class TextFiles(SplitCorpus):
         """
         return find_files(self.patterns[split])
 
+    def _all_files(self, split: Split) -> list[Path]:
+        """The files of `split` and those that hold their pairs."""
+        files = self.files(split)
+        pairs = [file_of_pairs(path, self.fields.pair) for path in files]
+        return [*files, *(path for path in pairs if path is not None and path.exists())]
+
     def read(self, split: Split) -> Iterator[Document]:
         for path in self.files(split):
             yield from read_file(path, self.format, self.unit, self.fields)
 
     def fingerprint(self) -> str:
-        stamps = {split: file_stamps(self.files(split)) for split in self.patterns}
+        stamps = {split: file_stamps(self._all_files(split)) for split in self.patterns}
         settings = [self.shares, self.unit, self.format, self.fields.fingerprint()]
         return fingerprint("TextFiles", settings, stamps)
 
