@@ -38,16 +38,19 @@ class InstalledDocs(SplitCorpus):
         test: the same for the test split.
         packages: only the documents of so many packages, those that have the most: as classes to learn, small packages
             have too few documents to be in every split. null takes all.
+        summaries: only docstrings of several paragraphs. The first one, which sums up the others, becomes their `pair`.
 
     Raises:
         UserError: packages is below 1.
     """
 
-    def __init__(self, valid: float = 0.05, test: float = 0.05, packages: int | None = None) -> None:
-        super().__init__(valid, test)
+    def __init__(
+        self, valid: float = 0.05, test: float = 0.05, packages: int | None = None, summaries: bool = False
+    ) -> None:
+        super().__init__(valid, test, paired=summaries)
         if packages is not None and packages < 1:
             raise UserError(f"`packages` must be 1 or more, or null for all, not {packages}")
-        self.packages = packages
+        self.packages, self.summaries = packages, summaries
 
     def __str__(self) -> str:
         return "InstalledDocs"
@@ -61,11 +64,16 @@ class InstalledDocs(SplitCorpus):
             largest = {name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[: self.packages]}
             for batch in table.iter_batches(batch_size=1000):
                 for text, label in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    if self.packages is None or label in largest:
+                    if self.packages is not None and label not in largest:
+                        continue
+                    summary, _, rest = text.partition("\n")
+                    if not self.summaries:
                         yield Document(text, label)
+                    elif rest:
+                        yield Document(rest, label, summary)
 
     def fingerprint(self) -> str:
-        only = [] if self.packages is None else [self.packages]
+        only = ([] if self.packages is None else [self.packages]) + ["summaries"] * self.summaries
         return fingerprint("InstalledDocs", self.shares, self._key(), *only)
 
     def _key(self) -> str:

@@ -153,3 +153,16 @@ def test_only_the_largest_packages(installed: Path) -> None:
     assert corpus.fingerprint() != whole.fingerprint()
     with pytest.raises(UserError, match="`packages` must be 1 or more"):
         InstalledDocs(packages=0)
+
+
+def test_the_first_paragraph_sums_up_the_others(installed: Path) -> None:
+    expected = set()
+    for number in range(12):
+        summary, *rest = (SENTENCE.format(f"{name} {number}") for name in ("first", "second", "third"))
+        docstring = "\n\n".join([summary, *rest])
+        alone = SENTENCE.format(f"only {number}")
+        (installed / f"a{number}.py").write_text(f'"""{docstring}"""\ndef f():\n    """{alone}"""\n')
+        expected.add(Document("\n".join(rest), f"a{number}", summary))
+    corpus = InstalledDocs(0.3, 0.3, summaries=True)
+    assert {document for split in SPLITS for document in corpus.documents(split)} == expected
+    assert corpus.fingerprint() != InstalledDocs(0.3, 0.3).fingerprint()
