@@ -12,7 +12,7 @@ from ssl_nlp.methods import Method, Optimization
 from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.terminal import printable
 from ssl_nlp.training.optimization import unusual_for_pretrained
-from tests.corpus import random_texts
+from tests.corpus import caption_texts, random_texts
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_evaluate import write_suites
 
@@ -259,6 +259,28 @@ def test_question_answering_config(tmp_path):
     assert "val/exact_match" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
     [sample, *_] = (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()
     assert json.loads(sample)["true"] == "Ada"
+
+
+@pytest.mark.parametrize("form", ["encoder_decoder", "decoder_only"])
+def test_sequence_to_sequence_config_with_files_of_two_languages(form, tmp_path):
+    pairs = caption_texts(60)
+    for language, texts in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+        (tmp_path / f"train.{language}").write_text("".join(f"{text}\n" for text in texts))
+    files = ["--config", "data/parallel", f"--data.corpus.train={tmp_path / 'train.en'}"]
+    files += [
+        "--data.corpus.valid=0.2",
+        "--data.corpus.test=0.2",
+        "--data.tokenizer.vocab_size=320",
+        "--data.batch_size=4",
+    ]
+    model = [*tiny_encoder(), "--model.encoder.max_length=128", f"--model.form={form}"]
+    debug = ["--config", str(CONFIGS / "trainer" / "debug.yaml")]
+    assert run("fit", "--config", "tasks/sequence_to_sequence", *files, *model, *debug, "--run=a") == 0
+    metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    assert {"val/bleu", "val/chrf", "val/rougel", "val/perplexity", "val/bits_per_byte"} <= metrics.keys()
+    samples = [json.loads(line) for line in (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()]
+    assert {(sample["source"], sample["reference"]) for sample in samples} <= set(pairs)
+    assert all(isinstance(sample["output"], str) for sample in samples)
 
 
 def test_every_file_is_named_in_a_test():
