@@ -30,6 +30,23 @@ def document_of(text: Text, number: int) -> Document:
     raise UserError(f"text {number} is {text!r:.60}: give a text, or a pair of texts")
 
 
+def pair_of_line(line: str, number: int, what: str = "two texts") -> Document:
+    """The document of a line with a tab between its text and its pair.
+
+    Args:
+        line: without its end.
+        number: of the line, for messages.
+        what: the line should hold.
+
+    Raises:
+        UserError: it has no tab, or several.
+    """
+    if line.count("\t") != 1:
+        raise UserError(f"line {number} is not a pair of texts: write {what} with one tab between them")
+    text, pair = line.split("\t")
+    return Document(text, pair=pair)
+
+
 def plain(document: Document) -> dict[str, Any]:
     """A document as plain data: `text`, and `pair` and `label` where it has them."""
     given = {"text": document.text, "pair": document.pair, "label": document.label}

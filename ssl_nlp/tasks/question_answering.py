@@ -27,6 +27,7 @@ from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules.heads import token_head
 from ssl_nlp.modules.parts import added_by_parts, new_part_embedding
 from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.documents import pair_of_line
 from ssl_nlp.tasks.scoring.answers import AnswerScorer, answer_scores, best_threshold
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
@@ -198,6 +199,9 @@ class QuestionAnswering(Task):
         return places
 
     # ------------------------------------------------------------------------------------------------------- predictions
+
+    def document_of_line(self, line: str, number: int) -> Document:
+        return pair_of_line(line, number, "a text and a question")
 
     def batches_of(
         self, documents: Sequence[Document], batch_size: int, length: int | None = None

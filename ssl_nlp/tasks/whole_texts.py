@@ -16,6 +16,7 @@ from ssl_nlp.modules.parts import added_by_parts, new_part_embedding
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.documents import pair_of_line
 from ssl_nlp.training.optimization import Optimization
 
 
@@ -91,11 +92,7 @@ class WholeTexts(Task):
         )
 
     def document_of_line(self, line: str, number: int) -> Document:
-        if not self.pairs:
-            return Document(line)
-        if line.count("\t") != 1:
-            raise UserError(f"line {number} is not a pair of texts: write two texts with one tab between them")
-        return Document(line.split("\t")[0], pair=line.split("\t")[1])
+        return pair_of_line(line, number) if self.pairs else Document(line)
 
     def states(self, batch: TokenBatch) -> Tensor:
         """(B, T, D): those of single texts, which are the first part where there are parts."""

@@ -239,6 +239,9 @@ def test_tagging_config(tmp_path):
     lines["train"] = lines["train"].replace("left", "came")
     assert run(*task_arguments(tmp_path, "tagging", "conll", lines), "--run=a") == 0
     assert "val/f1" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    (tmp_path / "lines.txt").write_text("Ada left\n")
+    assert run("predict", "--run=a", f"--input={tmp_path / 'lines.txt'}", f"--output={tmp_path / 'a.jsonl'}") == 0
+    assert [word["word"] for word in json.loads((tmp_path / "a.jsonl").read_text())["prediction"]] == ["Ada", "left"]
 
 
 def test_relations_config(tmp_path):
@@ -259,6 +262,12 @@ def test_question_answering_config(tmp_path):
     assert "val/exact_match" in read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
     [sample, *_] = (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()
     assert json.loads(sample)["true"] == "Ada"
+    (tmp_path / "lines.txt").write_text("Ada went home.\tWho went?\nWho?\n")
+    predict = ["predict", "--run=a", f"--input={tmp_path / 'lines.txt'}", f"--output={tmp_path / 'a.jsonl'}"]
+    assert run(*predict) == 2
+    (tmp_path / "lines.txt").write_text("Ada went home.\tWho went?\n")
+    assert run(*predict) == 0
+    assert json.loads((tmp_path / "a.jsonl").read_text())["prediction"] in "Ada went home."
 
 
 @pytest.mark.parametrize("form", ["encoder_decoder", "decoder_only"])
