@@ -13,7 +13,7 @@ from ssl_nlp.commands.models import Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
-from ssl_nlp.export import sentence_transformers_format, transformers_format
+from ssl_nlp.export import onnx_format, sentence_transformers_format, transformers_format
 from ssl_nlp.export.card import Facts, model_card
 from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.folder import check_free, new_folder
@@ -25,7 +25,7 @@ from ssl_nlp.training.parts import parameter_counts
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
 MODEL = "a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
-Format = Literal["transformers", "sentence-transformers"]
+Format = Literal["transformers", "sentence-transformers", "onnx"]
 OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help
     "format": (Format, "transformers", f"what the folder is for: {', '.join(get_args(Format))}"),
     "output": (str | None, None, "the new folder. Default: exports/MODEL-FORMAT"),
@@ -63,6 +63,8 @@ def _write(target: Target, folder: Path, options: Any) -> Contents:
     module = target.method
     if options.format == "sentence-transformers":
         return sentence_transformers_format.write(module, folder, options.pooling, options.normalize)
+    if options.format == "onnx":
+        return onnx_format.write(module, folder, options.pooling)
     return transformers_format.write(module, folder, options.pooling or module.pooling)
 
 

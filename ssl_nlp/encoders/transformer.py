@@ -201,8 +201,10 @@ class Transformer(Encoder):
         packed = cache.packed if cache is not None else batch.packed
         # Rows that are not packed are padded on the right, where causal attention does not look.
         padded = batch.padded and not causal
-        # A window that covers the whole row is not needed.
-        window = self.window if self.window is not None and self.window < total - (not causal) else None
+        window = self.window
+        # A window that covers the whole row is not needed. An exported graph serves rows of any length.
+        if window is not None and not torch.compiler.is_exporting() and window >= total - (not causal):
+            window = None
         index = torch.arange(total, device=batch.input_ids.device)
 
         seen: Tensor | None = None

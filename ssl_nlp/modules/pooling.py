@@ -19,6 +19,6 @@ def pool(hidden: Tensor, batch: TokenBatch, how: Pooling) -> Tensor:
     real = batch.is_text
     if how == "last":
         last = real.sum(dim=1).clamp(min=1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     weights = real.unsqueeze(-1).to(hidden.dtype)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -103,7 +103,10 @@ class Classification(WholeTexts):
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, C) logits, float32."""
-        logits: Tensor = self.head(self.pooled(batch)).float()
+        return self.read(self.pooled(batch))
+
+    def read(self, vectors: Tensor) -> Tensor:
+        logits: Tensor = self.head(vectors).float()
         return logits
 
     def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:

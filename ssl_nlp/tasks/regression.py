@@ -64,7 +64,10 @@ class Regression(WholeTexts):
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B,) scores, float32."""
-        scores = self.head(self.pooled(batch)).squeeze(1).float()
+        return self.read(self.pooled(batch))
+
+    def read(self, vectors: Tensor) -> Tensor:
+        scores: Tensor = self.head(vectors).squeeze(1).float()
         if self.range is None:
             return scores
         low, high = self.range

@@ -74,6 +74,10 @@ class WholeTexts(Task):
         self.pooling = self._pooling or pooling
         return head
 
+    def read(self, vectors: Tensor) -> Tensor:
+        """The outputs for the vectors (B, D) of texts."""
+        raise NotImplementedError
+
     def pooled(self, batch: TokenBatch) -> Tensor:
         """(B, D): the vector of each text, or pair of texts, of a batch.
 

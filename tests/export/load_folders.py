@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import onnxruntime
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
@@ -35,12 +36,23 @@ def with_sentence_transformers(folder: Path, texts: list[str]) -> dict:
     return {"vectors": torch.from_numpy(vectors), "max_length": model.max_seq_length, "modules": len(model)}
 
 
+def with_onnxruntime(folder: Path, texts: list[str]) -> dict:
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    inputs = AutoTokenizer.from_pretrained(folder)(texts, padding=True, truncation=True, return_tensors="np")
+    names = [output.name for output in session.get_outputs()]
+    return {name: torch.from_numpy(found) for name, found in zip(names, session.run(names, dict(inputs)), strict=True)}
+
+
+LOADERS = {
+    "transformers": with_transformers,
+    "sentence-transformers": with_sentence_transformers,
+    "onnx": with_onnxruntime,
+}
+
 if __name__ == "__main__":
     sys.modules["ssl_nlp"] = None  # type: ignore[assignment]  # an import of it fails from now on
     output, texts, *folders = sys.argv[1:]
     found = {}
     for folder in map(Path, folders):
-        kind = folder.name.partition("-")[2]
-        load = {"transformers": with_transformers, "sentence-transformers": with_sentence_transformers}[kind]
-        found[folder.name] = load(folder, json.loads(texts))
+        found[folder.name] = LOADERS[folder.name.partition("-")[2]](folder, json.loads(texts))
     torch.save(found, output)

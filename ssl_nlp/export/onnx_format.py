@@ -1,0 +1,168 @@
+"""`--format onnx`: one graph for ONNX Runtime, for any number of texts of any length and any encoder."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.errors import UserError
+from ssl_nlp.export.contents import Contents
+from ssl_nlp.export.tokenizer import save_tokenizer
+from ssl_nlp.methods import CausalLM, MaskedLM
+from ssl_nlp.modules.pooling import Pooling, pool
+from ssl_nlp.packages import need
+from ssl_nlp.tasks import Tagging, Task
+from ssl_nlp.tasks.whole_texts import WholeTexts
+from ssl_nlp.training.texts import TextModule
+
+MODEL = "model.onnx"
+TOLERANCE = 1e-4
+"""The largest difference of the outputs from ours, where these are of the order of 1."""
+SHAPES = ((1, 1), (3, 9), (2, 32))
+"""Rows and columns on which they are compared."""
+OPSET = 18
+USE = """\
+import onnxruntime
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{path}")
+session = onnxruntime.InferenceSession("{path}/model.onnx")
+inputs = tokenizer(["A text.", "Another one."], padding=True, truncation=True, return_tensors="np")
+only_path = onnxruntime.RunOptions()
+only_path.only_execute_path_to_fetches = True  # compute nothing else
+[OUTPUT] = session.run(["OUTPUT"], dict(inputs), only_path)"""
+
+
+class Graph(nn.Module):
+    """What the graph computes: the states of rows, their embeddings and, where the model has a head, what that says.
+
+    Args:
+        module: a method or task.
+        pooling: of the states; None: the module's own embedding.
+
+    Raises:
+        UserError: the module reads more than rows of text.
+    """
+
+    def __init__(self, module: TextModule, pooling: Pooling | None = None) -> None:
+        super().__init__()
+        if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging):
+            raise UserError(
+                f"--format onnx has no graph for {type(module).__name__}: export its encoder alone with --format "
+                "sentence-transformers"
+            )
+        if isinstance(module, WholeTexts) and module.pairs:
+            raise UserError("pairs")
+        self.module, self.pooling = module, pooling
+        self.inputs = ["input_ids", "attention_mask"]
+        self.outputs = ["last_hidden_state", "sentence_embedding"]
+        if isinstance(module, MaskedLM | CausalLM | WholeTexts | Tagging):
+            self.outputs.append("logits")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for rows (B, T) int64."""
+        rows, module = TokenBatch(input_ids, attention_mask, packed=False), self.module
+        hidden = module.states(rows)
+        own = module.own_embedding(hidden, rows) if self.pooling is None else None
+        embedding = pool(hidden, rows, self.pooling or module.pooling) if own is None else own
+        if isinstance(module, WholeTexts):
+            return hidden, embedding, module.read(pool(hidden, rows, module.pooling))
+        if isinstance(module, MaskedLM | CausalLM | Tagging):
+            return hidden, embedding, module.head(hidden)
+        return hidden, embedding
+
+
+def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> Contents:
+    """Write the graph, the tokenizer and, for a task, the names of the classes.
+
+    Args:
+        module: a method or task.
+        folder: to write into.
+        pooling: of the states; None: the module's own embedding.
+
+    Raises:
+        UserError: a package is missing, or the model has no graph.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        need(package, extra="onnx", what="--format onnx")
+    graph = Graph(module, pooling).cpu().eval()
+    _trace(graph, folder / MODEL)
+    check(graph, folder / MODEL)
+    save_tokenizer(module.tokenizer, folder, module.encoder.max_length)
+    if classes := getattr(module, "classes", None):
+        (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8")
+    output = "logits" if isinstance(module, Task) else "sentence_embedding"
+    names = ", ".join(f"`{name}`" for name in graph.outputs)
+    summary = f"A graph for ONNX Runtime with the outputs {names}, for any number of texts of any length."
+    task = "text-classification" if isinstance(module, Task) else "feature-extraction"
+    return Contents("onnx", task, summary, USE.replace("OUTPUT", output))
+
+
+@torch.no_grad()
+def _trace(graph: Graph, path: Path) -> None:
+    rows, columns = torch.export.Dim("batch"), torch.export.Dim("length", max=graph.module.encoder.max_length)
+    ids, mask = _rows(graph.module, 2, min(7, graph.module.encoder.max_length))
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (ids, mask),
+            dynamo=True,
+            dynamic_shapes={name: {0: rows, 1: columns} for name in graph.inputs},
+            input_names=graph.inputs,
+            output_names=graph.outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert program is not None
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()  # paths of this machine
+        program.save(str(path))
+
+
+@torch.no_grad()
+def check(graph: Graph, path: Path) -> None:
+    """Compare a written graph with the model on rows of several shapes, padding included.
+
+    Raises:
+        UserError: their outputs differ.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for shape in SHAPES:
+        ids, mask = _rows(graph.module, shape[0], min(shape[1], graph.module.encoder.max_length))
+        found = session.run(graph.outputs, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        for name, theirs, ours in zip(graph.outputs, map(torch.from_numpy, found), graph(ids, mask), strict=True):
+            places = mask > 0 if ours.shape[:2] == mask.shape else slice(None)
+            if not torch.allclose(theirs[places], ours[places], rtol=TOLERANCE, atol=TOLERANCE):
+                raise UserError(
+                    f"the graph of this {type(graph.module).__name__} gives another {name} than it: please report this"
+                )
+
+
+def _rows(module: TextModule, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask (rows, columns) of random texts, each but the first shorter than the one before, as far as possible."""
+    ids = torch.randint(module.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(0))
+    lengths = (columns - 3 * torch.arange(rows)).clamp(min=1)
+    mask = (torch.arange(columns) < lengths[:, None]).long()
+    return torch.where(mask > 0, ids, module.tokenizer.pad_id), mask
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what the exporter of torch says about packages that are not needed, and about names of axes."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -1,0 +1,74 @@
+"""`export --format onnx`: ONNX Runtime computes the same embeddings and logits for any number of texts of any length."""
+
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.export.onnx_format import write
+from ssl_nlp.tasks import Classification, Regression, Tagging
+from tests.export.conftest import GRAPHS, NAMES, TEXTS
+from tests.export.test_task_heads import connected, ours
+from tests.export.test_transformers_format import method_of
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.filterwarnings("ignore:.*are cut")
+def test_it_embeds_texts_as_we_do(name, loaded):
+    found = loaded[f"{name}-onnx"]
+    torch.testing.assert_close(found["sentence_embedding"], method_of(name).embed(TEXTS), rtol=1e-4, atol=1e-4)
+    assert ("logits" in found) == (name == "causal_lm")
+
+
+def test_the_graph_says_nothing_of_this_machine(exports):
+    content = (exports / "exports" / "vae-onnx" / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert b"ssl_nlp" not in content
+
+
+def values(folder: Path, rows: TokenBatch) -> dict[str, torch.Tensor]:
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    inputs = {"input_ids": rows.input_ids.numpy(), "attention_mask": rows.segment_ids.numpy()}
+    return dict(zip(names, map(torch.from_numpy, session.run(names, inputs)), strict=True))
+
+
+def rows_of(size: tuple[int, int], vocabulary: int) -> TokenBatch:
+    ids = torch.randint(vocabulary, size)
+    lengths = torch.randint(1, size[1] + 1, (size[0], 1))
+    return TokenBatch(ids, (torch.arange(size[1]) < lengths).long(), packed=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in GRAPHS])
+def test_every_method_has_a_graph(name, tmp_path):
+    method = method_of(name)
+    write(method, tmp_path)
+    rows = rows_of((4, 11), 20)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            values(tmp_path, rows)["sentence_embedding"], method.embed_batch(rows), rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["classes", "scores", "tags"])
+def test_a_task_has_a_graph_also_with_a_window(kind, tmp_path):
+    encoder, tokenizer = Transformer(None, 8, 2, 2, max_length=40, window=2, global_every=2), ours()[1]
+    task = {
+        "classes": Classification(encoder, classes=["a", "b", "c"]),
+        "scores": Regression(encoder, range=(0, 5)),
+        "tags": Tagging(encoder, classes=["a", "b"]),
+    }[kind]
+    task = connected(task, tokenizer)
+    write(task, tmp_path)
+    for size in ((1, 1), (5, 3), (2, 40)):  # shorter and longer than the window
+        rows = rows_of(size, tokenizer.vocab_size)
+        places = rows.is_text if kind == "tags" else slice(None)
+        torch.testing.assert_close(
+            values(tmp_path, rows)["logits"][places], task.outputs(rows)[places], rtol=1e-4, atol=1e-4
+        )
