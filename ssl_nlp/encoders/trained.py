@@ -25,6 +25,7 @@ class Trained(Encoder):
             embeddings and the first N layers. null: every part is trained.
         adapter: few parameters that are trained instead of the encoder's own. One that the run has is merged before.
         dropout: the rate of the encoder's dropout layers; null keeps that of the run, which may be 0.
+        untrained: take class, size and tokenizer only, and begin with random weights: the baseline of what the run learned.
 
     Raises:
         UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded; or its encoder
@@ -39,6 +40,7 @@ class Trained(Encoder):
         freeze: Frozen | int | None = None,
         adapter: Adapter | None = None,
         dropout: float | None = None,
+        untrained: bool = False,
     ) -> Encoder:
         path, _ = checkpoint_of(run)
         saved, digest = checkpoints.read_with_digest(path)
@@ -46,16 +48,19 @@ class Trained(Encoder):
         if dropout is not None:
             _set_dropout(described["method"]["init_args"].get("encoder"), dropout, str(path))
         encoder = described_encoder(saved, str(path), freeze)
-        if encoder.adapter is not None and not encoder.adapter.mergeable:
+        if encoder.adapter is not None and not encoder.adapter.mergeable and not untrained:
             raise UserError(
                 f"{path} was trained with {type(encoder.adapter).__name__}, which cannot be merged into the encoder: start "
                 "from a run with LoRA, AdaLoRA or IA3, or from the one that it started from"
             )
         encoder.adapter = adapter
-        encoder.start = partial(take_weights, saved=saved, where=str(path))
         encoder.tokenizer = Tokenizer(described["tokenizer"])
         encoder.made_causal = described.get("causal")
         encoder.tokens = encoder.tokenizer.fingerprint()
+        if untrained:
+            encoder.ancestry = ()
+            return encoder
+        encoder.start = partial(take_weights, saved=saved, where=str(path))
         last = ancestor(path, digest, saved)
         encoder.base = {"place": str(path.absolute()), "run": last["run"], "digest": digest}
         encoder.ancestry = (*described.get("ancestry", encoder.ancestry), last)
@@ -67,6 +72,7 @@ class Trained(Encoder):
         freeze: Frozen | int | None = None,
         adapter: Adapter | None = None,
         dropout: float | None = None,
+        untrained: bool = False,
     ) -> None:
         raise UserError("Trained cannot be subclassed: subclass the encoder that the run has")
 

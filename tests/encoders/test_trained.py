@@ -166,3 +166,13 @@ def test_the_depth_of_published_models_parameters(config, embeddings, top):
     assert found.count(0) == embeddings
     assert found.count(3) == top
     assert found.count(1) == found.count(2) == (len(found) - embeddings - top) // 2
+
+
+def test_untrained_it_is_the_same_encoder_with_other_weights_and_no_ancestry(tokenizer, tmp_path):
+    source = MaskedLM(transformer())
+    encoder = trained(source, tokenizer, tmp_path, untrained=True)
+    assert (encoder.hparams(), encoder.ancestry) == (source.encoder.hparams(), ())
+    assert encoder.tokenizer.fingerprint() == tokenizer.fingerprint()
+    encoder.build(tokenizer.vocab_size, tokenizer.pad_id, False)
+    assert encoder.embedding.weight.shape == source.encoder.embedding.weight.shape
+    assert not torch.equal(encoder.embedding.weight, source.encoder.embedding.weight)
