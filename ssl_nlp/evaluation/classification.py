@@ -128,14 +128,8 @@ class Classifier(Classification):
         return self.data.texts
 
     def features(self, embedder: Embedder, part: Labelled) -> Matrix:
-        """(N, E): embeddings u or, for pairs, (u, v, |u - v|, u * v) (arXiv:1705.02364, section 3.1)."""
-        u = embed(embedder, part.texts)
-        if part.pairs is None:
-            return u
-        v = embed(embedder, part.pairs)
-        if sparse.issparse(u):
-            return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
-        return np.hstack([u, v, np.abs(u - v), u * v])
+        """(N, E): as `text_features`."""
+        return text_features(embedder, part)
 
 
 @dataclass(frozen=True)
@@ -189,6 +183,17 @@ class FewLabelProbe(Classifier):
         means["accuracy_std"] = float(np.std([r.metrics["accuracy"] for r in results], ddof=1))
         items = np.mean([r.items for r in results if r.items is not None], axis=0).astype(np.float32)
         return Result("accuracy", means, {"draws": [r.metrics for r in results]}, items)
+
+
+def text_features(embedder: Embedder, part: Labelled) -> Matrix:
+    """(N, E): embeddings u or, for pairs, (u, v, |u - v|, u * v) (arXiv:1705.02364, section 3.1)."""
+    u = embed(embedder, part.texts)
+    if part.pairs is None:
+        return u
+    v = embed(embedder, part.pairs)
+    if sparse.issparse(u):
+        return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
+    return np.hstack([u, v, np.abs(u - v), u * v])
 
 
 def _accuracy(predictor: KNeighborsClassifier | Pipeline, features: Matrix, part: Labelled) -> float:
