@@ -40,10 +40,10 @@ def _run(command: str, arguments: Sequence[str], imports: Sequence[str]) -> None
     others = any(argument.startswith(("--data", "--config")) for argument in arguments)
     kind = RunCli if values(arguments, "--run") and not others else Cli
     with lightning_errors():
-        run_cli(kind, command, arguments, imports, partial(_with_run, command))
+        run_cli(kind, command, arguments, imports, partial(with_run, command))
 
 
-def _with_run(command: str, arguments: Sequence[str]) -> list[str]:
+def with_run(command: str, arguments: Sequence[str]) -> list[str]:
     """The arguments with what `--run NAME` stands for: the settings behind the run's numbers, and its best checkpoint."""
     name = last_value(arguments, "--run")
     if name is None:

@@ -17,6 +17,10 @@ from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
 
 BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "random words"}
+ONE_SEED = (
+    "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the choice of "
+    "test items."
+)
 
 
 def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison:
@@ -31,8 +35,8 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     Raises:
         UserError: no run is finished, or a run has no results for the suite, or broken ones.
     """
-    notes, chosen = _choose(runs)
-    evaluated = {run.folder: _read(run, suite) for run in chosen}
+    notes, chosen = choose(runs)
+    evaluated = {run.folder: read_results(run, suite) for run in chosen}
     notes += [
         f"{run.name}: {items_path(run.evaluation).name} lacks items, so test items cannot be paired: evaluate it again."
         for run in chosen
@@ -43,7 +47,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
         seeds = [evaluated[run.folder] for run in members]
-        results, data = [seed.evaluators for seed in seeds], {seed.data for seed in seeds}
+        results, data = [seed.evaluators for seed in seeds], [seed.data for seed in seeds]
         given = RowResults(results, data, trained=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
@@ -62,10 +66,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
             )
         )
     if all(len(members) == 1 for members in groups) and len(groups) > 1:
-        notes.append(
-            "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the "
-            "choice of test items. To train several seeds, use ssl-nlp compare --seeds 3 CONFIG..."
-        )
+        notes.append(f"{ONE_SEED} To train several seeds, use ssl-nlp compare --seeds 3 CONFIG...")
     baselines = _baselines(suite, [row for row, _ in rows], evaluated)
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
@@ -84,7 +85,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         suite,
         newest,
         columns,
-        _order(with_verdicts(columns, rows, baselines), columns),
+        ordered(with_verdicts(columns, rows, baselines), columns),
         _differences([row for row, _ in rows], [given for _, given in rows], configuration, protocols),
         configuration,
         notes,
@@ -124,7 +125,7 @@ def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     return found
 
 
-def _choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
+def choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
     """Notes on the runs that are left out, and the other runs."""
     notes: list[str] = []
     chosen: dict[object, ComparedRun] = {}
@@ -145,7 +146,12 @@ def _choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
     return notes, list(chosen.values())
 
 
-def _read(run: ComparedRun, suite: str) -> SuiteResult:
+def read_results(run: ComparedRun, suite: str) -> SuiteResult:
+    """Read the results of a run on a suite.
+
+    Raises:
+        UserError: there are none, or they are broken.
+    """
     try:
         return read_suite(run.evaluation, suite)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -162,7 +168,7 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
                 new = Row(label, row.runs, True, scores(suite, [results]), poolings=poolings(suite, [results]))
-                given = RowResults([results], {evaluated[run.folder].data}, False)
+                given = RowResults([results], [evaluated[run.folder].data], False)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:
                     found.append((new, given))
@@ -204,7 +210,7 @@ def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
     return sorted(found.values(), key=lambda one: GROUPS.index(one.group))
 
 
-def _order(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+def ordered(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
     """Methods by their mean rank in the columns that all of them have, then baselines."""
     methods = [row for row in rows if not row.baseline]
     ranks = {row.label: 0 for row in methods}
@@ -246,14 +252,14 @@ def _differences(
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:
         said.append(f"{', '.join(published)} was not trained here: its corpus, tokenizer, encoder and tokens differ.")
-    data = {row.label: ", ".join(sorted(given.data)) for row, given in zip(rows, results, strict=True)}
+    data = {row.label: ", ".join(sorted(set(given.data))) for row, given in zip(rows, results, strict=True)}
     if len(set.union(*protocols.values())) > 1:
         spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})
         said.append(
             f"The evaluation protocols differ: {spoken}. Rows of different protocols are not compared with each other; "
             "evaluate all runs again."
         )
-    elif len(set(data.values())) > 1 or any(len(given.data) > 1 for given in results):
+    elif len(set(data.values())) > 1 or any(len(set(given.data)) > 1 for given in results):
         said.append(
             f"The test data differ: {configurations.spoken(data)} (fingerprints). Rows with different test data are not "
             "compared with each other."

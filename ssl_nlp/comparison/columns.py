@@ -13,7 +13,13 @@ EVALUATORS = {
     "language_modelling": "",
 }
 METRICS = {
+    "bleu": "BLEU",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "mcc": "MCC",
+    "micro_f1": "micro F1",
     "mrr@10": "MRR@10",
+    "pearson": "Pearson",
     "spearman": "Spearman",
     "effective_rank": "effective rank",
     "bits_per_byte": "bits per byte",
@@ -21,7 +27,8 @@ METRICS = {
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
 }
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
-GROUPS = (FROZEN, PROMPTS, LANGUAGE)
+FINE_TUNED = "fine-tuned"
+GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE)
 """Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""

@@ -68,15 +68,27 @@ def group(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
 def label(groups: Sequence[Sequence[ComparedRun]]) -> list[str]:
     """Name each configuration by its method and, if several share it, by the settings that differ."""
     names = [members[0].method if members[0].config else members[0].name for members in groups]
+    runs = [members[0].name for members in groups]
+    return told_apart(names, [settings(members[0]) for members in groups], runs)
+
+
+def told_apart(names: Sequence[str], chosen: Sequence[Mapping[str, str]], unique: Sequence[str]) -> list[str]:
+    """Add to names that are not unique the settings that differ.
+
+    Args:
+        names: of N things.
+        chosen: the settings of each.
+        unique: a name of each that no other has, for where settings are too many or do not differ.
+    """
     labels = list(names)
     for name in {name for name in names if names.count(name) > 1}:
         alike = [number for number, other in enumerate(names) if other == name]
-        differing = difference([settings(groups[number][0]) for number in alike])
+        differing = difference([chosen[number] for number in alike])
         for place, number in enumerate(alike):
             values = [f"{key.rsplit('.', 1)[-1]}={row[place]}" for key, row in differing.items()]
-            labels[number] = f"{name} {' '.join(values) if len(values) <= SHOWN else groups[number][0].name}"
+            labels[number] = f"{name} {' '.join(values) if len(values) <= SHOWN else unique[number]}"
     # The last parts of two keys may be equal; the names of runs never are.
-    return [f"{text} ({groups[n][0].name})" if labels.count(text) > 1 else text for n, text in enumerate(labels)]
+    return [f"{text} ({unique[n]})" if labels.count(text) > 1 else text for n, text in enumerate(labels)]
 
 
 def difference(configurations: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:

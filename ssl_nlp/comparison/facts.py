@@ -26,8 +26,12 @@ class Fact:
 def facts(comparison: Comparison) -> list[Fact]:
     """Facts for the head of the report; properties that no method has are left out."""
     methods = [row for row in comparison.rows if not row.baseline]
-    found = [_fact(name, describe, methods) for name, describe in _DESCRIBED.items()]
-    evaluation = Fact("evaluation", {f"suite {comparison.suite}, protocol {comparison.protocol}": []})
+    described, how = _DESCRIBED, f"suite {comparison.suite}, protocol {comparison.protocol}"
+    if comparison.fine_tuned:  # `start` says what the tokenizer and the encoder are
+        described = {name: way for name, way in _DESCRIBED.items() if name not in ("tokenizer", "encoder")}
+        how = "best checkpoint by validation, on the test split of each task"
+    found = [_fact(name, describe, methods) for name, describe in described.items()]
+    evaluation = Fact("evaluation", {how: []})
     found = [fact for fact in found if fact.values and [*fact.values] != ["new weights"]]
     return [*found, *map(_gap, gaps(methods)), evaluation]
 

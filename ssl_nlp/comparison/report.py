@@ -74,7 +74,7 @@ def render_page(comparison: Comparison) -> str:
         facts=facts(comparison),
         cells=cells,
         looks=looks,
-        seeds=max((len(row.runs) for row in methods), default=0),
+        seeds=max((score.n for row in methods for score in row.scores.values()), default=0),
         bars=list(_bars(comparison, looks)),
         losses={against: list(_losses(methods, against, looks)) for against in plots.PROGRESS},
         against_cost=list(_against_cost(comparison, looks)),

@@ -45,13 +45,14 @@ def render_tables(comparison: Comparison) -> Group:
         added = ADDED.get(group, "").format(protocol=comparison.protocol)
         parts = _parts([column for column in comparison.columns if column.group == group])
         tables += [_scores(comparison, part, f"{comparison.suite}: {group}{added}") for part in parts]
-    tables.append(_cost([row for row in comparison.rows if not row.baseline]))
+    what = "pretraining and fine-tuning" if comparison.fine_tuned else "training"
+    tables.append(_cost([row for row in comparison.rows if not row.baseline], f"cost of {what}, per seed"))
     shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
     legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]
     if any(row.poolings for row in comparison.rows):
         legend.append(Text(POOLINGS, style="dim"))
     legend += [Text(f"– {line}", style="dim") for line in missing_scores(comparison)]
-    if any(len(row.runs) > 1 for row in comparison.rows if not row.baseline):
+    if any(score.n > 1 for row in comparison.rows for score in row.scores.values()):
         legend.append(Text("± 95 % t-interval of the mean over seeds", style="dim"))
     return Group(*said, *tables, *legend, *noted)
 
@@ -126,7 +127,8 @@ def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Ta
         cells = [
             _cell(row.scores.get(column.key), signs(row, column) + mark(row.pooling(column.key))) for column in columns
         ]
-        name = Text(row.label + (f" ({len(row.runs)} seeds)" if len(row.runs) > 1 and not row.baseline else ""))
+        seeds = max(score.n for score in row.scores.values())
+        name = Text(row.label + (f" ({seeds} seeds)" if seeds > 1 else ""))
         table.add_row(name, *cells, style="dim" if row.baseline else None, end_section=number == methods - 1)
     return table
 
@@ -141,8 +143,8 @@ def _cell(estimate: Estimate | None, marks: str) -> Text:
     return text
 
 
-def _cost(rows: Sequence[Row]) -> Table:
-    table = Table(title="cost of training, per seed")
+def _cost(rows: Sequence[Row], title: str) -> Table:
+    table = Table(title=title)
     table.add_column("", overflow="fold", min_width=LABEL_WIDTH)
     costs = shown_costs([means(row) for row in rows])
     for cost in costs.values():

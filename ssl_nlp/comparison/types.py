@@ -111,6 +111,7 @@ class Comparison:
         differences: one sentence for each thing that should be equal and is not.
         configuration: flattened key -> label of a method -> value, for the keys that differ.
         notes: other facts for the reader, such as runs that were left out.
+        fine_tuned: whether the columns are tasks that the rows were fine-tuned on.
     """
 
     suite: str
@@ -120,3 +121,4 @@ class Comparison:
     differences: list[str]
     configuration: dict[str, dict[str, str]]
     notes: list[str] = field(default_factory=list)
+    fine_tuned: bool = False

@@ -16,13 +16,18 @@ class RowResults:
 
     Attributes:
         results: for each seed, by evaluator.
-        data: fingerprints of the test data; one if the seeds agree.
+        data: for each of the results, the fingerprint of the test data.
         trained: whether we trained it, from a seed.
     """
 
     results: Sequence[Mapping[str, Result]]
-    data: set[str]
+    data: Sequence[str]
     trained: bool
+
+    def tested_on(self, column: Column) -> set[str]:
+        """Fingerprints of the test data of one column; one if the seeds agree."""
+        name = column.key.rsplit("/", 2)[1]
+        return {data for data, results in zip(self.data, self.results, strict=True) if name in results}
 
     def sample(self, column: Column) -> Sample | None:
         """Scores in one column; None if there are none."""
@@ -46,12 +51,13 @@ def with_verdicts(
         if column.higher_is_better is None:
             continue
         samples = [given.sample(column) for given in results]
+        data = [given.tested_on(column) for given in results]
         is_method = np.arange(len(rows)) < len(methods)
         scored = sum(sample is not None for sample in samples[: len(methods)])
         best = _best(samples, is_method, column.higher_is_better)
         if best is not None and scored > 1:
             level = 1 - 0.05 / (scored - 1)
-            compared = _Comparable.to(best, samples, results)
+            compared = _Comparable.to(best, samples, data)
             for n, verdict in compared.verdicts(best, level).items():
                 rows[n] = replace(rows[n], ties=rows[n].ties | {column.key: verdict})
             for n in filter(lambda n: is_method[n], compared.rows):
@@ -60,7 +66,7 @@ def with_verdicts(
                 rows[n] = replace(rows[n], alike=rows[n].alike | {column.key: alike})
         baseline = _best(samples, ~is_method, column.higher_is_better)
         if baseline is not None and scored:
-            compared = _Comparable.to(baseline, samples, results)
+            compared = _Comparable.to(baseline, samples, data)
             for n, verdict in compared.verdicts(baseline, 1 - 0.05 / scored).items():
                 if is_method[n]:
                     rows[n] = replace(rows[n], over_baseline=rows[n].over_baseline | {column.key: verdict})
@@ -92,12 +98,12 @@ class _Comparable:
     resamples: Resamples
 
     @classmethod
-    def to(cls, one: int, samples: Sequence[Sample | None], results: Sequence[RowResults]) -> "_Comparable":
+    def to(cls, one: int, samples: Sequence[Sample | None], data: Sequence[set[str]]) -> "_Comparable":
         """Select the rows with the test data of row `one`; none if its own seeds have different test data."""
         paired = {
             n: sample
             for n, sample in enumerate(samples)
-            if sample is not None and results[n].data == results[one].data and len(results[n].data) == 1
+            if sample is not None and data[n] == data[one] and len(data[n]) == 1
         }
         lengths = {len(sample.items[0]) for sample in paired.values() if sample.items}
         if len(lengths) > 1 or any(sample.items is None for sample in paired.values()):

@@ -49,7 +49,7 @@ def compared(methods, baselines=(), data="same", costs=None) -> Comparison:
         runs = tuple(ComparedRun(None, label, label, seed, config, [], [], {}, True) for seed in range(seeds))
         row = Row(label, () if baseline else runs, baseline, scores("mine", results), cost={} if baseline else cost)
         fingerprint = data if isinstance(data, str) else data.get(label, "same")
-        rows.append((row, RowResults(results, {fingerprint}, trained=not baseline and bool(config))))
+        rows.append((row, RowResults(results, [fingerprint] * len(results), trained=not baseline and bool(config))))
     columns = list(dict.fromkeys(column for given in [*dict(methods).values()] for column in given))
     number = len(dict(methods))
     return Comparison("mine", 1, columns, with_verdicts(columns, rows[:number], rows[number:]), [], {})

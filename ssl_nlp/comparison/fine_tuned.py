@@ -1,0 +1,72 @@
+"""A fine-tuned run: where its encoder comes from, and how it was fine-tuned."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ssl_nlp.comparison import configuration as configurations
+from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.record import SuiteResult
+
+ENCODER, OWN = "model.encoder", ("model.encoder.freeze", "model.encoder.adapter")
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned run and its results."""
+
+    run: ComparedRun
+    results: SuiteResult
+
+    @property
+    def task(self) -> str:
+        """DATA.TASK, such as `sst2.classification`."""
+        names = [*self.results.evaluators, *(name for name in self.results.missing if "/" not in name)]
+        if not names:
+            raise UserError(f"{self.run.evaluation} is broken: move it away and compare again")
+        return names[0]
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The settings of the fine-tuning, without what the encoder is and where its weights come from."""
+        found = configurations.settings(self.run)
+        return {key: value for key, value in found.items() if not key.startswith(ENCODER) or key.startswith(OWN)}
+
+    @cached_property
+    def pretraining(self) -> ComparedRun | None:
+        """The run that its encoder comes from, if it is still there."""
+        name = self.run.ancestry[-1]["run"] if self.run.ancestry else None
+        folder = self.run.folder.parent / (name or "")
+        return read_run(folder) if name and (folder / "run.json").is_file() else None
+
+    @cached_property
+    def origin(self) -> dict[str, str]:
+        """The settings of the pretraining except its seed, as far as they are known; empty without one."""
+        if not self.run.ancestry:
+            return {}
+        last = self.run.ancestry[-1]
+        where = {"checkpoint": Path(last["checkpoint"]).name, "step": str(last["step"])}
+        if self.pretraining is None:
+            return {"pretraining": str(last["digest"] or last["checkpoint"])} | where
+        return configurations.settings(self.pretraining) | where
+
+    @property
+    def start(self) -> str:
+        """A key of what it starts from: pretrainings that differ in their seed only share it."""
+        return json.dumps(self.origin or ["untrained", self.run.record.get("encoder")], sort_keys=True)
+
+    @property
+    def weights(self) -> str:
+        """A key of the weights that it starts from; its own name without any."""
+        last = self.run.ancestry[-1] if self.run.ancestry else None
+        return self.run.name if last is None else str(last["digest"] or last["checkpoint"])
+
+    @property
+    def name(self) -> str:
+        """The methods that trained its encoder, one after the other, or the published model."""
+        if not self.run.ancestry:
+            kind = configurations.flatten(self.run.config).get(ENCODER, "encoder")
+            return "untrained encoder" if kind == "Trained" else f"untrained {kind}"
+        return " → ".join(one["method"] or Path(one["checkpoint"]).name for one in self.run.ancestry)

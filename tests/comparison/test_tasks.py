@@ -1,0 +1,162 @@
+"""Rows, columns and sentences for handwritten fine-tuned runs."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from ssl_nlp.comparison import find_runs
+from ssl_nlp.comparison.report import render_page
+from ssl_nlp.comparison.summary import summarise
+from ssl_nlp.comparison.tasks import SUITE, TASKS, compare_tasks
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.evaluation.result import Result
+from tests.comparison.test_assemble import write
+
+ITEMS = 300
+METHODS = {"m": "MaskedLM", "c": "CausalLM"}
+DIFFICULTY = np.random.default_rng(1).normal(size=ITEMS)
+
+
+@pytest.fixture(autouse=True)
+def pretrained(tmp_path, monkeypatch):
+    """Two methods with two seeds each, of which the first ones saw other tokens."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        write(tmp_path, f"masked{seed}", "MaskedLM", seed=seed)
+        write(tmp_path, f"causal{seed}", "CausalLM", seed=seed)
+
+
+def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classification", data="same", split="test",
+         metric="accuracy", missing=None, baselines=True, digest=None, cost=None, **settings):  # fmt: skip
+    """Write a fine-tuned run."""
+    run = folder / "runs" / name
+    run.mkdir(parents=True)
+    encoder = {
+        "class_path": "ssl_nlp.encoders.Trained",
+        "init_args": {"run": start, "freeze": settings.pop("freeze", None)},
+    }
+    config = {
+        "seed_everything": seed,
+        "run": name,
+        "model": {"class_path": "ssl_nlp.tasks.Classification", "init_args": {"encoder": encoder} | settings},
+        "data": {"class_path": "ssl_nlp.data.TextDataModule", "init_args": {"corpus": task}},
+        "trainer": {"max_steps": 10},
+    }
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    ancestor = {"run": start, "checkpoint": "checkpoints/last.ckpt", "digest": digest or start, "step": 100,
+                "method": METHODS.get((start or " ")[0]), "tokens": 1000, "flops": None}  # fmt: skip
+    state = {"finished": True, "wandb_id": "a"} | ({"ancestry": [ancestor]} if start else {})
+    (run / "run.json").write_text(json.dumps(state))
+    right = (np.random.default_rng([len(name), seed]).logistic(size=ITEMS) < ability + DIFFICULTY).astype(float)
+    about = {TASKS: {"split": split, "higher": True}}
+    result = Result(metric, {metric: float(right.mean())}, dict(about), right)
+    words = Result(metric, {metric: float((DIFFICULTY > 0).mean())}, dict(about), (DIFFICULTY > 0).astype(float))
+    header = {"method": "Classification", "loss_unit": "nats", "checkpoint": {"file": "best.ckpt", "digest": "x"},
+              "cost": cost or {"tokens": 1500.0}, "encoder": "small"}  # fmt: skip
+    found = SuiteResult(
+        data,
+        {} if missing and "/" not in next(iter(missing)) else {task: result},
+        {"tfidf": {task: words}} if baselines else {},
+        missing=missing or {},
+    )
+    write_suite(run / "evaluation.json", header, SUITE, found)
+    return name
+
+
+def compared(*names):
+    return compare_tasks(find_runs(names))
+
+
+def by_label(comparison):
+    return {row.label: row for row in comparison.rows}
+
+
+def test_a_row_is_a_pretraining_and_a_column_a_task(tmp_path):
+    names = []
+    for seed in range(3):
+        for start, ability in (("masked0", 3.0), ("causal0", 0.5), (None, 0.0)):
+            for task in ("films.classification", "news.classification"):
+                names.append(tune(tmp_path, f"{task[:5]}{start}{seed}", start, ability, seed, task, data=task))
+    found = compared(*names)
+    assert [column.title for column in found.columns] == ["films accuracy", "news accuracy"]
+    rows = by_label(found)
+    assert list(rows) == ["MaskedLM", "CausalLM", "untrained encoder", "TF-IDF"]
+    assert [row.baseline for row in found.rows] == [False, False, True, True]
+    for column in found.columns:
+        best = rows["MaskedLM"].ties[column.key]
+        assert (rows["MaskedLM"].scores[column.key].n, best.best) == (3, True)
+        assert not rows["CausalLM"].ties[column.key].tie
+        assert rows["MaskedLM"].over_baseline[column.key].difference > 0
+    assert found.differences == []
+    assert rows["MaskedLM"].cost["tokens"].mean == 1500
+    assert summarise(found)[0] == "MaskedLM is best on films accuracy and news accuracy."
+    page = render_page(found)
+    assert "Scores after fine-tuning" in page
+    assert "frozen embeddings" not in page
+
+
+def test_seeds_of_the_pretraining_share_a_row_and_count_once_each(tmp_path):
+    names = [
+        tune(tmp_path, f"{start}-{seed}", start, ability, seed)
+        for start, ability in (("masked0", 0.0), ("masked1", 2.0))
+        for seed in range(5)
+    ]
+    [row] = [row for row in compared(*names).rows if not row.baseline]
+    [estimate] = row.scores.values()
+    assert (row.label, len(row.runs), estimate.n) == ("MaskedLM", 10, 2)
+    means = [np.mean([json.loads((tmp_path / "runs" / f"{s}-{n}" / "evaluation.json").read_text())["suites"][SUITE]
+                      ["evaluators"]["films.classification"]["metrics"]["accuracy"] for n in range(5)])
+             for s in ("masked0", "masked1")]  # fmt: skip
+    assert estimate.mean == pytest.approx(np.mean(means))
+    assert estimate.high - estimate.mean == pytest.approx(12.706 * abs(means[0] - means[1]) / 2, rel=1e-3)
+
+
+def test_ways_of_fine_tuning_are_rows_and_what_differs_between_rows_is_said(tmp_path):
+    names = [tune(tmp_path, f"all{seed}", "masked0", seed=seed) for seed in (0, 1)]
+    names += [tune(tmp_path, f"none{seed}", "masked0", seed=seed, freeze="all") for seed in (0, 1)]
+    names += [tune(tmp_path, "other", "causal0", dropout=0.5), tune(tmp_path, "moved", "causal1", data="new", seed=1)]
+    found = compared(*names)
+    assert set(by_label(found)) == {"MaskedLM freeze=null", "MaskedLM freeze=all", "CausalLM dropout=0.5",
+                                    "CausalLM dropout=–", "TF-IDF"}  # fmt: skip
+    said = " ".join(found.differences)
+    assert "Fine-tuning on films differs: model.encoder.freeze is null for" in said
+    assert "model.dropout is" in said
+    assert "The test data of films differ" in said
+    moved = by_label(found)["CausalLM dropout=–"]
+    assert not any(verdict for verdict in moved.ties.values())
+
+
+def test_published_models_and_lost_runs_are_named_and_their_training_is_not_known(tmp_path):
+    names = [tune(tmp_path, "a", "gone", digest="1", cost={"seconds": 3.0}), tune(tmp_path, "b", "masked0")]
+    found = compared(*names)
+    assert {row.label for row in found.rows if not row.baseline} == {"last.ckpt", "MaskedLM"}
+    assert any("How last.ckpt was pretrained is not known here" in line for line in found.differences)
+
+
+def test_a_validation_split_a_missing_metric_and_a_missing_baseline_are_said(tmp_path):
+    names = [
+        tune(tmp_path, "a", "masked0", split="valid"),
+        tune(tmp_path, "b", "causal0", split="valid", missing={"films.classification": "its accuracy is nan"}),
+        tune(tmp_path, "c", "masked0", task="qa.question_answering", metric="f1", baselines=False,
+             missing={"qa.question_answering/baseline": "no baseline fits"}),
+    ]  # fmt: skip
+    found = compared(*names)
+    assert [column.title for column in found.columns] == ["films accuracy (valid)", "qa F1"]
+    rows = by_label(found)
+    assert rows["CausalLM"].missing == {f"{SUITE}/films.classification": "its accuracy is nan"}
+    assert rows["TF-IDF"].missing == {f"{SUITE}/qa.question_answering": "no baseline fits"}
+    assert any("films accuracy (valid): the task has no test split" in note for note in found.notes)
+    assert any("No TF-IDF for qa: no baseline fits" in note for note in found.notes)
+    with pytest.raises(UserError, match="no run has a score"):
+        compared(
+            tune(tmp_path, "d", "causal0", missing={"films.classification": "its accuracy is nan"}, baselines=False)
+        )
+
+
+def test_runs_without_pretraining_alone_are_compared_with_each_other(tmp_path):
+    names = [tune(tmp_path, "a", dropout=0.1), tune(tmp_path, "b", dropout=0.2)]
+    rows = [row for row in compared(*names).rows if not row.baseline]
+    assert len(rows) == 2
