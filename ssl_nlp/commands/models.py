@@ -1,6 +1,5 @@
 """The models that `evaluate` and `compare` take: runs, checkpoints and published models, with their weights."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.methods import Method
 from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.bases import weights_digest
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
@@ -122,11 +122,9 @@ def _pretrained(name: str) -> Target:
         return method.eval()
 
     method = build()
-    weights = hashlib.sha256()
-    for key, tensor in method.state_dict().items():
-        weights.update(key.encode() + tensor.contiguous().numpy().tobytes())
     config = method.encoder.hparams()["config"]
     label = name.strip("/").replace("/", "--") if not Path(name).exists() else Path(name).resolve().name
     record = RUNS.absolute() / f"pretrained-{label}" / "evaluation.json"
     description = [config, tokenizer.serialize()]
-    return Target(label, method, record, f"{PRETRAINED}{name}", weights.hexdigest(), description, lambda: build(config))
+    digest, file = weights_digest(method.state_dict()), f"{PRETRAINED}{name}"
+    return Target(label, method, record, file, digest, description, lambda: build(config))

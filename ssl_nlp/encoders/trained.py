@@ -17,7 +17,8 @@ class Trained(Encoder):
     """The encoder of a run or checkpoint: its class, size and weights, and the tokenizer, which the data then use.
 
     Creating one gives an encoder of the class that the checkpoint describes, such as a `Transformer`, which loads the
-    weights when it is built. Checkpoints of the new run describe that class: they need neither this one nor the old run.
+    weights when it is built. Checkpoints of the new run describe that class: they need neither this one nor, without an
+    adapter, the old run.
 
     Args:
         run: the name of a run in runs/, of which the last checkpoint is taken, or the path of a .ckpt file.

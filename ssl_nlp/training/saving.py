@@ -21,7 +21,7 @@ from ssl_nlp.training.sums import Sums
 
 
 class SavedModule(LightningModule):
-    """A LightningModule whose checkpoints need nothing but themselves.
+    """A LightningModule whose checkpoints need nothing but themselves, and those of adapters the base that they name.
 
     The arguments of the constructor are recorded when an object is created, so that no subclass has to list them.
     """
@@ -80,7 +80,7 @@ class SavedModule(LightningModule):
         return bool(torch.stack([p.isfinite().all() for p in held]).all())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained: class, arguments and tokenizer, as plain data.
+        """Add class, arguments and tokenizer to the checkpoint, as plain data.
 
         The weights that an adapter has frozen are left out and named instead, unless they are random.
         """
