@@ -12,6 +12,7 @@ from ssl_nlp.comparison import plots, theme
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
+from ssl_nlp.comparison.streams import heat_maps
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
 from ssl_nlp.comparison.table import missing_scores
@@ -94,6 +95,7 @@ def render_page(comparison: Comparison) -> str:
         themed=theme.with_variables,
         poolings=POOLINGS if any(row.poolings for row in comparison.rows) else "",
         missing=missing_scores(comparison),
+        streams=heat_maps(methods),
         samples={row.label: written_down for row in methods if (written_down := _samples(row))},
         costs=costs,
         configuration=comparison.configuration,

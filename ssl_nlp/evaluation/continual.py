@@ -4,10 +4,15 @@ All follow from the matrix R, whose entry R[i, j] is the score on part j after t
 before any training.
 """
 
-from typing import Any
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from ssl_nlp.errors import UserError
 
 Matrix = npt.NDArray[np.float64]
 
@@ -85,13 +90,78 @@ def transfer_metrics(matrix: Matrix, before: Matrix, higher_is_better: bool = Tr
     return {name: value for name, value in found.items() if value is not None}
 
 
-def table(record: dict[str, Any]) -> str:
-    """The content of `continual.json` as a table for the terminal."""
-    after = ["all parts"] if record["joint"] else record["parts"]
-    rows = [["after", *record["parts"]]]
-    for name, scores in zip(["no training", *after], [record["before"], *record["matrix"]], strict=False):
-        rows.append([name, *(f"{score:.3f}" for score in scores)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in record["metrics"].items()]
-    return "\n".join([f"{record['metric']} on each part", *lines, ", ".join(metrics)])
+@dataclass(frozen=True)
+class PartRecord:
+    """The content of `continual.json`: the scores of a training on one part after the other.
+
+    Attributes:
+        parts: their names, in the order of training.
+        joint: whether all were trained on at once; the matrix then has one row.
+        metric: of the scores.
+        higher_is_better: of the metric.
+        before: (T,) the score on each part before any training.
+        matrix: (k, T) after each of the first k parts.
+        metrics: those of `transfer_metrics`.
+    """
+
+    parts: list[str]
+    joint: bool
+    metric: str
+    higher_is_better: bool
+    before: list[float]
+    matrix: list[list[float]]
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(
+        cls,
+        parts: list[str],
+        joint: bool,
+        monitor: tuple[str, bool],
+        before: list[float],
+        matrix: list[list[float]],
+    ) -> "PartRecord":
+        """A record with the metrics that follow from its scores.
+
+        Args:
+            monitor: the metric, and whether higher is better.
+        """
+        metrics = transfer_metrics(np.array(matrix), np.array(before), monitor[1])
+        return cls(parts, joint, *monitor, before, matrix, metrics)
+
+    def lines(self) -> list[list[float]]:
+        """The scores before the training, and after each part."""
+        return [self.before, *self.matrix]
+
+    def table(self) -> str:
+        """The scores and metrics as text for a terminal."""
+        rows = [["after", *self.parts]]
+        names = ["no training", *(["all parts"] if self.joint else self.parts)]
+        for name, scores in zip(names, self.lines(), strict=False):
+            rows.append([name, *(f"{score:.3f}" for score in scores)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        metrics = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in self.metrics.items()]
+        return "\n".join([f"{self.metric} on each part", *lines, ", ".join(metrics)])
+
+
+def read_part_record(path: Path) -> PartRecord | None:
+    """The record in a file; None if there is no file.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = PartRecord(**json.loads(path.read_text(encoding="utf-8")))
+        sizes = {len(found.parts), *(len(line) for line in found.lines())}
+        numbers = [*found.metrics.values(), *(score for line in found.lines() for score in line)]
+        if len(sizes) > 1 or not found.matrix or not all(math.isfinite(number) for number in numbers):
+            raise ValueError("its scores do not fit its parts")
+        names = all(isinstance(name, str) for name in [found.metric, *found.parts, *found.metrics])
+        if not names:
+            raise ValueError("its names are not texts")
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"{path} is broken ({error}): remove it, or train the run again") from error
+    return found

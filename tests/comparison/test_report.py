@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import warnings
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ssl_nlp.comparison.plots import MARKERS, curve, look
 from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.theme import COLOURS, PALETTE
+from ssl_nlp.evaluation.continual import PartRecord
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 
@@ -44,7 +45,8 @@ ALONE = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 LOOK = """<script>addEventListener("load", () => {
   const found = [];
   const light = colour => {
-    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255);
+    const whole = colour.startsWith("color(") ? 1 : 255;  // of a mixture, or of a plain colour
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / whole);
     const [r, g, b] = parts.map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
@@ -91,6 +93,7 @@ addEventListener("message", event => {
   document.title = JSON.stringify(seen);
 });
 </script>"""
+SCORES = [[0.911, 0.213], [0.413, 0.814]]
 VIEWS = [(width, scheme) for width in (1366, 600, 375) for scheme in ("light", "dark")]
 
 
@@ -106,6 +109,9 @@ def a_run(folder: Path, number: int, method: str, seed: int) -> ComparedRun:
     for step in range(10, 41, 10):
         row = {"step": step, "train/tokens": 1e4 * step, "train/flops": (1 + number) * 1e11 * step}
         metrics.append(row | {"train/loss": 9.0 - step / 10, "val/loss": 8.5 - step / 10})
+    if seed == 0 and number < 2:
+        record = PartRecord.of(["sports", EVIL], number == 1, ("accuracy", True), [0.1, 0.2], SCORES[: 2 - number])
+        (directory / "continual.json").write_text(json.dumps(asdict(record)))
     samples = [{"step": step, "text": f"the dog {EVIL}", "filling": f"cat at step {step}"} for step in (20, 40)]
     corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": f"a/{'long' * 30}/path.txt"}}
     config = {"data": {"init_args": {"corpus": corpus}}}
@@ -175,6 +181,18 @@ def test_everything_is_in_it(page, comparison):
     assert "5.00 T FLOPs, 5.0 times as many" in text  # what was not equal
     assert text.count("95 % interval") >= 4 + 3 + 3  # bars, score against cost, legend of the table
     assert "nats per token" in text
+
+
+def test_scores_of_parts_are_a_heat_map_that_says_what_was_forgotten(page):
+    text = html.unescape(page.read_text())
+    maps = text[text.index('<section id="parts">') : text.index('<section id="samples">')]
+    cells = re.findall(r'<td( class="best")? style="--share: (\d+)%">([\d.]+)</td>', maps)
+    shown = [number + "*" * bool(own) for own, _, number in cells]
+    assert shown[:6] == ["0.100", "0.200", "0.911*", "0.213", "0.413", "0.814*"]
+    assert shown[6:] == ["0.100", "0.200", "0.911", "0.213"]  # all parts at once
+    assert [int(share) for _, share, _ in cells[:3]] == [0, 6, 45]  # of one scale
+    assert "accuracy: average 0.613, forgetting 0.498, backward transfer -0.498, forward transfer 0.013" in maps
+    assert "accuracy: average 0.562" in maps and "all parts" in maps
 
 
 def test_text_stays_text(page):

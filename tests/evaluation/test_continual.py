@@ -1,14 +1,19 @@
 """Metrics of a matrix of scores, against loops over the papers' formulas and against matrices solved by hand."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.continual import (
+    PartRecord,
     average,
     backward_transfer,
     forgetting,
     forward_transfer,
-    table,
+    read_part_record,
     transfer_metrics,
 )
 
@@ -60,11 +65,29 @@ def test_a_score_that_is_better_when_lower_changes_the_signs():
     assert turned == pytest.approx(expected | {"average": 1 - expected["average"]})
 
 
+def record(rows=2):
+    return PartRecord.of(["a", "long name", "c"], False, ("accuracy", True), BEFORE.tolist(), HAND[:rows].tolist())
+
+
 def test_the_table_has_a_row_for_each_training():
-    record = {"parts": ["a", "long name", "c"], "joint": False, "metric": "accuracy", "before": BEFORE.tolist()}
-    lines = table(record | {"matrix": HAND[:2].tolist(), "metrics": {"average": 0.7}}).split("\n")
+    lines = record().table().split("\n")
     assert lines[0] == "accuracy on each part"
     assert lines[1].split() == ["after", "a", "long", "name", "c"]
     assert lines[3].split() == ["a", "0.900", "0.100", "0.200"]
-    assert lines[-1] == "average 0.700"
+    assert lines[-1].startswith("average 0.700, forgetting 0.300")
     assert len({len(line) for line in lines[1:-1]}) == 1
+
+
+def test_a_record_is_read_as_it_was_written_and_a_broken_one_is_refused(tmp_path):
+    path = tmp_path / "continual.json"
+    assert read_part_record(path) is None
+    path.write_text(json.dumps(asdict(record())))
+    assert read_part_record(path) == record()
+    whole = asdict(record())
+    for change in ({"before": [1.0]}, {"matrix": []}, {"matrix": None}, {"parts": [1, 2, 3]}, {"metrics": {"a": "b"}}):
+        path.write_text(json.dumps(whole | change))
+        with pytest.raises(UserError, match="continual.json is broken"):
+            read_part_record(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="remove it, or train the run again"):
+        read_part_record(path)

@@ -1,17 +1,17 @@
 """What a training on one part after the other learns and forgets: the scores of all parts after each of them."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp import durable
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import ContinualDataModule
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.continual import table, transfer_metrics
+from ssl_nlp.evaluation.continual import PartRecord
 from ssl_nlp.terminal import say
 from ssl_nlp.training.module import Module
 
@@ -64,23 +64,20 @@ class PartScores(Callback):
         self.rows = [*self.rows[: data.finished_part], self._scores(trainer, pl_module)]
         record = self.record(pl_module, data)
         for logger in trainer.loggers:
-            metrics = {f"continual/{name}": value for name, value in record["metrics"].items()}
+            metrics = {f"continual/{name}": value for name, value in record.metrics.items()}
             logger.log_metrics(metrics, trainer.global_step)
         if trainer.is_global_zero:
-            durable.write_text(self.path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            durable.write_text(self.path, json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
         if data is not None and self.rows and trainer.is_global_zero:
-            say(table(self.record(pl_module, data)))
+            say(self.record(pl_module, data).table())
 
-    def record(self, pl_module: LightningModule, data: ContinualDataModule) -> dict[str, Any]:
-        """The scores so far and the metrics that follow from them, as plain data."""
+    def record(self, pl_module: LightningModule, data: ContinualDataModule) -> PartRecord:
+        """The scores so far and the metrics that follow from them."""
         assert isinstance(pl_module, Module)
-        name, higher = pl_module.monitor
-        metrics = transfer_metrics(np.array(self.rows), np.array(self.before), higher)
-        scores = {"metric": name, "higher_is_better": higher, "before": self.before, "matrix": self.rows}
-        return {"parts": data.part_names, "joint": data.joint, **scores, "metrics": metrics}
+        return PartRecord.of(data.part_names, data.joint, pl_module.monitor, self.before, self.rows)
 
     def _scores(self, trainer: Trainer, pl_module: LightningModule) -> list[float]:
         """The score of each part at the last validation.
