@@ -101,11 +101,11 @@ class ContinualDataModule(TextDataModule):
         Raises:
             UserError: the corpus has no parts, or one only, or lacks one of those that were asked for.
         """
-        wanted = self.parts if isinstance(self.parts, list) else None
-        if isinstance(self.parts, int) and self.parts > len(self.class_names):
-            raise UserError(
-                f"data.parts {self.parts}: there are {len(self.class_names)} classes to deal out: use a smaller number"
-            )
+        wanted = self.parts
+        if isinstance(wanted, int):
+            if wanted > (classes := len(self.class_names)):
+                raise UserError(f"data.parts {wanted}: there are {classes} classes to deal out: use a smaller number")
+            wanted = [str(number + 1) for number in range(wanted)]
         return names_of_parts(self._column("train"), wanted, f"the train split of {self.corpus}")
 
     def parts_of(self, split: Split) -> Numbers:

@@ -292,6 +292,18 @@ def test_sequence_to_sequence_config_with_files_of_two_languages(form, tmp_path)
     assert all(isinstance(sample["output"], str) for sample in samples)
 
 
+def test_continual_config(tmp_path):
+    """The parts of `continual.yaml` are groups of classes, which the files need not name."""
+    classes = [f"class{number}" for number in range(8)]
+    lines = [f"text {number} of {name} here\t{name}\n" for number in range(30) for name in classes]
+    (tmp_path / "texts.tsv").write_text("text\tlabel\n" + "".join(lines))
+    files = ["--data.corpus=ssl_nlp.corpora.TextFiles", "--data.corpus.train=texts.tsv", "--data.corpus.label=label"]
+    small = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.steps_per_part=3"]
+    quick = ["--data.corpus.valid=0.3", "--wandb.mode=disabled", "--run=a", *tiny_encoder()]
+    assert run("fit", "--config", "tasks/continual", *files, *small, *quick) == 0
+    assert json.loads((tmp_path / "runs" / "a" / "continual.json").read_text())["parts"] == ["1", "2", "3", "4"]
+
+
 def test_every_file_is_named_in_a_test():
     source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these

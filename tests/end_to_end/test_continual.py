@@ -98,6 +98,17 @@ def test_a_part_with_weights_of_its_own_is_never_forgotten() -> None:
     assert own["metrics"]["average"] > 0.5
 
 
+def test_a_lora_and_a_head_for_each_part_leave_the_encoder_as_it_was() -> None:
+    lora = ["--model.encoder.adapter=ssl_nlp.encoders.adapters.LoRA", "--model.encoder.adapter.rank=4"]
+    assert run(*stream("lora", OWN, *lora)) == 0
+    assert record("lora")["metrics"]["forgetting"] == 0
+    saved = torch.load("runs/lora/checkpoints/last.ckpt", weights_only=True)
+    kept = saved["callbacks"]["WeightsPerPart"]["kept"]
+    assert len(kept) == 3
+    assert all("lora_" in name or name.startswith("head.") for name in kept[0])
+    assert any(not torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+
+
 @pytest.mark.parametrize("more", [("--data.replay=0.1", ELASTIC), (OWN, "--trainer.accumulate_grad_batches=2")])
 @pytest.mark.parametrize("place", [("STOP_AT", "21"), ("STOP_AFTER", "32"), ("STOP_AFTER", "48")])
 def test_a_run_that_is_stopped_ends_with_the_same_bits(
