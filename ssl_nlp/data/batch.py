@@ -97,6 +97,10 @@ class TokenBatch:
         """The batch on `device`. Lightning calls it."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def clone(self) -> Self:
+        """A copy with tensors of its own."""
+        return self._map(Tensor.clone)
+
     def pin_memory(self) -> Self:
         """The batch in page-locked memory. `DataLoader` calls it."""
         return self._map(Tensor.pin_memory)

@@ -1,9 +1,9 @@
 """The contract of a task: its labels, heads, loss and metrics. `ssl_nlp.training.Module` does the rest."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,13 @@ from ssl_nlp.seeding import seed_generators
 from ssl_nlp.tasks.documents import cut, document_of, plain, shown
 from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.parts import buffers_kept
 from ssl_nlp.training.ranks import gather_objects
 from ssl_nlp.training.sums import Loss
 from ssl_nlp.training.texts import TextModule
+
+if TYPE_CHECKING:
+    from ssl_nlp.tasks.regularizers import Regularizer
 
 
 class Task(TextModule):
@@ -56,6 +60,7 @@ class Task(TextModule):
     units: tuple[RowKind, ...] = ("sentence", "pair")
     causal: bool | None = None  # tasks take any encoder
     last_result: Result | None = None
+    regularizers: Sequence["Regularizer"] = ()  # of the training that goes on
 
     def __init__(
         self,
@@ -96,7 +101,22 @@ class Task(TextModule):
         return batch
 
     def loss(self, batch: TokenBatch) -> Loss:
-        return self.loss_of(self.outputs(batch), batch)
+        outputs = self.outputs(batch)
+        loss = self.loss_of(outputs, batch)
+        for regularizer in self.regularizers if self.training else ():
+            loss = regularizer.extend(self, batch, outputs, loss)
+        return loss
+
+    def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
+        with torch.no_grad(), buffers_kept(self):
+            targets: Mapping[str, Tensor] = self.own_targets(batch)
+        for regularizer in self.regularizers:
+            targets = regularizer.targets(targets)
+        return targets
+
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """As `count_targets`, of the task's own loss. A subclass overrides it where it can do without a forward pass."""
+        return {name: term.targets for name, term in self.loss_of(self.outputs(batch), batch).terms.items()}
 
     def connect_data(self, data: TextDataModule, stage: str) -> None:
         if self.labels is not None:
@@ -149,6 +169,8 @@ class Task(TextModule):
     def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
         items = sorted(gather_objects(self._items), key=lambda item: item[0])
         self.last_result = self.result([item for _, item in items])
+        for regularizer in self.regularizers:
+            self.last_result.details.update(regularizer.details())
         metrics = {name: torch.tensor(value) for name, value in self.last_result.metrics.items()}
         return means | metrics | self._scores_of_parts(items)
 

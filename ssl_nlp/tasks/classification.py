@@ -101,6 +101,11 @@ class Classification(WholeTexts):
             ratio = (texts - counts) / numbers if self.several else texts / (len(counts) * numbers)
             self.weights.copy_(torch.from_numpy(np.where(counts > 0, ratio, 1.0)))
 
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        known = ~batch.labels[:, 0].isnan() if self.several else batch.labels != IGNORE_INDEX
+        return {"classification": known.sum()}
+
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, C) logits, float32."""
         return self.read(self.pooled(batch))

@@ -62,6 +62,10 @@ class Regression(WholeTexts):
         super().build()
         self.head = self.new_head(1)
 
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        return {"squared_error": (~batch.labels.isnan()).sum()}
+
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B,) scores, float32."""
         return self.read(self.pooled(batch))

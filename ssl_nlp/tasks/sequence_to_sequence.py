@@ -139,7 +139,7 @@ class SequenceToSequence(Task):
             loss.metrics = {"bits_per_byte": (term.total / math.log(2), size)}
         return loss
 
-    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         following = self._target(batch).next_ids
         assert following is not None
         return {"target_token": (following != IGNORE_INDEX).sum()}

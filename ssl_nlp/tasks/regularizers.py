@@ -1,0 +1,102 @@
+"""What a training of any task can add to its loss, as a callback: `Adversarial` and `RDrop`.
+
+In YAML, `trainer.callbacks: [{class_path: ssl_nlp.tasks.RDrop, init_args: {weight: 1.0}}]`; several add up in their order.
+They train the model and are no part of it: checkpoints need none of them.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.errors import UserError
+from ssl_nlp.objectives.agreement import symmetric_bernoulli_kl, symmetric_kl
+from ssl_nlp.tasks.base import Task
+from ssl_nlp.training.sums import Loss, Term
+
+
+class Regularizer(Callback):
+    """Extends the loss of a task in training; validation losses stay as they are."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if not isinstance(pl_module, Task):
+            raise UserError(f"{type(self).__name__} belongs to a task, not to {type(pl_module).__name__}: leave it out")
+        pl_module.regularizers = [*pl_module.regularizers, self]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if isinstance(pl_module, Task):
+            pl_module.regularizers = [other for other in pl_module.regularizers if other is not self]
+
+    @abstractmethod
+    def extend(self, task: Task, batch: TokenBatch, outputs: Any, loss: Loss) -> Loss:
+        """The loss of a training batch with what this adds.
+
+        Args:
+            task: in training mode.
+            batch: with its labels.
+            outputs: of the task for this batch.
+            loss: so far.
+        """
+
+    @abstractmethod
+    def targets(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The numbers of targets of all terms of the extended loss, given those of the loss so far."""
+
+    def details(self) -> dict[str, Any]:
+        """Plain data about the last validation, for `Result.details`."""
+        return {}
+
+
+class RDrop(Regularizer):
+    """R-Drop (Liang et al., arXiv:2106.14448, equations 2 to 4): two passes with different dropout, which should agree.
+
+        loss = (loss_1 + loss_2) / 2 + weight * (KL(p_1 || p_2) + KL(p_2 || p_1)) / 4
+
+    It is half of the paper's, so that `train/loss` stays comparable. Where a text may have several classes the divergence
+    is that of each class; for scores it is half of the squared difference, as in the released code.
+
+    Args:
+        weight: of the divergence; the paper's alpha.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        if not 0 <= weight < float("inf"):
+            raise UserError(f"RDrop: weight must be 0 or more, not {weight}")
+        self.weight = weight
+
+    def extend(self, task: Task, batch: TokenBatch, outputs: Any, loss: Loss) -> Loss:
+        other = task.outputs(batch)
+        second = task.loss_of(other, batch)
+        terms = {
+            name: term._replace(total=(term.total + second.terms[name].total) / 2) if name in second.terms else term
+            for name, term in loss.terms.items()
+        }
+        apart = _divergence(task, outputs, other, batch)
+        targets = next(iter(loss.terms.values())).targets
+        return Loss(terms | {"r_drop": Term(apart / 2, targets, self.weight)}, loss.metrics)
+
+    def targets(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**targets, "r_drop": next(iter(targets.values()))}
+
+
+def _divergence(task: Task, one: Any, other: Any, batch: TokenBatch) -> Tensor:
+    """The divergence of two outputs, summed over the targets of a batch.
+
+    Raises:
+        UserError: the task predicts neither classes nor scores.
+    """
+    labels = batch.labels
+    if isinstance(one, Tensor) and labels is not None:
+        if not labels.is_floating_point() and one.shape[:-1] == labels.shape:
+            return (symmetric_kl(one, other) * (labels != IGNORE_INDEX)).sum()
+        if labels.is_floating_point() and one.shape == labels.shape:
+            scores = one.ndim == 1
+            apart = (one - other).float().square() / 2 if scores else symmetric_bernoulli_kl(one, other).mean(dim=1)
+            return (apart * ~(labels if scores else labels[:, 0]).isnan()).sum()
+    raise UserError(f"RDrop compares classes or scores, which {type(task).__name__} does not predict: leave it out")
