@@ -53,15 +53,16 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     assert torch.allclose(final(path, "one")[1], final(path, "two")[1], atol=1e-5)
 
 
-def test_a_sharded_run_trains_and_its_checkpoint_loads_in_one_process(alone):
+def test_a_sharded_run_that_is_partly_frozen_equals_one_process_which_loads_its_checkpoint(alone):
     path, texts = alone
+    frozen = ["--model.encoder.freeze=1", "--model.optimization.layer_decay=0.8"]
     overlay = ["--config", str(CONFIGS / "trainer" / "fsdp.yaml")]
     short = ["--trainer.max_steps=20", "--trainer.limit_val_batches=4"]
-    result = run_process(*fit("sharded", texts, *overlay, *short, *TWO), cwd=path)
+    result = run_process(*fit("sharded", texts, *overlay, *short, *frozen, *TWO), cwd=path)
     assert result.returncode == 0, result.stderr
     loss, weights = final(path, "sharded")
     assert loss < float(read_metrics(path / "runs/sharded/metrics.csv")[0]["train/loss"])
     assert weights.isfinite().all()
-    reference = run_process(*fit("adamw", texts, *short, "--trainer.val_check_interval=10"), cwd=path)
+    reference = run_process(*fit("adamw", texts, *short, *frozen, "--trainer.val_check_interval=10"), cwd=path)
     assert reference.returncode == 0, reference.stderr
     assert torch.allclose(weights, final(path, "adamw")[1], atol=1e-5)

@@ -6,6 +6,7 @@ A method is added by a line of `CASES`.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -51,11 +52,13 @@ class Case:
     unit: str = "sentence"
     exact: bool = False
     dropout: float = 0.0
+    freeze: Literal["embeddings"] | None = None
 
 
 HEAD = Projection(depth=2, width=12)
 CASES = {
     "causal_lm": Case(CausalLM, exact=True),
+    "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
     "masked_lm": Case(MaskedLM),
     "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
     "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),
@@ -105,7 +108,8 @@ def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, 
     """Loss and gradients of each step, and the state after the last one."""
     torch.manual_seed(0)
     method = case.method()
-    method.encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=case.dropout)
+    size = {"dim": 16, "layers": 1, "heads": 2, "max_length": 64}
+    method.encoder = Transformer(None, **size, dropout=case.dropout, freeze=case.freeze)
     method.connect(tokenizer)
     step = Step(method)
     module = DistributedDataParallel(step) if ranks > 1 else step
