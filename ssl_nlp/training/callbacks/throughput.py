@@ -3,14 +3,18 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.encoders import Encoder
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept
@@ -23,9 +27,9 @@ class Throughput(Callback):
     Tokens exclude padding and are summed over ranks. `padding` is its share of the positions since the last log, in the
     batches as the data module made them. Seconds are those of training: they include waiting for data, but neither
     validation nor checkpoints. FLOPs are counted, not estimated: those of the forward pass of the first batch under torch's
-    counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), per token. Model FLOPs
-    utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by
-    the speed of a large matrix product measured at the start.
+    counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), less the products that
+    frozen weights of the encoder spare, per token. Model FLOPs utilisation (Chowdhery et al., arXiv:2204.02311, appendix B)
+    divides by the vendor's peak if Lightning knows it, else by the speed of a large matrix product measured at the start.
     """
 
     def __init__(self) -> None:
@@ -55,7 +59,7 @@ class Throughput(Callback):
     ) -> None:
         if not self.flops_per_token:
             assert isinstance(pl_module, Module)
-            self.flops_per_token = 3 * forward_flops(pl_module, batch) / max(batch.all_tokens, 1)
+            self.flops_per_token = training_flops(pl_module, batch) / max(batch.all_tokens, 1)
             self._last = time.perf_counter()
         elif self._last is None:
             self._last = time.perf_counter()
@@ -99,6 +103,45 @@ class Throughput(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._last = None
+
+
+def training_flops(method: Module, batch: TokenBatch) -> int:
+    """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does."""
+    if all(parameter.requires_grad for parameter in method.encoder.parameters()):
+        return 3 * forward_flops(method, batch)
+    with _spared(method.encoder) as spared:
+        forward = forward_flops(method, batch)
+    return 3 * forward - sum(spared)
+
+
+@contextmanager
+def _spared(encoder: Encoder) -> Iterator[list[int]]:
+    """A list that gets the operations that backward passes through an encoder do without, one number for each product.
+
+    A frozen weight needs no gradient; nor does the input of a linear map before which nothing is trained.
+    """
+    spared: list[int] = []
+    trained = False
+
+    def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal trained
+        trained = encoder.prompt_length > 0
+
+    def count(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal trained
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if weight is not None and weight.ndim == 2 and not isinstance(module, nn.Embedding):
+            product = 2 * weight.numel() * (args[0].numel() // args[0].shape[-1])
+            spared.append(product * ((not weight.requires_grad) + (not trained)))
+        trained = trained or any(parameter.requires_grad for parameter in module.parameters())
+
+    hooks = [encoder.register_forward_pre_hook(begin, with_kwargs=True)]
+    hooks += [module.register_forward_hook(count) for module in encoder.modules() if module is not encoder]
+    try:
+        yield spared
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def forward_flops(method: Module, batch: TokenBatch) -> int:

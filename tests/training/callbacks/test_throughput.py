@@ -3,19 +3,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.methods import CausalLM
+from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
+from ssl_nlp.methods import CausalLM, Method
 from ssl_nlp.training.callbacks import Throughput
-from ssl_nlp.training.callbacks.throughput import forward_flops, peak_flops
+from ssl_nlp.training.callbacks.throughput import forward_flops, peak_flops, training_flops
+from ssl_nlp.training.sums import Loss, Term
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))
 
 
-def module(unit="sentence"):
-    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=64, batch_size=4, seed=0)
+def module(unit="sentence", length=64):
+    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit=unit, length=length, batch_size=4, seed=0)
 
 
 class Record(Callback):
@@ -72,6 +76,40 @@ def test_flops_are_those_of_the_matrix_products_and_counting_leaves_no_trace():
     products = 2 * (4 * dim * dim + 3 * dim * hidden) + dim * dim + dim * vocabulary
     attention = 2 * 2 * length * dim
     assert counted == pytest.approx(2 * rows * length * (products + attention), rel=0.01)
+
+
+class States(Method):
+    """A method whose loss is the sum of the encoder's states."""
+
+    def loss(self, batch):
+        states = self.encoder(batch)
+        return Loss({"states": Term(states.sum(), torch.tensor(len(states)))})
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [
+        {},
+        {"freeze": "embeddings"},
+        {"freeze": 1},
+        {"adapter": LoRA(rank=2)},
+        {"adapter": LoRA(rank=2, targets=["mlp.Wo"])},
+        {"adapter": IA3()},
+        {"adapter": PromptTuning(2)},
+    ],
+    ids=str,
+)
+def test_flops_of_a_training_are_those_that_backward_passes_do(frozen):
+    data = module(unit="sentence", length=16)
+    method = States(Transformer(size=None, dim=64, layers=2, heads=2, hidden=128, max_length=64, **frozen))
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        method.loss(batch).terms["states"].total.backward()
+    with sdpa_kernel(SDPBackend.MATH):
+        assert training_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert not [part for part in method.modules() if part._forward_hooks and part is not method.encoder]
 
 
 def test_the_peak_is_measured_where_no_table_has_it():
