@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,26 +12,36 @@ import yaml
 from ssl_nlp import durable
 from ssl_nlp.commands.models import Target, find_target
 from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.commands.suite_options import check_suite_options
+from ssl_nlp.commands.trust import settings_of_run
+from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
-from ssl_nlp.export import onnx_format, sentence_transformers_format, transformers_format
+from ssl_nlp.evaluation.suites import SUITES, get_suite
+from ssl_nlp.export import onnx_format, peft_format, sentence_transformers_format, transformers_format
 from ssl_nlp.export.card import Facts, model_card
 from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.folder import check_free, new_folder
+from ssl_nlp.export.hub import check_push, push
 from ssl_nlp.modules.pooling import POOLINGS, Pooling
 from ssl_nlp.quiet import progress_bars_hidden
 from ssl_nlp.runs.metrics_csv import read_numbers
+from ssl_nlp.tasks import Task
 from ssl_nlp.terminal import say
 from ssl_nlp.training.parts import parameter_counts
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
 MODEL = "a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
-Format = Literal["transformers", "sentence-transformers", "onnx"]
+Format = Literal["transformers", "sentence-transformers", "onnx", "peft"]
 OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help
     "format": (Format, "transformers", f"what the folder is for: {', '.join(get_args(Format))}"),
     "output": (str | None, None, "the new folder. Default: exports/MODEL-FORMAT"),
     "pooling": (Pooling | None, None, f"states that make the embedding: {', '.join(POOLINGS)}. Default: as in the run"),
     "normalize": (bool, False, "sentence-transformers: scale embeddings to length 1"),
+    "quantize": (bool, False, "onnx: add a graph with weights of 8 bits, and measure its quality, size and speed"),
+    "suite": (str | None, None, f"for --quantize: the suite, {', '.join(SUITES)} or files. Default: docs, or the task"),
+    "config": (str | None, None, "for --quantize: a YAML file that describes a suite of your own files"),
+    "push": (str | None, None, "also upload it to the Hugging Face hub, as a new private model USER/MODEL"),
     "license": (str, "unknown", "the license in the model card, by its name on the hub, such as apache-2.0"),
     "language": (str | None, None, "the language in the model card, such as en"),
 }
@@ -49,14 +60,25 @@ def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     options = parser.parse_args(list(arguments))
     output = Path(options.output or Path("exports") / f"{_plain(options.model)}-{options.format}")
     check_free(output)
+    check_suite_options(options.suite, options.config)
+    if options.quantize and options.format != "onnx":
+        raise UserError("--quantize makes a second graph: use it with --format onnx")
+    if options.push is not None:
+        check_push(options.push)
     target = find_target(options.model)
     facts = _facts(target, options.license, options.language)
     with new_folder(output) as folder, progress_bars_hidden():
         contents = _write(target, folder, options)
-        durable.write_text(folder / "README.md", model_card(target.method, facts, contents, output.name))
+        if options.quantize:
+            contents = replace(contents, measured=_quantized(target, folder, options))
+        durable.write_text(
+            folder / "README.md", model_card(target.method, facts, contents, options.push or output.name)
+        )
     say(f"{output}: {contents.summary}")
-    for note in contents.notes:
-        say(f"– {note}")
+    for line in [*(f"– {note}" for note in contents.notes), *contents.measured]:
+        say(line)
+    if options.push is not None:
+        say(f"pushed to {push(output, options.push)}")
 
 
 def _write(target: Target, folder: Path, options: Any) -> Contents:
@@ -65,7 +87,46 @@ def _write(target: Target, folder: Path, options: Any) -> Contents:
         return sentence_transformers_format.write(module, folder, options.pooling, options.normalize)
     if options.format == "onnx":
         return onnx_format.write(module, folder, options.pooling)
+    if options.format == "peft":
+        return peft_format.write(module, folder)
     return transformers_format.write(module, folder, options.pooling or module.pooling)
+
+
+def _quantized(target: Target, folder: Path, options: Any) -> list[str]:
+    """Add the quantized graph, and compare it with the full one.
+
+    Raises:
+        UserError: the data of a task are missing.
+    """
+    from ssl_nlp.export import quantization
+
+    quantization.quantize(folder)
+    module = target.method
+    if isinstance(module, Task) and (options.suite, options.config) == (None, None):
+        data = _data_of(target)
+        module.connect_data(data, "validate")
+        quality = quantization.task_quality(module, folder, data)
+        texts = [document.text for document in islice(data.corpus.documents("valid"), quantization.TEXTS)]
+    else:
+        suite = get_suite(options.suite or "docs", options.config)
+        quality, texts = quantization.embedding_quality(module, folder, suite), suite.texts
+    return quantization.table([*quality, *quantization.size_and_speed(module, folder, texts)])
+
+
+def _data_of(target: Target) -> TextDataModule:
+    """The data that a run was trained on.
+
+    Raises:
+        UserError: the target is not a run.
+    """
+    if target.run is None:
+        raise UserError("--quantize measures a task on the data of its run: export the run, or name a --suite")
+    parser = CommandParser()
+    parser.add_subclass_arguments(TextDataModule, "data", instantiate=True)
+    settings = yaml.safe_load(settings_of_run(target.run))["data"]
+    data: TextDataModule = parser.instantiate(parser.parse_object({"data": settings})).data
+    data.continue_with(target.method.tokenizer, {})
+    return data
 
 
 def _plain(name: str) -> str:
@@ -88,9 +149,8 @@ def _facts(target: Target, license: str, language: str | None) -> Facts:
         config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
         rows = [row for row in read_numbers(directory / "metrics.csv") if row["step"] <= target.step]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{directory} is broken ({error}): copy the run again, or export a copy of its checkpoint"
-        ) from error
+        raise UserError(f"{directory} is broken ({error}): copy the run again, or move its checkpoint away") from error
     last = next((row for row in reversed(rows) if "val/loss" in row), {})
     metrics = {name: value for name, value in last.items() if name.startswith("val/")}
-    return replace(facts, config=config, metrics=metrics, cost=cost(*parameter_counts(target.method), rows))
+    costs = cost(*parameter_counts(target.method), rows, target.method.encoder.ancestry)
+    return replace(facts, config=config, metrics=metrics, cost=costs)

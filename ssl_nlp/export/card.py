@@ -32,7 +32,6 @@ class Facts:
         config: the complete configuration of the run; empty where there is none.
         metrics: the last validation of the run, by name.
         record: path of its `evaluation.json`, which need not exist.
-        ancestry: the runs that its encoder came from, as plain data, the oldest first.
         language: of the texts, as on the hub (`en`), if known.
         license: as on the hub (`apache-2.0`).
     """
@@ -44,7 +43,6 @@ class Facts:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     record: Path | None = None
-    ancestry: tuple[Mapping[str, Any], ...] = ()
     language: str | None = None
     license: str = "unknown"
 
@@ -74,8 +72,9 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
             ["## Differences from the run\n\n" + "\n".join(f"- {note}" for note in contents.notes)]
             * bool(contents.notes)
         ),
+        *(["## Weights of 8 bits\n\n" + "\n".join(contents.measured)] * bool(contents.measured)),
         "## Training\n\n" + "\n".join(_table(("", ""), list(_training(module, facts)))),
-        *_ancestry(facts),
+        *_ancestry(module),
         *_evaluation(facts),
     ]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
@@ -138,19 +137,18 @@ def _named(value: Any, on_hub: bool = False) -> str:
     return text if on_hub or "://" in text else PurePath(text.replace("\\", "/")).name or text
 
 
-def _ancestry(facts: Facts) -> Iterator[str]:
-    if not facts.ancestry:
+def _ancestry(module: Module) -> Iterator[str]:
+    if not module.encoder.ancestry:
         return
-    rows = [
-        (
-            PurePath(str(one.get("run") or one.get("checkpoint") or "")).name,
-            str(one.get("method", "")),
-            *(format_quantity(one[key]) if one.get(key) is not None else "" for key in ("step", "tokens", "flops")),
-        )
-        for one in facts.ancestry
-    ]
-    yield "## Ancestry\n\nThe encoder was trained before, the oldest first:\n\n" + "\n".join(
-        _table(("run", "method", "steps", "tokens", "FLOPs"), rows)
+    rows = []
+    for one in module.encoder.ancestry:
+        lone = one["checkpoint"] if one["digest"] is None else PurePath(one["checkpoint"]).name
+        counts = (one["step"], one["tokens"], one["flops"])
+        numbers = ["" if count is None else format_quantity(count) for count in counts]
+        rows.append((one["run"] or _named(lone, on_hub=one["digest"] is None), one["method"] or "", *numbers))
+    columns = ("run", "method", "steps", "tokens", "FLOPs")
+    yield "## Ancestry\n\nWhere the encoder was trained before, the oldest first:\n\n" + "\n".join(
+        _table(columns, rows)
     )
 
 

@@ -13,6 +13,7 @@ class Contents:
         summary: a sentence about what the folder holds.
         code: lines of Python that load and use it; `{path}` stands for the folder or its name on the hub.
         notes: sentences about what differs from the run.
+        measured: lines of a Markdown table about what was measured in the export.
     """
 
     library: str
@@ -20,3 +21,4 @@ class Contents:
     summary: str
     code: str
     notes: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)

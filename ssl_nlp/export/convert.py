@@ -27,7 +27,7 @@ def stock_model(module: TextModule) -> StockModel:
         UserError: `transformers` has no class for its encoder.
     """
     stock = _with_head(module)
-    _set_special_tokens(stock.model, module)
+    set_special_tokens(stock.model, module)
     check(stock, module)
     return stock
 
@@ -138,7 +138,7 @@ def _(module: Tagging) -> StockModel:
     )
 
 
-def _set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:
+def set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:
     """Put the ids of special tokens into the configuration; a published model keeps those that it has."""
     tokenizer = module.tokenizer
     first = tokenizer.prefix[0] if tokenizer.prefix else None

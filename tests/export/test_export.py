@@ -1,0 +1,160 @@
+"""The command `export`: model cards, folders that are there already, uploads, and graphs with weights of 8 bits."""
+
+import re
+import shutil
+from pathlib import Path
+
+import httpx
+import huggingface_hub
+import pytest
+import torch
+import yaml
+from huggingface_hub import RepoUrl
+from huggingface_hub.errors import HfHubHTTPError
+
+from ssl_nlp.encoders.adapters import LoRA
+from ssl_nlp.export import peft_format
+from ssl_nlp.tasks import Classification
+from tests.end_to_end.cli import run
+from tests.export.conftest import OLD
+from tests.export.test_task_heads import TEXTS, batch_of, connected, ours, published
+
+
+@pytest.fixture
+def folder(exports, monkeypatch) -> Path:
+    monkeypatch.chdir(exports)
+    return exports
+
+
+def card(folder: Path, name: str) -> tuple[dict, str]:
+    _, head, text = (folder / "exports" / name / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def test_the_card_says_how_it_was_trained_and_evaluated(folder):
+    head, text = card(folder, "masked_lm-transformers")
+    assert head == {
+        "license": "unknown",
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask",
+        "tags": ["ssl_nlp", "MaskedLM"],
+    }
+    for row in (
+        "| data | TextFiles: train texts.txt, valid 0.05, test 0.05, unit line, text text |",
+        "| tokens | 1.02 k |",
+        "| FLOPs | 11.5 M |",
+        "| steps | 8 |",
+        "| animals.knn | accuracy | 0.575 | 0.425 to 0.725 |  |",
+    ):
+        assert row in text
+    assert "Masked language model over a bidirectional encoder." in text
+
+
+def test_no_file_names_a_folder_of_this_machine(folder):
+    for path in (folder / "exports").rglob("*"):
+        if path.is_file():
+            assert str(folder).encode() not in path.read_bytes()
+            assert str(Path.home()).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["masked_lm-transformers", "causal_lm-transformers", "vae-sentence-transformers", "vae-onnx"]
+)
+def test_the_lines_of_the_card_run(name, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder / "exports")
+    blocks = re.findall(r"```python\n(.*?)```", card(folder, name)[1], flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+
+
+def test_what_is_there_is_not_overwritten(folder, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    assert run("export", "vae", "--output", str(tmp_path / "there")) == 2
+    assert "already exists, and nothing is overwritten: name another folder with --output" in capsys.readouterr().err
+    assert run("export", "vae", "--format", "peft", "--output", str(tmp_path / "new")) == 2
+    assert "this VAE was trained without an adapter: use --format transformers" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]  # nor does a failure leave anything
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ours", "bert"])
+def test_peft_loads_an_adapter_on_its_base(kind, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModel
+
+    encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
+    encoder.adapter = LoRA(rank=2)
+    task = connected(Classification(encoder, classes=["a", "b"]), tokenizer)
+    contents = peft_format.write(task, tmp_path / "out")
+    assert "no head" in contents.notes[0]
+    model = PeftModel.from_pretrained(
+        AutoModel.from_pretrained(tmp_path / "out"), tmp_path / "out", subfolder="adapter"
+    )
+    batch = batch_of(task, TEXTS)
+    states = model.eval()(input_ids=batch.input_ids, attention_mask=batch.segment_ids).last_hidden_state
+    torch.testing.assert_close(states[batch.is_text], task.states(batch)[batch.is_text], rtol=1e-4, atol=1e-4)
+
+
+class Hub:
+    """Takes the place of the hub."""
+
+    def __init__(self, there: bool = False) -> None:
+        self.there, self.uploaded = there, []
+
+    def create_repo(self, name: str, private: bool) -> RepoUrl:
+        assert private
+        if self.there:
+            raise HfHubHTTPError("Conflict", response=httpx.Response(409, request=httpx.Request("POST", "https://hub")))
+        return RepoUrl(f"https://huggingface.co/{name}")
+
+    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        self.uploaded.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+@pytest.fixture
+def logged_in(monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+
+
+def test_a_folder_is_pushed_where_somebody_is_logged_in(folder, tmp_path, capsys, monkeypatch, logged_in):
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    assert run("export", "vae", "--output", str(tmp_path / "vae"), "--push", "me/vae") == 0
+    assert "pushed to https://huggingface.co/me/vae" in capsys.readouterr().out
+    [(name, files)] = hub.uploaded
+    assert name == "me/vae"
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert 'from_pretrained("me/vae")' in (tmp_path / "vae" / "README.md").read_text()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(there=True))
+    assert run("export", "vae", "--output", str(tmp_path / "again"), "--push", "me/vae") == 2
+    assert "is written, but not pushed: the hub has me/vae already" in capsys.readouterr().err
+
+
+def test_a_push_that_cannot_be_is_refused_before_anything_is_written(folder, tmp_path, capsys, monkeypatch):
+    def refused(name: str = "me/vae") -> str:
+        assert run("export", "vae", "--output", str(tmp_path / "vae"), "--push", name) == 2
+        assert not list(tmp_path.iterdir())
+        return capsys.readouterr().err
+
+    assert "HF_HUB_OFFLINE switches it off" in refused()
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    assert "needs somebody who is logged in to the hub: run hf auth login" in refused()
+    assert "is not a name on the hub" in refused("me//vae")
+
+
+@pytest.mark.slow
+def test_a_quantized_graph_is_measured_on_a_suite(folder, tmp_path, capsys):
+    for name in ("suite.yaml", "labelled.tsv", "scored.tsv"):
+        shutil.copy(OLD / name, folder)
+    command = ["export", "simclr", "--format", "onnx", "--output", str(tmp_path / "graph"), "--config", "suite.yaml"]
+    assert run(*command, "--quantize", "true") == 0
+    shown = capsys.readouterr().out
+    for name in ("mine: animals.knn (accuracy)", "mine: pairs.similarity (spearman)", "size (MB)", "texts a second"):
+        assert f"| {name}" in shown
+    assert (tmp_path / "graph" / "model_int8.onnx").exists()
+    assert "| mine: animals.knn (accuracy) |" in (tmp_path / "graph" / "README.md").read_text()
+    assert run("export", "vae", "--quantize", "true", "--output", str(tmp_path / "no")) == 2
+    assert "--quantize makes a second graph: use it with --format onnx" in capsys.readouterr().err
