@@ -56,7 +56,6 @@ class Trained(Encoder):
             )
         encoder.adapter = adapter
         encoder.tokenizer = Tokenizer(described["tokenizer"])
-        encoder.made_causal = described.get("causal")
         encoder.tokens = encoder.tokenizer.fingerprint()
         if untrained:
             encoder.ancestry = ()
@@ -95,6 +94,7 @@ def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | 
     found = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
     encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]
     encoder.freeze = checked_freeze(freeze)
+    encoder.made_causal = saved["ssl_nlp"].get("causal")
     return encoder
 
 

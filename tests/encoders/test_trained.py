@@ -14,10 +14,12 @@ from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.encoders.depth import parameter_depths
+from ssl_nlp.encoders.trained import described_encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import Autoencoder, CausalLM, MaskedLM, Method, SimCLR
 from ssl_nlp.objectives.views import Delete
-from ssl_nlp.runs.checkpoint import instantiate
+from ssl_nlp.runs.checkpoint import instantiate, read
+from ssl_nlp.tasks import Classification
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import save_untrained
 
@@ -176,3 +178,13 @@ def test_untrained_it_is_the_same_encoder_with_other_weights_and_no_ancestry(tok
     encoder.build(tokenizer.vocab_size, tokenizer.pad_id, False)
     assert encoder.embedding.weight.shape == source.encoder.embedding.weight.shape
     assert not torch.equal(encoder.embedding.weight, source.encoder.embedding.weight)
+
+
+def test_a_task_that_is_resumed_or_tested_sees_as_it_was_trained(tokenizer, tmp_path):
+    """Commands on a run take its encoder from its own checkpoint, which must not forget that it was causal."""
+    encoder = trained(CausalLM(transformer()), tokenizer, tmp_path)
+    task = Classification(encoder, classes=["a", "b"])
+    path = save_untrained(task, tokenizer, tmp_path / "task.ckpt")
+    again = described_encoder(read(path), str(path), None)
+    again.build(tokenizer.vocab_size, tokenizer.pad_id, None)
+    assert encoder.causal and again.causal
