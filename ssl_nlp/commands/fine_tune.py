@@ -65,7 +65,10 @@ def fine_tune(
     stem = as_name(Path(config).stem)
     common = ["--config", config, f"--wandb.group={name}", *extra]
     fits = {f"{stem}-{start.label}": [*common, *start.arguments()] for start in starts}
-    distinct = {start.encoder: start for start in reversed(starts) if start.encoder is not None}
+    distinct: dict[str, Start] = {}
+    for start in starts:
+        if start.encoder is not None:
+            distinct.setdefault(start.encoder, start)
     for start in distinct.values():
         fits[f"{stem}-untrained-{start.label}"] = [*common, *start.arguments(untrained=True)]
     plans = plan(fits, seeds, imports)
@@ -122,10 +125,10 @@ def _start(label: str, run: str, path: Path) -> Start:
 
 
 def _encoder_key(saved: dict[str, Any]) -> str:
-    """A key of the encoder of a checkpoint without its weights."""
-    described = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
-    shape = {name: weight.shape for name, weight in saved["state_dict"].items() if name.startswith("encoder.")}
-    return fingerprint(repr(described), repr(shape), saved["ssl_nlp"]["tokenizer"])
+    """A key of the encoder of a checkpoint, its tokenizer and its direction of sight, without the weights."""
+    described = saved["ssl_nlp"]
+    encoder = described["method"]["init_args"].get("encoder")
+    return fingerprint(repr(encoder), described.get("causal"), described["tokenizer"])
 
 
 def _check_unchanged(start: Start, runs: Sequence[str]) -> None:

@@ -125,7 +125,7 @@ def _score(run: Run, imports: Sequence[str]) -> None:
         "checkpoint": {"file": str(best.relative_to(run.directory)), "digest": checkpoints.digest(best)},
         "cost": cost(*parameter_counts(task), read_numbers(run.directory / "metrics.csv"), ancestry),
         "ancestry": ancestry,
-        "encoder": encoder_key(task.encoder),
+        "encoder": {"key": encoder_key(task.encoder), "causal": task.encoder.causal},
     }
     results = {} if name in missing else {name: found}
     data_key = fingerprint([repr(document) for document in data.corpus.documents(cli.split)])
@@ -137,7 +137,7 @@ def encoder_key(encoder: Encoder) -> str:
     """A key of an encoder without its weights, and without what is frozen or added for the task."""
     aside = ("freeze", "adapter")
     described = {name: value for name, value in encoder.hparams().items() if name not in aside}
-    return fingerprint(type(encoder).__name__, repr(described), encoder.tokens, getattr(encoder, "causal", None))
+    return fingerprint(type(encoder).__name__, repr(described), encoder.tokens, encoder.causal)
 
 
 def data_name(corpus: Corpus) -> str:

@@ -68,5 +68,6 @@ class FineTuned:
         """The methods that trained its encoder, one after the other, or the published model."""
         if not self.run.ancestry:
             kind = configurations.flatten(self.run.config).get(ENCODER, "encoder")
-            return "untrained encoder" if kind == "Trained" else f"untrained {kind}"
+            causal = "causal " if (self.run.record.get("encoder") or {}).get("causal") else ""
+            return f"untrained {causal}{'encoder' if kind == 'Trained' else kind}"
         return " → ".join(one["method"] or Path(one["checkpoint"]).name for one in self.run.ancestry)

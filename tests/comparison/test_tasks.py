@@ -55,7 +55,7 @@ def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classificati
     result = Result(metric, {metric: float(right.mean())}, dict(about), right)
     words = Result(metric, {metric: float((DIFFICULTY > 0).mean())}, dict(about), (DIFFICULTY > 0).astype(float))
     header = {"method": "Classification", "loss_unit": "nats", "checkpoint": {"file": "best.ckpt", "digest": "x"},
-              "cost": cost or {"tokens": 1500.0}, "encoder": "small"}  # fmt: skip
+              "cost": cost or {"tokens": 1500.0}, "encoder": {"key": "small", "causal": False}}  # fmt: skip
     found = SuiteResult(
         data,
         {} if missing and "/" not in next(iter(missing)) else {task: result},

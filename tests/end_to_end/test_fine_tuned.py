@@ -106,15 +106,11 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def test_runs_are_fine_tuned_beside_the_encoder_untrained_and_counts_of_words(tuned):
     folder, fits = tuned
-    stems = [
-        "animals-masked_lm",
-        "animals-causal_lm",
-        "animals-untrained-masked_lm",
-    ]  # one encoder, whatever trained it
+    stems = [f"animals-{start}{method}" for start in ("", "untrained-") for method in ("masked_lm", "causal_lm")]
     assert fits == [f"mine-{stem}-seed{seed}" for seed in (0, 1) for stem in stems]
     found = {row["row"]: row for row in rows_of(folder / "mine") if row["number"].endswith("/accuracy")}
     assert {name: row["baseline"] for name, row in found.items()} == {
-        "MaskedLM": "0", "CausalLM": "0", "untrained encoder": "1", "TF-IDF": "1",
+        "MaskedLM": "0", "CausalLM": "0", "untrained encoder": "1", "untrained causal encoder": "1", "TF-IDF": "1",
     }  # fmt: skip
     assert found["MaskedLM"]["number"] == "tasks/animals.classification/accuracy"
     assert (found["MaskedLM"]["seeds"], found["MaskedLM"]["n"]) == ("0 1", "2")
