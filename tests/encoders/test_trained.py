@@ -21,7 +21,7 @@ from ssl_nlp.objectives.views import Delete
 from ssl_nlp.runs.checkpoint import instantiate, read
 from ssl_nlp.tasks import Classification
 from tests.corpus import ListCorpus, random_texts
-from tests.end_to_end.cli import save_untrained
+from tests.end_to_end.cli import ROOT, save_untrained
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,17 @@ def test_the_states_of_a_published_model_that_a_run_has_trained_are_kept_to_the_
     method.connect(tokenizer)
     batch = pad_rows([[1, 7, 8, 9], [1, 5]], None, tokenizer, 8)
     assert torch.equal(method.eval().encoder(batch), source.eval().encoder(batch))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_a_start_like_any_other():
+    path = ROOT / "tests" / "runs_0_1" / "masked_lm" / "checkpoints" / "last.ckpt"
+    source, encoder = Method.load_from_checkpoint(path), Trained(str(path))
+    method = SimCLR(encoder)
+    method.connect(source.tokenizer)
+    assert torch.equal(method.encoder.embedding.weight, source.encoder.embedding.weight)
+    [ancestor] = encoder.ancestry
+    assert (ancestor["run"], ancestor["method"]) == ("masked_lm", "MaskedLM")
+    assert ancestor["tokens"] > 0
 
 
 def test_its_dropout_may_be_another(tokenizer, tmp_path):

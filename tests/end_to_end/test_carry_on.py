@@ -1,6 +1,7 @@
 """A run that starts from another one: what it says and records, that it no longer needs the other one, what is refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 from ssl_nlp.methods import Method
 from ssl_nlp.runs.metrics_csv import read_metrics
-from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+from tests.end_to_end.cli import CONFIGS, ROOT, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_resume import Stop
 
 pytestmark = pytest.mark.slow
 
+OLD = ROOT / "tests" / "runs_0_1"
 STOPS = f"--trainer.callbacks+={Stop.__module__}.Stop"
 STEPS = "--trainer.max_steps=4"
 
@@ -85,12 +87,19 @@ def test_what_a_run_cannot_start_from_is_one_line_and_leaves_no_run(texts, capfd
         "there is no option --model.encoder.dim": [*start("old"), "--model.encoder.dim=32"],
         "model.encoder: run is missing": ["--model.encoder=Trained"],
         "data.length 2000 is longer than the encoder's max_length 1024": [*start("old"), "--data.length=2000"],
+        f"data.tokenizer.name '{OLD / 'bert'}' is not the tokenizer that the model was trained with": [
+            *start("old"),
+            f"--data.tokenizer.name={OLD / 'bert'}",
+        ],
         "this encoder has 2 layers": [*start("old"), "--model.encoder.freeze=3"],
     }
     for message, options in mistakes.items():
         assert run(*fit("masked_lm", texts, *options, "--run=new")) == 2
         assert message in capfd.readouterr().err
         assert not Path("runs/new").exists()
+    published = str(OLD / "masked_lm_pretrained" / "checkpoints" / "last.ckpt")
+    assert run(*fit("causal_lm", texts, *start(published), "--run=new")) == 2
+    assert re.search("this method needs a causal encoder, and .* is bidirectional", capfd.readouterr().err)
     for source in ("old", "runs/old/checkpoints/best.ckpt"):
         assert run(*fit("masked_lm", texts, *start(source), "--run=old")) == 2
         assert "runs/old cannot start from itself: choose another --run" in capfd.readouterr().err
