@@ -52,6 +52,17 @@ def test_a_method_of_ones_own_is_trained_and_compared_with_another(folder, capsy
     assert (folder / "comparison" / "report.html").is_file()
 
 
+def test_a_task_of_ones_own_is_trained_on_ones_own_files(folder):
+    rows = [f"{'very ' * number}good\t{1 + number} stars" for number in range(5)] * 12
+    lines = [row.replace("good", f"good {place}") for place, row in enumerate(rows)]
+    (folder / "reviews.tsv").write_text("review\tstars\n" + "\n".join(lines) + "\n")
+    own = ["--import", "examples/own_task.py", "--config", "examples/own_task.yaml", *tiny_encoder()]
+    short = ["--data.tokenizer.vocab_size=320", "--trainer.max_steps=20", "--trainer.val_check_interval=10"]
+    assert run("fit", *own, *short, "--data.corpus.valid=0.3", "--run=stars") == 0
+    logged = read_metrics(folder / "runs" / "stars" / "metrics.csv")[-1]
+    assert 0 <= float(logged["val/mean_error"]) <= 4
+
+
 @pytest.mark.slow
 def test_a_corpus_of_ones_own_is_read(folder):
     size = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.length=32", "--config", "trainer/debug"]

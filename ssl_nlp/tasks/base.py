@@ -95,7 +95,7 @@ class Task(TextModule):
 
     def records(self, outputs: Any, batch: TokenBatch) -> list[dict[str, Any]]:
         """(B,): for each row its `prediction`, and what else is worth writing, as plain data. It reads no labels."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} cannot predict single texts: write its method `records`")
 
     def visible(self, batch: TokenBatch) -> TokenBatch:
         return batch

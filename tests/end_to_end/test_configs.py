@@ -292,6 +292,16 @@ def test_sequence_to_sequence_config_with_files_of_two_languages(form, tmp_path)
     assert all(isinstance(sample["output"], str) for sample in samples)
 
 
+def test_regression_config_with_scored_pairs(tmp_path):
+    rows = [f"{one}\t{other}\t{number % 5}.5" for number, (one, other) in enumerate(caption_texts(60))]
+    (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tscore\n" + "\n".join(rows) + "\n")
+    small = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", *tiny_encoder()]
+    debug = ["--config", str(CONFIGS / "trainer" / "debug.yaml")]
+    assert run("fit", "--config", "tasks/regression", *small, *debug, "--run=a") == 0
+    metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    assert {"val/spearman", "val/pearson", "val/loss"} <= metrics.keys()
+
+
 def test_continual_config(tmp_path):
     """The parts of `continual.yaml` are groups of classes, which the files need not name."""
     classes = [f"class{number}" for number in range(8)]
@@ -305,7 +315,10 @@ def test_continual_config(tmp_path):
 
 
 def test_every_file_is_named_in_a_test():
-    source = Path(__file__).read_text() + (Path(__file__).parent / "test_distributed.py").read_text()
+    here = Path(__file__).parent
+    others = (here / "test_distributed.py", here.parent / "tasks" / "test_commands.py")
+    source = "".join(path.read_text() for path in (Path(__file__), *others))
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these
     for path in CONFIGS.rglob("*.yaml"):
-        assert path.stem in named or f'"{path.stem}"' in source or f"{path.stem}.yaml" in source, path
+        forms = (f'"{path.stem}"', f"{path.stem}.yaml", f'{path.parent.name}/{path.stem}"')
+        assert path.stem in named or any(form in source for form in forms), path

@@ -1,12 +1,24 @@
 """A task on the command line: fit, validate, test, predict, and what it leaves in its run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ssl_nlp.runs.metrics_csv import read_numbers
 from tests.end_to_end.cli import CONFIGS, run, tiny_encoder
 from tests.tasks.corpora import Topics
+
+
+class FailAt(Callback):
+    """Fails after the step that the environment variable FAIL_AT names."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        if trainer.global_step == int(os.environ.get("FAIL_AT", -1)):
+            raise RuntimeError("power cut")
 
 
 def records(path: Path) -> list[dict]:
@@ -66,3 +78,34 @@ def test_a_run_of_a_task_predicts_texts_and_writes_its_numbers(pairs, tmp_path, 
         assert "line 1 is not a pair of texts: write two texts with one tab" in capsys.readouterr().err
     assert run("predict", "--run=a", "--output=other.npy") == 2
     assert "other.npy is not a .jsonl file" in capsys.readouterr().err
+
+
+def test_early_stopping_on_the_metric_of_the_task_ends_a_run_also_after_a_power_cut(tmp_path, monkeypatch):
+    """The rate is so low that nothing improves: it stops at the third validation, at step 6 of 100."""
+    monkeypatch.chdir(tmp_path)
+    stop = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/accuracy", "mode": "max", "patience": 2}}
+    callbacks = [stop, {"class_path": f"{__name__}.FailAt"}, {"class_path": "ssl_nlp.tasks.RDrop"}]
+    (tmp_path / "stop.yaml").write_text(json.dumps({"trainer": {"callbacks": callbacks}}))
+    arguments = [
+        "--config=tasks/classification", *write_tables(tmp_path, False), *tiny_encoder(), "--config=stop.yaml",
+        "--data.tokenizer.vocab_size=320", "--data.batch_size=8", "--model.optimization.learning_rate=1e-12",
+        "--trainer.max_steps=100", "--trainer.val_check_interval=2", "--trainer.log_every_n_steps=1", "--import", __name__,
+    ]  # fmt: skip
+    assert run("fit", "--run=whole", *arguments) == 0
+    monkeypatch.setenv("FAIL_AT", "5")
+    with pytest.raises(RuntimeError, match="power cut"):
+        run("fit", "--run=cut", *arguments)
+    monkeypatch.delenv("FAIL_AT")
+    assert run("fit", "--run=cut", *arguments) == 0
+    rows = {name: read_numbers(tmp_path / "runs" / name / "metrics.csv") for name in ("whole", "cut")}
+    compared = [
+        [(row["step"], row.get("train/loss"), row.get("val/accuracy"), row.get("val/loss")) for row in rows[name]]
+        for name in ("whole", "cut")
+    ]
+    assert str(compared[0]) == str(compared[1])
+    assert rows["whole"][-1]["step"] == 6
+    for name in ("whole", "cut"):
+        directory = tmp_path / "runs" / name
+        assert json.loads((directory / "run.json").read_text())["finished"]
+        assert {path.name for path in (directory / "checkpoints").glob("*.ckpt")} >= {"best.ckpt", "last.ckpt"}
+        assert torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
