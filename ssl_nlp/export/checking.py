@@ -1,11 +1,11 @@
 """Compare a stock model with ours before anything is written."""
 
 from dataclasses import replace
-from typing import Any
 
 import torch
+from torch import Tensor
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.errors import UserError
 from ssl_nlp.export.stock import StockModel
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
@@ -24,15 +24,18 @@ def check(stock: StockModel, module: TextModule) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     rows = _draw(module, generator)
-    compared = [(stock.model.base_model(**_inputs(rows)).last_hidden_state, stock.states(rows.to(module.device)))]
+    inputs = _inputs(rows, module)
+    base = stock.model.base_model(**inputs)
+    compared = [(inputs, base.last_hidden_state, stock.states(rows.to(module.device)))]
     if stock.logits is not None:
         if getattr(module, "pairs", False):
             rows = replace(rows, pair=_draw(module, generator))
-        output = stock.model(**_inputs(rows, len(module.tokenizer.prefix) if module.tokenizer.suffix else 0))
+        inputs = _inputs(rows, module)
+        output = stock.model(**inputs)
         theirs = output.logits if "logits" in output else torch.stack([output.start_logits, output.end_logits], dim=-1)
-        compared.append((theirs, stock.logits(rows.to(module.device))))
-    for theirs, ours in compared:
-        places = rows.is_text if theirs.ndim == 3 else slice(None)
+        compared.append((inputs, theirs, stock.logits(rows.to(module.device))))
+    for inputs, theirs, ours in compared:
+        places = inputs["attention_mask"] > 0 if theirs.ndim == 3 else slice(None)
         if not torch.allclose(theirs[places], ours[places].float().cpu(), rtol=TOLERANCE, atol=TOLERANCE):
             raise UserError(
                 f"the {type(stock.model).__name__} made from this {type(module).__name__} gives other numbers than it: "
@@ -50,10 +53,17 @@ def _draw(module: TextModule, generator: torch.Generator) -> TokenBatch:
     return TokenBatch(torch.where(segments > 0, ids, module.tokenizer.pad_id), segments, packed=False)
 
 
-def _inputs(rows: TokenBatch, drop: int = 0) -> dict[str, Any]:
-    """The arguments of a stock model for rows; pairs are joined without the first `drop` tokens of the second text."""
+def _inputs(rows: TokenBatch, module: TextModule) -> dict[str, Tensor]:
+    """The arguments of a stock model for rows, or for their pairs."""
     if rows.pair is None:
         return {"input_ids": rows.input_ids, "attention_mask": rows.segment_ids}
-    own = torch.arange(len(rows))
-    joined, parts = join_pairs(rows, Pairing(own, own + len(rows), own >= 0), pad_id=0, drop=drop)
-    return {"input_ids": joined.input_ids, "attention_mask": joined.segment_ids, "token_type_ids": parts}
+    together, parts = joined(rows, module.tokenizer)
+    inputs = {"input_ids": together.input_ids, "attention_mask": together.segment_ids}
+    return inputs if module.encoder.part_embedding is None else inputs | {"token_type_ids": parts}
+
+
+def joined(batch: TokenBatch, tokenizer: Tokenizer) -> tuple[TokenBatch, Tensor]:
+    """The pairs of a batch as tasks read them, one a row, and the part (B, T) of each token."""
+    own = torch.arange(len(batch), device=batch.input_ids.device)
+    drop = len(tokenizer.prefix) if tokenizer.suffix else 0
+    return join_pairs(batch, Pairing(own, own + len(batch), own >= 0), tokenizer.pad_id, drop)

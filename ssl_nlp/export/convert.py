@@ -1,18 +1,20 @@
 """A method or task as a stock model of `transformers`: the same states and, where a stock class has its head, logits."""
 
 from functools import singledispatch
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.export.checking import check
+from ssl_nlp.export.checking import check, joined
 from ssl_nlp.export.language_heads import add_language_head, add_parts
 from ssl_nlp.export.stock import StockModel, base_model
 from ssl_nlp.export.task_heads import Problem, add_text_head, add_token_head
 from ssl_nlp.methods import CausalLM, MaskedLM, MultiObjective, ReplacedToken
-from ssl_nlp.tasks import Classification, Regression, Tagging, Task
+from ssl_nlp.modules.parts import added_by_parts
+from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
 from ssl_nlp.tasks.whole_texts import WholeTexts
 from ssl_nlp.training.texts import TextModule
 
@@ -118,16 +120,11 @@ def _(module: Regression) -> StockModel:
 
 
 def _text_head(module: WholeTexts, head: nn.Module, classes: list[str], kind: Problem) -> StockModel:
-    stock = stock_encoder(module)
-    if module.pairs and not stock.parts:
-        raise UserError(
-            f"this {type(module).__name__} marks the second text of a pair by an embedding, and "
-            f"{type(stock.model).__name__} has none: export it with --format onnx, or train it on an encoder that has "
-            "token types, such as BERT"
-        )
-    return add_text_head(
-        stock, head, module.pooling, classes, kind, lambda batch: cast(Tensor, head(module.pooled(batch)))
-    )
+    def logits(batch: TokenBatch) -> Tensor:
+        found: Tensor = head(module.pooled(batch))
+        return found
+
+    return add_text_head(stock_encoder(module), head, module.pooling, classes, kind, logits)
 
 
 @_with_head.register
@@ -136,6 +133,23 @@ def _(module: Tagging) -> StockModel:
     return add_token_head(
         stock_encoder(module), module.head, "AutoModelForTokenClassification", module.classes, module.outputs
     )
+
+
+@_with_head.register
+def _(module: QuestionAnswering) -> StockModel:
+    if module.none is not None:
+        raise UserError(
+            "this QuestionAnswering finds on the last state that there is no answer, because its encoder is causal, and "
+            "stock classes find it on the first: export its encoder alone with --format sentence-transformers"
+        )
+
+    def logits(batch: TokenBatch) -> Tensor:
+        rows, parts = joined(batch, module.tokenizer)
+        found: Tensor = module.head(module.encoder(rows, added=added_by_parts(parts, module.encoder)))
+        return found
+
+    stock = stock_encoder(module)
+    return add_token_head(stock, module.head, "AutoModelForQuestionAnswering", ["start", "end"], logits)
 
 
 def set_special_tokens(model: "PreTrainedModel", module: TextModule) -> None:

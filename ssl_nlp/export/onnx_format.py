@@ -15,9 +15,10 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.tokenizer import save_tokenizer
 from ssl_nlp.methods import CausalLM, MaskedLM
+from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.modules.pooling import Pooling, pool
 from ssl_nlp.packages import need
-from ssl_nlp.tasks import Tagging, Task
+from ssl_nlp.tasks import QuestionAnswering, Tagging, Task
 from ssl_nlp.tasks.whole_texts import WholeTexts
 from ssl_nlp.training.texts import TextModule
 
@@ -52,28 +53,30 @@ class Graph(nn.Module):
 
     def __init__(self, module: TextModule, pooling: Pooling | None = None) -> None:
         super().__init__()
-        if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging):
+        if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging | QuestionAnswering):
             raise UserError(
                 f"--format onnx has no graph for {type(module).__name__}: export its encoder alone with --format "
                 "sentence-transformers"
             )
-        if isinstance(module, WholeTexts) and module.pairs:
-            raise UserError("pairs")
         self.module, self.pooling = module, pooling
-        self.inputs = ["input_ids", "attention_mask"]
+        self.parts = bool(getattr(module, "pairs", False)) and module.encoder.part_embedding is not None
+        self.inputs = ["input_ids", *["token_type_ids"] * self.parts, "attention_mask"]
         self.outputs = ["last_hidden_state", "sentence_embedding"]
-        if isinstance(module, MaskedLM | CausalLM | WholeTexts | Tagging):
+        if isinstance(module, MaskedLM | CausalLM | Task):
             self.outputs.append("logits")
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """The outputs for rows (B, T) int64."""
-        rows, module = TokenBatch(input_ids, attention_mask, packed=False), self.module
-        hidden = module.states(rows)
+    def forward(self, input_ids: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """The outputs for `inputs`, (B, T) int64 each: ids, the parts of pairs where the encoder has them, and the mask."""
+        module, rows = self.module, TokenBatch(input_ids, others[-1], packed=False)
+        if self.parts:
+            hidden = module.encoder(rows, added=added_by_parts(others[0], module.encoder))
+        else:
+            hidden = module.encoder(rows) if isinstance(module, QuestionAnswering) else module.states(rows)
         own = module.own_embedding(hidden, rows) if self.pooling is None else None
         embedding = pool(hidden, rows, self.pooling or module.pooling) if own is None else own
         if isinstance(module, WholeTexts):
             return hidden, embedding, module.read(pool(hidden, rows, module.pooling))
-        if isinstance(module, MaskedLM | CausalLM | Tagging):
+        if isinstance(module, MaskedLM | CausalLM | Tagging | QuestionAnswering):
             return hidden, embedding, module.head(hidden)
         return hidden, embedding
 
@@ -94,26 +97,32 @@ def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> C
     graph = Graph(module, pooling).cpu().eval()
     _trace(graph, folder / MODEL)
     check(graph, folder / MODEL)
-    save_tokenizer(module.tokenizer, folder, module.encoder.max_length)
+    save_tokenizer(module.tokenizer, folder, module.encoder.max_length, parts=graph.parts)
     if classes := getattr(module, "classes", None):
         (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8")
     output = "logits" if isinstance(module, Task) else "sentence_embedding"
     names = ", ".join(f"`{name}`" for name in graph.outputs)
     summary = f"A graph for ONNX Runtime with the outputs {names}, for any number of texts of any length."
-    task = "text-classification" if isinstance(module, Task) else "feature-extraction"
+    tasks = {
+        WholeTexts: "text-classification",
+        Tagging: "token-classification",
+        QuestionAnswering: "question-answering",
+    }
+    task = next((name for kind, name in tasks.items() if isinstance(module, kind)), "feature-extraction")
     return Contents("onnx", task, summary, USE.replace("OUTPUT", output))
 
 
 @torch.no_grad()
 def _trace(graph: Graph, path: Path) -> None:
     rows, columns = torch.export.Dim("batch"), torch.export.Dim("length", max=graph.module.encoder.max_length)
-    ids, mask = _rows(graph.module, 2, min(7, graph.module.encoder.max_length))
+    given = _rows(graph, 2, min(7, graph.module.encoder.max_length))
+    shape = {0: rows, 1: columns}
     with _quiet():
         program = torch.onnx.export(
             graph,
-            (ids, mask),
+            given,
             dynamo=True,
-            dynamic_shapes={name: {0: rows, 1: columns} for name in graph.inputs},
+            dynamic_shapes=(shape, (shape,) * (len(given) - 1)),
             input_names=graph.inputs,
             output_names=graph.outputs,
             opset_version=OPSET,
@@ -136,9 +145,10 @@ def check(graph: Graph, path: Path) -> None:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for shape in SHAPES:
-        ids, mask = _rows(graph.module, shape[0], min(shape[1], graph.module.encoder.max_length))
-        found = session.run(graph.outputs, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
-        for name, theirs, ours in zip(graph.outputs, map(torch.from_numpy, found), graph(ids, mask), strict=True):
+        given = _rows(graph, shape[0], min(shape[1], graph.module.encoder.max_length))
+        mask = given[-1]
+        found = session.run(graph.outputs, {name: t.numpy() for name, t in zip(graph.inputs, given, strict=True)})
+        for name, theirs, ours in zip(graph.outputs, map(torch.from_numpy, found), graph(*given), strict=True):
             places = mask > 0 if ours.shape[:2] == mask.shape else slice(None)
             if not torch.allclose(theirs[places], ours[places], rtol=TOLERANCE, atol=TOLERANCE):
                 raise UserError(
@@ -146,12 +156,14 @@ def check(graph: Graph, path: Path) -> None:
                 )
 
 
-def _rows(module: TextModule, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask (rows, columns) of random texts, each but the first shorter than the one before, as far as possible."""
+def _rows(graph: Graph, rows: int, columns: int) -> tuple[Tensor, ...]:
+    """Inputs of (rows, columns) for random texts, each shorter than the one before, as far as possible."""
+    module = graph.module
     ids = torch.randint(module.vocab_size, (rows, columns), generator=torch.Generator().manual_seed(0))
     lengths = (columns - 3 * torch.arange(rows)).clamp(min=1)
     mask = (torch.arange(columns) < lengths[:, None]).long()
-    return torch.where(mask > 0, ids, module.tokenizer.pad_id), mask
+    parts = ((torch.arange(columns) > 1) & (mask > 0)).long()
+    return torch.where(mask > 0, ids, module.tokenizer.pad_id), *[parts] * graph.parts, mask
 
 
 @contextmanager

@@ -79,7 +79,6 @@ class Classification(WholeTexts):
             raise UserError(f"class_weights must be above 0, not {class_weights}")
 
     def build(self) -> None:
-        super().build()
         if not self.classes:
             raise UserError("Classification needs classes: fit it on labelled data, or name them in `classes`")
         self.head = self.new_head(len(self.classes))

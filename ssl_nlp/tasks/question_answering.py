@@ -25,7 +25,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules.heads import token_head
-from ssl_nlp.modules.parts import added_by_parts, new_part_embedding
+from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import pair_of_line
 from ssl_nlp.tasks.scoring.answers import AnswerScorer, answer_scores, best_threshold
@@ -98,7 +98,6 @@ class QuestionAnswering(Task):
         self._documents: dict[str, list[Document]] = {}
 
     def build(self) -> None:
-        self.part_embedding = new_part_embedding(self.encoder)
         self.head = token_head(self.encoder, 2, self.dropout)
         self.none = nn.Linear(self.encoder.dim, 2) if self.encoder.causal else None
 
@@ -117,7 +116,7 @@ class QuestionAnswering(Task):
         if batch.windows is not None:
             position = torch.arange(parts.shape[1], device=parts.device)
             parts = ((position >= batch.windows[:, :1]) & batch.is_text).long()
-        return self.encoder(batch, added=added_by_parts(parts, self.encoder, self.part_embedding))
+        return self.encoder(batch, added=added_by_parts(parts, self.encoder))
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, 2, T) float32: the logits of the start and of the end; -inf outside of the window and "no answer"."""

@@ -59,7 +59,6 @@ class Regression(WholeTexts):
         self.range = range
 
     def build(self) -> None:
-        super().build()
         self.head = self.new_head(1)
 
     def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """What tasks on whole texts, or on pairs of texts, have in common: one vector of each, which a head reads.
 
 A pair becomes one row, as in BERT (arXiv:1810.04805, section 3.2): the first text, then the second one. Tokens of the
-second text are marked by the encoder's own embedding of parts where it has one, as BERT does, or else by a new one.
+second text are marked by the encoder's own embedding of parts where it has one, as BERT does. Without one, the special
+token between the texts tells them apart, as in RoBERTa: so the stock classes of `transformers` can express the task.
 """
 
 import torch
@@ -12,7 +13,7 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import text_head
-from ssl_nlp.modules.parts import added_by_parts, new_part_embedding
+from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
@@ -50,7 +51,6 @@ class WholeTexts(Task):
         if pooling not in (None, *POOLINGS):
             raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or null")
         self._pooling, self.pairs, self.dropout, self.causal = pooling, pairs, dropout, causal
-        self.part_embedding: nn.Embedding | None = None
 
     def connect_data(self, data: TextDataModule, stage: str) -> None:
         paired = data.unit == "pair"
@@ -63,10 +63,6 @@ class WholeTexts(Task):
                 f"this {type(self).__name__} reads {trained}, and data.unit is {data.unit!r}: set it to {remedy!r}"
             )
         super().connect_data(data, stage)
-
-    def build(self) -> None:
-        if self.pairs:
-            self.part_embedding = new_part_embedding(self.encoder)
 
     def new_head(self, outputs: int) -> nn.Module:
         """A head on the vectors (B, D) of texts, which the pooling makes."""
@@ -91,15 +87,7 @@ class WholeTexts(Task):
         own = torch.arange(len(batch), device=batch.input_ids.device)
         drop = len(self.tokenizer.prefix) if self.tokenizer.suffix else 0  # [CLS] A [SEP] B [SEP], but <s> A <s> B
         rows, parts = join_pairs(batch, Pairing(own, own + len(batch), own >= 0), self.tokenizer.pad_id, drop)
-        return pool(
-            self.encoder(rows, added=added_by_parts(parts, self.encoder, self.part_embedding)), rows, self.pooling
-        )
+        return pool(self.encoder(rows, added=added_by_parts(parts, self.encoder)), rows, self.pooling)
 
     def document_of_line(self, line: str, number: int) -> Document:
         return pair_of_line(line, number) if self.pairs else Document(line)
-
-    def states(self, batch: TokenBatch) -> Tensor:
-        """(B, T, D): those of single texts, which are the first part where there are parts."""
-        if self.part_embedding is None:
-            return self.encoder(batch)
-        return self.encoder(batch, added=self.part_embedding(torch.zeros_like(batch.input_ids[:, :1])))

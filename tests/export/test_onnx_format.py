@@ -9,6 +9,7 @@ import torch
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.export.onnx_format import write
+from ssl_nlp.modules.pooling import pool
 from ssl_nlp.tasks import Classification, Regression, Tagging
 from tests.export.conftest import GRAPHS, NAMES, TEXTS
 from tests.export.test_task_heads import connected, ours
@@ -56,19 +57,19 @@ def test_every_method_has_a_graph(name, tmp_path):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("kind", ["classes", "scores", "tags"])
+@pytest.mark.parametrize("kind", ["classes", "scores", "tags", "pairs"])
 def test_a_task_has_a_graph_also_with_a_window(kind, tmp_path):
     encoder, tokenizer = Transformer(None, 8, 2, 2, max_length=40, window=2, global_every=2), ours()[1]
     task = {
         "classes": Classification(encoder, classes=["a", "b", "c"]),
         "scores": Regression(encoder, range=(0, 5)),
         "tags": Tagging(encoder, classes=["a", "b"]),
+        "pairs": Classification(encoder, classes=["a", "b"], pairs=True),
     }[kind]
     task = connected(task, tokenizer)
     write(task, tmp_path)
     for size in ((1, 1), (5, 3), (2, 40)):  # shorter and longer than the window
         rows = rows_of(size, tokenizer.vocab_size)
         places = rows.is_text if kind == "tags" else slice(None)
-        torch.testing.assert_close(
-            values(tmp_path, rows)["logits"][places], task.outputs(rows)[places], rtol=1e-4, atol=1e-4
-        )
+        expected = task.read(pool(task.states(rows), rows, "mean")) if kind == "pairs" else task.outputs(rows)
+        torch.testing.assert_close(values(tmp_path, rows)["logits"][places], expected[places], rtol=1e-4, atol=1e-4)

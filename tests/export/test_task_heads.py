@@ -9,6 +9,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -21,7 +22,7 @@ from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.errors import UserError
 from ssl_nlp.export.transformers_format import write
-from ssl_nlp.tasks import Classification, Regression, Tagging, Task
+from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
 from tests.corpus import random_texts
 from tests.export.conftest import OLD
 
@@ -114,11 +115,31 @@ def test_a_tagger_keeps_its_logits_and_its_tags(kind, tmp_path):
 
 
 @torch.no_grad()
-def test_pairs_on_bert_keep_their_parts(tmp_path):
-    task = Classification(published("bert", tmp_path / "published")[0], classes=["no", "yes"], pairs=True)
-    task = connected(task, load_pretrained(str(OLD / "bert")))
+@pytest.mark.parametrize("kind", ["ours", "bert", "roberta"])
+def test_pairs_are_read_as_in_training(kind, tmp_path):
+    encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
+    task = connected(Classification(encoder, classes=["no", "yes"], pairs=True), tokenizer)
     logits, _, _ = exported(task, tmp_path / "out")
-    close(logits(TEXTS, TEXTS[::-1]), task.outputs(batch_of(task, TEXTS, TEXTS[::-1])))
+    first, second = ["the dog", "a bird", "", "a"], ["a cat", "a red house", "the dog", ""]
+    close(logits(first, second), task.outputs(batch_of(task, first, second)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ours", "bert"])
+def test_answers_have_the_logits_of_the_task(kind, tmp_path):
+    encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
+    task = connected(QuestionAnswering(encoder), tokenizer)
+    (tmp_path / "out").mkdir()
+    assert write(task, tmp_path / "out", "mean").task == "question-answering"
+    model = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out").eval()
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "out")("a bird", "the dog sees a cat", return_tensors="pt")
+    found = model(**inputs)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    first = len(tokenizer.encode(["a bird"])[0][0]) + (0 if tokenizer.suffix else len(tokenizer.prefix))
+    window = torch.tensor([[first, ids.shape[1] - len(tokenizer.suffix), 0]])
+    start, end = task.outputs(TokenBatch(ids, mask, packed=False, windows=window))[0]
+    place = slice(first, int(window[0, 1]))
+    close(torch.cat([found.start_logits[0, place], found.end_logits[0, place]]), torch.cat([start[place], end[place]]))
 
 
 @torch.no_grad()
@@ -152,12 +173,7 @@ def test_what_no_stock_class_has_is_refused_in_one_line(tmp_path):
         UserError, match="of bert has no head like this TanhHead on the mean state: export it with --for"
     ):
         write(bert, tmp_path, "mean")
-    encoder, tokenizer = ours()
-    pairs = connected(Classification(encoder, classes=["a", "b"], pairs=True), tokenizer)
-    with pytest.raises(
-        UserError, match="marks the second text of a pair by an embedding, and ModernBertModel has none"
-    ):
-        write(pairs, tmp_path, "mean")
+    tokenizer = ours()[1]
     tagger = connected(Tagging(ours()[0], classes=["a", "b"]), tokenizer, causal=True)
     with pytest.raises(UserError, match="AutoModelForTokenClassification knows no modernbert-decoder"):
         write(tagger, tmp_path, "mean")

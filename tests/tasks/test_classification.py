@@ -184,7 +184,6 @@ def test_a_pair_is_read_as_bert_reads_it(bert):
     task = classification(PretrainedEncoder(bert), pooling="mean")
     data._tokenizer = load_pretrained(bert)
     connected(task, data)
-    assert task.part_embedding is None
     documents = [Topics(pairs=True).document(number) for number in range(4)]
     [(places, batch)] = task.batches_of(documents, 4)
     tokenizer, model = BertTokenizerFast.from_pretrained(bert), BertModel.from_pretrained(bert).eval()
