@@ -97,7 +97,7 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
         lines += ["", *own, "model: CONFIG or --model CLASS chooses one of these, and --help then shows its options"]
         methods, tasks = (choices(base) for base in MODELS)
         lines += [f"  {kind.__name__:<15} {_cut(summary(kind), WIDTH - 18)}" for kind in methods]
-        lines += _filled("  tasks: ", [kind.__name__ for kind in tasks])
+        lines += _filled("  and ", [kind.__name__ for kind in tasks])
     else:
         lines += ["ssl-nlp fit --help lists all shipped configurations.", "", *own]
         lines += [_cut(f"model: {model.__name__}: {summary(model)}", WIDTH)]
@@ -114,7 +114,7 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
     lines += ["", "data", *_some(TextDataModule, "--data", shown, config)]
     shown = ("max_steps", "devices", "precision", "accumulate_grad_batches", "val_check_interval")
     lines += ["", "trainer", *_some(Trainer, "--trainer", shown, config)]
-    lines += ["", f"more: ssl-nlp fit --help SECTION ({', '.join(SECTIONS[:-1])} or {SECTIONS[-1]})"]
+    lines += [f"more: ssl-nlp fit --help SECTION ({', '.join(SECTIONS[:-1])} or {SECTIONS[-1]})"]
     return [*lines, "      ssl-nlp fit --config CONFIG --print_config shows every setting"]
 
 
