@@ -8,7 +8,7 @@ states. In a decoder alone (Liu et al., arXiv:1801.10198) a causal encoder reads
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +24,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.generated_text import check_packages, score_texts
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
-from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
+from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import plain
@@ -41,8 +41,8 @@ class SequenceToSequence(Task):
     """Learns to write the second text of each pair from the first.
 
     A validation reports, beside the loss (nats per token, without smoothing), its `perplexity` and `bits_per_byte` of the
-    targets, and BLEU, chrF and ROUGE (`ssl_nlp.evaluation.generated_text`) of the outputs for the first pairs of the
-    split; a test decodes all of them. The decoded pairs become the samples of the run.
+    targets, and BLEU, chrF and ROUGE (`ssl_nlp.evaluation.generated_text`) of the outputs for the first pairs of the split;
+    a test decodes all of them. The decoded pairs become the samples of the run.
 
     Args:
         encoder: of the source, new or trained. For `decoder_only` it reads both texts and is causal.
@@ -55,7 +55,7 @@ class SequenceToSequence(Task):
             case. An embedding that is frozen in the encoder is then frozen in the decoder, too.
         label_smoothing: in training, this share of each target's probability is spread evenly over the vocabulary.
         search: how outputs are searched for.
-        decoded: number of validation pairs that are decoded at each validation; null: all of them.
+        decoded: pairs of so many documents, the first ones of the split, are decoded at each validation; null: all.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
     """
@@ -176,23 +176,24 @@ class SequenceToSequence(Task):
 
     def items(self, outputs: Tensor, batch: TokenBatch) -> list[tuple[int, list[int], str] | None]:
         """For each row that is decoded, the number of its document, the tokens of its target, and the output."""
-        rows = len(batch)
-        if self.decoded is not None and not self.trainer.testing:
-            share = -(-(self.decoded - self.global_rank) // self.trainer.world_size)  # rows are dealt out in turn
-            rows = min(rows, max(share - len(self._items), 0))
-        if rows == 0:
-            return [None] * len(batch)
         assert batch.documents is not None
-        target = self._target(batch)
-        lengths = target.is_text.sum(dim=1).tolist()
-        tokens = [ids[:length] for ids, length in zip(target.input_ids.tolist(), lengths, strict=True)]
-        sources = self._sources(batch.input_ids[:rows], batch.segment_ids[:rows])
-        written = self._search(sources, outputs[:rows] if self.form == "encoder_decoder" else None)
-        found = zip(batch.documents.tolist(), tokens, written, strict=False)
-        return [*found, *[None] * (len(batch) - rows)]
+        numbers = batch.documents.tolist()
+        most = math.inf if self.decoded is None or self.trainer.testing else self.decoded
+        # By document and not by batch: the same pairs, whatever the batch size and the number of ranks.
+        rows = [row for row, number in enumerate(numbers) if number < most]
+        found: list[tuple[int, list[int], str] | None] = [None] * len(batch)
+        if rows:
+            sources = self._sources(batch.input_ids[rows], batch.segment_ids[rows])
+            written = self._search(sources, outputs[rows] if self.form == "encoder_decoder" else None)
+            target = self._target(batch)
+            for row, output in zip(rows, written, strict=True):
+                found[row] = numbers[row], target.input_ids[row, target.is_text[row]].tolist(), output
+        return found
 
     def result(self, items: list[tuple[int, list[int], str] | None]) -> Result:
         decoded = [item for item in items if item is not None]
+        if not decoded:  # a validation of few batches may have none of the first documents
+            return Result("bleu", {})
         pairs = self._pairs("test" if self.trainer.testing else "valid", decoded)
         outputs = [output for *_, output in decoded]
         self._samples = [
@@ -228,7 +229,7 @@ class SequenceToSequence(Task):
 
         Sources that are too long for the encoder are cut, with a `TextsCut` warning.
         """
-        return self._written(texts, batch_size, self._search)
+        return self._written(texts, batch_size)
 
     def predict_records(
         self, documents: Sequence[Document], batch_size: int = BATCH, length: int | None = None
@@ -241,47 +242,21 @@ class SequenceToSequence(Task):
             length: as `data.length`, half of which is for the source; None: as many tokens as there is room for.
         """
         texts = [document.text for document in documents]
-        outputs = self._written(texts, batch_size, self._search, None if length is None else length // 2)
+        outputs = self._written(texts, batch_size, None if length is None else length // 2)
         return [plain(document) | {"prediction": output} for document, output in zip(documents, outputs, strict=True)]
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int = 256,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """An output for each text, drawn at random instead of searched for. Arguments as those of `CausalLM.generate`.
-
-        No output is longer than `search` allows.
-        """
-        check_sampling(temperature, top_k, top_p, max_new_tokens)
-        generator = seeded(seed, self.device)
-
-        def write(batch: TokenBatch) -> list[str]:
-            longest = [min(most, max_new_tokens) for most in self._longest(batch)]
-            rows = self._begin(batch, max(longest))
-            new = continue_rows(rows, max(longest), temperature, top_k, top_p, generator)
-            return [texts_of(self.tokenizer, row[None, :most])[0] for row, most in zip(new, longest, strict=True)]
-
-        return self._written(prompts, BATCH, write)
 
     @torch.no_grad()
     def _written(
         self,
         texts: Iterable[str],
         batch_size: int,
-        write: Callable[[TokenBatch], list[str]],
         most: int | None = None,
     ) -> list[str]:
-        """The outputs of `write` for texts, in their order, in evaluation mode; the mode is restored after.
+        """The output for each text, in their order, in evaluation mode; the mode is restored after.
 
         Args:
             texts: sources.
             batch_size: texts at a time.
-            write: gives an output for each row of a batch.
             most: tokens that are read of each text, if that is less than there is room for.
         """
         room = self._room if most is None else min(most, self._room)
@@ -293,7 +268,7 @@ class SequenceToSequence(Task):
         for start in range(0, len(rows), batch_size):
             some = order[start : start + batch_size]
             batch = pad_rows([rows[i] for i in some], None, self.tokenizer, room).to(self.device)
-            for i, output in zip(some, write(batch), strict=True):
+            for i, output in zip(some, self._search(batch), strict=True):
                 outputs[i] = output
         self.train(training)
         return outputs

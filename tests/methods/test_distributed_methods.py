@@ -1,4 +1,4 @@
-"""Every method in two processes that talk over gloo, spawned once for all of them.
+"""Every method, and a task, in two processes that talk over gloo, spawned once for all of them.
 
 A method is added by a line of `CASES`.
 """
@@ -24,7 +24,6 @@ from ssl_nlp.methods import (
     Autoencoder,
     CausalLM,
     MaskedLM,
-    Method,
     MoCo,
     MultiObjective,
     Projection,
@@ -32,6 +31,8 @@ from ssl_nlp.methods import (
     SimCLR,
 )
 from ssl_nlp.objectives.views import Delete
+from ssl_nlp.tasks import SequenceToSequence
+from ssl_nlp.training.module import Module
 from ssl_nlp.training.ranks import sum_over_ranks
 from tests.corpus import ListCorpus, random_texts
 
@@ -48,7 +49,7 @@ class Case:
     `exact` says that it draws nothing at random in the batches that it gets, so that two processes must do what one does.
     """
 
-    method: Callable[[], Method]
+    method: Callable[[], Module]
     unit: str = "sentence"
     exact: bool = False
     dropout: float = 0.0
@@ -73,6 +74,8 @@ CASES = {
     "multi_objective_pairs": Case(
         lambda: MultiObjective(objectives=[CausalLM(), SimCLR(views=[])], weights=[1.0, 0.5]), unit="pair", exact=True
     ),
+    "encoder_decoder": Case(lambda: SequenceToSequence(decoder_layers=1, dropout=0.0), unit="pair", exact=True),
+    "decoder_only": Case(lambda: SequenceToSequence(form="decoder_only"), unit="pair", exact=True),
     "moco": Case(lambda: MoCo(queue=16), dropout=0.1),
     "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
 }
@@ -81,7 +84,7 @@ CASES = {
 class Step(nn.Module):
     """What `Method.training_step` makes of a batch, as the forward pass that DDP wants."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Module) -> None:
         super().__init__()
         self.method = method
 

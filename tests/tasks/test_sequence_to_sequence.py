@@ -149,8 +149,7 @@ def test_a_validation_decodes_the_first_pairs_and_a_test_all_of_them(tmp_path):
     fitted(model, tmp_path, steps=30)
     [scores] = trainer_for(tmp_path).validate(model, datamodule=data(), verbose=False)
     samples = model.sample_documents([])
-    assert len(samples) == 10
-    assert all((sample["source"], sample["reference"]) in PAIRS for sample in samples)
+    assert [(sample["source"], sample["reference"]) for sample in samples] == PAIRS[:10]
     outputs = [sample["output"] for sample in samples]
     assert outputs == model.predict([sample["source"] for sample in samples])
     records = model.predict_records([Document(sample["source"], pair="x") for sample in samples])
@@ -213,15 +212,6 @@ def test_a_pretrained_encoder_reads_the_source(tmp_path):
     loss.mean().backward()
     assert model.encoder.model.encoder.layer[0].attention.self.query.weight.grad.abs().sum() > 0
     assert len(model.predict(["the dog", "a"])) == 2
-
-
-def test_outputs_can_be_drawn_at_random(tokenizer):
-    model = connected(tokenizer, "encoder_decoder")
-    texts = ["the dog", "a cat sees the small bird"]
-    drawn = model.generate(texts, seed=1)
-    assert drawn == model.generate(texts, seed=1) != model.generate(texts, seed=2)
-    short = model.generate(texts, max_new_tokens=2, seed=1)
-    assert all(len(cut) < len(text) for cut, text in zip(short, drawn, strict=True))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,8 +12,11 @@ import torch
 import torch.multiprocessing as mp
 from lightning.pytorch import Trainer
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule
-from ssl_nlp.tasks import QuestionAnswering, RelationExtraction, Tagging, Task
+from ssl_nlp.modules import BeamSearch
+from ssl_nlp.tasks import QuestionAnswering, RelationExtraction, SequenceToSequence, Tagging, Task
+from tests.corpus import caption_texts
 from tests.data.test_questions import module as question_data
 from tests.tasks.made import QUIET, data_of, tiny
 from tests.tasks.test_relations import relation_data
@@ -28,6 +31,10 @@ CASES: dict[str, tuple[Callable[[], Task], Callable[[], TextDataModule]]] = {
     "questions": (
         lambda: QuestionAnswering(tiny(dim=32, max_length=64), unanswerable=True),
         lambda: question_data(overlap=20),  # many windows a question, which the ranks share
+    ),
+    "sequence to sequence": (
+        lambda: SequenceToSequence(tiny(), decoder_layers=1, search=BeamSearch(beams=2, max_new_tokens=8), decoded=5),
+        lambda: data_of([Document(one, pair=other) for one, other in caption_texts(65)], unit="pair"),
     ),
 }
 
