@@ -1,11 +1,15 @@
-"""`generate`: text from a CausalLM or a VAE."""
+"""`generate`: text from a CausalLM, a VAE or a SequenceToSequence."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ssl_nlp.commands.parser import run_function
 from ssl_nlp.commands.text_lines import read_lines
 from ssl_nlp.errors import UserError
 from ssl_nlp.terminal import say
+
+DRAWING = (0.8, None, 0.95, None)
+"""The defaults of temperature, top_k, top_p and seed."""
 
 
 def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
@@ -18,29 +22,36 @@ def generate(
     prompt: str | None = None,
     input: str | None = None,
     number: int | None = None,
-    max_new_tokens: int = 64,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    seed: int | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float = DRAWING[0],
+    top_k: int | None = DRAWING[1],
+    top_p: float | None = DRAWING[2],
+    seed: int | None = DRAWING[3],
+    beams: int | None = None,
 ) -> None:
-    """Print prompts as a CausalLM continues them, or sentences that a VAE draws from its prior.
+    """Print prompts as a CausalLM continues them, sentences that a VAE draws, or the outputs of a SequenceToSequence.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
-        prompt: the text to continue; may be empty. For a CausalLM only.
-        input: a text file with a prompt a line; default, without a prompt: standard input. For a CausalLM only.
+        prompt: the text to continue (may be empty) or, for a SequenceToSequence, to translate or sum up. Not for a VAE.
+        input: a text file with a prompt a line; default, without a prompt: standard input. Not for a VAE.
         number: how many sentences to draw; default: 5. For a VAE only.
-        max_new_tokens: the longest continuation or sentence.
+        max_new_tokens: the longest output; default: 64, for a SequenceToSequence as it was trained.
         temperature: divides the logits; 0 takes the most probable token every time.
         top_k: sample from the k most probable tokens only.
         top_p: sample from the smallest set of tokens with at least this probability.
         seed: makes the samples reproducible.
+        beams: unfinished candidates of the beam search; default: as it was trained. For a SequenceToSequence only, which
+            draws nothing: the four options before are not for it.
     """
-    from ssl_nlp.methods import VAE, CausalLM, Method
+    from ssl_nlp.methods import VAE, CausalLM
+    from ssl_nlp.tasks import SequenceToSequence
+    from ssl_nlp.training.texts import TextModule
 
-    method = Method.load_from_checkpoint(checkpoint)
-    sampling = (max_new_tokens, temperature, top_k, top_p, seed)
+    method = TextModule.load_from_checkpoint(checkpoint)
+    sampling = (64 if max_new_tokens is None else max_new_tokens, temperature, top_k, top_p, seed)
+    if beams is not None and not isinstance(method, SequenceToSequence):
+        raise UserError(f"a {type(method).__name__} does not search: leave out --beams")
     if isinstance(method, VAE):
         if prompt is not None or input is not None:
             raise UserError("a VAE draws from its prior and does not continue prompts: leave out --prompt and --input")
@@ -49,11 +60,32 @@ def generate(
     elif isinstance(method, CausalLM):
         if number is not None:
             raise UserError("a CausalLM continues each prompt once: leave out --number")
-        if prompt is not None and input is not None:
-            raise UserError("--prompt and --input both give prompts: leave one out")
-        prompts = read_lines(input) if prompt is None else [prompt]
+        prompts = _prompts(prompt, input)
         for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
             say(beginning + text)
+    elif isinstance(method, SequenceToSequence):
+        if number is not None or sampling[1:] != DRAWING:
+            raise UserError(
+                "a SequenceToSequence searches for one output of each text and draws nothing: leave out --number, "
+                "--temperature, --top_k, --top_p and --seed"
+            )
+        given = {"beams": beams, "max_new_tokens": max_new_tokens}
+        method.search = replace(method.search, **{name: n for name, n in given.items() if n is not None})
+        for text in method.predict(_prompts(prompt, input)):
+            say(text)
     else:
         kind = type(method).__name__
-        raise UserError(f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM or a VAE")
+        raise UserError(
+            f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM, a VAE or a SequenceToSequence"
+        )
+
+
+def _prompts(prompt: str | None, input: str | None) -> list[str]:
+    """The texts that the user gave.
+
+    Raises:
+        UserError: in two ways at once.
+    """
+    if prompt is not None and input is not None:
+        raise UserError("--prompt and --input both give prompts: leave one out")
+    return read_lines(input) if prompt is None else [prompt]

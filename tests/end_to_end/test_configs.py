@@ -270,8 +270,15 @@ def test_question_answering_config(tmp_path):
     assert json.loads((tmp_path / "a.jsonl").read_text())["prediction"] in "Ada went home."
 
 
-@pytest.mark.parametrize("form", ["encoder_decoder", "decoder_only"])
-def test_sequence_to_sequence_config_with_files_of_two_languages(form, tmp_path):
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [
+        ("tasks/sequence_to_sequence", "encoder_decoder"),
+        ("tasks/sequence_to_sequence", "decoder_only"),
+        (str(CONFIGS / "benchmarks" / "translate_multi30k.yaml"), "encoder_decoder"),
+    ],
+)
+def test_sequence_to_sequence_configs_with_files_of_two_languages(config, form, tmp_path, capfd):
     pairs = caption_texts(60)
     for language, texts in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
         (tmp_path / f"train.{language}").write_text("".join(f"{text}\n" for text in texts))
@@ -284,12 +291,17 @@ def test_sequence_to_sequence_config_with_files_of_two_languages(form, tmp_path)
     ]
     model = [*tiny_encoder(), "--model.encoder.max_length=128", f"--model.form={form}"]
     debug = ["--config", str(CONFIGS / "trainer" / "debug.yaml")]
-    assert run("fit", "--config", "tasks/sequence_to_sequence", *files, *model, *debug, "--run=a") == 0
+    assert run("fit", "--config", config, *files, *model, *debug, "--run=a") == 0
     metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
     assert {"val/bleu", "val/chrf", "val/rougel", "val/perplexity", "val/bits_per_byte"} <= metrics.keys()
     samples = [json.loads(line) for line in (tmp_path / "runs" / "a" / "samples.jsonl").read_text().splitlines()]
     assert {(sample["source"], sample["reference"]) for sample in samples} <= set(pairs)
-    assert all(isinstance(sample["output"], str) for sample in samples)
+    generate = ["generate", "--checkpoint", "runs/a/checkpoints/last.ckpt"]
+    capfd.readouterr()
+    assert run(*generate, "--input", str(tmp_path / "train.en"), "--beams=2", "--max_new_tokens=8") == 0
+    assert capfd.readouterr().out.count("\n") >= len(pairs)  # an output may hold a line break
+    assert run(*generate, "--prompt=the dog", "--temperature=0.5") == 2
+    assert "draws nothing: leave out --number, --temperature" in capfd.readouterr().err
 
 
 def test_regression_config_with_scored_pairs(tmp_path):
