@@ -164,7 +164,8 @@ def _section(section: str, model: type[Module] | None, config: dict[str, Any]) -
     elif section == "encoder":
         groups = [(kind, "--model.encoder") for kind in choices(Encoder)]
     elif section == "data":
-        groups = [(TextDataModule, "--data"), *((kind, "--data.corpus") for kind in choices(Corpus))]
+        modules = [TextDataModule, *choices(TextDataModule)]
+        groups = [*((kind, "--data") for kind in modules), *((kind, "--data.corpus") for kind in choices(Corpus))]
     else:
         kinds = {"optimization": Optimization, "trainer": Trainer, "wandb": WandbSettings}
         groups = [(kinds[section], "--model.optimization" if section == "optimization" else f"--{section}")]

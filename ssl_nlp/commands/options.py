@@ -47,8 +47,8 @@ def explain(option: str, arguments: Sequence[str]) -> str:
     """Advice on an unknown option: the one that may be meant, and where all of them are listed."""
     option, kind = option.replace(".init_args.", "."), chosen_model_class(arguments) or Module
     known = ["--config", "--seed_everything", "--ckpt_path", *(f"--{name}" for name in OPTIONS)]
-    roots = ((kind, "--model"), (TextDataModule, "--data"), (WandbSettings, "--wandb"), (Trainer, "--trainer"))
-    for root, place in roots:
+    roots = ((kind, "--model"), (WandbSettings, "--wandb"), (Trainer, "--trainer"))
+    for root, place in (*roots, *((module, "--data") for module in subclasses([TextDataModule]))):
         known += options_of(root, place, (Corpus, Encoder, View))
     if option in known:
         return "the class that you chose has none of that name: choose another class, or leave it out"

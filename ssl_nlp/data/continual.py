@@ -1,6 +1,7 @@
 """The parts of a labelled corpus, one after the other: a stream of domains or of new classes."""
 
 import hashlib
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -165,6 +166,10 @@ class ContinualDataModule(TextDataModule):
         super().setup(stage)
         if stage == "fit" and self.trainer is not None:
             self.parts_of("valid")  # raises errors before the training
+            left_out = self._column("train").count("")
+            if left_out and state.rank_and_ranks(self.trainer)[0] == 0:
+                of = f"{left_out:,} of {len(self._column('train')):,} documents of the train split"
+                print(f"note: {of} have no part and are left out", file=sys.stderr, flush=True)
             self.ends = self._train_sampler().ends
             state.check_single_pass(self.trainer, self.ends[-1], "data.steps_per_part or data.epochs_per_part")
 

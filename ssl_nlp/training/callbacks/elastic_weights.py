@@ -103,6 +103,10 @@ class ElasticWeights(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for tensors in (self.precision, self.anchor):
             tensors.update({name: tensor.to(pl_module.device) for name, tensor in tensors.items()})
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, Module) and isinstance(data, ContinualDataModule)
+        with torch.no_grad():  # an error comes now rather than after the first part
+            self._loss(pl_module, data.examples(0, 1, run_seed())[0].to(pl_module.device))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Add strength * F (w - w*) to the gradients, which are complete here and not clipped yet."""

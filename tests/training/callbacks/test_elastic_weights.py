@@ -138,6 +138,14 @@ def test_the_empirical_one_takes_the_labels_of_the_data(task):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_task_without_logits_for_each_label_is_told_to_take_those_of_the_data(task):
+    task, rows = task
+    outputs = type("Paired", (Classification,), {"outputs": lambda self, batch: (1, 2)})
+    paired = outputs(task.encoder, classes=["a", "b", "c"])
+    with pytest.raises(UserError, match="Paired has no logits for each label to draw labels from: set fisher to"):
+        ElasticWeights().information(paired, rows, 0)
+
+
 def test_settings_that_make_no_sense_are_refused_together():
     with pytest.raises(UserError, match="strength must be 0 or more, not -1.0; rows must be 1 or more, not 0; decay"):
         ElasticWeights(strength=-1.0, rows=0, decay=0.0)
