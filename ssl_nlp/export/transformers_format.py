@@ -21,11 +21,21 @@ POOLED = {
     "first": "embeddings = states[:, 0]",
     "last": 'ends = inputs["attention_mask"].sum(1) - 1\nembeddings = states[range(len(states)), ends]',
 }
+PIPELINE = 'from transformers import pipeline\n\nask = pipeline("{task}", "{path}")\nprint(ask("A text."))'
 USES = {
     "AutoModelForMaskedLM": (
         "from transformers import pipeline\n\n"
         'fill = pipeline("fill-mask", "{path}")\n'
         'print(fill(f"A {fill.tokenizer.mask_token} text."))'
+    ),
+    "AutoModelForSequenceClassification": PIPELINE.replace("{task}", "text-classification"),
+    "AutoModelForTokenClassification": PIPELINE.replace("{task}", "token-classification"),
+    "AutoModelForQuestionAnswering": (
+        "from transformers import AutoModelForQuestionAnswering, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("{path}")\n'
+        'model = AutoModelForQuestionAnswering.from_pretrained("{path}")\n'
+        'output = model(**tokenizer("A question?", "A text.", return_tensors="pt"))\n'
+        "print(output.start_logits, output.end_logits)"
     ),
     "AutoModelForCausalLM": (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"

@@ -72,6 +72,7 @@ def exported(task: Task, folder: Path) -> Any:
         "token-classification": AutoModelForTokenClassification,
     }
     contents = write(task, folder, task.pooling)
+    run_lines(contents.code, folder)
     model = auto[contents.task].from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
@@ -80,6 +81,11 @@ def exported(task: Task, folder: Path) -> Any:
         return model(**tokenizer(*texts, padding=True, return_tensors="pt")).logits
 
     return logits, model.config, contents
+
+
+def run_lines(code: str, folder: Path) -> None:
+    """Run the first lines of Python on the card."""
+    exec(code.replace("{path}", str(folder)).partition("```")[0], {})
 
 
 def batch_of(task: Task, texts: list[str], pairs: list[str] | None = None) -> TokenBatch:
@@ -130,7 +136,9 @@ def test_answers_have_the_logits_of_the_task(kind, tmp_path):
     encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
     task = connected(QuestionAnswering(encoder), tokenizer)
     (tmp_path / "out").mkdir()
-    assert write(task, tmp_path / "out", "mean").task == "question-answering"
+    contents = write(task, tmp_path / "out", "mean")
+    assert contents.task == "question-answering"
+    run_lines(contents.code, tmp_path / "out")
     model = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out").eval()
     inputs = AutoTokenizer.from_pretrained(tmp_path / "out")("a bird", "the dog sees a cat", return_tensors="pt")
     found = model(**inputs)
