@@ -328,8 +328,8 @@ def test_continual_config(tmp_path):
 
 def test_every_file_is_named_in_a_test():
     here = Path(__file__).parent
-    others = (here / "test_distributed.py", here.parent / "tasks" / "test_commands.py")
-    source = "".join(path.read_text() for path in (Path(__file__), *others))
+    tests = [*here.glob("*.py"), here.parent / "tasks" / "test_commands.py"]
+    source = "".join(path.read_text() for path in tests)
     named = set(METHODS) | {"docs"} | set(overlays("sweeps"))  # test_compare runs all of these
     for path in CONFIGS.rglob("*.yaml"):
         forms = (f'"{path.stem}"', f"{path.stem}.yaml", f'{path.parent.name}/{path.stem}"')
