@@ -132,10 +132,9 @@ class SequenceToSequence(Task):
             term = Term(*self.head.loss(outputs[predicted], following[predicted], smoothing))
         loss = Loss({"target_token": term})
         if not self.training:
-            texts = [
-                self.tokenizer.decode(ids[real]) for ids, real in zip(target.input_ids, target.is_text, strict=True)
-            ]
-            size = torch.tensor(sum(len(text.encode()) for text in texts), device=term.total.device)
+            rows = zip(target.input_ids, target.is_text, strict=True)
+            sizes = [len(self.tokenizer.decode(ids[real].tolist()).encode()) for ids, real in rows]
+            size = torch.tensor(sum(sizes), device=term.total.device)
             loss.metrics = {"bits_per_byte": (term.total / math.log(2), size)}
         return loss
 
@@ -155,9 +154,8 @@ class SequenceToSequence(Task):
         assert target.next_ids is not None
         drop = self._dropped
         own = torch.arange(len(batch), device=batch.input_ids.device)
-        rows, _ = join_pairs(
-            batch, Pairing(own, own + len(batch), torch.ones_like(own, dtype=torch.bool)), self.tokenizer.pad_id, drop
-        )
+        pairing = Pairing(own, own + len(batch), torch.ones_like(own, dtype=torch.bool))
+        rows, _ = join_pairs(batch, pairing, self.tokenizer.pad_id, drop)
         # A position of the target, counted in its own row: the last of the source stands for those that were dropped.
         place = torch.arange(rows.input_ids.shape[1], device=own.device) - batch.is_text.sum(dim=1, keepdim=True) + drop
         inside = (place >= max(drop - 1, 0)) & (place < target.input_ids.shape[1])
@@ -246,12 +244,7 @@ class SequenceToSequence(Task):
         return [plain(document) | {"prediction": output} for document, output in zip(documents, outputs, strict=True)]
 
     @torch.no_grad()
-    def _written(
-        self,
-        texts: Iterable[str],
-        batch_size: int,
-        most: int | None = None,
-    ) -> list[str]:
+    def _written(self, texts: Iterable[str], batch_size: int, most: int | None = None) -> list[str]:
         """The output for each text, in their order, in evaluation mode; the mode is restored after.
 
         Args:
@@ -294,16 +287,13 @@ class SequenceToSequence(Task):
 
     def _longest(self, batch: TokenBatch) -> list[int]:
         """The most tokens of the output for each source."""
-        most = (
-            self.decoder.longest
-            if self.form == "encoder_decoder"
-            else self.encoder.max_length - self._room - len(self._beginning)
-        )
+        left = self.encoder.max_length - self._room - len(self._beginning)
+        most = self.decoder.longest if self.form == "encoder_decoder" else left
         return [min(self.search.longest(length), most) for length in batch.is_text.sum(dim=1).tolist()]
 
     @property
     def _room(self) -> int:
-        """The longest source in tokens. Where the target follows in the same row, half of it at most is for the target."""
+        """The longest source in tokens. In one row with the source, the target has at most half of the room."""
         longest = self.encoder.max_length
         if self.form == "encoder_decoder":
             return longest

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from ssl_nlp.evaluation.cost import RATE
+from ssl_nlp.training.module import Module
 
 
 class Progress(RichProgressBar):
@@ -47,7 +48,8 @@ class ValidationLine(Callback):
             return
         metrics = trainer.callback_metrics
         parts = [f"step {trainer.global_step:,}".ljust(13)]
-        for name in ("train/loss", "val/loss", "val/bits_per_byte"):
+        monitored = f"val/{pl_module.monitor[0]}" if isinstance(pl_module, Module) else "val/loss"
+        for name in dict.fromkeys(("train/loss", "val/loss", "val/bits_per_byte", monitored)):
             if name in metrics:
                 parts.append(f"{name} {float(metrics[name]):.4f}")
         if RATE in metrics:
