@@ -47,6 +47,7 @@ def test_a_run_of_a_task_predicts_texts_and_writes_its_numbers(pairs, tmp_path, 
         str(CONFIGS / "trainer" / "debug.yaml"), "--data.tokenizer.vocab_size=320", "--data.batch_size=8",
     ]  # fmt: skip
     assert run("fit", "--run=a", *arguments) == 0
+    assert "val/accuracy 0." in (said := capsys.readouterr().out) or "val/accuracy 1." in said
     directory = tmp_path / "runs" / "a"
     validation = json.loads((directory / "validation.json").read_text())
     assert set(validation["metrics"]) >= {"accuracy", "macro_f1", "micro_recall", "mcc"}
