@@ -140,7 +140,8 @@ def _plain(name: str) -> str:
 
 def _facts(target: Target, license: str, language: str | None) -> Facts:
     """What the run directory says of a checkpoint, up to its step."""
-    directory = target.run.directory if target.run is not None else target.record.parent.parent
+    in_run = target.record.parent.name == "checkpoints"  # a .ckpt file of a run
+    directory = target.record.parent.parent if in_run else target.record.parent
     facts = Facts(target.name, target.digest, target.header["cost"], target.step, record=target.record)
     facts = replace(facts, license=license, language=language)
     if target.step is None or not (directory / "config.yaml").exists():

@@ -50,9 +50,10 @@ def test_the_card_says_how_it_was_trained_and_evaluated(folder):
     assert "Masked language model over a bidirectional encoder." in text
 
 
-def test_no_file_names_a_folder_of_this_machine(folder):
+def test_no_file_can_run_code_or_names_a_folder_of_this_machine(folder):
     for path in (folder / "exports").rglob("*"):
         if path.is_file():
+            assert path.suffix in (".json", ".md", ".onnx", ".safetensors")
             assert str(folder).encode() not in path.read_bytes()
             assert str(Path.home()).encode() not in path.read_bytes()
 
@@ -158,3 +159,31 @@ def test_a_quantized_graph_is_measured_on_a_suite(folder, tmp_path, capsys):
     assert "| mine: animals.knn (accuracy) |" in (tmp_path / "graph" / "README.md").read_text()
     assert run("export", "vae", "--quantize", "true", "--output", str(tmp_path / "no")) == 2
     assert "--quantize makes a second graph: use it with --format onnx" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_validation_split(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(OLD / "labelled.tsv", "labelled.tsv")
+    corpus = [
+        "--data.corpus=TextFiles",
+        "--data.corpus.train=labelled.tsv",
+        "--data.corpus.label=label",
+        "--data.corpus.valid=0.2",
+    ]
+    size = ["--data.tokenizer.vocab_size=320", "--data.length=24", "--data.batch_size=8", "--wandb.mode=disabled"]
+    encoder = ["--model.encoder=Transformer", "--model.encoder.size=null", "--model.encoder.dim=16"]
+    encoder += ["--model.encoder.layers=1", "--model.encoder.heads=2"]
+    short = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
+    fit = ["fit", "--config", "tasks/classification", *corpus, *size, *encoder, *short, "--run", "animals"]
+    assert run(*fit) == 0, capsys.readouterr().err
+    assert run("export", "animals") == 0
+    head, text = card(tmp_path, "animals-transformers")
+    assert head["pipeline_tag"] == "text-classification"
+    assert "| val/accuracy (last) |" in text
+    assert run("export", "runs/animals/checkpoints/best.ckpt", "--format", "onnx", "--quantize", "true") == 2
+    assert "--quantize measures a task on the data of its run" in capsys.readouterr().err
+    assert run("export", "animals", "--format", "onnx", "--quantize", "true") == 0
+    assert "| validation: accuracy |" in card(tmp_path, "animals-onnx")[1]

@@ -9,6 +9,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -22,6 +23,7 @@ from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.errors import UserError
 from ssl_nlp.export.transformers_format import write
+from ssl_nlp.methods import MaskedLM
 from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
 from tests.corpus import random_texts
 from tests.export.conftest import OLD
@@ -148,6 +150,23 @@ def test_answers_have_the_logits_of_the_task(kind, tmp_path):
     start, end = task.outputs(TokenBatch(ids, mask, packed=False, windows=window))[0]
     place = slice(first, int(window[0, 1]))
     close(torch.cat([found.start_logits[0, place], found.end_logits[0, place]]), torch.cat([start[place], end[place]]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "fits"), [("roberta", True), ("modernbert", True), ("bert", False)])
+def test_a_language_model_keeps_its_head_where_the_stock_one_is_like_ours(kind, fits, tmp_path):
+    encoder, tokenizer = published(kind, tmp_path / "published")
+    method = connected(MaskedLM(encoder), tokenizer)
+    (tmp_path / "out").mkdir()
+    contents = write(method, tmp_path / "out", "mean")
+    assert (contents.task == "fill-mask") == fits
+    if not fits:
+        assert "that of BertForMaskedLM has the activation gelu and the epsilon 1e-12 in its norm" in contents.notes[0]
+        return
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").eval()
+    batch = batch_of(method, TEXTS)
+    theirs = model(input_ids=batch.input_ids, attention_mask=batch.segment_ids).logits
+    close(theirs[batch.is_text], method.head(method.states(batch))[batch.is_text])
 
 
 @torch.no_grad()
