@@ -53,8 +53,9 @@ class Corpus(ABC):
     def documents(self, split: Split) -> Iterator[Document]:
         """The documents of one split, lazily, in an order that never changes.
 
-        No text or pair of one split is a text or pair of another. Within a split each text occurs once, or each labelled
-        pair of texts; of texts with tags or spans every occurrence is kept, because scores count all of them.
+        No text or pair of one split is a text or pair of another; only a question may be asked in several. Within a split
+        each text occurs once, or each labelled pair of texts; of texts with tags or spans, and of questions, every
+        occurrence is kept, because scores count all of them.
 
         Raises:
             UserError: no file, an empty file, undecodable bytes, a missing field, a blank pair, an empty split.

@@ -60,7 +60,7 @@ class SplitCorpus(Corpus):
         for digests, document in self.digested(split):
             read += 1
             once = digests[0] if document.label is None else b"".join(digests)
-            if (once not in seen or isinstance(document.label, tuple)) and held_out.isdisjoint(digests):
+            if (once not in seen or every_occurrence_counts(document)) and held_out.isdisjoint(digests):
                 seen.add(once)
                 yield document
         if not seen:
@@ -97,5 +97,14 @@ class SplitCorpus(Corpus):
 
 
 def digests_of(document: Document) -> list[bytes]:
-    """The digest of the text and, where there is one, of its pair."""
-    return [text_digest(text) for text in (document.text, document.pair) if text is not None]
+    """The digest of the text and, where there is one, of its pair.
+
+    A question does not count: the same one may be asked of texts of all splits.
+    """
+    pair = None if every_occurrence_counts(document) else document.pair
+    return [text_digest(text) for text in (document.text, pair) if text is not None]
+
+
+def every_occurrence_counts(document: Document) -> bool:
+    """Whether a document is kept as often as it occurs in its split: a text with tags or spans, or a question."""
+    return isinstance(document.label, tuple) or document.id is not None

@@ -72,7 +72,7 @@ class ClassifierHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim, bias=False)
-        self.drop = nn.Dropout(dropout)
+        self.drop = checked_dropout(dropout)
         self.classifier = nn.Linear(dim, classes)
         for layer in (self.dense, self.classifier):
             nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
@@ -96,7 +96,7 @@ class TanhHead(nn.Module):
     def __init__(self, dim: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dense = nn.Linear(dim, dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = checked_dropout(dropout)
         self.classifier = nn.Linear(dim, classes)
         for layer in (self.dense, self.classifier):
             nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
@@ -120,7 +120,7 @@ class LinearHead(nn.Module):
 
     def __init__(self, dim: int, classes: int, dropout: float = 0.0, bias: bool = True) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = checked_dropout(dropout)
         self.classifier = nn.Linear(dim, classes, bias=bias)
         nn.init.trunc_normal_(self.classifier.weight, std=0.02, a=-0.04, b=0.04)
         if bias:
@@ -130,6 +130,17 @@ class LinearHead(nn.Module):
         """(..., D) to logits (..., C)."""
         logits: Tensor = self.classifier(self.drop(states))
         return logits
+
+
+def checked_dropout(rate: float) -> nn.Dropout:
+    """Dropout before the last layer of a head.
+
+    Raises:
+        UserError: the rate is not at least 0 and below 1.
+    """
+    if not 0 <= rate < 1:
+        raise UserError(f"dropout of the head must be at least 0 and less than 1, not {rate}")
+    return nn.Dropout(rate)
 
 
 def text_head(encoder: Encoder, classes: int, dropout: float = 0.0) -> tuple[nn.Module, Pooling]:

@@ -137,7 +137,10 @@ class QuestionAnswering(Task):
         first = F.pad(batch.labels, (0, 0, 0, 1), value=IGNORE_INDEX)[:, 0, :2]  # of several answers
         targets = torch.where(first == IGNORE_INDEX, 0, first - first.new_tensor([0, 1]))
         total = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="sum") / 2
-        return Loss({"answer": Term(total, torch.tensor(len(batch), device=total.device))})
+        return Loss({"answer": Term(total, self.own_targets(batch)["answer"])})
+
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        return {"answer": torch.tensor(len(batch), device=batch.input_ids.device)}
 
     def items(self, outputs: Tensor, batch: TokenBatch) -> list[Candidate]:
         assert batch.windows is not None and batch.documents is not None

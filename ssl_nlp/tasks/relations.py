@@ -79,7 +79,11 @@ class RelationExtraction(Task):
         assert batch.labels is not None
         classes = batch.labels[:, 0, 2]
         total = F.cross_entropy(outputs.float(), classes, ignore_index=IGNORE_INDEX, reduction="sum")
-        return Loss({"relation": Term(total, (classes != IGNORE_INDEX).sum())})
+        return Loss({"relation": Term(total, self.own_targets(batch)["relation"])})
+
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        return {"relation": (batch.labels[:, 0, 2] != IGNORE_INDEX).sum()}
 
     def items(self, outputs: Tensor, batch: TokenBatch) -> list[tuple[int, int]]:
         assert batch.labels is not None

@@ -97,7 +97,11 @@ class Tagging(Task):
         total = F.cross_entropy(
             outputs.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
         )
-        return Loss({"tagging": Term(total, (batch.labels != IGNORE_INDEX).sum())})
+        return Loss({"tagging": Term(total, self.own_targets(batch)["tagging"])})
+
+    def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        return {"tagging": (batch.labels != IGNORE_INDEX).sum()}
 
     def items(self, outputs: Tensor, batch: TokenBatch) -> list[tuple[list[int], list[int]]]:
         """The true tags of each row and those found, as numbers."""

@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset, Features, List, Value
 
 from ssl_nlp.corpora import Document, HubDataset, Span, TextFiles
+from ssl_nlp.errors import UserError
 from tests.corpora.files import fails, read
 
 CONTEXT = "Ada left London. She never came back to London."
@@ -31,7 +32,7 @@ QUESTIONS = [
     {"id": 1, "question": "Where?", "answers": [answer("London", 40)]},
     {"id": "q2", "question": "When?", "answers": [], "is_impossible": True},
     {"id": "q3", "question": "Why?", "answers": [answer("Ada")], "is_impossible": True},
-    {"question": "Asked of a test?"},
+    {"id": "q4", "question": "Asked of a test?"},
     {"id": "q0", "question": "Who?", "answers": [answer("She")]},
 ]
 DOCUMENTS = [
@@ -39,7 +40,7 @@ DOCUMENTS = [
     Document(CONTEXT, (Span(40, 46),), "Where?", "1"),
     Document(CONTEXT, (), "When?", "q2"),
     Document(CONTEXT, (), "Why?", "q3"),
-    Document(CONTEXT, None, "Asked of a test?"),
+    Document(CONTEXT, None, "Asked of a test?", "q4"),
     Document(CONTEXT, (Span(17, 20),), "Who?", "q0"),
 ]
 
@@ -47,9 +48,12 @@ DOCUMENTS = [
 def test_questions_of_a_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.json", squad(*QUESTIONS))
     assert read(path) == DOCUMENTS
-    other = written(tmp_path / "b.json", squad({"question": "What?", "answers": []}, context="Something else."))
+    other = written(tmp_path / "b.json", squad({"question": "Who?", "answers": []}, context="Something else."))
     corpus = TextFiles(str(path), str(other), None)
-    assert list(corpus.documents("train")) == DOCUMENTS  # the repeated question, too
+    assert list(corpus.documents("train")) == DOCUMENTS  # the repeated question, too, which both splits ask
+    other.write_text(path.read_text())
+    with pytest.raises(UserError, match="all of its 6 documents occur in another split"):
+        list(corpus.documents("train"))  # but no context is in both
 
 
 @pytest.mark.parametrize(
