@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ssl_nlp.commands import train_runs
+from ssl_nlp.commands.fine_tune import fine_tune
 from ssl_nlp.evaluation.record import read_suite
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
@@ -177,6 +178,22 @@ def test_a_task_without_test_split_is_reported_on_the_validation_split(folder, c
     shown = " ".join(capfd.readouterr().out.split())
     assert "has no test split" in shown
     assert any(row["row"] == "untrained Transformer" for row in rows_of(Path("again")))
+
+
+def test_published_models_folders_of_runs_and_checkpoints_are_starts_too(folder, monkeypatch):
+    fits = []
+    monkeypatch.setattr(train_runs, "_run_fit", lambda arguments: bool(fits.append(arguments)))
+    names = ["pretrained:some/bert", "runs", "runs/causal_lm/checkpoints/best.ckpt"]
+    found = fine_tune("animals.yaml", names, 1, "more", ["--trainer.max_steps=1"])
+    starts = ["bert", "causal_lm", "masked_lm", "best", "untrained-causal_lm", "untrained-masked_lm"]
+    assert [Path(run).name for run in found] == [
+        f"more-animals-{start}-seed0" for start in starts
+    ]  # tasks are left out
+    assert [arguments[-1] for arguments in fits] == [f"--run={Path(run).name}" for run in found]
+    assert "--model.encoder.name=some/bert" in fits[0]
+    assert "--model.encoder.run=causal_lm" in fits[1] and "--model.encoder.untrained=true" not in fits[1]
+    assert {"--model.encoder.run=masked_lm", "--model.encoder.untrained=true"} <= set(fits[5])
+    assert all("--trainer.max_steps=1" in arguments for arguments in fits)
 
 
 MISTAKES = {
