@@ -93,6 +93,10 @@ class Task(TextModule):
             items: those of all rows of all ranks, in the order of their documents.
         """
 
+    def targets_of(self, batch: TokenBatch) -> Tensor | None:
+        """The labels of a batch in the form in which the outputs predict them."""
+        return batch.labels
+
     def records(self, outputs: Any, batch: TokenBatch) -> list[dict[str, Any]]:
         """(B,): for each row its `prediction`, and what else is worth writing, as plain data. It reads no labels."""
         raise UserError(f"{type(self).__name__} cannot predict single texts: write its method `records`")

@@ -91,7 +91,7 @@ def _divergence(task: Task, one: Any, other: Any, batch: TokenBatch) -> Tensor:
     Raises:
         UserError: the task predicts neither classes nor scores.
     """
-    labels = batch.labels
+    labels = task.targets_of(batch)
     if isinstance(one, Tensor) and labels is not None:
         if not labels.is_floating_point() and one.shape[:-1] == labels.shape:
             return (symmetric_kl(one, other) * (labels != IGNORE_INDEX)).sum()

@@ -75,19 +75,21 @@ class RelationExtraction(Task):
         logits: Tensor = self.head(hidden.take_along_dim(positions.unsqueeze(-1), dim=1).flatten(1))
         return logits
 
-    def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:
+    def targets_of(self, batch: TokenBatch) -> Tensor:
+        """(B,): the class of each text."""
         assert batch.labels is not None
-        classes = batch.labels[:, 0, 2]
+        return batch.labels[:, 0, 2]
+
+    def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:
+        classes = self.targets_of(batch)
         total = F.cross_entropy(outputs.float(), classes, ignore_index=IGNORE_INDEX, reduction="sum")
         return Loss({"relation": Term(total, self.own_targets(batch)["relation"])})
 
     def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
-        assert batch.labels is not None
-        return {"relation": (batch.labels[:, 0, 2] != IGNORE_INDEX).sum()}
+        return {"relation": (self.targets_of(batch) != IGNORE_INDEX).sum()}
 
     def items(self, outputs: Tensor, batch: TokenBatch) -> list[tuple[int, int]]:
-        assert batch.labels is not None
-        return list(zip(batch.labels[:, 0, 2].tolist(), outputs.argmax(dim=1).tolist(), strict=True))
+        return list(zip(self.targets_of(batch).tolist(), outputs.argmax(dim=1).tolist(), strict=True))
 
     def result(self, items: list[tuple[int, int]]) -> Result:
         assert self.classes is not None
