@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -67,7 +68,7 @@ class Tokenizer:
         self.special_ids: list[int] = sorted(roles["special"])
         self._reserved = set(self.special_ids) - {roles["unk"]}
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """The number of rows that an embedding needs: the largest id plus one."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1

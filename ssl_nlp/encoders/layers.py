@@ -73,11 +73,14 @@ class KeyValueCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows (N,) of the cache, in this order; a row may be kept several times."""
-        if len(rows) == len(self.segment_ids) and bool((rows == torch.arange(len(rows), device=rows.device)).all()):
-            return
-        kept = self.states.new_empty(*self.states.shape[:2], len(rows), *self.states.shape[3:])
-        kept[..., : self.seen, :] = self.states[:, :, rows, :, : self.seen]
-        self.states, self.segment_ids = kept, self.segment_ids[rows]
+        if len(rows) == len(self.segment_ids):  # many rows of a beam search stay where they are
+            moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+            self.states[:, :, moved, :, : self.seen] = self.states[:, :, rows[moved], :, : self.seen]
+        else:
+            kept = self.states.new_empty(*self.states.shape[:2], len(rows), *self.states.shape[3:])
+            kept[..., : self.seen, :] = self.states[:, :, rows, :, : self.seen]
+            self.states = kept
+        self.segment_ids = self.segment_ids[rows]
 
 
 class Source(NamedTuple):

@@ -192,14 +192,19 @@ def test_rows_of_a_continuation_can_be_chosen_anew(kind, tokenizer, tmp_path):
     encoder.eval()
     head = LanguageModelHead(16, encoder.embedding)
     texts = [ids for ids, _ in tokenizer.encode(["the dog", "a small cat sees the tree"])]
-    rows = Continuation(encoder, head, tokenizer, texts, steps=3)
+    rows = Continuation(encoder, head, tokenizer, texts, steps=4)
     rows.logits()
     rows.select(torch.tensor([1, 0, 1, 1]))
     rows.append(torch.tensor([5, 6, 7, 8]))
-    texts = [texts[1] + [5], texts[0] + [6], texts[1] + [7], texts[1] + [8]]
+    texts = [[*texts[1], 5], [*texts[0], 6], [*texts[1], 7], [*texts[1], 8]]
     expected = Continuation(encoder, head, tokenizer, texts, steps=2).logits()
+    torch.testing.assert_close(rows.logits(), expected, atol=1e-4, rtol=1e-4)
+    rows.select(torch.tensor([0, 2, 2, 1]))
+    rows.append(torch.tensor([5, 6, 7, 8]))
+    texts = [[*texts[0], 5], [*texts[2], 6], [*texts[2], 7], [*texts[1], 8]]
+    expected = Continuation(encoder, head, tokenizer, texts, steps=1).logits()
     torch.testing.assert_close(rows.logits(), expected, atol=1e-4, rtol=1e-4)
     rows.select(torch.tensor([3]))
     rows.append(torch.tensor([9]))
-    expected = Continuation(encoder, head, tokenizer, [texts[3] + [9]], steps=1).logits()
+    expected = Continuation(encoder, head, tokenizer, [[*texts[3], 9]], steps=1).logits()
     torch.testing.assert_close(rows.logits(), expected, atol=1e-4, rtol=1e-4)
