@@ -62,11 +62,11 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
     head |= {"library_name": contents.library, "pipeline_tag": contents.task}
     if (base := hub_name(module)) is not None:
         head["base_model"] = base
-    head["tags"] = ["ssl_nlp", type(module).__name__]
+    head["tags"] = ["ssl_nlp"] if facts.step is None else ["ssl_nlp", type(module).__name__]
     code = contents.code.replace("{path}", path)
     parts = [
         f"# {facts.name}",
-        f"{contents.summary} Trained with `{type(module).__name__}` of ssl_nlp {__version__}: {objective(module)}",
+        f"{contents.summary} {_origin(module, facts)}",
         f"## Use\n\nBeside this folder:\n\n```python\n{code}\n```",
         *(
             ["## Differences from the run\n\n" + "\n".join(f"- {note}" for note in contents.notes)]
@@ -78,6 +78,12 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
         *_evaluation(facts),
     ]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _origin(module: Module, facts: Facts) -> str:
+    if facts.step is None:
+        return "The weights are those of a published model, unchanged."
+    return f"Trained with `{type(module).__name__}` of ssl_nlp {__version__}: {objective(module)}"
 
 
 def objective(module: Module) -> str:
@@ -143,8 +149,9 @@ def _ancestry(module: Module) -> Iterator[str]:
     rows = []
     for one in module.encoder.ancestry:
         lone = one["checkpoint"] if one["digest"] is None else PurePath(one["checkpoint"]).name
-        counts = (one["step"], one["tokens"], one["flops"])
-        numbers = ["" if count is None else format_quantity(count) for count in counts]
+        steps = "" if one["step"] is None else f"{one['step']:,}"
+        counts = (one["tokens"], one["flops"])
+        numbers = [steps, *("" if count is None else format_quantity(count) for count in counts)]
         rows.append((one["run"] or _named(lone, on_hub=one["digest"] is None), one["method"] or "", *numbers))
     columns = ("run", "method", "steps", "tokens", "FLOPs")
     yield "## Ancestry\n\nWhere the encoder was trained before, the oldest first:\n\n" + "\n".join(
