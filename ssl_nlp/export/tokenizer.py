@@ -52,7 +52,9 @@ def _framed(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, parts: bool) ->
     """The backend with a post-processor that frames texts as `tokenizer` does, and pairs as `join_pairs`, if need be."""
     backend.no_padding()
     backend.no_truncation()
-    if parts or backend.encode("a").ids != tokenizer.encode(["a"])[0][0]:
+    one = tokenizer.encode(["a"])[0][0]
+    two = one + one[len(tokenizer.prefix) if tokenizer.suffix else 0 :]
+    if parts or (backend.encode("a").ids, backend.encode("a", "a").ids) != (one, two):
         frame = {number: backend.id_to_token(number) for number in tokenizer.prefix + tokenizer.suffix}
         before, after = ([frame[number] for number in part] for part in (tokenizer.prefix, tokenizer.suffix))
         first, second = [*before, "$A", *after], [*([] if after else before), "$B", *after]

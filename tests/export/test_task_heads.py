@@ -1,11 +1,14 @@
 """Fine-tuned tasks as stock models: the same logits and the names of the classes."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -167,6 +170,23 @@ def test_a_language_model_keeps_its_head_where_the_stock_one_is_like_ours(kind, 
     batch = batch_of(method, TEXTS)
     theirs = model(input_ids=batch.input_ids, attention_mask=batch.segment_ids).logits
     close(theirs[batch.is_text], method.head(method.states(batch))[batch.is_text])
+
+
+def test_pairs_are_framed_as_they_were_in_training(tmp_path):
+    """RoBERTa's own tokenizer puts two separators between two texts, and ours one."""
+    encoder, tokenizer = published("modernbert", tmp_path / "published")  # without token types, as RoBERTa
+    roles = json.loads(tokenizer.serialize())
+    backend = tokenizers.Tokenizer.from_str(roles["tokenizer"])
+    frame = [(backend.id_to_token(number), number) for number in (*tokenizer.prefix, *tokenizer.suffix)]
+    first, last = (token for token, _ in frame)
+    pair = f"{first} $A {last} {last} $B {last}"
+    backend.post_processor = TemplateProcessing(single=f"{first} $A {last}", pair=pair, special_tokens=frame)
+    double = Tokenizer(json.dumps(roles | {"tokenizer": backend.to_str()}))
+    (tmp_path / "out").mkdir()
+    write(connected(QuestionAnswering(encoder), double), tmp_path / "out", "mean")
+    found = AutoTokenizer.from_pretrained(tmp_path / "out")("the dog", "a cat")["input_ids"]
+    one, other = (ids for ids, _ in tokenizer.encode(["the dog", "a cat"]))
+    assert found == one + other[1:]
 
 
 @torch.no_grad()
