@@ -237,7 +237,7 @@ class Cli(LightningCLI):
         step = None if self.resume is None else self.step
         if self.resume not in (None, run.last_checkpoint):
             _say_once(f"{run.last_checkpoint} is damaged or missing: using {self.resume} instead")
-        ancestry = self.model.encoder.ancestry
+        ancestry = self.model.encoder.ancestry if hasattr(self.model, "encoder") else ()
         start = f" starts from {spoken(ancestry[-1])}" if ancestry else ""
         _say_once(f"runs/{run.name}" + (start if step is None else f" resumes at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
