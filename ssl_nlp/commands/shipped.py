@@ -26,8 +26,13 @@ def find_config(name: str) -> str:
         return str(shipped)
     names = config_names()
     meant = get_close_matches(name.removesuffix(".yaml"), names, n=1, cutoff=LIKE)
-    hint = f"did you mean {meant[0]}? The shipped ones are" if meant else "name a file or one of"
-    raise UserError(f"there is no file {name}, and no shipped configuration of this name: {hint} {', '.join(names)}")
+    hint = (
+        f"did you mean {meant[0]}?"
+        if meant
+        else f"name a file or one of {', '.join(n for n in names if '/' not in n)}."
+    )
+    said = f"there is no file {name}, and no shipped configuration of this name: {hint}"
+    raise UserError(f"{said} ssl-nlp fit --help lists all of them")
 
 
 def config_names() -> list[str]:
