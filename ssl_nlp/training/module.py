@@ -22,6 +22,7 @@ from ssl_nlp.training.parts import buffers_kept, shard, train_all_but_frozen
 from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
+from ssl_nlp.training.window import Window
 
 VALIDATION_SEED = 1_000_003
 LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
@@ -69,8 +70,7 @@ class Module(SavedModule):
         self.training_sums = Sums()
         self.validation_sums = Sums()
         self._measured: set[str] = set()  # names of what was logged last
-        self._window: dict[str, Tensor] = {}  # targets of the batches that are accumulated, by term
-        self._window_left = 0  # batches of the window that are still to come
+        self._window = Window()
 
     # ---------------------------------------------------------------------------------------- what a subclass may write
 
@@ -251,7 +251,7 @@ class Module(SavedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        self._window_left = 0
+        self._window = Window()
         train_all_but_frozen(self)
         changes = self.encoder.adapter is None and any(p.requires_grad for p in self.encoder.parameters())
         if self.encoder.pretrained and changes and self.global_rank == 0:
@@ -266,14 +266,14 @@ class Module(SavedModule):
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         number = internals.batches_done(self.trainer)
         accumulates = self.trainer.accumulate_grad_batches > 1
-        if accumulates and self._window_left == 0:
-            self._open_window(batch_idx, number)
+        if accumulates and self._window.left == 0:
+            self._window.open(self, self._data, batch_idx, number)
         seed_generators(self.device, run_seed(), number, self.global_rank)
         loss = self.loss(self.visible(batch))
         self.training_sums.add(loss)
         if accumulates:
-            targets = self._window
-            self._window_left -= 1
+            targets = self._window.targets
+            self._window.left -= 1
         else:
             targets = sums_over_ranks({name: term.targets for name, term in loss.terms.items()})
         # Lightning averages over ranks and accumulated batches; this loss is the mean over the targets of all of them.
@@ -282,30 +282,6 @@ class Module(SavedModule):
         summed = losses[0] if len(losses) == 1 else torch.stack(losses)
         penalty = self.encoder.penalty()
         return summed if penalty is None else summed + penalty
-
-    def _open_window(self, batch_idx: int, number: int) -> None:
-        """Count the targets of all batches that are accumulated into one step, over all ranks, before the first of them.
-
-        Args:
-            batch_idx: the first one's place in the epoch.
-            number: batches that were trained on before.
-
-        Raises:
-            UserError: the data cannot look ahead.
-        """
-        if self._data is None:
-            raise UserError(
-                "accumulate_grad_batches needs a TextDataModule, which can look ahead: give the trainer one"
-            )
-        every = self.trainer.accumulate_grad_batches
-        left = max(self.trainer.num_training_batches - batch_idx, 1)  # Lightning may resume behind the end of an epoch
-        size = int(min(every - batch_idx % every, left))
-        window: dict[str, Tensor] = {}
-        for place, batch in enumerate(self._data.upcoming(size)):
-            seed_generators(self.device, run_seed(), number + place, self.global_rank)
-            for name, targets in self.count_targets(self.visible(batch).to(self.device)).items():
-                window[name] = window.get(name, 0) + targets.long()
-        self._window, self._window_left = sums_over_ranks(window), size
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Lightning's hook: each player's loss changes its own parameters only."""
