@@ -23,20 +23,19 @@ def cost(
 
     Returns:
         parameters and trained_parameters; tokens and flops, and the ancestors' share of them: ancestor_tokens and
-        ancestor_flops; of this training alone, its seconds, without validation and checkpoints, tokens_per_second, its
-        tokens by the seconds, and peak_memory in bytes.
+        ancestor_flops; of this training alone, its seconds up to the last logged rate, without validation and checkpoints,
+        tokens_per_second in that time, and peak_memory in bytes.
     """
     numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
-    logged = [row for row in rows if row.get(TOKENS) and row.get(RATE)]
-    if not logged:
-        return numbers
     seen, seconds = 0.0, 0.0
-    for row in logged:  # the rate of a row is that of the tokens since the row before
-        seconds += (row[TOKENS] - seen) / row[RATE]
-        seen = row[TOKENS]
-    numbers |= {"tokens": seen, "seconds": seconds, "tokens_per_second": seen / seconds}
-    for name, column in (("flops", FLOPS), ("peak_memory", MEMORY)):
-        if values := [row[column] for row in logged if row.get(column)]:
+    for row in rows:  # validations log tokens without a rate; a rate is that of the tokens since the rate before
+        if row.get(TOKENS) and row.get(RATE):
+            seconds += (row[TOKENS] - seen) / row[RATE]
+            seen = row[TOKENS]
+    if seen:
+        numbers |= {"seconds": seconds, "tokens_per_second": seen / seconds}
+    for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("peak_memory", MEMORY)):
+        if values := [row[column] for row in rows if row.get(column)]:
             numbers[name] = max(values)
     for name in ("tokens", "flops"):
         if name in numbers and (known := [one[name] for one in ancestry if one[name] is not None]):

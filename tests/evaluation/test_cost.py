@@ -26,6 +26,14 @@ def test_seconds_follow_from_tokens_and_their_rates():
     }
 
 
+def test_tokens_after_the_last_rate_count_too():
+    """Validations log tokens and FLOPs, also of a training that is shorter than the interval between rates."""
+    rows = [{"step": 20, "train/tokens": 2000, "train/flops": 4e6, "val/loss": 3}]
+    assert cost(12, 12, rows) == {"parameters": 12, "trained_parameters": 12, "tokens": 2000, "flops": 4e6}
+    found = cost(12, 12, [{"step": 10, "train/tokens": 1000, "train/tokens_per_second": 500}, *rows])
+    assert (found["tokens"], found["seconds"], found["tokens_per_second"]) == (2000, 2, 500)
+
+
 def test_what_was_not_logged_is_left_out():
     assert cost(12, 12, []) == {"parameters": 12, "trained_parameters": 12}
 
