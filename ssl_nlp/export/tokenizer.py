@@ -23,18 +23,18 @@ def save_tokenizer(
             not, it is text like any other, as in this package.
         parts: whether `token_type_ids` tell the two texts of a pair apart.
     """
-    from transformers import AddedToken, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     roles = json.loads(tokenizer.serialize())
-    backend = _framed(tokenizer, tokenizers.Tokenizer.from_str(roles["tokenizer"]), parts)
+    backend = _framed(tokenizer, _stripping(json.loads(roles["tokenizer"]), tokenizer, roles["characters"]), parts)
     first = tokenizer.prefix[0] if tokenizer.prefix else None
     ids = {
         "pad_token": tokenizer.pad_id, "unk_token": roles["unk"], "bos_token": first, "cls_token": first,
         "eos_token": tokenizer.end_id, "sep_token": tokenizer.end_id,
     }  # fmt: skip
     special: dict[str, Any] = {role: backend.id_to_token(number) for role, number in ids.items() if number is not None}
-    if tokenizer.mask_token is not None:  # the space before a word belongs to the word that the mask stands for
-        special["mask_token"] = AddedToken(tokenizer.mask_token, lstrip=not roles["characters"], special=True)
+    if tokenizer.mask_token is not None:
+        special["mask_token"] = tokenizer.mask_token
     stock = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=max_length,
@@ -46,6 +46,14 @@ def save_tokenizer(
         **special,
     )
     stock.save_pretrained(folder)
+
+
+def _stripping(backend: dict[str, Any], tokenizer: Tokenizer, characters: bool) -> tokenizers.Tokenizer:
+    """The backend with a mask that takes the space before it, as `encode_with_masks` does, unless tokens are characters."""
+    for token in backend["added_tokens"]:
+        if token["id"] == tokenizer.mask_id:
+            token["lstrip"] = not characters
+    return tokenizers.Tokenizer.from_str(json.dumps(backend))
 
 
 def _framed(tokenizer: Tokenizer, backend: tokenizers.Tokenizer, parts: bool) -> tokenizers.Tokenizer:

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TokenBatch, Tokenizer, TokenizerSettings
+from ssl_nlp.data.tokenizer import train
+from ssl_nlp.export.tokenizer import save_tokenizer
 from ssl_nlp.methods import Method
+from tests.corpus import random_texts
 from tests.export.conftest import NAMES, OLD, TEXTS
 
 HEADS = {
@@ -45,3 +49,14 @@ def test_stock_classes_give_the_same_states_and_logits(name, loaded):
     if name in HEADS:
         head = method.head if name != "multi_objective" else method.objectives["masked_lm"].head
         torch.testing.assert_close(found[HEADS[name]]["logits"][text], head(states)[text], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram", "char"])
+def test_a_mask_in_a_text_is_read_as_fill_mask_reads_it(kind, tmp_path):
+    """A mask stands for a word and the space before it, except where tokens are characters."""
+    texts = random_texts(50)
+    tokenizer = Tokenizer(train(TokenizerSettings(kind, vocab_size=320), lambda: iter(texts)))
+    save_tokenizer(tokenizer, tmp_path, 64, reads_special=True)
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the [MASK] sees a cat", "[MASK]", "[MASK] dog [MASK] [MASK] cat", "a[MASK]."):
+        assert stock(text.replace("[MASK]", stock.mask_token))["input_ids"] == tokenizer.encode_with_masks(text)
