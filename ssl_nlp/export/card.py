@@ -1,6 +1,7 @@
 """The model card: README.md with a YAML head, as the hub reads it."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,33 +104,37 @@ def _training(module: Module, facts: Facts) -> Iterator[tuple[str, str]]:
         "encoder",
         f"{type(module.encoder).__name__}, width {module.encoder.dim}, {module.encoder.max_length:,} tokens",
     )
-    for key in ("parameters", "tokens", "flops", "seconds"):
+    for key in ("parameters", "tokens", "ancestor_tokens", "flops", "seconds"):
         if key in facts.cost:
             yield COSTS[key].name, format_quantity(facts.cost[key])
     if facts.step is not None:
         yield "steps", f"{facts.step:,}"
     yield from _data(facts.config)
+    yield "tokenizer", _tokenizer(module)
     for name, number in facts.metrics.items():
         yield f"{name} (last)", format_number(number)
     yield "checkpoint (SHA-256)", f"`{facts.digest}`"
 
 
 def _data(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Corpus, tokenizer and rows as the configuration has them, without folders of this machine."""
+    """Corpus and rows as the configuration has them, without folders of this machine."""
     data = config.get("data") or {}
     data = data.get("init_args", data)
-    corpus, tokenizer = data.get("corpus") or {}, data.get("tokenizer") or {}
+    corpus = data.get("corpus") or {}
     if "class_path" in corpus:
         given = {k: v for k, v in (corpus.get("init_args") or {}).items() if v is not None}
         on_hub = "Hub" in corpus["class_path"]
         shown = ", ".join(f"{key} {_named(value, on_hub)}" for key, value in given.items())
         yield "data", f"{corpus['class_path'].rpartition('.')[2]}: {shown}"
-    if tokenizer.get("name"):
-        yield "tokenizer", _named(tokenizer["name"], on_hub=True)
-    elif "kind" in tokenizer:
-        yield "tokenizer", f"{tokenizer['kind']}, {tokenizer.get('vocab_size', 0):,} entries at most"
     if "unit" in data:
-        yield "rows", f"{data['unit']}, {data.get('length')} tokens, {data.get('batch_size')} a batch"
+        yield "rows", f"{_named(data['unit'])}, {data.get('length')} tokens, {data.get('batch_size')} a batch"
+
+
+def _tokenizer(module: Module) -> str:
+    """Kind and size of the tokenizer, read from itself: a run may have another one's, whatever its configuration says."""
+    backend = json.loads(json.loads(module.tokenizer.serialize())["tokenizer"])
+    kind = {"WordLevel": "words or characters"}.get(backend["model"]["type"], backend["model"]["type"])
+    return f"{kind}, {module.tokenizer.vocab_size:,} entries"
 
 
 def _named(value: Any, on_hub: bool = False) -> str:
@@ -154,9 +159,8 @@ def _ancestry(module: Module) -> Iterator[str]:
         numbers = [steps, *("" if count is None else format_quantity(count) for count in counts)]
         rows.append((one["run"] or _named(lone, on_hub=one["digest"] is None), one["method"] or "", *numbers))
     columns = ("run", "method", "steps", "tokens", "FLOPs")
-    yield "## Ancestry\n\nWhere the encoder was trained before, the oldest first:\n\n" + "\n".join(
-        _table(columns, rows)
-    )
+    title = "## Ancestry\n\nWhere the encoder was trained before, the oldest first. The costs above include these.\n\n"
+    yield title + "\n".join(_table(columns, rows))
 
 
 def _evaluation(facts: Facts) -> Iterator[str]:

@@ -50,6 +50,12 @@ def test_the_card_says_how_it_was_trained_and_evaluated(folder):
     assert "Masked language model over a bidirectional encoder." in text
 
 
+def test_the_card_describes_the_tokenizer_of_the_model_and_not_that_of_the_settings(folder):
+    """A published encoder brings its own, as an earlier run does."""
+    assert "kind: bpe" in (folder / "runs" / "masked_lm_pretrained" / "config.yaml").read_text()
+    assert "| tokenizer | WordPiece, 20 entries |" in card(folder, "masked_lm_pretrained-transformers")[1]
+
+
 def test_no_file_can_run_code_or_names_a_folder_of_this_machine(folder):
     for path in (folder / "exports").rglob("*"):
         if path.is_file():
@@ -182,7 +188,8 @@ def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_va
     assert run("export", "animals") == 0
     head, text = card(tmp_path, "animals-transformers")
     assert head["pipeline_tag"] == "text-classification"
-    assert "| val/accuracy (last) |" in text
+    for row in ("| val/accuracy (last) |", "| tokens |", "| FLOPs |"):  # also where no rate was logged
+        assert row in text
     assert run("export", "runs/animals/checkpoints/best.ckpt", "--format", "onnx", "--quantize", "true") == 2
     assert "--quantize measures a task on the data of its run" in capsys.readouterr().err
     assert run("export", "animals", "--format", "onnx", "--quantize", "true") == 0
