@@ -39,6 +39,10 @@ only_path = onnxruntime.RunOptions()
 only_path.only_execute_path_to_fetches = True  # compute nothing else
 [OUTPUT] = session.run(["OUTPUT"], dict(inputs), only_path)"""
 
+CLASSES = """\
+with open("{path}/classes.json", encoding="utf-8") as file:
+    classes = json.load(file)  # the last axis of the logits"""
+
 
 class Graph(nn.Module):
     """What the graph computes: the states of rows, their embeddings and, where the model has a head, what that says.
@@ -98,8 +102,10 @@ def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> C
     _trace(graph, folder / MODEL)
     check(graph, folder / MODEL)
     save_tokenizer(module.tokenizer, folder, module.encoder.max_length, parts=graph.parts)
+    use = USE
     if classes := getattr(module, "classes", None):
         (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8")
+        use = f"import json\n\n{USE}\n{CLASSES}"
     output = "logits" if isinstance(module, Task) else "sentence_embedding"
     names = ", ".join(f"`{name}`" for name in graph.outputs)
     summary = f"A graph for ONNX Runtime with the outputs {names}, for any number of texts of any length."
@@ -109,7 +115,7 @@ def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> C
         QuestionAnswering: "question-answering",
     }
     task = next((name for kind, name in tasks.items() if isinstance(module, kind)), "feature-extraction")
-    return Contents("onnx", task, summary, USE.replace("OUTPUT", output))
+    return Contents("onnx", task, summary, use.replace("OUTPUT", output))
 
 
 @torch.no_grad()
