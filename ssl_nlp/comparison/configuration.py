@@ -28,6 +28,9 @@ EQUAL = {
     "encoder": ("model.encoder",),
     "batching": ("data.unit", "data.length", "data.max_length"),
 }
+FROM_A_RUN = ("tokenizer", "encoder")
+"""Those that a run with the encoder of another run has from there, whatever its own settings say."""
+STARTED = "Trained"
 SHOWN = 3  # keys that a sentence names
 TOLERANCE = 0.01  # share by which tokens may differ, because batches hold whole texts
 
@@ -101,14 +104,24 @@ def difference(configurations: Sequence[Mapping[str, str]]) -> dict[str, list[st
 def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Write one sentence for each thing that a fair comparison keeps equal and that differs here.
 
+    Tokenizer and encoder are compared among the runs that made theirs: a run that started from another one has the settings
+    of that one, and its own are not used.
+
     Args:
         configuration: key -> label -> value, for the keys that differ.
     """
+    kinds = configuration.get("model.encoder", {})
     said = []
     for thing, places in EQUAL.items():
-        keys = [key for key in configuration if _within(key, places)]
+        skipped = {label for label, kind in kinds.items() if kind == STARTED and thing in FROM_A_RUN}
+        values = {
+            key: {label: value for label, value in row.items() if label not in skipped}
+            for key, row in configuration.items()
+            if _within(key, places)
+        }
+        keys = [key for key, row in values.items() if len(set(row.values())) > 1]
         if keys:
-            named = [f"{key} is {spoken(configuration[key])}" for key in keys[:SHOWN]]
+            named = [f"{key} is {spoken(values[key])}" for key in keys[:SHOWN]]
             more = [f"{len(keys) - SHOWN} more keys differ"] if len(keys) > SHOWN else []
             said.append(f"The {thing} differs: {'; '.join([*named, *more])}.")
     return said

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.configuration import STARTED
 from ssl_nlp.comparison.costs import COSTS, Gap, gaps
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.types import Comparison, Row
@@ -81,6 +82,12 @@ def _part(*path: str) -> Callable[[ComparedRun], str]:
     return describe
 
 
+def _made(describe: Callable[[ComparedRun], str]) -> Callable[[ComparedRun], str]:
+    """The description, except of a run that has tokenizer and encoder from another one: its own settings are not used."""
+    encoder = _part("model", "init_args", "encoder", "class_path")
+    return lambda run: "that of its start" if encoder(run).rpartition(".")[2] == STARTED else describe(run)
+
+
 def _batches(run: ComparedRun) -> str:
     data = (run.config.get("data") or {}).get("init_args") or {}
     kept = {key: data[key] for key in ("unit", "length", "batch_size") if key in data}
@@ -98,8 +105,8 @@ def _budget(run: ComparedRun) -> str:
 
 _DESCRIBED: dict[str, Callable[[ComparedRun], str]] = {
     "corpus": _part("data", "init_args", "corpus"),
-    "tokenizer": _part("data", "init_args", "tokenizer"),
-    "encoder": _part("model", "init_args", "encoder"),
+    "tokenizer": _made(_part("data", "init_args", "tokenizer")),
+    "encoder": _made(_part("model", "init_args", "encoder")),
     "start": lambda run: run.start if run.config else "",
     "batches": _batches,
     "budget": _budget,

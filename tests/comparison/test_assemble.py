@@ -15,6 +15,7 @@ from rich.console import Console
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.table import render_tables, write_csv
@@ -142,6 +143,19 @@ def test_methods_that_do_not_beat_the_baselines_are_marked(tmp_path):
     assert "†" in bad
     assert "†" not in good
     assert "*" in good
+
+
+def test_settings_that_a_started_run_does_not_use_are_not_called_a_difference(tmp_path):
+    """Tokenizer and encoder of a run that starts from another one are those of that one, whatever its settings say."""
+    write(tmp_path, "first", data__init_args__tokenizer={"kind": "bpe", "vocab_size": 1000})
+    start = {"class_path": "ssl_nlp.encoders.Trained", "init_args": {"run": "first"}}
+    own = {"kind": "bpe", "vocab_size": 8192}
+    write(tmp_path, "second", "SimCLR", model__init_args__encoder=start, data__init_args__tokenizer=own)
+    found = comparison(tmp_path)
+    assert not [line for line in found.differences if line.startswith(("The tokenizer", "The encoder"))]
+    said = {fact.name: fact.values for fact in facts(found)}
+    assert said["tokenizer"] == {"kind bpe, vocab_size 1000": ["MaskedLM"], "that of its start": ["SimCLR"]}
+    assert said["encoder"] == {"Transformer (size tiny)": ["MaskedLM"], "that of its start": ["SimCLR"]}
 
 
 DIFFERENCES = {
