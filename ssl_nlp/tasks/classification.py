@@ -9,6 +9,7 @@ state if the encoder is causal. A published encoder gets the head of its own cla
 Losses are divided by the number of texts, whatever the weights w are.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -75,8 +76,12 @@ class Classification(WholeTexts):
             self.labels, self.monitor, self.loss_unit = "classes", ("micro_f1", True), "nats per text and class"
         if isinstance(class_weights, str) and class_weights != "balanced":
             raise UserError(f"class_weights {class_weights!r} is unknown: use balanced, or numbers by class")
-        if not isinstance(class_weights, str) and any(weight <= 0 for weight in (class_weights or {}).values()):
-            raise UserError(f"class_weights must be above 0, not {class_weights}")
+        if isinstance(class_weights, Mapping):
+            self.class_weights = {
+                str(name): weight for name, weight in class_weights.items()
+            }  # YAML reads 1 as a number
+            if not all(0 < weight < math.inf for weight in class_weights.values()):
+                raise UserError(f"class_weights must be numbers above 0, not {class_weights}")
 
     def build(self) -> None:
         if not self.classes:

@@ -16,6 +16,7 @@ from ssl_nlp.methods import CausalLM
 from ssl_nlp.tasks import Classification
 from ssl_nlp.training import Optimization
 from tests.tasks.corpora import TOPICS, Topics, connected, fitted, tiny, topics
+from tests.tasks.made import data_of
 
 
 def classification(encoder=None, **settings):
@@ -77,6 +78,11 @@ def test_the_loss_is_the_cross_entropy_of_the_texts_that_have_a_label():
     loss = task.loss(batch).terms["classification"]
     assert loss.targets == 7
     torch.testing.assert_close(loss.total / 7, F.cross_entropy(task.outputs(batch)[1:], batch.labels[1:]))
+
+
+def test_a_class_whose_name_is_a_number_has_the_weight_that_yaml_reads_for_a_number():
+    data = data_of([Document(f"text {n}", str(n % 2)) for n in range(20)], labels="class")
+    assert connected(classification(class_weights={1: 3.0}), data).weights.tolist() == [1.0, 3.0]
 
 
 def test_the_loss_of_several_classes_is_the_binary_cross_entropy_of_each():
@@ -209,6 +215,8 @@ def test_data_that_do_not_fit_are_refused_in_one_line(tmp_path):
         connected(classification(pairs=True), topics())
     with pytest.raises(UserError, match="there is no class 'birds': use animals, fruits"):
         connected(classification(class_weights={"birds": 2.0}), topics())
+    with pytest.raises(UserError, match="class_weights must be numbers above 0"):
+        classification(class_weights={"animals": float("nan")})
     task = connected(classification(), topics())
     with pytest.raises(UserError, match="some texts have a pair"):
         task.predict(["one", ("one", "two")])
