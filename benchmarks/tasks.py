@@ -140,7 +140,7 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]
     validator = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     validator.validate(task, datamodule=data, verbose=False)
     assert task.last_result is not None
-    records = task.predict_records(list(data.corpus.documents("valid")), length=case.length)
+    records = task.predict_records(list(data.corpus.documents("valid")), data=data)
     return {
         "metric": task.last_result.primary_metric,
         "ours": task.last_result.primary,

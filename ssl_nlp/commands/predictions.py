@@ -48,7 +48,7 @@ def write_predictions(
 
     Args:
         task: with its weights.
-        data: texts longer than its `length` are cut, as in training; without `input`, its test split is predicted.
+        data: texts are cut, and windows made, as in a test on them; without `input`, their test split is predicted.
         trainer: the device and the precision to compute with.
         input: a file with one text a line, or two with a tab between them where the task reads pairs.
         path: the `.jsonl` file.
@@ -60,7 +60,7 @@ def write_predictions(
         documents = [task.document_of_line(line, number) for number, line in enumerate(read_lines(input), start=1)]
     task.to(trainer.strategy.root_device)
     with trainer.precision_plugin.forward_context():
-        records = task.predict_records(documents, batch_size, data.length)
+        records = task.predict_records(documents, batch_size, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_text(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
     say(f"{path}: {len(records):,} predictions")

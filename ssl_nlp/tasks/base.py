@@ -199,14 +199,14 @@ class Task(TextModule):
 
     @torch.no_grad()
     def predict_records(
-        self, documents: Sequence[Document], batch_size: int = 64, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int = 64, data: TextDataModule | None = None
     ) -> list[dict[str, Any]]:
         """The record of each document, in their order: its text, its pair and its label, if there are any, and `records`.
 
         Args:
             documents: all with a pair, or none.
             batch_size: documents at a time.
-            length: tokens that are read of each, as `data.length`; None: as many as the encoder takes.
+            data: texts are cut as in a test on them; None: as long as the encoder allows.
 
         Raises:
             UserError: some documents have a pair and others have none, or the batch size is below 1.
@@ -214,7 +214,7 @@ class Task(TextModule):
         training = self.training
         self.eval()
         found: list[dict[str, Any]] = [{} for _ in documents]
-        for places, batch in self.batches_of(documents, batch_size, length):
+        for places, batch in self.batches_of(documents, batch_size, data):
             records = self.records(self.outputs(batch.to(self.device)), batch)
             for place, record in zip(places, records, strict=True):
                 found[place] = record
@@ -231,7 +231,7 @@ class Task(TextModule):
         return Document(line)
 
     def batches_of(
-        self, documents: Sequence[Document], batch_size: int, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int, data: TextDataModule | None = None
     ) -> Iterator[tuple[list[int], TokenBatch]]:
         """Batches of documents of similar lengths, without labels, and the places of their rows among the documents."""
         if batch_size < 1:
@@ -240,14 +240,18 @@ class Task(TextModule):
         if len(paired) > 1:
             raise UserError("some texts have a pair and others have none: give each text one, or none")
         sides = [[document.text for document in documents]]
-        if True in paired:
+        limits = None if data is None else data.maker.text_lengths(min(self.encoder.max_length, data.length))
+        if True in paired and (limits is None or len(limits) > 1):
             sides.append([str(document.pair) for document in documents])
+        limits = limits or (self.encoder.max_length // len(sides),) * len(sides)
         rows = [[ids for ids, _ in self.tokenizer.encode(side)] for side in sides]
-        limit = min(self.encoder.max_length, length or self.encoder.max_length) // len(sides)
         order = sorted(range(len(documents)), key=lambda place: max(len(side[place]) for side in rows))
         for start in range(0, len(order), batch_size):
             some = order[start : start + batch_size]
-            first, *second = (pad_rows([side[i] for i in some], None, self.tokenizer, limit) for side in rows)
+            first, *second = (
+                pad_rows([side[i] for i in some], None, self.tokenizer, limit)
+                for side, limit in zip(rows, limits, strict=False)  # texts without a pair have one of two limits
+            )
             yield some, replace(first, documents=torch.tensor(some), pair=second[0] if second else None)
 
     def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:

@@ -206,11 +206,13 @@ class QuestionAnswering(Task):
         return pair_of_line(line, number, "a text and a question")
 
     def batches_of(
-        self, documents: Sequence[Document], batch_size: int, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int, data: TextDataModule | None = None
     ) -> Iterator[tuple[list[int], TokenBatch]]:
         """As `Task.batches_of`: batches of windows, and the places of their documents."""
-        length = min(self.encoder.max_length, length or LENGTH)
+        length = min(self.encoder.max_length, LENGTH if data is None else data.length)
         maker = Questions(overlap=min(64, length // 4), question=min(64, length // 3))
+        if data is not None and isinstance(data.maker, Questions):
+            maker = data.maker
         encoded = encode(documents, [maker.texts(document) for document in documents], self.tokenizer)
         windows = []
         for place, (text, question) in enumerate(encoded):
@@ -222,7 +224,7 @@ class QuestionAnswering(Task):
 
     @torch.no_grad()
     def predict_records(
-        self, documents: Sequence[Document], batch_size: int = 64, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int = 64, data: TextDataModule | None = None
     ) -> list[dict[str, Any]]:
         """As `Task.predict_records`, of texts whose pair is a question.
 
@@ -232,7 +234,7 @@ class QuestionAnswering(Task):
         training = self.training
         self.eval()
         items: list[Candidate] = []
-        for _, batch in self.batches_of(documents, batch_size, length):
+        for _, batch in self.batches_of(documents, batch_size, data):
             batch = batch.to(self.device)
             items += self.items(self.outputs(batch), batch)
         self.train(training)

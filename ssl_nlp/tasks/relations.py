@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.data import TokenBatch
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.labels import Place, RelationLabels
 from ssl_nlp.data.marks import marked_entities
@@ -103,7 +103,7 @@ class RelationExtraction(Task):
         return [{"prediction": max(row, key=lambda name: row[name]), "probabilities": row} for row in rows]
 
     def batches_of(
-        self, documents: Sequence[Document], batch_size: int, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int, data: TextDataModule | None = None
     ) -> Iterator[tuple[list[int], TokenBatch]]:
         """As `Task.batches_of`, with the places of the entities.
 
@@ -112,7 +112,7 @@ class RelationExtraction(Task):
         """
         kind = RelationLabels(self.classes)
         entities = [{"class": None, "entities": marked_entities(document.text)} for document in documents]
-        for places, batch in super().batches_of(documents, batch_size, length):
+        for places, batch in super().batches_of(documents, batch_size, data):
             encoded = self.tokenizer.encode_with_offsets([documents[place].text for place in places])
             rows = [
                 kind.of_row(entities[place], Place(0, len(documents[place].text), tokens))

@@ -230,17 +230,18 @@ class SequenceToSequence(Task):
         return self._written(texts, batch_size)
 
     def predict_records(
-        self, documents: Sequence[Document], batch_size: int = BATCH, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int = BATCH, data: TextDataModule | None = None
     ) -> list[dict[str, Any]]:
         """The record of each document, in their order: its text, its pair if it has one, and the `prediction`.
 
         Args:
             documents: sources; a pair is not read.
             batch_size: documents at a time.
-            length: as `data.length`, half of which is for the source; None: as many tokens as there is room for.
+            data: sources are cut as in a test on them; None: as long as there is room for.
         """
         texts = [document.text for document in documents]
-        outputs = self._written(texts, batch_size, None if length is None else length // 2)
+        limits = None if data is None else data.maker.text_lengths(data.length)
+        outputs = self._written(texts, batch_size, None if limits is None else limits[0])
         return [plain(document) | {"prediction": output} for document, output in zip(documents, outputs, strict=True)]
 
     @torch.no_grad()
@@ -252,8 +253,9 @@ class SequenceToSequence(Task):
             batch_size: texts at a time.
             most: tokens that are read of each text, if that is less than there is room for.
         """
-        room = self._room if most is None else min(most, self._room)
-        rows = cut_rows([ids for ids, _ in self.tokenizer.encode(listed(texts, batch_size))], self.tokenizer, room)
+        room = self._room
+        rows = [ids[:most] for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
+        rows = cut_rows(rows, self.tokenizer, room)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         outputs = [""] * len(rows)
         training = self.training

@@ -123,7 +123,7 @@ class Tagging(Task):
 
     @torch.no_grad()
     def predict_records(
-        self, documents: Sequence[Document], batch_size: int = 64, length: int | None = None
+        self, documents: Sequence[Document], batch_size: int = 64, data: TextDataModule | None = None
     ) -> list[dict[str, Any]]:
         """As `Task.predict_records`. The `prediction` is a list of words.
 
@@ -134,7 +134,7 @@ class Tagging(Task):
         training = self.training
         self.eval()
         found: list[dict[str, Any]] = [{} for _ in documents]
-        for places, batch in self.batches_of(documents, batch_size, length):
+        for places, batch in self.batches_of(documents, batch_size, data):
             best = self.outputs(batch.to(self.device)).float().softmax(dim=-1).max(dim=-1)
             texts = [documents[place].text for place in places]
             rows = zip(

@@ -85,6 +85,15 @@ def test_a_class_whose_name_is_a_number_has_the_weight_that_yaml_reads_for_a_num
     assert connected(classification(class_weights={1: 3.0}), data).weights.tolist() == [1.0, 3.0]
 
 
+def test_the_pair_of_a_document_does_not_shorten_a_text_that_is_read_alone(tmp_path):
+    data = topics(pairs=True, unit="text", length=8)
+    task = connected(classification(), data)
+    documents = [Document("a cat and a dog and a cat and a dog", pair=pair) for pair in (None, "a pear")]
+    assert task.predict_records(documents[1:], data=data)[0]["probabilities"] == pytest.approx(
+        task.predict_records(documents[:1], data=data)[0]["probabilities"]
+    )
+
+
 def test_the_loss_of_several_classes_is_the_binary_cross_entropy_of_each():
     task = connected(classification(several=True, class_weights={"even": 3.0}), topics("classes"))
     batch = next(iter(topics("classes").val_dataloader()))

@@ -1,6 +1,7 @@
 """Texts from texts: the loss against a walk over every pair, decoding, metrics, and the whole way of a training."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from lightning.pytorch import Trainer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
+from ssl_nlp.data import Pairs, TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer, load_pretrained
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
@@ -160,6 +161,20 @@ def test_a_validation_decodes_the_first_pairs_and_a_test_all_of_them(tmp_path):
     [scores] = trainer_for(tmp_path).test(model, datamodule=data(), verbose=False)
     assert [(sample["source"], sample["reference"]) for sample in model.sample_documents([])] == PAIRS[:20]
     assert {"test/bleu", "test/chrf", "test/rougel", "test/perplexity", "test/bits_per_byte"} <= scores.keys()
+
+
+def test_predictions_for_data_read_as_much_of_the_source_as_their_test_does(tmp_path):
+    long = [(" ".join(random_texts(9, longest=7)[n:]), target) for n, (_, target) in enumerate(PAIRS[:6])]
+    module = TextDataModule(ListCorpus(PAIRS, long, long), TokenizerSettings(vocab_size=340), Pairs(8), length=40)
+    model = task()
+    fitted(model, tmp_path, steps=10)
+    trainer_for(tmp_path).test(model, datamodule=module, verbose=False)
+    tested = {sample["source"]: sample["output"] for sample in model.sample_documents([])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the encoder itself would read more
+        records = model.predict_records([Document(text) for text, _ in long], data=module)
+    assert {record["text"]: record["prediction"] for record in records} == tested
+    assert list(tested.values()) != model.predict([*tested])
 
 
 def test_references_are_the_texts_and_not_what_the_tokenizer_leaves_of_them(tmp_path):
