@@ -229,7 +229,7 @@ class Cli(LightningCLI):
                 self.output = check_output(config.output, isinstance(self.model, Task))
                 own = [EmbeddingWriter(self.output), ProgressLines()]
             elif self.same_data:
-                own = [Results(Run(config.run).directory), ProgressLines()]
+                own = [Results(Run(config.run).directory, self.step), ProgressLines()]
             folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
             self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
             profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)

@@ -17,10 +17,11 @@ class Results(Callback):
 
     Args:
         directory: of the run.
+        step: of the checkpoint that is validated or tested; None in a training.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, step: int | None = None) -> None:
+        self.directory, self.step = directory, step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn in ("fit", "validate") and not trainer.sanity_checking:
@@ -33,7 +34,8 @@ class Results(Callback):
         if not isinstance(pl_module, Task) or pl_module.last_result is None or not trainer.is_global_zero:
             return
         path = self.directory / f"{name}.json"
-        plain = {"checkpoint": trainer.ckpt_path, "step": trainer.global_step} | pl_module.last_result.to_json()
+        step = trainer.global_step if self.step is None else self.step
+        plain = {"checkpoint": trainer.ckpt_path, "step": step} | pl_module.last_result.to_json()
         durable.write_text(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
         if trainer.state.fn != "fit":
             say(f"{path}: all numbers, by class where there are classes")

@@ -57,7 +57,9 @@ def test_a_run_of_a_task_predicts_texts_and_writes_its_numbers(pairs, tmp_path, 
 
     assert run("test", "--run=a") == 0
     assert "test/accuracy" in capsys.readouterr().out
-    accuracy = json.loads((directory / "test.json").read_text())["metrics"]["accuracy"]
+    tested = json.loads((directory / "test.json").read_text())
+    accuracy = tested["metrics"]["accuracy"]
+    assert tested["step"] == torch.load(tested["checkpoint"], weights_only=True)["global_step"] > 0
     assert run("predict", "--run=a") == 0
     found = records(directory / "predictions.jsonl")
     corpus = Topics(pairs=pairs)
