@@ -23,7 +23,7 @@ class Regularizer(Callback):
     """Extends the loss of a task in training; validation losses stay as they are."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit":
+        if stage not in ("fit", "validate"):
             return
         if not isinstance(pl_module, Task):
             raise UserError(f"{type(self).__name__} belongs to a task, not to {type(pl_module).__name__}: leave it out")

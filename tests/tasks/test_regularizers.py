@@ -112,6 +112,9 @@ def test_a_validation_reports_the_metric_under_attack(tmp_path):
     found = task.last_result.details["robust"]
     assert (found["attack"], found["eps"], found["metrics"]["accuracy"]) == ("pgd", 1.0, pytest.approx(robust))
     assert not task.regularizers
+    [later] = trainer.validate(task, datamodule=data, verbose=False)
+    assert later["val/robust_accuracy"] == pytest.approx(robust)
+    assert "robust" in task.last_result.details and not task.regularizers
 
 
 def test_training_under_attack_makes_a_task_more_robust(tmp_path):
