@@ -82,7 +82,7 @@ def find_base(base: Base, where: str) -> tuple[dict[str, Any], Path]:
     here = beside(where).with_suffix(".ckpt")
     places = [here, Path(base["place"])]
     if base["run"] is not None and Path(base["run"]).name == base["run"]:
-        folders = RUNS.absolute(), here.parents[2]
+        folders = RUNS.absolute(), *here.parents[2:3]  # a file in a folder of the root has no runs beside it
         places += [folder / base["run"] / "checkpoints" / name for folder in folders for name in NAMES]
     found = [path for path in places if path.is_file()]
     for path in found:

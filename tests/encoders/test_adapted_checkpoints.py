@@ -12,6 +12,7 @@ from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.encoders.adapters import IA3, AdaLoRA, Adapter, LoRA, PromptTuning, merged
+from ssl_nlp.encoders.start import find_base
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, MoCo
 from tests.corpus import ListCorpus, random_texts
@@ -119,6 +120,11 @@ def test_a_base_is_found_beside_the_checkpoint_and_among_the_runs_or_is_missing_
     path.with_name("base.ckpt").unlink()
     with pytest.raises(UserError, match=r"\(runs/old\), which is not there: .* at .*new/checkpoints/base\.ckpt$"):
         MaskedLM.load_from_checkpoint(path)
+
+
+def test_a_checkpoint_in_a_folder_of_the_root_misses_its_base_in_one_line():
+    with pytest.raises(UserError, match=r"^/a\.ckpt holds only the adapter .*, which is not there"):
+        find_base({"place": "/old.ckpt", "run": "old", "digest": "0" * 64}, "/a.ckpt")
 
 
 def test_a_base_that_was_trained_longer_is_refused(tokenizer, base, tmp_path):
