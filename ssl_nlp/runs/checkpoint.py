@@ -335,7 +335,7 @@ def _load(
         raise UserError(f"{path} describes no method: copy or train it again")
     if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
         raise UserError(f"{path} describes no method: copy or train it again")
-    if not isinstance(described.get("causal"), bool | None):
+    if not isinstance(described.get("causal"), bool | None) or type(saved.get("global_step", 0)) is not int:
         raise UserError(f"{path} describes no method: copy or train it again")
     if not is_ancestry(described.get("ancestry", [])):
         raise UserError(f"{path} has a broken ancestry: copy or train it again")

@@ -128,6 +128,12 @@ def test_a_checkpoint_that_describes_nothing_is_named(broken):
         Method.load_from_checkpoint("a.ckpt")
 
 
+def test_a_step_that_is_not_a_number_is_refused(tokenizer):
+    torch.save(saved(MaskedLM(tiny()), tokenizer) | {"global_step": "x"}, "a.ckpt")
+    with pytest.raises(UserError, match=r"a.ckpt describes no method"):
+        Method.load_from_checkpoint("a.ckpt")
+
+
 def test_weights_that_do_not_fit_are_named(tokenizer):
     content = saved(MaskedLM(tiny()), tokenizer)
     del content["state_dict"]["token_counts"]
