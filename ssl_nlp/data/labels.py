@@ -82,7 +82,8 @@ class Labels(ABC):
             UserError: the class is unknown.
         """
         if name not in self._number:
-            shown = ", ".join((self.class_names or [])[:8])
+            names = self.class_names or []
+            shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
             raise UserError(
                 f"the class {name!r} is not among those of the train split ({shown}): correct the label, or list all "
                 "classes in data.classes"

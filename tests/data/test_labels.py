@@ -11,7 +11,7 @@ import torch
 from ssl_nlp.corpora import Document, HubDataset, Span
 from ssl_nlp.data import Pairs, Sentences, TokenBatch, TokenizerSettings
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
-from ssl_nlp.data.labels import KINDS, SpanLabels, TagLabels
+from ssl_nlp.data.labels import KINDS, ClassLabels, SpanLabels, TagLabels
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.stream import StreamBatches
 from ssl_nlp.data.tokenizer import Tokenizer, get_tokenizer, train
@@ -190,6 +190,11 @@ def test_a_class_that_train_has_not_is_named():
         UserError, match=r"the class 'valid' is not among those of the train split \(train\): .* data.classes"
     ):
         data.store("valid")
+
+
+def test_a_list_of_classes_that_is_too_long_ends_in_dots():
+    with pytest.raises(UserError, match=r"train split \(0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\): correct"):
+        ClassLabels([str(number) for number in range(9)]).number("x")
 
 
 def test_a_corpus_without_labels_is_refused_and_a_text_without_one_is_ignored():
