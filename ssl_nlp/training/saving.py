@@ -161,7 +161,7 @@ class SavedModule(LightningModule):
         try:
             model.load_state_dict(model._with_base(saved["state_dict"]))
         except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[-1].strip()  # torch names the weights below a heading
             raise UserError(f"{where}: its weights do not fit its {type(model).__name__} ({reason})") from error
         return model.eval()
 
