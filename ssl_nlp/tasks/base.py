@@ -70,6 +70,8 @@ class Task(TextModule):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
+        if len(set(classes or [])) < len(classes or []):
+            raise UserError(f"the classes of the {type(self).__name__} name one twice: remove one of them")
         self.classes = classes
         self._items: list[tuple[int, Any]] = []
 

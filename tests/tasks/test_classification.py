@@ -224,6 +224,8 @@ def test_data_that_do_not_fit_are_refused_in_one_line(tmp_path):
         connected(classification(pairs=True), topics())
     with pytest.raises(UserError, match="there is no class 'birds': use animals, fruits"):
         connected(classification(class_weights={"birds": 2.0}), topics())
+    with pytest.raises(UserError, match="the classes of the Classification name one twice"):
+        classification(classes=["animals", "animals"])
     with pytest.raises(UserError, match="class_weights must be numbers above 0"):
         classification(class_weights={"animals": float("nan")})
     task = connected(classification(), topics())
