@@ -7,6 +7,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM
 from ssl_nlp.packages import need
 from ssl_nlp.runs.run import checkpoint_of
+from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
 from ssl_nlp.training.texts import TextModule
 
 
@@ -37,7 +38,7 @@ def lm_eval_model(model: str, batch_size: int = 16) -> Any:
         batch_size: rows at a time.
 
     Raises:
-        UserError: there is none, it is no causal language model, or the package is missing.
+        UserError: there is none, it is not a causal language model, or the package is missing.
     """
     need("lm_eval", extra="lm-eval", what="lm_eval_model")
     if (Path(model) / "config.json").is_file():

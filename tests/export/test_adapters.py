@@ -1,6 +1,8 @@
 """Runs and exported folders in lm-eval and mteb: the same numbers."""
 
 import json
+import subprocess
+import sys
 
 import lm_eval
 import pytest
@@ -85,3 +87,13 @@ def test_mteb_gets_the_same_vectors_of_a_run_and_its_folder(folder):
 def test_a_model_that_predicts_no_next_token_is_refused_in_one_line(folder):
     with pytest.raises(UserError, match="vae holds a VAE, and lm-eval needs a CausalLM: choose another run"):
         lm_eval_model("vae")
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_is_known_in_a_script_that_imports_nothing_else():
+    lines = (
+        "from ssl_nlp.export import adapters",
+        "from ssl_nlp.runs.checkpoint import find_class",
+        "find_class('ssl_nlp.tasks.Classification', adapters.TextModule)",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=120)
