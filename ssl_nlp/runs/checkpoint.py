@@ -321,6 +321,11 @@ def _load(
     checked: bool = False,
 ) -> dict[str, Any]:
     """The content of `file`, which is that of `path`."""
+    zipped = zipfile.is_zipfile(file)
+    if not isinstance(file, Path):
+        file.seek(0)
+    if not zipped:  # torch would read it as its old format, where foreign bytes raise anything
+        raise UserError(f"{path} is not a complete checkpoint: copy or train it again")
     try:
         saved = torch.load(file, map_location=map_location, weights_only=True, mmap=lazily)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:

@@ -153,9 +153,10 @@ def test_a_method_may_take_other_arguments_than_the_class_it_builds_on(kind, arg
 def test_broken_checkpoints_are_named(tmp_path):
     with pytest.raises(UserError, match="no checkpoint at"):
         Method.load_from_checkpoint(tmp_path / "none.ckpt")
-    (tmp_path / "half.ckpt").write_bytes(b"PK\x03\x04half")
-    with pytest.raises(UserError, match="half.ckpt is not a complete checkpoint"):
-        Method.load_from_checkpoint(tmp_path / "half.ckpt")
+    for content in (b"PK\x03\x04half", b"junk\n", b"hello", b""):
+        (tmp_path / "half.ckpt").write_bytes(content)
+        with pytest.raises(UserError, match="half.ckpt is not a complete checkpoint"):
+            Method.load_from_checkpoint(tmp_path / "half.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="not a checkpoint of ssl_nlp"):
         Method.load_from_checkpoint(tmp_path / "other.ckpt")
