@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ssl_nlp.encoders import Encoder, Trained
+from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained
 from ssl_nlp.encoders.start import begin_with_base
 from ssl_nlp.encoders.trained import described_encoder
 from ssl_nlp.errors import UserError
@@ -31,6 +31,8 @@ def check_start(model: Any, run: Run) -> None:
 def keep_encoder(model: Any, saved: dict[str, Any], where: str) -> None:
     """Let the checkpoint of a run decide on its encoder: the run that it once started from may have changed or be gone.
 
+    Of a published encoder it decides on the language modelling head, which older versions made new.
+
     Args:
         model: class and arguments, which are changed.
         saved: the content of the checkpoint.
@@ -40,10 +42,20 @@ def keep_encoder(model: Any, saved: dict[str, Any], where: str) -> None:
     if start is not None:
         model.init_args.encoder = described_encoder(saved, where, start.freeze)
         begin_with_base(model.init_args.encoder, saved, where)
+    published = _encoder(model, PretrainedEncoder)
+    if published is not None:
+        described = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
+        given = described.get("init_args") if isinstance(described, dict) else None
+        published.language_head = given.get("language_head", "own") if isinstance(given, dict) else "own"
 
 
 def _start(model: Any) -> Any:
     """The arguments of `Trained` in the configuration of a model; None if its encoder is another one."""
+    return _encoder(model, Trained)
+
+
+def _encoder(model: Any, kind: type) -> Any:
+    """The arguments of the encoder in the configuration of a model, if it is of this class; None if not."""
     encoder = model.init_args.get("encoder")
     known = not isinstance(encoder, Encoder) and encoder is not None
-    return encoder.init_args if known and encoder.class_path == path_of(Trained) else None
+    return encoder.init_args if known and encoder.class_path == path_of(kind) else None

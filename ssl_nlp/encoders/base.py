@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.depth import depths, layers_of
+from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.bases import Base
@@ -46,6 +47,7 @@ class Encoder(nn.Module, ABC):
         ancestry: the runs and published models that the weights come from, the oldest first.
         adapter: of the constructor.
         prompt_length: number of vectors that the adapter puts in front of each text.
+        lacks_language_head: whether `language_head` was to give a published head, and there is none.
     """
 
     dim: int
@@ -63,6 +65,7 @@ class Encoder(nn.Module, ABC):
     adapter: Adapter | None = None
     prompt: nn.Embedding
     prompt_length: int = 0
+    lacks_language_head: bool = False
     base_names: tuple[str, ...] = ()  # of the weights in the state dict that an adapter has frozen
     _built: dict[str, int | bool] | None = None
     start: Callable[["Encoder"], None] | None = None
@@ -211,6 +214,10 @@ class Encoder(nn.Module, ABC):
 
         The encoder itself adds that of part 0 everywhere.
         """
+        return None
+
+    def language_head(self) -> HeadLayers | None:
+        """New copies of the layers of the language modelling head that belongs to the encoder; None if none does."""
         return None
 
     @abstractmethod

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
+from ssl_nlp.encoders.language_head import HeadLayers, head_layers
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import published
 from ssl_nlp.runs.bases import Base, beside, complaint, weights_digest
@@ -61,6 +62,9 @@ class PretrainedEncoder(Encoder):
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
         adapter: few parameters that are trained instead of the encoder's own.
+        language_head: the head that language models begin with: `published`, that of the model, or a new one of its form
+            where its files have none; or `own`, a new one in this package's form. null: `published`, but in checkpoints
+            `own`, because older versions had no other.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
@@ -74,13 +78,17 @@ class PretrainedEncoder(Encoder):
         config: dict[str, Any] | None = None,
         freeze: Frozen | int | None = None,
         adapter: Adapter | None = None,
+        language_head: Literal["published", "own"] | None = None,
     ) -> None:
         super().__init__(freeze, adapter)
+        if language_head not in (None, "published", "own"):
+            raise UserError(f"encoder: language_head must be published or own, not {language_head!r}")
         if dropout is not None and not 0 <= dropout < 1:
             raise UserError(f"encoder: dropout must be at least 0 and less than 1, not {dropout}")
         self.name = self.tokenizer_name = name
         self.dropout = dropout
         self._config = config
+        self._language_head = language_head
         self.ancestry = (published(name),)
 
     def _create(self) -> None:
@@ -106,6 +114,7 @@ class PretrainedEncoder(Encoder):
         limit = getattr(config, "max_position_embeddings", None) or 0
         self.max_length = limit - self._first_position if limit > 0 else NO_LIMIT
         self._try(model.eval())
+        self._language_head = self._language_head or ("published" if self._config is None else "own")
         if not config.model_type.startswith("modernbert"):
             self.stock_head = "linear" if self.causal else "tanh"
         self.model = model.train(self.training)
@@ -231,11 +240,19 @@ class PretrainedEncoder(Encoder):
         tables = [m for name, m in self.model.named_modules() if name.endswith("token_type_embeddings")]
         return next((table for table in tables if isinstance(table, nn.Embedding) and table.num_embeddings > 1), None)
 
+    def language_head(self) -> HeadLayers | None:
+        if self._language_head == "own":
+            return None
+        with self._loading():
+            layers, found = head_layers(self.model.config, self.causal, self.name if self._config is None else None)
+        self.lacks_language_head = not found
+        return layers
+
     def hparams(self) -> dict[str, Any]:
         config = self._config
         if self._built:
             config = json.loads(self.model.config.to_json_string(use_diff=False))
-        given = {"freeze": self.freeze, "adapter": self.adapter}
+        given = {"freeze": self.freeze, "adapter": self.adapter, "language_head": self._language_head}
         return {"name": self.name, "dropout": self.dropout, "config": config, **given}
 
     def forward(self, batch: TokenBatch, cache: PretrainedCache | None = None, added: Tensor | None = None) -> Tensor:

@@ -3,22 +3,15 @@
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_nlp.encoders.language_head import PLACES, HeadLayers, layers_of_head
 from ssl_nlp.export.stock import StockModel, embedding_of, fill
 from ssl_nlp.modules import LanguageModelHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LANGUAGE_HEADS = {  # by model_type: the dense layer, the norm and the bias of the language modelling head
-    "modernbert": ("head.dense", "head.norm", "decoder.bias"),
-    "modernbert-decoder": ("lm_head.dense", "lm_head.norm", "decoder.bias"),
-    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"),
-    "roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-    "xlm-roberta": ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-    "camembert": ("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
-}
 
 
 def add_language_head(stock: StockModel, head: LanguageModelHead, auto: str) -> StockModel:
@@ -26,35 +19,46 @@ def add_language_head(stock: StockModel, head: LanguageModelHead, auto: str) -> 
     import transformers
 
     config = stock.model.config
-    places = LANGUAGE_HEADS.get(config.model_type)
+    places = PLACES.get(config.model_type)
     if places is None:
         stock.left_out.append(
-            f"It has no language modelling head, because that of {config.model_type} is not like ours."
+            f"It has no language modelling head, because that of {config.model_type} is not one that this package knows."
         )
         return stock
     own, states = head.output_weight, stock.states
     config.tie_word_embeddings = torch.equal(own.float().cpu(), embedding_of(stock.model).weight)
     model = getattr(transformers, auto).from_config(config, dtype=torch.float32).eval()
-    dense, norm = (model.get_submodule(name) for name in places[:2])
-    activation = getattr(config, "classifier_activation", None) or config.hidden_act
-    if (dense.weight.shape, norm.eps, activation) != (head.dense.weight.shape, head.norm.eps, "gelu"):
+    layers, output = layers_of_head(model), model.get_output_embeddings()
+    if (theirs := _form(layers)) != (ours := _form(head)):
         stock.left_out.append(
-            f"It has no language modelling head: that of {type(model).__name__} has the activation {activation} and the "
-            f"epsilon {norm.eps} in its norm, and ours gelu and {head.norm.eps}."
+            f"It has no language modelling head: that of {type(model).__name__} has {theirs}, and ours {ours}."
         )
         return stock
-    fill(dense, head.dense)
-    fill(norm, head.norm)
+    for layer, mine in ((layers.dense, head.dense), (layers.norm, head.norm)):
+        if layer is not None and mine is not None:
+            fill(layer, mine)
     with torch.no_grad():
-        output = model.get_output_embeddings()
-        for bias in (model.get_parameter(places[2]), output.bias):
-            bias.copy_(head.bias)
+        if head.bias is not None:
+            for bias in (model.get_parameter(places.bias) if places.bias else output.bias, output.bias):
+                bias.copy_(head.bias)
         model.base_model.load_state_dict(stock.model.state_dict())
         output.weight.copy_(own)
     stock.model = model
     stock.loads_as.append(auto)
     stock.logits = lambda batch: head(states(batch))
     return stock
+
+
+def _form(head: HeadLayers | LanguageModelHead) -> str:
+    """What a stock class fixes about a head, in words."""
+    output = "an output layer " + ("without bias" if head.bias is None else "with a bias")
+    if head.dense is None or head.norm is None:
+        return f"{output} alone"
+    points = torch.linspace(-4, 4, 81, device=head.dense.weight.device)
+    is_gelu = torch.allclose(head.activation(points), F.gelu(points), atol=1e-6)
+    activation = "gelu" if is_gelu else type(head.activation).__name__
+    outputs, inputs = head.dense.weight.shape
+    return f"a layer from {inputs} to {outputs}, {activation}, a norm with the epsilon {head.norm.eps} and {output}"
 
 
 @torch.no_grad()

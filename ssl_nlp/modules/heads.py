@@ -7,39 +7,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_nlp.encoders import Encoder
+from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
 
 
 class LanguageModelHead(nn.Module):
-    """Hidden states to token probabilities: dense, GELU, norm, then the transposed token embedding and a bias.
+    """Hidden states to token probabilities: dense, activation, norm, then the transposed token embedding and a bias.
 
-    BERT's head (arXiv:1810.04805, released code) without a bias in the dense layer, as in ModernBERT: the weights load one
-    to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. A copy of the whole method
-    shares the copied embedding; a copy of the head alone has an embedding of its own that nobody trains.
+    By default BERT's head (arXiv:1810.04805, released code) with GELU and without a bias in the dense layer, as in
+    ModernBERT: the weights load one to one into `ModernBertForMaskedLM` and `ModernBertDecoderForCausalLM`. A copy of the
+    whole method shares the copied embedding; a copy of the head alone has an embedding of its own that nobody trains.
 
     Args:
         dim: width D of the hidden states.
         embedding: the token embedding (V, E) whose weights the output layer shares (arXiv:1608.05859).
+        layers: of a head of another form, whose output layer may have weights of its own.
     """
 
-    def __init__(self, dim: int, embedding: nn.Embedding) -> None:
+    def __init__(self, dim: int, embedding: nn.Embedding, layers: HeadLayers | None = None) -> None:
         super().__init__()
-        width = embedding.embedding_dim
-        self.dense = nn.Linear(dim, width, bias=False)
-        nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
-        self.norm = nn.LayerNorm(width, bias=False)
-        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        layers = layers or _new_layers(dim, embedding)
+        self.dense, self.activation, self.norm = layers.dense, layers.activation, layers.norm
+        self.weight, self.bias = (None if x is None else nn.Parameter(x.detach()) for x in (layers.weight, layers.bias))
         self._embedding = [embedding]  # in a list because the encoder owns it: it must not appear twice in a checkpoint
 
     @property
     def output_weight(self) -> Tensor:
-        """(V, E): the shared embedding."""
-        return self._embedding[0].weight
+        """(V, E): the shared embedding, or the output layer's own weights."""
+        return self._embedding[0].weight if self.weight is None else self.weight
 
     def _transform(self, hidden: Tensor) -> Tensor:
-        transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        if self.dense is None or self.norm is None:
+            return hidden
+        transformed: Tensor = self.norm(self.activation(self.dense(hidden)))
         return transformed
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -57,6 +59,15 @@ class LanguageModelHead(nn.Module):
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
         return token_losses(self._transform(hidden), self.output_weight, self.bias, targets)[0]
+
+
+def _new_layers(dim: int, embedding: nn.Embedding) -> HeadLayers:
+    """The layers of a new head in our form."""
+    width = embedding.embedding_dim
+    dense = nn.Linear(dim, width, bias=False)
+    nn.init.trunc_normal_(dense.weight, std=0.02, a=-0.04, b=0.04)
+    norm = nn.LayerNorm(width, bias=False)
+    return HeadLayers(dense, nn.GELU(), norm, None, torch.zeros(embedding.num_embeddings))
 
 
 class ClassifierHead(nn.Module):

@@ -16,6 +16,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
+from ssl_nlp.terminal import say
 from ssl_nlp.training.optimization import Optimization, warn_if_unusual
 from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule, follow, logged_rates
 from ssl_nlp.training.parts import buffers_kept, shard, train_all_but_frozen
@@ -256,6 +257,8 @@ class Module(SavedModule):
         changes = self.encoder.adapter is None and any(p.requires_grad for p in self.encoder.parameters())
         if self.encoder.pretrained and changes and self.global_rank == 0:
             warn_if_unusual(self.optimization)
+        if self.encoder.lacks_language_head and self.global_rank == 0:
+            say("the encoder's files have no language modelling head that can be used: a new one is trained")
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
 

@@ -35,7 +35,7 @@ class CausalLM(Method):
     likelihood = "likelihood"
 
     def build(self) -> None:
-        self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
+        self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding, self.encoder.language_head())
 
     def loss(self, batch: TokenBatch) -> Loss:
         if batch.pair is not None:

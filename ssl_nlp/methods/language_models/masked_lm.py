@@ -80,7 +80,7 @@ class MaskedLM(Method):
     def build(self) -> None:
         if self.tokenizer.mask_id is None:
             raise UserError("this tokenizer has no mask token: MaskedLM needs one, CausalLM does not")
-        self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
+        self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding, self.encoder.language_head())
         if self.sentence_pairs is not None:
             self.part_embedding = nn.Embedding(2, self.encoder.embedding.embedding_dim)
             nn.init.trunc_normal_(self.part_embedding.weight, std=0.02, a=-0.04, b=0.04)
