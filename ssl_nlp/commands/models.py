@@ -11,7 +11,7 @@ from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import Encoder, PretrainedEncoder
 from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
-from ssl_nlp.methods import Method
+from ssl_nlp.methods import CausalLM, MaskedLM, Method
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.bases import weights_digest
 from ssl_nlp.runs.metrics_csv import read_numbers
@@ -67,8 +67,8 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """The class of the method, or of the encoder if there is no more to it."""
-        return type(self.method if type(self.method) is not Method else self.method.encoder).__name__
+        """The class of the method, or of a published encoder."""
+        return type(self.method.encoder if self.file.startswith(PRETRAINED) else self.method).__name__
 
     @cached_property
     def header(self) -> dict[str, Any]:
@@ -113,18 +113,27 @@ def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> 
 
 
 def _pretrained(name: str) -> Target:
-    """A model of `transformers` as it was published, pooled by the mean of its states."""
+    """A model of `transformers` as it was published, with its language modelling head, pooled by the mean of its states."""
     tokenizer = load_pretrained(name)
 
-    def build(config: dict[str, Any] | None = None) -> Method:
-        method = Method(PretrainedEncoder(name, config=config))
+    def build(kind: type[Method], encoder: PretrainedEncoder) -> Method:
+        encoder.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer.fingerprint())
+        method = kind(encoder)
+        method.causal, method.pooling = encoder.causal, Method.pooling
         method.connect(tokenizer)
         return method.eval()
 
-    method = build()
-    config = method.encoder.hparams()["config"]
+    def untrained() -> TextModule:
+        return build(type(method), PretrainedEncoder(name, config=config, language_head="published"))
+
+    encoder = PretrainedEncoder(name)
+    method = build(Method, encoder)
+    if encoder.causal or tokenizer.mask_id is not None:
+        language_model = build(CausalLM if encoder.causal else MaskedLM, encoder)
+        method = method if encoder.lacks_language_head else language_model
+    config = encoder.hparams()["config"]
     label = name.strip("/").replace("/", "--") if not Path(name).exists() else Path(name).resolve().name
     record = RUNS.absolute() / f"pretrained-{label}" / "evaluation.json"
-    description = [config, tokenizer.serialize()]
+    description = [type(method).__name__, config, tokenizer.serialize()]
     digest, file = weights_digest(method.state_dict()), f"{PRETRAINED}{name}"
-    return Target(label, method, record, file, digest, description, lambda: build(config))
+    return Target(label, method, record, file, digest, description, untrained)

@@ -30,6 +30,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from ssl_nlp.commands.models import find_target
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
@@ -187,6 +188,38 @@ def test_what_an_older_version_saved_keeps_the_head_that_it_had(tokenizer, batch
     stock = stock_model(old)
     assert stock.loads_as == ["AutoModel"]
     assert stock.left_out[0].startswith("It has no language modelling head: that of BertForMaskedLM has")
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_a_published_language_model_scores_texts_and_embeds_them_as_its_encoder_does(family, tokenizer, tmp_path):
+    theirs = save(family, tmp_path, tokenizer.vocab_size)
+    save_tokenizer(tokenizer, tmp_path, 64)
+    target, texts = find_target(f"pretrained:{tmp_path}"), random_texts(3)
+    plain = Method(PretrainedEncoder(str(tmp_path)))
+    plain.causal = target.method.causal
+    plain.connect(target.method.tokenizer)
+    assert torch.equal(target.method.embed(texts), plain.embed(texts))
+    assert target.kind == "PretrainedEncoder"
+
+    assert isinstance(target.method, CausalLM if family in CAUSAL else MaskedLM)
+    untrained = target.untrained()
+    assert type(untrained) is type(target.method)
+    nats = target.method.score(texts).nats
+    assert not torch.allclose(untrained.score(texts).nats, nats, rtol=0.01)
+    [ids] = [ids for ids, _ in target.method.tokenizer.encode(texts[:1])]
+    row = torch.tensor([ids])
+    with torch.no_grad():
+        if family in CAUSAL:
+            one = pad_rows([ids], None, target.method.tokenizer, 64)  # which knows the end of the text as a target
+            logits = theirs(input_ids=one.input_ids).logits
+            expected = cross_entropy(logits[0], one.next_ids[0], reduction="sum")
+        else:
+            expected = torch.zeros(())
+            for place in target.method.maskable[row[0]].nonzero()[:, 0]:
+                masked = row.clone()
+                masked[0, place] = target.method.tokenizer.mask_id
+                expected -= theirs(input_ids=masked).logits.log_softmax(-1)[0, place, ids[place]]
+    assert nats[0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("head", [True, False])
