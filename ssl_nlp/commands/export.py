@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from ssl_nlp import durable
-from ssl_nlp.commands.models import Target, find_target
+from ssl_nlp.commands.models import Target, find_result
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.suite_options import check_suite_options
 from ssl_nlp.commands.trust import settings_of_run
@@ -31,7 +31,7 @@ from ssl_nlp.terminal import say
 from ssl_nlp.training.parts import parameter_counts
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
-MODEL = "a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
+MODEL = "a run (its last checkpoint or, of a task, its best one), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
 Format = Literal["transformers", "sentence-transformers", "onnx", "peft"]
 OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help
     "format": (Format, "transformers", f"what the folder is for: {', '.join(get_args(Format))}"),
@@ -65,7 +65,7 @@ def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         raise UserError("--quantize makes a second graph: use it with --format onnx")
     if options.push is not None:
         check_push(options.push)
-    target = find_target(options.model)
+    target = find_result(options.model)
     facts = _facts(target, options.license, options.language)
     with new_folder(output) as folder, progress_bars_hidden():
         contents = _write(target, folder, options)

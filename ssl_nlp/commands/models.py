@@ -16,7 +16,7 @@ from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.bases import weights_digest
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
-from ssl_nlp.tasks import Task  # noqa: F401  # a checkpoint may hold one
+from ssl_nlp.tasks import Task
 from ssl_nlp.training.parts import parameter_counts
 from ssl_nlp.training.texts import TextModule
 
@@ -98,6 +98,14 @@ def find_target(name: str) -> Target:
         return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
     run.check_links(reads="checkpoints")
     return _checkpoint(run.name, path, run.directory / "evaluation.json", run)
+
+
+def find_result(name: str) -> Target:
+    """`find_target`, except that of a task's run the best checkpoint is taken: it is wanted for use, not for comparison."""
+    target = find_target(name)
+    if target.run is None or not isinstance(target.method, Task):
+        return target
+    return _checkpoint(target.name, target.run.best_checkpoint(), target.record, target.run)
 
 
 def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> Target:

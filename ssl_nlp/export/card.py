@@ -31,7 +31,7 @@ class Facts:
         cost: of its training, as `evaluation.cost.cost` gives it.
         step: steps of its optimizer; None where they are unknown.
         config: the complete configuration of the run; empty where there is none.
-        metrics: the last validation of the run, by name.
+        metrics: the validation at that step, or the last one before it, by name.
         record: path of its `evaluation.json`, which need not exist.
         language: of the texts, as on the hub (`en`), if known.
         license: as on the hub (`apache-2.0`).
@@ -112,7 +112,7 @@ def _training(module: Module, facts: Facts) -> Iterator[tuple[str, str]]:
     yield from _data(facts.config)
     yield "tokenizer", _tokenizer(module)
     for name, number in facts.metrics.items():
-        yield f"{name} (last)", format_number(number)
+        yield name, format_number(number)
     yield "checkpoint (SHA-256)", f"`{facts.digest}`"
 
 

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.export import peft_format
+from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.tasks import Classification
 from tests.end_to_end.cli import run
 from tests.export.conftest import OLD
@@ -185,11 +186,14 @@ def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_va
     short = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu"]
     fit = ["fit", "--config", "tasks/classification", *corpus, *size, *encoder, *short, "--run", "animals"]
     assert run(*fit) == 0, capsys.readouterr().err
+    best = tmp_path / "runs" / "animals" / "checkpoints" / "best.ckpt"
+    torch.save(torch.load(best, weights_only=True) | {"global_step": 2}, best)  # another one than the last
     assert run("export", "animals") == 0
     head, text = card(tmp_path, "animals-transformers")
     assert head["pipeline_tag"] == "text-classification"
-    for row in ("| val/accuracy (last) |", "| tokens |", "| FLOPs |"):  # also where no rate was logged
+    for row in ("| val/accuracy |", "| tokens |", "| FLOPs |"):  # also where no rate was logged
         assert row in text
+    assert digest(best) in text
     assert run("export", "runs/animals/checkpoints/best.ckpt", "--format", "onnx", "--quantize", "true") == 2
     assert "--quantize measures a task on the data of its run" in capsys.readouterr().err
     assert run("export", "animals", "--format", "onnx", "--quantize", "true") == 0
