@@ -90,7 +90,8 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
     own = ["run", *_own(("run", "seed_everything", "checkpoint_every", "ckpt_path"), config), ""]
     if model is None:
         names = config_names()
-        complete = [name for name in names if "/" not in name or name.startswith("tasks/")]
+        tasks = ", ".join(name.removeprefix("tasks/") for name in names if name.startswith("tasks/"))
+        complete = [*(name for name in names if "/" not in name), f"tasks/NAME (NAME: {tasks})"]
         lines += _filled("CONFIG   a YAML file, or one of these: ", complete)
         overlays = [name for name in names if name.startswith(("data/", "encoder/", "trainer/"))]
         lines += _filled("OVERLAY  a YAML file that changes some settings, or one of these: ", overlays)
