@@ -72,7 +72,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The folder after `compare --task`, and the names of the runs that it has trained, in this order."""
     folder = tmp_path_factory.mktemp("tuned")
-    shutil.copytree(trained, folder, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("wandb"), dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fits = in_this_process(patch)
@@ -83,7 +83,7 @@ def tuned(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 @pytest.fixture
 def folder(tuned: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, as the working directory."""
-    shutil.copytree(tuned[0], tmp_path, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(tuned[0], tmp_path, ignore=shutil.ignore_patterns("wandb"), dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
