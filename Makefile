@@ -42,7 +42,7 @@ demo: $(INSTALLED)  ## pretrain five small models, show what they learned, and c
 test: $(INSTALLED)  ## run all tests on WORKERS=2 cores; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-fast: $(INSTALLED)  ## run the tests that need little time: under two minutes on two cores
+test-fast: $(INSTALLED)  ## run the tests that need little time: under three minutes on two cores
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not kill and not slow' $(ARGS)
 
 test-kill: $(INSTALLED)  ## kill commands at every possible moment, and check that they resume as if nothing had happened
