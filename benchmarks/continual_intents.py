@@ -4,7 +4,7 @@ Fine-tunes a pretrained encoder on the domains one after the other: plainly, wit
 and a head for each domain (whose validation is told the domain), and on all domains at once. Each seed has an order of the
 domains of its own, the same for all ways. All ways do the same number of steps. Prints the average accuracy and the
 forgetting over the validation texts of all domains, as means over seeds with 95 % t-intervals, and the ratio of each
-forgetting to that of plain training. Each run is kept in a folder; the same command goes on with those that are missing.
+forgetting to that of plain training. Each run is kept in a folder; the same command trains those that are missing.
 
     python benchmarks/continual_intents.py --train intents/train.tsv --valid intents/val.tsv --model MiniLM-folder
 """

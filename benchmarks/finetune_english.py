@@ -2,7 +2,7 @@
 
 Pretrains both on English documents, then fine-tunes them on sentiment with `ssl-nlp compare --task`, beside the same
 encoders from scratch and TF-IDF with logistic regression: once with 500 labels and once with all. Everything goes to a
-folder, and the same command goes on where it was stopped. Table, report and verdict are those of `ssl-nlp compare`.
+folder, and the same command resumes where it stopped. `ssl-nlp compare` makes the table, the report and the verdict.
 
     python benchmarks/finetune_english.py --english ENGLISH --sst2 SST2 [--folder finetune_english] [--seeds 3]
         [--steps 3000] [--tuning-steps 400 2000]

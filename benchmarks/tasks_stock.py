@@ -25,7 +25,7 @@ AUTO = {
 
 @dataclass
 class StockSettings:
-    """What the two sides have in common."""
+    """Settings that both sides share."""
 
     batch: int
     steps: int

@@ -27,7 +27,9 @@ def tagged(place: str, words: Sequence[str], tags: Sequence[str] | None) -> Docu
         UserError: the numbers of words and tags differ, or a word is empty or holds white space.
     """
     if tags is not None and len(tags) != len(words):
-        raise UserError(f"{place}: {len(words)} words, but {len(tags)} tags: give each word one tag")
+        raise UserError(
+            f"{place}: {_counted(len(words), 'word')}, but {_counted(len(tags), 'tag')}: give each word one tag"
+        )
     for word in words:
         _check_word(place, word)
     characters = all(len(word) == 1 for word in words) and any(map(_UNSPACED.match, words))
@@ -64,8 +66,8 @@ def read_conll(path: Path, text: int | str, label: int | str | None) -> Iterator
                 _check_columns(f"{path}, line {number}", width, int(text), None if label is None else int(label))
             if len(row) != width:
                 raise UserError(
-                    f"{path}, line {number} has {len(row)} columns instead of {width}: give each word its tag, and put a "
-                    "blank line between sentences"
+                    f"{path}, line {number} has {_counted(len(row), 'column')} instead of {width}: give each word its tag, "
+                    "and put a blank line between sentences"
                 )
             if width == 10 and text != 0 and _RANGE.fullmatch(row[0]):
                 continue
@@ -112,3 +114,7 @@ def _sentences(path: Path) -> Iterator[list[Row]]:
             block = []
             if rows:
                 yield rows
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

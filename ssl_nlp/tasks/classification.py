@@ -35,7 +35,7 @@ Item = tuple[int, int] | tuple[list[int] | None, list[int]]
 
 
 class Classification(WholeTexts):
-    """A class for each text or pair of texts, or several.
+    """One class or several for each text or pair of texts.
 
     Args:
         encoder: turns tokens into hidden states, usually a trained one.

@@ -49,7 +49,7 @@ class Optimization:
     layer_decay: float = 1.0
     """Factor of the learning rate from each layer of the encoder to the one below, such as 0.8 in fine-tuning. Heads have
     the full rate, layer l of L has layer_decay^(L + 1 - l) of it, and the embeddings count as layer 0 (arXiv:2106.08254,
-    appendix). The logged rate is that of the heads, or of the highest layer that is trained."""
+    appendix). The logged rate belongs to the heads, or to the highest layer that is trained."""
     optimizer_args: dict[str, Any] | None = None
     """Arguments of an optimizer that is named by its path, besides learning rate and weight decay."""
     schedule_args: dict[str, Any] | None = None

@@ -69,7 +69,7 @@ def test_words_of_several_characters_and_single_letters_are_joined_by_blanks(tmp
 @pytest.mark.parametrize(
     ("content", "text", "label", "complaint"),
     [
-        ("a\tO\nb\n", 0, -1, "line 2 has 1 columns instead of 2: give each word its tag"),
+        ("a\tO\nb\n", 0, -1, "line 2 has 1 column instead of 2: give each word its tag"),
         ("a\n", 0, -1, "line 1 has 1 columns, so that `text: 0` and `label: -1` are the same one"),
         ("a\tO\nb\t\n", 0, -1, "line 2: the word 'b' has no tag"),
         ("a\tO\nb\tX\tO\n", 0, -1, "line 2 has 3 columns instead of 2"),
@@ -91,7 +91,7 @@ def test_records_with_lists(tmp_path: Path) -> None:
     assert read(path, text="tokens", label="tags") == SENTENCES
     assert read(path, text="tokens") == [Document(document.text) for document in SENTENCES]
     path.write_text('{"tokens": ["a", "b"], "tags": [0]}\n')
-    assert "line 1: 2 words, but 1 tags: give each word one tag" in fails(path, text="tokens", label="tags")
+    assert "line 1: 2 words, but 1 tag: give each word one tag" in fails(path, text="tokens", label="tags")
 
 
 @pytest.mark.parametrize("streaming", [False, True])

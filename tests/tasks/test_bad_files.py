@@ -23,7 +23,7 @@ def squad(answer: str, start: int) -> str:
 @pytest.mark.parametrize(
     ("task", "train", "more", "complaint"),
     [
-        ("tagging", "Ada\tB-PER\nleft\n", [], "train.conll, line 2 has 1 columns instead of 2"),
+        ("tagging", "Ada\tB-PER\nleft\n", [], "train.conll, line 2 has 1 column instead of 2"),
         ("tagging", "Ada\tB-X\nran\tO\n", [], "the class 'B-PER' is not among those of the train split (B-X, O)"),
         ("tagging", GOOD["tagging"], ["--data.corpus.label=null"], "no document of the train split of TextFiles has a"),
         ("tagging", GOOD["tagging"], ["--model.scheme=BIO"], "scheme"),
