@@ -1,7 +1,7 @@
 """From text to token ids and back, with a tokenizer trained on the corpus or a pretrained one."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -15,7 +15,8 @@ from tokenizers import processors
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus
 from ssl_nlp.data.tokenizer_training import BOUNDARY, MASK, PAD, UNK, train_backend
-from ssl_nlp.data.words import boundaries, needs_word_rules
+from ssl_nlp.data.word_tokens import WordCutter, WordEncoding, train_words
+from ssl_nlp.data.words import WORD_RULES, boundaries, needs_word_rules
 from ssl_nlp.errors import UserError
 
 
@@ -23,20 +24,24 @@ from ssl_nlp.errors import UserError
 class TokenizerSettings:
     """The tokenizer to train on the corpus, or the pretrained one to use."""
 
-    kind: Literal["bpe", "wordpiece", "unigram", "char"] = "bpe"
-    """Byte-level BPE, WordPiece, Unigram (SentencePiece's model), or one token a character."""
+    kind: Literal["bpe", "wordpiece", "unigram", "char", "word"] = "bpe"
+    """Byte-level BPE, WordPiece, Unigram (SentencePiece's model), or one token a character or a word."""
     vocab_size: int = 8192
     """Entries of the vocabulary, special tokens included. A character vocabulary takes what the text has."""
     lowercase: bool = False
     """Fold case (and, for WordPiece, strip the accents of Latin letters) before anything else."""
     documents: int = 200_000
     """Train on at most this many documents of the train split, on both texts of those with a pair."""
+    min_count: int = 1
+    """Words that occur less often in these documents become the unknown token; for kind `word`."""
     name: str | None = None
     """A pretrained tokenizer by its name on the Hugging Face hub or a local path; nothing is trained then."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 300:
             raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: use 300 (all bytes) or more")
+        if self.min_count < 1 or (self.min_count > 1 and self.kind != "word"):
+            raise UserError(f"tokenizer.min_count {self.min_count}: use 1 or more, and more than 1 for kind word alone")
         if self.documents < 1:
             raise UserError(f"tokenizer.documents {self.documents} leaves nothing to train on: use 1 or more")
 
@@ -66,7 +71,10 @@ class Tokenizer:
         self.prefix: list[int] = roles["prefix"]
         self.suffix: list[int] = roles["suffix"]
         self.special_ids: list[int] = sorted(roles["special"])
-        self._reserved = set(self.special_ids) - {roles["unk"]}
+        self.unk_id: int | None = roles["unk"]
+        self._reserved = set(self.special_ids) - {self.unk_id}
+        words = roles.get("words")
+        self._cutter = None if words is None else WordCutter(self._backend.get_vocab(), roles["unk"], **words)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -112,15 +120,23 @@ class Tokenizer:
             for text, (ids, starts, encoding) in zip(texts, self._framed(texts), strict=True)
         ]
 
-    def _framed(self, texts: list[str]) -> Iterator[tuple[list[int], list[bool], tokenizers.Encoding]]:
-        """Ids and word starts of each framed text, and the backend's encoding without the frame."""
-        encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+    def _encodings(self, texts: list[str]) -> Sequence[tokenizers.Encoding | WordEncoding]:
+        """Each text without the frame."""
+        if self._cutter is not None:
+            return [self._cutter.encode(text) for text in texts]
+        return self._backend.encode_batch(texts, add_special_tokens=False)
+
+    def _framed(self, texts: list[str]) -> Iterator[tuple[list[int], list[bool], tokenizers.Encoding | WordEncoding]]:
+        """Ids and word starts of each framed text, and the encoding without the frame."""
+        encodings = self._encodings(texts)
         before, after = [True] * len(self.prefix), [True] * len(self.suffix)
         for text, encoding in zip(texts, encodings, strict=True):
             ids = encoding.ids
             if not self._reserved.isdisjoint(ids):  # a Unigram model knows the spelling of its special tokens
-                ids = [self._roles["unk"] if token in self._reserved else token for token in ids]
-            if self._roles["characters"] or needs_word_rules(text):
+                ids = [self.unk_id if token in self._reserved else token for token in ids]
+            if isinstance(encoding, WordEncoding):
+                starts = [True] * len(ids)
+            elif self._roles["characters"] or needs_word_rules(text):
                 starts = _word_starts(text, encoding.offsets)
             else:
                 words = encoding.word_ids
@@ -140,7 +156,7 @@ class Tokenizer:
         if not self._roles["characters"]:  # the space before a word belongs to the word that the mask stands for
             pieces = [piece.rstrip(" ") for piece in pieces[:-1]] + pieces[-1:]
         for i, piece in enumerate(pieces):
-            ids += [self.mask_id] * (i > 0) + self._backend.encode(piece, add_special_tokens=False).ids
+            ids += [self.mask_id] * (i > 0) + self._encodings([piece])[0].ids
         return self.prefix + ids + self.suffix
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -200,8 +216,9 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
     if settings.name is not None:
         return load_pretrained(settings.name)
     key = fingerprint(
-        "tokenizer", 2, corpus.fingerprint(), asdict(settings), tokenizers.__version__, version("sentencepiece")
-    )
+        "tokenizer", 2, corpus.fingerprint(), asdict(settings), tokenizers.__version__, version("sentencepiece"),
+        *([WORD_RULES] if settings.kind == "word" else []),
+    )  # fmt: skip
 
     def build(directory: Path) -> None:
         def texts() -> Iterator[str]:
@@ -220,14 +237,18 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
 def train(settings: TokenizerSettings, texts: Callable[[], Iterator[str]]) -> str:
     """Train a tokenizer on `texts`, which are read from the beginning at each call; the result is for `Tokenizer(...)`."""
     special = [PAD, MASK, BOUNDARY] + [UNK] * (settings.kind != "bpe")
-    backend = train_backend(settings.kind, settings.vocab_size, settings.lowercase, special, texts)
+    words = {"lowercase": settings.lowercase} if settings.kind == "word" else None
+    if words is not None:
+        backend = train_words(settings.vocab_size, settings.min_count, settings.lowercase, special, texts)
+    else:
+        backend = train_backend(settings.kind, settings.vocab_size, settings.lowercase, special, texts)
     boundary = backend.token_to_id(BOUNDARY)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{BOUNDARY} $A", pair=f"{BOUNDARY} $A {BOUNDARY} $B", special_tokens=[(BOUNDARY, boundary)]
     )
     ids = {token: backend.token_to_id(token) for token in special}
     characters = settings.kind == "char"
-    return _describe(backend, list(ids.values()), ids[MASK], boundary, ids[PAD], ids.get(UNK), characters)
+    return _describe(backend, list(ids.values()), ids[MASK], boundary, ids[PAD], ids.get(UNK), characters, words)
 
 
 def load_pretrained(name: str) -> Tokenizer:
@@ -269,6 +290,7 @@ def _describe(
     pad: int | None,
     unk: int | None,
     characters: bool = False,
+    words: dict[str, bool] | None = None,
 ) -> str:
     """The JSON that `Tokenizer` reads: the backend and the roles of its tokens."""
     content = backend.encode("a", add_special_tokens=False).ids
@@ -284,5 +306,6 @@ def _describe(
         "prefix": prefix or ([] if suffix else [boundary]),
         "suffix": suffix,
         "characters": characters,
+        **({} if words is None else {"words": words}),
     }
     return json.dumps(roles)

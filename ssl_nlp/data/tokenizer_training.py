@@ -23,7 +23,7 @@ _PRE_TOKENS = (
     rf"'(?:[sdmt]|ll|ve|re)| ?[{_SPACELESS}]+| ?(?:(?![{_SPACELESS}])\p{{L}}[\p{{M}}\u200c\u200d]*)+"
     r"| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
-_WIDE = rf"{_SPACELESS}\u3000-\u303f\uff00-\uffef"  # with punctuation
+WIDE = rf"{_SPACELESS}\u3000-\u303f\uff00-\uffef"  # with punctuation
 _SEPARATORS = "\0\t\n\r"  # SentencePiece reads them as ends of sentences, or not at all
 
 
@@ -109,7 +109,7 @@ def _wordpiece(
     vocabulary = trained.get_vocab(with_added_tokens=True)
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD))
     backend.normalizer, backend.pre_tokenizer = normalizer, pre_tokenizer
-    space_between = decoders.Replace(Regex(rf"(?<=[{_WIDE}]) (?=[{_WIDE}])"), "")
+    space_between = decoders.Replace(Regex(rf"(?<=[{WIDE}]) (?=[{WIDE}])"), "")
     backend.decoder = decoders.Sequence([decoders.WordPiece(), decoders.Fuse(), space_between])
     return backend
 
