@@ -22,13 +22,14 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
         input: a text file, a text a line; default, without a text: standard input.
         top_k: how many tokens to print.
     """
-    from ssl_nlp.methods import MaskedLM, Method
+    from ssl_nlp.evaluation.capabilities import MaskFiller
+    from ssl_nlp.methods import Method
 
     if text is not None and input is not None:
         raise UserError("--text and --input both give texts: leave one out")
     texts = read_lines(input) if text is None else [text]
     method = Method.load_from_checkpoint(checkpoint)
-    if not isinstance(method, MaskedLM):
+    if not isinstance(method, MaskFiller):
         raise UserError(f"{checkpoint} holds a {type(method).__name__}, which cannot fill masks: use one of a MaskedLM")
     for asked in texts:
         say(asked)

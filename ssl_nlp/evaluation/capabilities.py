@@ -61,6 +61,14 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class MaskFiller(Protocol):
+    """Fills masks in texts."""
+
+    def fill_mask(self, text: str, top_k: int = 5, /) -> list[list[tuple[str, float]]]:
+        """For each `[MASK]` in a text, the most probable tokens and their probabilities."""
+
+
+@runtime_checkable
 class Predictor(Protocol):
     """Predicts a label for each text."""
 

@@ -8,6 +8,7 @@ model = LmEvalModel(CausalLM.load_from_checkpoint("runs/mine/checkpoints/last.ck
 lm_eval.simple_evaluate(model=model, tasks=["lambada_openai"])
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class LmEvalModel(TemplateLM):
     def _states(self, rows: list[list[int]]) -> Tensor:
         model = self._model
         batch: TokenBatch = pad_rows(rows, None, model.tokenizer, model.encoder.max_length)
-        states: Tensor = model.encoder(batch.to(model.device))
+        states: Tensor = model.encoder(replace(batch.to(model.device), causal=True))
         return states
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:

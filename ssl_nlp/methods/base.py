@@ -62,6 +62,12 @@ class Method(TextModule):
         """The facts about tokens that corruptions of a batch need."""
         return Vocabulary(self.tokenizer.pad_id, self.tokenizer.mask_id, self.maskable, self.token_counts)
 
+    @property
+    def replacements(self) -> Tensor:
+        """(V,) bool: tokens that random replacements are drawn from, those of the corpus where it is known."""
+        used = self.maskable & (self.token_counts > 0)
+        return torch.where(used.any(), used, self.maskable)
+
     def check_views(self, views: Sequence[View], length: int) -> None:
         """Try views on a row of `length` tokens.
 

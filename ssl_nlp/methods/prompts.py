@@ -147,19 +147,21 @@ def _filling(row: list[int], start: int, stop: int, mask_id: int) -> list[Query]
 
 
 @torch.no_grad()
-def score_words(method: Method, head: LanguageModelHead, prompts: Sequence[Prompt], batch_size: int) -> WordScores:
+def score_words(
+    method: Method, head: LanguageModelHead, prompts: Sequence[Prompt], batch_size: int, causal: bool
+) -> WordScores:
     """Score the words of prompts with a language model. Its mode is restored after.
 
     Args:
-        method: causal or not, with its tokenizer.
+        method: a language model, with its tokenizer.
         head: from its hidden states to tokens.
         prompts: N of them, each with W words.
         batch_size: rows that are computed together. Words of one token after the same text share a row.
+        causal: whether the model sees the text before the gap, or that on both sides of it.
 
     Raises:
         Unable: as `fill`.
     """
-    assert method.likelihood is not None
     shape = (len(prompts), len(prompts[0].words) if prompts else 0)
     nats = torch.zeros(shape, dtype=torch.float64)
     tokens, sizes, cut = (torch.zeros(*shape[:-1], n, dtype=torch.int64) for n in (shape[1], shape[1], 2))
@@ -168,30 +170,30 @@ def score_words(method: Method, head: LanguageModelHead, prompts: Sequence[Promp
     for first in range(0, len(prompts), CHUNK):
         wanted: dict[tuple[int, ...], list[tuple[int, int, int, int]]] = defaultdict(list)
         for number, prompt in enumerate(prompts[first : first + CHUNK], first):
-            filled = fill(method.tokenizer, prompt, method.encoder.max_length, bool(method.causal))
+            filled = fill(method.tokenizer, prompt, method.encoder.max_length, causal)
             cut[number] = torch.tensor([filled.examples_cut, filled.tokens_cut])
             for word, (text, row) in enumerate(zip(prompt.words, filled.rows, strict=True)):
-                queries = _queries(method, row, filled)
+                queries = _queries(method, row, filled, causal)
                 tokens[number, word] = len(queries)
-                sizes[number, word] = len((text + prompt.after if method.causal else text).encode())
+                sizes[number, word] = len((text + prompt.after if causal else text).encode())
                 for query in queries:
                     wanted[query.row].append((number, word, query.place, query.target))
         rows = sorted(wanted, key=len)
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             batch = pad_rows(some, None, method.tokenizer, method.encoder.max_length).to(method.device)
-            hidden = method.states(replace(batch, causal=method.causal))
+            hidden = method.states(replace(batch, causal=causal))
             asked = torch.tensor([(line, *query) for line, row in enumerate(some) for query in wanted[row]])
             line, number, word, place, target = asked.T
             states = hidden[line.to(method.device), place.to(method.device)]
             found = head.losses(states, target.to(method.device))
             nats.index_put_((number, word), -found.double().cpu(), accumulate=True)
     method.train(training)
-    return WordScores(method.likelihood, nats, tokens, sizes, cut[:, 0], cut[:, 1])
+    return WordScores("likelihood" if causal else "pseudo-likelihood", nats, tokens, sizes, cut[:, 0], cut[:, 1])
 
 
-def _queries(method: Method, row: list[int], filled: Filled) -> list[Query]:
-    if method.causal:
+def _queries(method: Method, row: list[int], filled: Filled, causal: bool) -> list[Query]:
+    if causal:
         return _continuation(row, filled.start)
     assert method.tokenizer.mask_id is not None
     return _filling(row, filled.start, len(row) - filled.end, method.tokenizer.mask_id)

@@ -1,4 +1,4 @@
-"""Likelihoods of texts under a method, without a trainer."""
+"""Likelihoods and pseudo-likelihoods of texts under a method, without a trainer."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.units import pad_rows
+from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.seeding import seed_generators
 from ssl_nlp.training.module import VALIDATION_SEED
@@ -48,3 +49,44 @@ def score_rows(
     whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
     assert method.likelihood is not None
     return Scores(method.likelihood, nats, targets, whole)
+
+
+@torch.no_grad()
+def score_masked(
+    method: "Method", head: LanguageModelHead, texts: Iterable[str], batch_size: int, shift: int = 0
+) -> Scores:
+    """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
+
+    The mode of the method is restored after.
+
+    Args:
+        method: whose states see both sides of a mask.
+        head: from its states to tokens.
+        texts: N of them; their ends beyond the encoder's `max_length` are left out.
+        batch_size: copies of a text, with one mask each, that are computed together.
+        shift: how many positions before the mask the state stands that predicts the token. Tokens without such a state
+            are not predicted.
+    """
+    mask_id, training = method.tokenizer.mask_id, method.training
+    assert mask_id is not None
+    method.eval()
+    nats, targets, whole = [], [], []
+    for ids, _ in method.tokenizer.encode(listed(texts, batch_size)):
+        row = torch.tensor(ids, device=method.device)
+        whole.append(int(method.maskable[row].sum()))
+        row = row[: method.encoder.max_length]
+        places = method.maskable[row].nonzero().squeeze(1)
+        places = places[places >= shift]
+        total = torch.zeros((), device=method.device)
+        for start in range(0, len(places), batch_size):
+            some = places[start : start + batch_size]
+            copies = row.repeat(len(some), 1)
+            index = torch.arange(len(some), device=method.device)
+            copies[index, some] = mask_id
+            batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=False)
+            total += head.loss(method.states(batch)[index, some - shift], row[some])[0].float()
+        nats.append(float(total))
+        targets.append(len(places))
+    method.train(training)
+    counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
+    return Scores("pseudo-likelihood", torch.tensor(nats, dtype=torch.float64), *counts)

@@ -6,6 +6,7 @@ The model sees each document from its start token on and predicts every token of
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
@@ -30,7 +32,7 @@ class CausalLM(Method):
 
     causal = True
     units = Method.all_units
-    pooling = "last"
+    pooling: Pooling = "last"
     language_term = "next_token"
     likelihood = "likelihood"
 
@@ -38,12 +40,17 @@ class CausalLM(Method):
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding, self.encoder.language_head())
 
     def loss(self, batch: TokenBatch) -> Loss:
+        return Loss({"next_token": self.next_token(batch)})
+
+    def next_token(self, batch: TokenBatch) -> Term:
+        """The loss of all next tokens of a batch."""
         if batch.pair is not None:
             batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
         if batch.next_ids is None:
-            raise UserError("CausalLM needs the next tokens of a batch: views that change the text have none")
-        hidden = self.encoder(batch)
-        return Loss({"next_token": Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))})
+            kind = type(self).__name__
+            raise UserError(f"{kind} needs the next tokens of a batch: views that change the text have none")
+        hidden = self.encoder(replace(batch, causal=True))
+        return Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))
 
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         parts = [part.next_ids for part in (batch, batch.pair) if part is not None and part.next_ids is not None]
@@ -54,14 +61,15 @@ class CausalLM(Method):
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             assert batch.next_ids is not None
-            nats = self.head.losses(self.encoder(batch).flatten(0, 1), batch.next_ids.flatten())
+            hidden = self.encoder(replace(batch, causal=True))
+            nats = self.head.losses(hidden.flatten(0, 1), batch.next_ids.flatten())
             return nats.view_as(batch.next_ids).sum(dim=1), (batch.next_ids != IGNORE_INDEX).sum(dim=1)
 
         return score_rows(self, texts, batch_size, score_batch)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
         """The log-likelihood of each word of a prompt and the text after it, given the text before it."""
-        return score_words(self, self.head, prompts, batch_size)
+        return score_words(self, self.head, prompts, batch_size, causal=True)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
-from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.filling import Fillings, fill_masks, filled_samples
 from ssl_nlp.methods.prompts import score_words
+from ssl_nlp.methods.scoring import score_masked
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
-from ssl_nlp.training.texts import listed
 
 VALIDATION_RATE = 0.15
 PAIRS = {"next": ("next_sentence", next_sentence_pairing), "order": ("sentence_order", sentence_order_pairing)}
@@ -133,16 +133,9 @@ class MaskedLM(Method):
     def states(self, batch: TokenBatch) -> Tensor:
         return self._encode(batch)
 
-    @property
-    def replacements(self) -> Tensor:
-        """(V,) bool: tokens that random replacements are drawn from, those of the corpus where it is known."""
-        used = self.maskable & (self.token_counts > 0)
-        return torch.where(used.any(), used, self.maskable)
-
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return statistics.tokens / statistics.bytes
 
-    @torch.no_grad()
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
 
@@ -150,65 +143,15 @@ class MaskedLM(Method):
             texts: N of them; their ends beyond the encoder's `max_length` are left out.
             batch_size: copies of a text, with one mask each, that are computed together.
         """
-        training = self.training
-        self.eval()
-        nats, targets, whole = [], [], []
-        for ids, _ in self.tokenizer.encode(listed(texts, batch_size)):
-            row = torch.tensor(ids, device=self.device)
-            whole.append(int(self.maskable[row].sum()))
-            row = row[: self.encoder.max_length]
-            places = self.maskable[row].nonzero().squeeze(1)
-            total = torch.zeros((), device=self.device)
-            for start in range(0, len(places), batch_size):
-                some = places[start : start + batch_size]
-                copies = row.repeat(len(some), 1)
-                index = torch.arange(len(some), device=self.device)
-                copies[index, some] = self.tokenizer.mask_id
-                batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=self.causal)
-                total += self.head.loss(self._encode(batch)[index, some], row[some])[0].float()
-            nats.append(float(total))
-            targets.append(len(places))
-        self.train(training)
-        counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
-        return Scores(self.likelihood, torch.tensor(nats, dtype=torch.float64), *counts)
+        return score_masked(self, self.head, texts, batch_size)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
         """The pseudo-log-likelihood of each word of a prompt, its tokens filled in from left to right."""
-        return score_words(self, self.head, prompts, batch_size)
+        return score_words(self, self.head, prompts, batch_size, causal=False)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        rows = []
-        room = max(0, self.encoder.max_length - 8)  # leaves room for the frame and the mask; a byte is at most a token
-        for text in (text.encode()[:room].decode(errors="ignore") for text in texts):
-            spans = word_spans(text)[:24] or [(0, len(text))]
-            start, end = spans[len(spans) // 2]
-            question = f"{text[:start]}[MASK]{text[end : spans[-1][1]]}"
-            best = self.fill_mask(question, top_k=5)[0]
-            fillings = ", ".join(f"{token.strip()} {probability:.2f}" for token, probability in best)
-            rows.append({"text": question, "hidden": text[start:end], "fillings": fillings})
-        return rows
+        return filled_samples(self.fill_mask, texts, self.encoder.max_length)
 
-    @torch.no_grad()
-    def fill_mask(self, text: str, top_k: int = 5) -> list[list[tuple[str, float]]]:
+    def fill_mask(self, text: str, top_k: int = 5) -> Fillings:
         """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""
-        if top_k < 1:
-            raise UserError(f"top_k must be 1 or more, not {top_k}")
-        ids = self.tokenizer.encode_with_masks(text)
-        if self.tokenizer.mask_id not in ids:
-            raise UserError(f"there is no [MASK] in {text!r}: write it where a word is missing")
-        if len(ids) > self.encoder.max_length:
-            raise UserError(
-                f"a text of {len(ids)} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"
-            )
-        training = self.training
-        self.eval()
-        inputs = torch.tensor([ids], device=self.device)
-        batch = TokenBatch(inputs, torch.ones_like(inputs), packed=False, padded=False, n_tokens=len(ids))
-        logits = self.head(self._encode(batch)[inputs == self.tokenizer.mask_id])[:, : self.vocab_size].float()
-        logits[:, ~self.maskable] = -torch.inf
-        best = logits.softmax(dim=-1).topk(min(top_k, self.vocab_size))
-        self.train(training)
-        return [
-            [(self.tokenizer.token(i), p) for i, p in zip(tokens, probabilities, strict=True)]
-            for tokens, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        return fill_masks(self, self.head, text, top_k)

@@ -1,0 +1,74 @@
+"""The tokens that a masked language model finds most probable in the gaps of a text."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.words import word_spans
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+from ssl_nlp.modules.heads import LanguageModelHead
+
+Fillings = list[list[tuple[str, float]]]
+"""For each gap of a text, tokens and their probabilities, the most probable first."""
+
+
+@torch.no_grad()
+def fill_masks(method: Method, head: LanguageModelHead, text: str, top_k: int, shift: int = 0) -> Fillings:
+    """Fill the masks of a text, each by itself. The mode of the method is restored after.
+
+    Args:
+        method: whose states see both sides of a mask.
+        head: from its states to tokens.
+        text: with `[MASK]` where a token is missing.
+        top_k: tokens for each mask.
+        shift: how many positions before the mask the state stands that predicts the token.
+
+    Raises:
+        UserError: `top_k` is not positive, there is no mask, or the text is too long; or no state precedes a mask.
+    """
+    if top_k < 1:
+        raise UserError(f"top_k must be 1 or more, not {top_k}")
+    ids = method.tokenizer.encode_with_masks(text)
+    if method.tokenizer.mask_id not in ids:
+        raise UserError(f"there is no [MASK] in {text!r}: write it where a word is missing")
+    if len(ids) > method.encoder.max_length:
+        raise UserError(
+            f"a text of {len(ids)} tokens exceeds the encoder's max_length of {method.encoder.max_length}: shorten it"
+        )
+    if ids.index(method.tokenizer.mask_id) < shift:
+        raise UserError(f"{text!r} begins with [MASK], which this model predicts from the token before it: add a word")
+    training = method.training
+    method.eval()
+    inputs = torch.tensor([ids], device=method.device)
+    batch = TokenBatch(inputs, torch.ones_like(inputs), packed=False, padded=False, n_tokens=len(ids), causal=False)
+    places = (inputs[0] == method.tokenizer.mask_id).nonzero().squeeze(1)
+    logits = head(method.states(batch)[0, places - shift])[:, : method.vocab_size].float()
+    logits[:, ~method.maskable] = -torch.inf
+    best = logits.softmax(dim=-1).topk(min(top_k, method.vocab_size))
+    method.train(training)
+    return [
+        [(method.tokenizer.token(i), p) for i, p in zip(tokens, probabilities, strict=True)]
+        for tokens, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def filled_samples(fill_mask: Callable[[str], Fillings], texts: Sequence[str], longest: int) -> list[dict[str, str]]:
+    """A word in the middle of each text, and the tokens that a model finds most probable in its place.
+
+    Args:
+        fill_mask: the fillings of a text.
+        texts: their beginnings are used.
+        longest: tokens that the model reads.
+    """
+    rows = []
+    room = max(0, longest - 8)  # leaves room for the frame and the mask; a byte is at most a token
+    for text in (text.encode()[:room].decode(errors="ignore") for text in texts):
+        spans = word_spans(text)[:24] or [(0, len(text))]
+        start, end = spans[len(spans) // 2]
+        question = f"{text[:start]}[MASK]{text[end : spans[-1][1]]}"
+        best = fill_mask(question)[0]
+        fillings = ", ".join(f"{token.strip()} {probability:.2f}" for token, probability in best)
+        rows.append({"text": question, "hidden": text[start:end], "fillings": fillings})
+    return rows
