@@ -24,6 +24,7 @@ from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
+from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
 from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
@@ -199,7 +200,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
         shown.append(_prompts(suite, prompts))
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if language:
-        shown.append(_language(suite, language))
+        shown.append(language_table(suite, language))
     return [*shown, _cost(targets)]
 
 
@@ -254,13 +255,16 @@ def _cell(result: Result | None) -> str:
     return "–" if result is None else f"{result.primary:.3f} {mark(result.details.get('pooling', ''))}".rstrip()
 
 
-def _language(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    """One row for each model and kind of likelihood."""
     table = Table(title=f"{escape(suite)}: language modelling; kinds cannot be compared with each other")
     for column in ("", "kind", "nats per token", "perplexity", "bits per byte"):
         table.add_column(column, justify="right" if column not in ("", "kind") else "left")
     for name, result in rows:
-        cells = [f"{value:,.3f}" for value in list(result.metrics.values())[:3]]
-        table.add_row(Text(name), str(result.details["kind"]), *cells)
+        for kind, form in KINDS.items():
+            names = [form.format(metric) for metric in ("loss", "perplexity", "bits_per_byte")]
+            if result.metrics.keys() >= set(names):
+                table.add_row(Text(name), kind, *(f"{result.metrics[metric]:,.3f}" for metric in names))
     return table
 
 

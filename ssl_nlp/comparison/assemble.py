@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.columns import GROUPS, column
+from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
@@ -200,13 +200,13 @@ def _equal(one: Row, other: Row) -> bool:
 
 
 def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
-    """The primary metric of every evaluator: frozen embeddings first, then prompts and language models."""
+    """The columns of every evaluator: frozen embeddings first, then prompts and language models."""
     found: dict[str, Column] = {}
     for given in rows:
         for results in given.results:
             for name, result in results.items():
-                new = column(suite, name, result)
-                found.setdefault(new.key, new)
+                for new in columns(suite, name, result):
+                    found.setdefault(new.key, new)
     return sorted(found.values(), key=lambda one: GROUPS.index(one.group))
 
 

@@ -26,6 +26,7 @@ METRICS = {
     "bits_per_byte_bound": "bits per byte (upper bound)",
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
 }
+LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
 FINE_TUNED = "fine-tuned"
 GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE)
@@ -35,8 +36,8 @@ LIKELIHOOD = "bits/byte"
 UNITS = {"effective_rank": "directions"}
 
 
-def column(suite: str, name: str, result: Result) -> Column:
-    """Make the column of an evaluator's primary metric.
+def columns(suite: str, name: str, result: Result) -> list[Column]:
+    """Make the column of an evaluator's primary metric; of a language model, a column for each kind of likelihood.
 
     Likelihoods of different kinds have different metrics, so they never share a column.
 
@@ -45,8 +46,12 @@ def column(suite: str, name: str, result: Result) -> Column:
         name: of the evaluator: `knn`, or `animals.knn` in a suite with several data sets.
         result: one of its results.
     """
+    kinds = [metric for metric in LIKELIHOODS if metric in result.metrics] if "kind" in result.details else []
+    return [_column(suite, name, result, metric) for metric in kinds or [result.primary_metric]]
+
+
+def _column(suite: str, name: str, result: Result, metric: str) -> Column:
     data, _, kind = name.rpartition(".")
-    metric = result.primary_metric
     evaluator = EVALUATORS.get(kind, kind.replace("_", " "))
     if kind.startswith("few_labels_"):
         evaluator = f"{kind.removeprefix('few_labels_')}-label"

@@ -184,7 +184,7 @@ def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Name methods without a score that others have, except likelihoods, of which each method has one kind."""
+    """Name methods without a score that others have, except likelihoods, of which few methods have all kinds."""
     frozen = [
         column for column in columns if column.unit != LIKELIHOOD and any(column.key in r.scores for r in methods)
     ]

@@ -41,6 +41,18 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class SeveralScorer(Scorer, Protocol):
+    """Scores texts in several senses, of which `likelihood` is the one that it takes if it is not told another."""
+
+    @property
+    def likelihoods(self) -> Sequence[Likelihood]:
+        """The kinds of scores that it can give."""
+
+    def score(self, texts: Sequence[str], /, *, kind: Likelihood | None = None) -> Scores:
+        """The score of each text, of the given kind."""
+
+
+@runtime_checkable
 class WordScorer(Protocol):
     """Says how likely words are in the gap of a text."""
 

@@ -2,19 +2,22 @@
 
 Three kinds of numbers that look alike and are not: a likelihood, a pseudo-likelihood (each token given all others, which
 is not a probability of the text), and a bound (the likelihood is at least as good). Their names differ, so that no table
-puts one below another: `perplexity`, `pseudo_perplexity`, `perplexity_bound`.
+puts one below another: `perplexity`, `pseudo_perplexity`, `perplexity_bound`. The result of a model that gives several
+kinds has the numbers of all of them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 
-from ssl_nlp.evaluation.capabilities import Scorer
+from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import Result
+from ssl_nlp.objectives.scores import Likelihood, Scores
 
 PSEUDO_TEXTS = 64  # texts whose tokens are masked in turn, which takes a forward pass for each token
 NAMES = {"likelihood": "{}", "pseudo-likelihood": "pseudo_{}", "bound": "{}_bound"}
@@ -28,8 +31,16 @@ class LanguageModelling(Evaluator):
     data: Sequence[str]
 
     def __call__(self, model: Scorer) -> Result:
-        texts = list(self.data[:PSEUDO_TEXTS] if model.likelihood == "pseudo-likelihood" else self.data)
-        scores = model.score(texts)
+        result = self._scored(model.likelihood, model.score)
+        if isinstance(model, SeveralScorer):
+            for kind in [kind for kind in model.likelihoods if kind != model.likelihood]:
+                result.metrics.update(self._scored(kind, partial(model.score, kind=kind)).metrics)
+        return result
+
+    def _scored(self, kind: Likelihood | None, score: Callable[[Sequence[str]], Scores]) -> Result:
+        """The numbers of one kind."""
+        texts = list(self.data[:PSEUDO_TEXTS] if kind == "pseudo-likelihood" else self.data)
+        scores = score(texts)
         loss = float(scores.nats.double().sum()) / max(int(scores.targets.sum()), 1)
         # The part of a text that the encoder is too short for is taken to be like the rest.
         nats = loss * int(scores.all_targets.sum())
