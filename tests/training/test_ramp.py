@@ -1,0 +1,40 @@
+import math
+
+import pytest
+
+from ssl_nlp.errors import UserError
+from ssl_nlp.training import Ramp
+
+
+def test_it_goes_straight_from_one_value_to_the_other_and_stays_there():
+    ramp = Ramp(0.3, 0.15, steps=3)
+    assert [ramp.at(step, math.inf) for step in range(5)] == pytest.approx([0.3, 0.25, 0.2, 0.15, 0.15])
+
+
+def test_a_fraction_is_a_share_of_all_steps_and_one_step_is_not_all_of_them():
+    assert Ramp(1.0, 0.0, steps=0.5).at(5, total_steps=20) == 0.5
+    assert Ramp(1.0, 0.0).at(5, total_steps=20) == 0.75
+    assert Ramp(1.0, 0.0, steps=1).at(1, total_steps=20) == 0.0
+
+
+def test_a_number_is_a_ramp_that_stays_level():
+    level = Ramp.of(0.4)
+    assert {level.at(step, math.inf) for step in range(4)} == {0.4}
+    assert Ramp.of(level) is level
+
+
+@pytest.mark.parametrize("ramp", [Ramp(0.9, 0.1, steps=7), Ramp(0.2, 0.8, steps=0.33), Ramp(0, 1, 0.001), Ramp.of(0.3)])
+def test_sums_are_those_of_a_loop(ramp):
+    for step in range(25):
+        assert ramp.sum_before(step, 20) == pytest.approx(sum(ramp.at(n, 20) for n in range(step)), abs=1e-12)
+
+
+def test_bad_settings_are_refused_in_one_line():
+    for steps in (0, -3, 0.0, 1.5, -0.5, math.nan):
+        with pytest.raises(UserError, match=f"steps {steps} is neither a number of steps, 1 or more, nor a share"):
+            Ramp(0.0, 1.0, steps)
+    share = Ramp(0.0, 1.0, steps=0.5)
+    assert share.at(0, math.inf) == share.sum_before(1, math.inf) == 0.0
+    for ask in (share.at, share.sum_before):
+        with pytest.raises(UserError, match="a share of all steps, and their number is unknown: set trainer.max_steps"):
+            ask(2, math.inf)
