@@ -93,6 +93,15 @@ class TokenBatch:
         pair = None if self.pair is None else self.pair.without_labels()
         return self if self.labels is None and pair is self.pair else replace(self, labels=None, pair=pair)
 
+    def select(self, rows: Tensor) -> Self:
+        """These rows (N,) alone, in this order, with their pair.
+
+        `n_tokens` becomes their share of that of all rows: to count would wait for the device.
+        """
+        alone = replace(self, pair=None)._map(lambda tensor: tensor[rows])
+        n_tokens = round(self.n_tokens * len(rows) / max(len(self), 1))
+        return replace(alone, n_tokens=n_tokens, pair=None if self.pair is None else self.pair.select(rows))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The batch on `device`. Lightning calls it."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -12,7 +12,7 @@ from ssl_nlp.export.checking import check, joined
 from ssl_nlp.export.language_heads import add_language_head, add_parts
 from ssl_nlp.export.stock import StockModel, base_model
 from ssl_nlp.export.task_heads import Problem, add_text_head, add_token_head
-from ssl_nlp.methods import CausalLM, MaskedLM, MultiObjective, ReplacedToken
+from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedLM, MultiObjective, ReplacedToken
 from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
 from ssl_nlp.tasks.whole_texts import WholeTexts
@@ -64,6 +64,15 @@ def _(module: CausalLM) -> StockModel:
 
 
 @_with_head.register
+def _(module: CausalMaskedLM) -> StockModel:
+    stock = stock_encoder(module)
+    stock.left_out.append(
+        "It has no language modelling head: no stock class predicts a masked token from the state of the token before it."
+    )
+    return stock
+
+
+@_with_head.register
 def _(module: MaskedLM) -> StockModel:
     stock = stock_encoder(module)
     if module.sentence_pairs is not None:
@@ -83,6 +92,7 @@ def _(module: MultiObjective) -> StockModel:
     stock, others = stock_encoder(module), []
     for name, objective in module.objectives.items():
         fits = isinstance(objective, MaskedLM | CausalLM) and objective.causal == module.causal
+        fits = fits and not isinstance(objective, CausalMaskedLM)
         if not fits or stock.logits is not None or getattr(objective, "sentence_pairs", None) is not None:
             others.append(name)
         elif isinstance(objective, MaskedLM | CausalLM):

@@ -6,18 +6,21 @@ from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.contrastive.moco import MoCo
 from ssl_nlp.methods.contrastive.simclr import SimCLR
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
+from ssl_nlp.methods.language_models.causal_masked_lm import CausalMaskedLM
 from ssl_nlp.methods.language_models.masked_lm import MaskedLM
 from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.modules import Projection
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.optimizers import Player
+from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.sums import Loss, Term
 
 __all__ = [
     "VAE",
     "Autoencoder",
     "CausalLM",
+    "CausalMaskedLM",
     "Loss",
     "MaskedLM",
     "Method",
@@ -26,6 +29,7 @@ __all__ = [
     "Optimization",
     "Player",
     "Projection",
+    "Ramp",
     "ReplacedToken",
     "SimCLR",
     "Term",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -41,7 +42,9 @@ class TextModule(Module):
         """Width E of the embeddings."""
         return self.encoder.dim
 
-    def embed(self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None) -> Tensor:
+    def embed(
+        self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None, causal: bool | None = None
+    ) -> Tensor:
         """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode; the mode is restored after.
 
         Texts longer than the encoder's `max_length` are cut, with a `TextsCut` warning.
@@ -50,14 +53,17 @@ class TextModule(Module):
             texts: N of them.
             batch_size: texts at a time.
             pooling: of the hidden states; None: the module's own embedding, or its `pooling`.
+            causal: whether a position of the encoder sees only what precedes it; None: as it was built.
 
         Raises:
-            UserError: a single text instead of a list of them, a batch size below 1, or an unknown pooling.
+            UserError: a single text instead of a list of them, a batch size below 1, an unknown pooling, or an encoder
+                that cannot be causal or bidirectional as asked.
         """
         if pooling not in (None, *POOLINGS):
             raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or leave it out")
 
         def embed_batch(batch: TokenBatch) -> dict[str, Tensor]:
+            batch = replace(batch, causal=causal)
             return {"": self.embed_batch(batch) if pooling is None else pool(self.states(batch), batch, pooling)}
 
         return self._embed(texts, batch_size, embed_batch).get("", torch.empty(0, self.embedding_dim))

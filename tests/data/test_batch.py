@@ -28,3 +28,13 @@ def test_a_pair_moves_and_counts_with_its_rows():
     assert batch.all_tokens == batch.all_positions == 10
     moved = batch.to("meta")
     assert moved.input_ids.device.type == moved.pair.input_ids.device.type == "meta"
+
+
+def test_rows_are_chosen_with_all_that_belongs_to_them():
+    batch = rows(4, 3, 0, documents=torch.arange(4), labels=torch.arange(4), pair=rows(4, 2, 50), causal=True)
+    chosen = batch.select(torch.tensor([2, 0]))
+    assert chosen.input_ids.tolist() == [[6, 7, 8], [0, 1, 2]]
+    assert chosen.pair.input_ids.tolist() == [[54, 55], [50, 51]]
+    assert chosen.documents.tolist() == chosen.labels.tolist() == [2, 0]
+    assert (chosen.n_tokens, chosen.all_tokens, chosen.causal, chosen.next_ids) == (6, 10, True, None)
+    assert len(batch.select(torch.tensor([], dtype=torch.int64))) == 0

@@ -66,7 +66,7 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     assert not [warning for warning in recwarn if "callbacks" in str(warning.message)]  # those of `fit` are not missed
     generate = ["generate", "--checkpoint", str(directory / "checkpoints" / "last.ckpt"), "--seed=1"]
     capfd.readouterr()
-    if method == "causal_lm":
+    if method in ("causal_lm", "causal_masked_lm"):
         assert run(*generate, "--prompt=the dog") == 0
         assert capfd.readouterr().out.startswith("the dog")
         assert run(*generate, "--prompt=the dog", "--number=2") == 2

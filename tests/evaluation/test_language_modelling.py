@@ -4,13 +4,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ssl_nlp.commands.evaluate import language_table
+from ssl_nlp.comparison.columns import columns
 from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.evaluation import LanguageModelling
 from ssl_nlp.evaluation.run import run_evaluators
-from ssl_nlp.methods import VAE, CausalLM, MaskedLM, Method, MultiObjective
+from ssl_nlp.methods import VAE, CausalLM, CausalMaskedLM, MaskedLM, Method, MultiObjective
 from ssl_nlp.seeding import seed_generators
 from ssl_nlp.training.module import VALIDATION_SEED
 from tests.corpus import ListCorpus, random_texts
@@ -106,6 +108,23 @@ def test_each_of_several_objectives_has_its_own_kind():
     causal.head.load_state_dict(both.objectives["causal_lm"].head.state_dict())
     alone = language_modelling(causal, TEXTS)["language_modelling"]
     assert results["causal_lm.language_modelling"].metrics == pytest.approx(alone.metrics)
+
+
+def test_a_model_of_two_kinds_has_the_numbers_of_both_in_the_columns_of_each():
+    method = connected(CausalMaskedLM(encoder()))
+    alone = connected(CausalLM(encoder()))
+    alone.load_state_dict(method.state_dict())
+    [result] = language_modelling(method, TEXTS).values()
+    exact = language_modelling(alone, TEXTS)["language_modelling"]
+    assert result.primary_metric == "bits_per_byte" and result.details == exact.details
+    assert {name: result.metrics[name] for name in exact.metrics} == exact.metrics
+    scores = method.score(TEXTS, kind="pseudo-likelihood")
+    assert result.metrics["pseudo_loss"] == pytest.approx(float(scores.nats.sum() / scores.targets.sum()))
+    keys = [column.key for column in columns("docs", "language_modelling", result)]
+    assert keys == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
+    table = language_table("docs", [("both", result), ("one", exact)])
+    assert [*table.columns[1].cells] == ["likelihood", "pseudo-likelihood", "likelihood"]
+    assert [*table.columns[4].cells][1] == f"{result.metrics['pseudo_bits_per_byte']:,.3f}"
 
 
 def test_the_bound_of_a_vae_is_that_of_its_sentences():

@@ -23,6 +23,7 @@ from ssl_nlp.methods import (
     VAE,
     Autoencoder,
     CausalLM,
+    CausalMaskedLM,
     MaskedLM,
     MoCo,
     MultiObjective,
@@ -60,6 +61,7 @@ HEAD = Projection(depth=2, width=12)
 CASES = {
     "causal_lm": Case(CausalLM, exact=True),
     "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
+    "causal_masked_lm": Case(CausalMaskedLM),
     "masked_lm": Case(MaskedLM),
     "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
     "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),

@@ -22,11 +22,13 @@ from ssl_nlp.methods import (
     VAE,
     Autoencoder,
     CausalLM,
+    CausalMaskedLM,
     MaskedLM,
     Method,
     MoCo,
     MultiObjective,
     Optimization,
+    Ramp,
     ReplacedToken,
     SimCLR,
 )
@@ -38,6 +40,7 @@ from tests.end_to_end.cli import save_untrained
 CORPUS = ListCorpus([*zip(random_texts(14, longest=12), random_texts(14, seed=1, longest=12), strict=True)])
 METHODS: dict[str, Callable[[], Method]] = {
     "causal_lm": CausalLM,
+    "causal_masked_lm": lambda: CausalMaskedLM(causal_share=Ramp(0.7, 0.3, steps=4), masking_rate=Ramp(0.3, 0.15)),
     "masked_lm": lambda: MaskedLM(masking_unit="word"),
     "masked_lm_next": lambda: MaskedLM(sentence_pairs="next"),
     "masked_lm_order": lambda: MaskedLM(sentence_pairs="order"),
@@ -52,7 +55,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     ),
 }
 CAUSAL = ("causal_lm",)
-BOTH = ("multi_objective",)  # needs an encoder that can be causal and bidirectional
+BOTH = ("causal_masked_lm", "multi_objective")  # needs an encoder that can be causal and bidirectional
 
 
 def data(method: Method) -> TextDataModule:
