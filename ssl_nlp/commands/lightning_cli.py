@@ -22,7 +22,7 @@ from ssl_nlp.commands.help import help_text, help_wanted
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
 from ssl_nlp.commands.parser import CommandParser, as_yaml
-from ssl_nlp.commands.predictions import check_output, write_predictions
+from ssl_nlp.commands.predictions import EMBEDDINGS, check_output, task_in, write_predictions
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.start import check_start, keep_encoder
@@ -35,7 +35,6 @@ from ssl_nlp.runs.ancestry import spoken
 from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
-from ssl_nlp.tasks import Task
 from ssl_nlp.tasks.results import Results
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings
@@ -57,6 +56,7 @@ from ssl_nlp.training.callbacks import (
 )
 from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
 from ssl_nlp.training.optimizers import check_paths
+from ssl_nlp.training.texts import TextModule
 
 set_loader("public_paths", lambda text: with_public_paths(get_loader("yaml")(text)), (yaml.YAMLError,))
 
@@ -207,14 +207,19 @@ class Cli(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         config = self.config_init[subcommand]
-        if subcommand != "predict" or not isinstance(self.model, Task):
+        if subcommand != "predict" or self.output.suffix == EMBEDDINGS:
             if subcommand == "predict" and config.input is not None:
-                raise UserError("--input is for the predictions of a task: a method embeds texts with ssl-nlp embed")
+                also = "" if task_in(self.model) is None else ", or name a .jsonl file with --output"
+                raise UserError(
+                    f"--input is for the predictions of a task: a method embeds texts with ssl-nlp embed{also}"
+                )
             super()._run_subcommand(subcommand)
             return
         if config.ckpt_path is None:
             raise UserError("predict needs a trained task: give --run NAME, or --ckpt_path FILE")
-        task = Task.load_from_checkpoint(config.ckpt_path)  # type: ignore[type-abstract]  # a subclass is loaded
+        model = TextModule.load_from_checkpoint(config.ckpt_path).to(self.trainer.strategy.root_device)
+        task = task_in(model)
+        assert task is not None  # `check_output` has seen that there is one
         write_predictions(task, self.datamodule, self.trainer, config.input, self.output)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -226,7 +231,7 @@ class Cli(LightningCLI):
                 _say_once("fast_dev_run: nothing is kept")
                 own = [Divergence(), Progress(), ProgressLines(), ValidationLine()]
             elif self.subcommand == "predict":
-                self.output = check_output(config.output, isinstance(self.model, Task))
+                self.output = check_output(config.output, self.model)
                 own = [EmbeddingWriter(self.output), ProgressLines()]
             elif self.same_data:
                 own = [Results(Run(config.run).directory, self.step), ProgressLines()]

@@ -15,7 +15,7 @@ from ssl_nlp.tasks import Task
 from ssl_nlp.terminal import say
 from ssl_nlp.training import Module
 
-ENDINGS = {True: ".jsonl", False: ".npy"}  # of the file of a task, of a method
+PREDICTIONS, EMBEDDINGS = ".jsonl", ".npy"  # endings of the two kinds of files
 
 
 def default_output(kind: type[Module] | None) -> str:
@@ -23,19 +23,29 @@ def default_output(kind: type[Module] | None) -> str:
     return "predictions.jsonl" if kind is not None and issubclass(kind, Task) else "embeddings.npy"
 
 
-def check_output(output: str, predicts: bool) -> Path:
-    """The path of the file to write.
+def task_in(model: Module) -> Task | None:
+    """The task whose predictions are wanted: the model itself, or the only task among its objectives."""
+    if isinstance(model, Task):
+        return model
+    tasks = [part for part in getattr(model, "objectives", {}).values() if isinstance(part, Task)]
+    return tasks[0] if len(tasks) == 1 else None
+
+
+def check_output(output: str, model: Module) -> Path:
+    """The path of the file to write, whose ending says what goes into it.
 
     Args:
         output: as it was typed.
-        predicts: whether it is for the predictions of a task.
+        model: a task predicts, a method embeds, and a method with a task among its objectives does either.
 
     Raises:
-        UserError: it has another ending, or it exists.
+        UserError: it has an ending that the model has nothing for, or it exists.
     """
-    path, ending = Path(output), ENDINGS[predicts]
-    if path.suffix != ending:
-        raise UserError(f"--output {path} is not a {ending} file: name one that ends with {ending}")
+    endings = [PREDICTIONS] * (task_in(model) is not None) + [EMBEDDINGS] * (not isinstance(model, Task))
+    path = Path(output)
+    if path.suffix not in endings:
+        wanted = " or ".join(endings)
+        raise UserError(f"--output {path} is not a {wanted} file: name one that ends with {wanted}")
     if path.exists():
         raise UserError(f"--output {path} already exists: name another file, or move it away")
     return path
@@ -47,9 +57,9 @@ def write_predictions(
     """Write the predictions for texts, one JSON record a line, in the order of the texts.
 
     Args:
-        task: with its weights.
+        task: with its weights, on the device of the trainer.
         data: texts are cut, and windows made, as in a test on them; without `input`, their test split is predicted.
-        trainer: the device and the precision to compute with.
+        trainer: the precision to compute with.
         input: a file with one text a line, or two with a tab between them where the task reads pairs.
         path: the `.jsonl` file.
         batch_size: texts at a time.
@@ -58,7 +68,6 @@ def write_predictions(
         documents: Sequence[Document] = list(data.corpus.documents("test"))
     else:
         documents = [task.document_of_line(line, number) for number, line in enumerate(read_lines(input), start=1)]
-    task.to(trainer.strategy.root_device)
     with trainer.precision_plugin.forward_context():
         records = task.predict_records(documents, batch_size, data)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,13 +90,8 @@ class Method(TextModule):
         self.register_buffer("maskable", maskable, persistent=False)
         super().prepare(tokenizer)
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
-        super().connect_data(data, stage)
-        if stage == "fit":
-            counts = torch.from_numpy(data.token_counts())
-            for module in self.modules():
-                if isinstance(module, Method):
-                    module.token_counts.copy_(counts)
+    def take_counts(self, data: TextDataModule) -> None:
+        self.token_counts.copy_(torch.from_numpy(data.token_counts()))
 
     def predict_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         return self.embed_batch(self.visible(batch))

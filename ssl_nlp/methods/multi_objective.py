@@ -2,7 +2,8 @@
 
     loss = sum over objectives of weight * loss of the objective
 
-Each objective sees the same batch in its own way: masked, as two views, or causally, where the encoder can be both.
+Each objective sees the same batch in its own way: masked, as two views, or causally, where the encoder can be both. A task
+may be one of them, such as tagging parts of speech: it alone sees the labels.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, combinations, count
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +24,11 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss
+from ssl_nlp.training.texts import TextModule
 
 
 class MultiObjective(Method):
-    """A weighted sum of the losses of several methods.
+    """A weighted sum of the losses of several methods, or of methods and tasks.
 
     Its embedding comes from the encoder alone: the mean of the states (the last, if all objectives are causal), without the
     additions of an objective, such as the part embeddings of `MaskedLM` with `sentence_pairs` or the posterior of a `VAE`.
@@ -35,7 +38,8 @@ class MultiObjective(Method):
 
     Args:
         encoder: what all objectives share.
-        objectives: methods without an encoder; their own `optimization` and `compile` are ignored.
+        objectives: methods and tasks without an encoder; their own `optimization` and `compile` are ignored. With a task,
+            `data.labels` names the kind of labels that it reads.
         weights: one for each objective; None: 1 each.
         gradient_cosine_every: steps between two measurements of the cosine between the gradients that the objectives have
             for the encoder (arXiv:2001.06782, section 2); each costs a backward pass, and there is none while the encoder
@@ -49,7 +53,7 @@ class MultiObjective(Method):
     def __init__(
         self,
         encoder: Encoder | None = None,
-        objectives: Sequence[Method] = (),
+        objectives: Sequence[TextModule] = (),
         weights: list[float] | None = None,
         gradient_cosine_every: int | None = None,
         optimization: Optimization | None = None,
@@ -58,7 +62,8 @@ class MultiObjective(Method):
         super().__init__(encoder, optimization, compile)
         self.weights = [1.0] * len(objectives) if weights is None else weights
         self.gradient_cosine_every = gradient_cosine_every
-        self.causal = all(objective.causal for objective in objectives)
+        directions = {objective.causal for objective in objectives} - {None}
+        self.causal = all(directions) if directions else None
         self.pooling = "last" if self.causal else "mean"
         shared = [unit for unit in Method.all_units if all(unit in objective.units for objective in objectives)]
         self.units = tuple(shared)
@@ -82,19 +87,39 @@ class MultiObjective(Method):
             self.add_module(name, objective)
 
     @property
-    def objectives(self) -> dict[str, Method]:
-        """The methods by the names under which they log."""
-        return {name: self.get_submodule(name) for name in self._names}  # type: ignore[misc]  # they are methods
+    def objectives(self) -> dict[str, TextModule]:
+        """The methods and tasks by the names under which they log."""
+        return {name: self.get_submodule(name) for name in self._names}  # type: ignore[misc]  # they are modules of ours
 
     def build(self) -> None:
         for objective in self.objectives.values():
             objective.borrow(self.encoder)
             objective.prepare(self.tokenizer)
 
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        super().take_facts(data, stage)
+        for objective in self.objectives.values():
+            objective.take_facts(data, stage)
+
     def check_data(self, data: TextDataModule) -> None:
         super().check_data(data)
         for objective in self.objectives.values():
             objective.check_data(data)
+
+    def take_counts(self, data: TextDataModule) -> None:
+        super().take_counts(data)
+        for objective in self.objectives.values():
+            objective.take_counts(data)
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        for objective in self.objectives.values():
+            objective.on_validation_epoch_start()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def visible(self, batch: TokenBatch) -> TokenBatch:
+        return batch  # each objective is shown what it may see
 
     def loss(self, batch: TokenBatch) -> Loss:
         losses = {}
@@ -102,7 +127,8 @@ class MultiObjective(Method):
         for name, objective in self.objectives.items():
             # In a validation each draws as if it were alone, so that its numbers are those it would have alone.
             with torch.random.fork_rng(devices, enabled=not self.training):
-                losses[name] = objective.loss(replace(batch, causal=objective.causal))
+                seen = objective.visible(replace(batch, causal=objective.causal))
+                losses[name] = objective.loss(seen) if self.training else objective.validation_loss(seen)
         together = Loss({})
         for (name, loss), weight in zip(losses.items(), self.weights, strict=True):
             together.terms |= {
@@ -152,10 +178,17 @@ class MultiObjective(Method):
         return summary
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        return self._shown({name: objective.samples(texts) for name, objective in self.objectives.items()})
+
+    def sample_documents(self, documents: list[Any]) -> list[dict[str, str]]:
+        return self._shown({name: objective.sample_documents(documents) for name, objective in self.objectives.items()})
+
+    def _shown(self, samples: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+        """The samples of all objectives, by name, as rows with the same columns."""
         return [
             {"objective": name, "sample": "  |  ".join(f"{column}: {text}" for column, text in row.items())}
-            for name, objective in self.objectives.items()
-            for row in objective.samples(texts)
+            for name, rows in samples.items()
+            for row in rows
         ]
 
 

@@ -17,9 +17,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Result
-from ssl_nlp.seeding import seed_generators
 from ssl_nlp.tasks.documents import cut, document_of, plain, shown
-from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.parts import buffers_kept
 from ssl_nlp.training.ranks import gather_objects
@@ -124,10 +122,10 @@ class Task(TextModule):
         """As `count_targets`, of the task's own loss. A subclass overrides it where it can do without a forward pass."""
         return {name: term.targets for name, term in self.loss_of(self.outputs(batch), batch).terms.items()}
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        super().take_facts(data, stage)
         if self.labels is not None:
             self._take_classes(data, self.labels)
-        super().connect_data(data, stage)
 
     def _take_classes(self, data: TextDataModule, kind: LabelKind) -> None:
         """Take the classes of the data, whose labels must be of this kind.
@@ -163,14 +161,12 @@ class Task(TextModule):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
+    def validation_loss(self, batch: TokenBatch) -> Loss:
         outputs = self.outputs(batch)
-        self.validation_sums.add(self.loss_of(outputs, batch))
+        loss = self.loss_of(outputs, batch)
         assert batch.documents is not None
         self._items += zip(batch.documents.tolist(), self.items(outputs, batch), strict=True)
-
-    test_step = validation_step
+        return loss
 
     def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
         items = sorted(gather_objects(self._items), key=lambda item: item[0])

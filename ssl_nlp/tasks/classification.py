@@ -96,9 +96,8 @@ class Classification(WholeTexts):
             for name, weight in self.class_weights.items():
                 self.weights[self.classes.index(name)] = weight
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
-        super().connect_data(data, stage)
-        if stage == "fit" and self.class_weights == "balanced":
+    def take_counts(self, data: TextDataModule) -> None:
+        if self.class_weights == "balanced":
             assert self.weights is not None
             counts, texts = data.class_counts()
             numbers = np.maximum(counts, 1)

@@ -106,9 +106,9 @@ class QuestionAnswering(Task):
         if not isinstance(data.maker, Questions):
             raise UserError("QuestionAnswering reads questions with windows: set data.unit to ssl_nlp.data.Questions")
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        super().take_facts(data, stage)
         self._documents = {}
-        super().connect_data(data, stage)
 
     def states(self, batch: TokenBatch) -> Tensor:
         """(B, T, D): those of a question and a window, or of a single text, which is the first part."""

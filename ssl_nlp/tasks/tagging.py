@@ -79,13 +79,13 @@ class Tagging(Task):
             self.monitor = ("f1", True)
         self.head = token_head(self.encoder, len(self.classes), self.dropout)
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        super().take_facts(data, stage)
         if self.characters is None and stage == "fit":
             sentences = (d for d in data.corpus.documents("train") if isinstance(d.label, tuple) and len(d.label) > 1)
             first = next(sentences, None)
             self.characters = first is not None and len(first.text.split()) != len(first.label)  # type: ignore[arg-type]
             self.settle("characters", self.characters)
-        super().connect_data(data, stage)
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, T, C) logits."""

@@ -52,7 +52,8 @@ class WholeTexts(Task):
             raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or null")
         self._pooling, self.pairs, self.dropout, self.causal = pooling, pairs, dropout, causal
 
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        super().take_facts(data, stage)
         paired = data.unit == "pair"
         if self.pairs is None:
             self.pairs = paired
@@ -62,7 +63,6 @@ class WholeTexts(Task):
             raise UserError(
                 f"this {type(self).__name__} reads {trained}, and data.unit is {data.unit!r}: set it to {remedy!r}"
             )
-        super().connect_data(data, stage)
 
     def new_head(self, outputs: int) -> nn.Module:
         """A head on the vectors (B, D) of texts, which the pooling makes."""

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from ssl_nlp import lightning_internals as internals
-from ssl_nlp.corpora import Document
 from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch_maker import RowKind
 from ssl_nlp.data.store import TextStatistics
@@ -26,7 +25,6 @@ from ssl_nlp.training.sums import Loss, Sums
 from ssl_nlp.training.window import Window
 
 VALIDATION_SEED = 1_000_003
-LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
 
 
 class Module(SavedModule):
@@ -86,6 +84,10 @@ class Module(SavedModule):
         """The loss of what is visible of a batch. It changes nothing: `after_step` keeps what later steps need."""
         raise NotImplementedError
 
+    def validation_loss(self, batch: TokenBatch) -> Loss:
+        """The loss of what is visible of a batch in a validation or test. A task keeps its predictions for `summarize`."""
+        return self.loss(batch)
+
     def count_targets(self, batch: TokenBatch) -> Mapping[str, Tensor]:
         """The number of targets of each term of `loss(batch)` in training; needed where batches are accumulated.
 
@@ -105,6 +107,13 @@ class Module(SavedModule):
 
     def after_step(self) -> None:
         """Called after each step of the optimizer, for what follows the weights, such as a moving average of them."""
+
+    def take_facts(self, data: TextDataModule, stage: str) -> None:
+        """Take what `build` needs to know of the data besides the tokenizer, such as the classes of a task."""
+        self._data = data
+
+    def take_counts(self, data: TextDataModule) -> None:
+        """Take what has been counted in the train split, before a training. The parameters exist, and the data fit."""
 
     def check_data(self, data: TextDataModule) -> None:
         """Check before a training that the data fit the settings. The encoder and the trainer are known.
@@ -131,14 +140,6 @@ class Module(SavedModule):
             statistics: sizes of the split; None where they are not known.
         """
         return means
-
-    def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        """Output of the model for a few texts, for people to read: a row each, as text by column name."""
-        return []
-
-    def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
-        """As `samples`, of whole documents. Only tasks read their labels."""
-        return self.samples([" ".join(document.text.split())[:LONGEST_SAMPLE] for document in documents])
 
     # ------------------------------------------------------------------------------------------ encoder, tokenizer, data
 
@@ -195,7 +196,7 @@ class Module(SavedModule):
 
         That is before the `setup` of any callback: weight averaging and pruning, for instance, need the parameters there.
         """
-        self._data = data
+        self.take_facts(data, stage)
         with torch.random.fork_rng():
             # the same initial weights on every rank, in whatever order things are created
             torch.manual_seed(run_seed())
@@ -203,6 +204,7 @@ class Module(SavedModule):
         if stage == "fit":
             self.check_saving()
             self.check_data(data)
+            self.take_counts(data)
 
     def setup(self, stage: str) -> None:
         """Lightning's hook, after those of the data module and the callbacks."""
@@ -321,7 +323,7 @@ class Module(SavedModule):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
-        self.validation_sums.add(self.loss(self.visible(batch)))
+        self.validation_sums.add(self.validation_loss(self.visible(batch)))
 
     test_step = validation_step
 

@@ -1,4 +1,4 @@
-"""A module at work on texts, without a trainer: embeddings."""
+"""A module at work on texts, without a trainer: embeddings, and samples for people to read."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -7,11 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
 from ssl_nlp.training.module import Module
+
+LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
 
 
 class TextsCut(UserWarning):
@@ -41,6 +44,14 @@ class TextModule(Module):
     def embedding_dim(self) -> int:
         """Width E of the embeddings."""
         return self.encoder.dim
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        """Output of the model for a few texts, for people to read: a row each, as text by column name."""
+        return []
+
+    def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
+        """As `samples`, of whole documents. Only tasks read their labels."""
+        return self.samples([" ".join(document.text.split())[:LONGEST_SAMPLE] for document in documents])
 
     def embed(
         self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None, causal: bool | None = None

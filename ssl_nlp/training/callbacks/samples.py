@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from ssl_nlp import durable
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule
-from ssl_nlp.training.module import Module
+from ssl_nlp.training.texts import TextModule
 
 
 class Samples(Callback):
@@ -31,7 +31,7 @@ class Samples(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(pl_module, Module)
+        assert isinstance(pl_module, TextModule)
         if trainer.state.fn != "fit" or not trainer.is_global_zero or pl_module.sharded:
             return
         if not isinstance(data, TextDataModule):
