@@ -63,6 +63,9 @@ COMMANDS = {
     "generate": Command(
         "generate.main", USE, "text from a CausalLM or a VAE: ssl-nlp generate --checkpoint FILE [--prompt TEXT]"
     ),
+    "score": Command(
+        "score.main", USE, "how likely texts are, a line each: ssl-nlp score --checkpoint FILE [--input FILE]"
+    ),
     "export": Command(
         "export.export",
         USE,

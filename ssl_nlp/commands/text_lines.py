@@ -1,4 +1,4 @@
-"""The texts that `embed`, `generate` and `fill-mask` read, one a line."""
+"""The texts that `embed`, `generate`, `score` and `fill-mask` read, one a line."""
 
 import io
 import sys

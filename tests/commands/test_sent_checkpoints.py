@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("payload")
 COMMANDS = {
     "embed": ["embed", "--checkpoint=a.ckpt", "--input=in.txt", "--output=out.npy"],
     "generate": ["generate", "--checkpoint=a.ckpt", "--prompt=a"],
+    "score": ["score", "--checkpoint=a.ckpt", "--input=in.txt"],
     "fill-mask": ["fill-mask", "--checkpoint=a.ckpt", "--text=a [MASK]"],
     "evaluate": ["evaluate", "a.ckpt"],
     "evaluate a run": ["evaluate", "sent"],

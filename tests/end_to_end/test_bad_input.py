@@ -285,6 +285,10 @@ OTHER: list[tuple[list[str], str]] = [
         }.items()
         for bad in values
     ),
+    (["score"], "needs --checkpoint"),
+    (["score", "--checkpoint", "nowhere.ckpt", "--input", "texts.txt"], "nowhere.ckpt"),
+    (["score", "--checkpoint", CAUSAL, "--input", "nowhere.txt"], "nowhere.txt"),
+    (["score", "--checkpoint", CAUSAL, "--inptu", "texts.txt"], "did you mean --input?"),
     (["fill-mask"], "needs --checkpoint"),
     (["fill-mask", "--checkpoint", CAUSAL, "--text", "[MASK]"], "CausalLM"),
     (["fill-mask", "--checkpoint", MASKED, "--text", "no mask"], "[MASK]"),

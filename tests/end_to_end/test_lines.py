@@ -1,4 +1,4 @@
-"""A line of a file is one text, for every command that reads lines: `embed`, `generate` and `fill-mask`."""
+"""A line of a file is one text, for every command that reads lines: `embed`, `generate`, `score` and `fill-mask`."""
 
 import io
 import sys

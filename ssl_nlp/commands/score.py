@@ -1,0 +1,48 @@
+"""`score`: how likely texts are."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+
+from ssl_nlp.commands.parser import run_function
+from ssl_nlp.commands.text_lines import read_lines
+from ssl_nlp.errors import UserError
+from ssl_nlp.terminal import say
+
+
+def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
+    """Run the command; it starts no processes that need `imports`."""
+    run_function(score, "score", arguments)
+
+
+def score(checkpoint: str, input: str | None = None) -> None:
+    """Print how likely each text is, as a line of JSON: nats, tokens, bits per byte, and the kind of likelihood.
+
+    Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
+    bound, than which it is no worse; a pseudo-likelihood, of each token given all others. If the model reads only the
+    beginning of a text, nats and tokens are those of the beginning, bits per byte take the rest to be like it, and a line
+    on standard error says how many texts that concerns. An empty text has no bits per byte: null.
+
+    Args:
+        checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
+        input: a text file, a text a line; default: standard input.
+    """
+    from ssl_nlp.evaluation.capabilities import Scorer, lacks
+    from ssl_nlp.training.texts import TextModule
+
+    texts = read_lines(input)
+    model = TextModule.load_from_checkpoint(checkpoint)
+    if reason := lacks(model, Scorer):
+        raise UserError(f"{checkpoint}: {reason}: use one of a language model, such as CausalLM")
+    assert isinstance(model, Scorer)
+    scores = model.score(texts)
+    if cut := int((scores.targets < scores.all_targets).sum()):
+        say(
+            f"ssl-nlp: {cut:,} of {len(texts):,} texts are longer than the model reads: their beginning counts",
+            sys.stderr,
+        )
+    columns = (column.tolist() for column in (scores.nats, scores.targets, scores.all_targets))
+    for text, nats, tokens, all_tokens in zip(texts, *columns, strict=True):
+        bits = nats / math.log(2) * all_tokens / tokens / len(text.encode()) if text and tokens else None
+        say(json.dumps({"nats": nats, "tokens": tokens, "bits_per_byte": bits, "kind": scores.kind}))

@@ -1,0 +1,65 @@
+"""`ssl-nlp score`: a line of JSON for each text."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_nlp.data import Tokenizer, TokenizerSettings
+from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.methods import CausalLM, MaskedLM, Method, SimCLR
+from tests.corpus import ListCorpus, random_texts
+from tests.end_to_end.cli import run, save_untrained
+
+TEXTS = ["the dog sees a cat", "", "ein Würfel", "a bird"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(40)))
+
+
+@pytest.fixture(autouse=True)
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+
+
+def scored(kind: type[Method], tokenizer: Tokenizer, max_length: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """Let the command score the texts, check its lines against the method's scores, and return standard error."""
+    torch.manual_seed(0)
+    encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=max_length)
+    checkpoint = str(save_untrained(kind(encoder), tokenizer, Path("a.ckpt")))
+    capsys.readouterr()
+    assert run("score", "--checkpoint", checkpoint, "--input", "texts.txt") == 0
+    out, err = capsys.readouterr()
+    scores = kind.load_from_checkpoint(checkpoint).score(TEXTS)
+    for text, line, *numbers in zip(
+        TEXTS, out.splitlines(), scores.nats, scores.targets, scores.all_targets, strict=True
+    ):
+        nats, tokens, all_tokens = map(float, numbers)
+        found = json.loads(line)
+        assert (found["nats"], found["tokens"], found["kind"]) == (pytest.approx(nats), tokens, scores.kind)
+        whole = nats * all_tokens / max(tokens, 1)
+        assert found["bits_per_byte"] == (pytest.approx(whole / math.log(2) / len(text.encode())) if text else None)
+    return err
+
+
+@pytest.mark.parametrize("kind", [CausalLM, MaskedLM])
+def test_a_line_holds_the_score_of_its_text(kind, tokenizer, capsys):
+    assert scored(kind, tokenizer, 64, capsys) == ""
+
+
+def test_texts_that_are_too_long_are_said_to_be(tokenizer, capsys):
+    assert "2 of 4 texts are longer than the model reads" in scored(CausalLM, tokenizer, 4, capsys)
+
+
+def test_a_method_without_a_likelihood_is_refused(tokenizer, capsys):
+    checkpoint = str(
+        save_untrained(SimCLR(Transformer(size=None, dim=16, layers=1, heads=2)), tokenizer, Path("a.ckpt"))
+    )
+    assert run("score", "--checkpoint", checkpoint, "--input", "texts.txt") == 2
+    assert "a.ckpt: SimCLR gives no likelihood of a text: use one of a language model" in capsys.readouterr().err
