@@ -22,6 +22,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
+from ssl_nlp.evaluation.capabilities import Embedder, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
@@ -143,8 +144,8 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
 
 
 def _poolings(suite: Suite, name: str, method: TextModule, key: str, progress: Progress) -> Poolings | None:
-    """The embeddings of a method, which are cached under `key`; None if the suite needs none."""
-    if not (texts := suite.texts):
+    """The embeddings of a method, which are cached under `key`; None if the suite needs none, or the method has none."""
+    if not (texts := suite.texts) or lacks(method, Embedder):
         return None
     bar = progress.add_task(f"{name}: embeddings", total=None)
     cache = EmbeddingCache(method, f"{key}-{__version__}-{PROTOCOL}", lambda computed: progress.advance(bar, computed))

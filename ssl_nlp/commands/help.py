@@ -103,10 +103,10 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
         lines += ["ssl-nlp fit --help lists all shipped configurations.", "", *own]
         lines += [_cut(f"model: {model.__name__}: {summary(model)}", WIDTH)]
         options = {option.name: option for option in class_options(model, "--model", config)}
-        encoder = options.pop("--model.encoder")
-        lines += [_line(encoder._replace(value="CLASS") if encoder.value == "null" else encoder)]
-        kinds = [kind for kind in choices(Encoder) if kind.__name__ == encoder.value]
-        lines += [_line(next(class_options(kind, encoder.name, config))) for kind in kinds]
+        if encoder := options.pop("--model.encoder", None):
+            lines += [_line(encoder._replace(value="CLASS") if encoder.value == "null" else encoder)]
+            kinds = [kind for kind in choices(Encoder) if kind.__name__ == encoder.value]
+            lines += [_line(next(class_options(kind, encoder.name, config))) for kind in kinds]
         skipped = ("--model.optimization.", "--model.compile")
         lines += [_line(option) for name, option in options.items() if not name.startswith(skipped)]
     shown = ("optimizer", "learning_rate", "weight_decay", "schedule")

@@ -91,7 +91,11 @@ def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | 
     Raises:
         UserError: the description is broken, or needs a class that is not loaded.
     """
-    found = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
+    method = saved["ssl_nlp"]["method"]
+    found = method["init_args"].get("encoder")
+    if found is None:
+        kind = str(method["class_path"]).rpartition(".")[2]
+        raise UserError(f"{where}: its {kind} has no encoder to start from: name another run")
     encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]
     encoder.freeze = checked_freeze(freeze)
     encoder.made_causal = saved["ssl_nlp"].get("causal")

@@ -106,6 +106,8 @@ def lacks(model: object, needs: Any, kind: str | None = None) -> str | None:
         kind: what the model is called; default: its class.
     """
     can = isinstance(model, needs) or (needs is Embedder and hasattr(model, "encode"))
+    if can and needs is Embedder:  # a model without an encoder has embeddings of width 0
+        can = getattr(model, "embedding_dim", None) != 0
     if can and needs is Generator:  # a model that draws texts from nothing has a `generate`, too
         can = "prompts" in inspect.signature(model.generate).parameters  # type: ignore[attr-defined]
     return None if can else f"{kind or type(model).__name__} {LACKING[needs]}"

@@ -8,6 +8,7 @@ from ssl_nlp.methods.contrastive.simclr import SimCLR
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
 from ssl_nlp.methods.language_models.causal_masked_lm import CausalMaskedLM
 from ssl_nlp.methods.language_models.masked_lm import MaskedLM
+from ssl_nlp.methods.language_models.ngram_lm import NGramLM
 from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.modules import Projection
@@ -26,6 +27,7 @@ __all__ = [
     "Method",
     "MoCo",
     "MultiObjective",
+    "NGramLM",
     "Optimization",
     "Player",
     "Projection",

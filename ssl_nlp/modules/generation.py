@@ -1,6 +1,7 @@
 """Generation of text, token by token, for causal language models and decoders."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +39,18 @@ def seeded(seed: int | None, device: torch.device) -> torch.Generator:
     else:
         generator.manual_seed(seed)
     return generator
+
+
+class Continuable(Protocol):
+    """Rows of tokens, to each of which a model appends one token at a time."""
+
+    tokenizer: Tokenizer
+
+    def logits(self) -> Tensor:
+        """(B, V) float32, for the next token of each row."""
+
+    def append(self, ids: Tensor) -> None:
+        """Append a token to each row, given ids (B,)."""
 
 
 class Continuation:
@@ -102,7 +115,7 @@ class Continuation:
 
 @torch.no_grad()
 def continue_rows(
-    rows: Continuation,
+    rows: Continuable,
     steps: int,
     temperature: float = 0.0,
     top_k: int | None = None,
@@ -113,7 +126,7 @@ def continue_rows(
 
     Args:
         rows: B of them.
-        steps: the longest continuation, at most the `steps` of `rows`.
+        steps: the longest continuation, at most the `steps` of a `Continuation`.
         temperature, top_k, top_p, generator: as in `sample`.
 
     Returns:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import DoublePrecision
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ssl_nlp.data import Tokenizer
@@ -116,9 +117,9 @@ class SavedModule(LightningModule):
         if "base" in checkpoint["ssl_nlp"]:
             self._check_base(checkpoint["ssl_nlp"]["base"])
             checkpoint["state_dict"] = self._with_base(checkpoint["state_dict"])
-        saved, own = checkpoint.get("state_dict", {}), self.state_dict()
+        saved, own = (_sizes(weights) for weights in (checkpoint.get("state_dict", {}), self.state_dict()))
         for name in [*own, *saved] if saved else []:
-            sizes = [tuple(weights[name].shape) if name in weights else "none" for weights in (saved, own)]
+            sizes = [found.get(name, "none") for found in (saved, own)]
             if sizes[0] != sizes[1]:
                 raise UserError(
                     f"the checkpoint does not fit the model: {name} is {sizes[0]} in the checkpoint and {sizes[1]} in the "
@@ -160,7 +161,7 @@ class SavedModule(LightningModule):
         model._complete(saved["ssl_nlp"])
         try:
             model.load_state_dict(model._with_base(saved["state_dict"]))
-        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             reason = str(error).strip().splitlines()[-1].strip()  # torch names the weights below a heading
             raise UserError(f"{where}: its weights do not fit its {type(model).__name__} ({reason})") from error
         return model.eval()
@@ -216,6 +217,11 @@ class SavedModule(LightningModule):
                 f"the checkpoint holds the adapter of {base['place']} (SHA-256 {base['digest'][:16]}...), and the encoder "
                 f"is {now}: put the old one back, or train another run"
             )
+
+
+def _sizes(weights: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The sizes of the tensors in a state dict. What a module keeps beside these (`get_extra_state`) may be of any size."""
+    return {name: tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, Tensor)}
 
 
 def _described(value: Any) -> Any:

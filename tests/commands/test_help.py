@@ -38,8 +38,8 @@ def options(text: str) -> dict[str, tuple[str, str]]:
 def test_it_fits_on_one_screen(command, arguments):
     lines = help_text(command, [*arguments, "--help"]).splitlines()
     assert lines[0].startswith(f"usage: ssl-nlp {command} --")
-    of_tests = [line for line in lines if (kind := re.match(r"  (\w+)  ", line)) and not hasattr(methods, kind[1])]
-    assert len(lines) - len(of_tests) <= 50
+    listed = [line for line in lines if re.match(r"  (\w+)  ", line)]  # methods, also those of tests
+    assert len(lines) - len(listed) <= 50
     assert all(len(line) <= 100 for line in lines)
 
 
@@ -121,7 +121,7 @@ def test_an_unknown_section_is_refused(capsys):
     assert "there is no such section: use one of model, encoder, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["embed", "generate", "fill-mask", "evaluate", "compare", "demo"])
+@pytest.mark.parametrize("command", ["embed", "generate", "score", "fill-mask", "evaluate", "compare", "demo"])
 def test_the_help_of_other_commands_says_what_is_needed_and_shows_defaults(command, capsys):
     assert run(command, "--help") == 0
     text = capsys.readouterr().out
@@ -129,6 +129,7 @@ def test_the_help_of_other_commands_says_what_is_needed_and_shows_defaults(comma
     needed |= {
         "demo": " [FIT_ARGUMENTS]",
         "generate": " --checkpoint CHECKPOINT",
+        "score": " --checkpoint CHECKPOINT",
         "fill-mask": " --checkpoint CHECKPOINT",
     }
     assert text.startswith(f"usage: ssl-nlp {command}{needed[command]}")

@@ -18,7 +18,7 @@ from tests.end_to_end.test_evaluate import write_suites
 
 pytestmark = pytest.mark.slow
 
-METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "ngram_lm")  # which has no encoder
 # What a method needs beside a small corpus: to tell four texts apart teaches nothing that lasts, and with so few texts the
 # reconstruction of a VAE gains less than its KL takes of the nats that are free.
 MORE = {method: ["--data.batch_size=32"] for method in ("moco", "multi_objective", "simclr", "vae")}

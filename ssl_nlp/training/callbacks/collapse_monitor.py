@@ -27,6 +27,7 @@ class Embeds(Protocol):
 
     against_collapse: str
     sharded: bool
+    embedding_dim: int
 
     def embed(self, texts: Sequence[str]) -> Tensor: ...
     def collapse(self, embeddings: Tensor) -> str | None: ...
@@ -53,7 +54,7 @@ class CollapseMonitor(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.state.fn != "fit" or not isinstance(data, TextDataModule) or not isinstance(pl_module, Embeds):
             return
-        if pl_module.sharded:
+        if pl_module.sharded or not pl_module.embedding_dim:
             return
         if self._texts is None:
             self._texts = validation_sentences(data.corpus, self.sentences)

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import Evaluator, PoolingEmbedder, get_suite
 from ssl_nlp.evaluation.cache import embed_in_memory
+from ssl_nlp.evaluation.capabilities import Embedder, lacks
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.training.module import Module
@@ -48,8 +49,8 @@ class OnlineProbe(Callback):
             return
         texts = [text for evaluator in self._evaluators.values() for text in evaluator.texts]
         with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
-            embeds = bool(texts) and isinstance(pl_module, PoolingEmbedder)
-            poolings = Poolings(embed_in_memory(pl_module, texts)) if embeds else None
+            able = isinstance(pl_module, PoolingEmbedder) and lacks(pl_module, Embedder) is None
+            poolings = Poolings(embed_in_memory(pl_module, texts)) if texts and able else None
             for name, result in run_evaluators(self._evaluators, pl_module, poolings).results.items():
                 for metric, value in result.metrics.items():
                     pl_module.log(f"{self._prefix}/{name}/{metric}", value, rank_zero_only=True)

@@ -34,7 +34,7 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.flops_per_token = 0.0
+        self.flops_per_token: float | None = None  # not yet counted
         self._peak = 0.0
         self._ranks = 1
         self._window_tokens = self._window_positions = 0
@@ -57,7 +57,7 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
     ) -> None:
-        if not self.flops_per_token:
+        if self.flops_per_token is None:
             assert isinstance(pl_module, Module)
             self.flops_per_token = training_flops(pl_module, batch) / max(batch.all_tokens, 1)
             self._last = time.perf_counter()
