@@ -67,6 +67,10 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     if suite.texts:
         console.print(LEGEND, style="dim", markup=False, highlight=False)
     for target, result in zip(targets, results, strict=True):
+        for name, one in result.evaluators.items():
+            if one.metrics.get("coverage", 1.0) < 1.0:
+                reason = f"knows the words of {one.metrics['coverage']:.1%}, and only these count"
+                console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
         for name, reason in result.missing.items():
             console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
     for target in targets:

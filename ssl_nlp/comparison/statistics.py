@@ -125,8 +125,9 @@ def _means(samples: Sequence[Sample], counts: Array) -> Array:
     means = []
     for sample in samples:
         if sample.statistic == "mean":
-            items = np.mean(sample.items or (), axis=0, dtype=np.float64)
-            means.append(counts @ items / counts.sum(axis=1))
+            items = np.asarray(np.mean(sample.items or (), axis=0, dtype=np.float64))
+            known = ~np.isnan(items)  # words are not covered elsewhere
+            means.append(counts[:, known] @ items[known] / np.maximum(counts[:, known].sum(axis=1), 1))
         else:  # the mean of the correlations, which is not the correlation of the mean prediction
             means.append(np.mean([spearman_of_resamples(items, counts) for items in sample.items or ()], axis=0))
     return np.stack(means)

@@ -1,5 +1,6 @@
 """Models to numbers: evaluators, suites of them, and baselines."""
 
+from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
 from ssl_nlp.evaluation.capabilities import Embedder, Generator, PoolingEmbedder, Predictor, Scorer, WordScorer
 from ssl_nlp.evaluation.classification import (
@@ -22,6 +23,7 @@ from ssl_nlp.evaluation.suites import SUITES, get_suite
 __all__ = [
     "PROTOCOL",
     "SUITES",
+    "Analogies",
     "CrossFitted",
     "Embedder",
     "Evaluator",
@@ -48,6 +50,7 @@ __all__ = [
     "TextPairs",
     "TfIdf",
     "Validated",
+    "WordAnalogies",
     "WordScorer",
     "WordSimilarity",
     "get_suite",

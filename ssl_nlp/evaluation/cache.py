@@ -13,6 +13,7 @@ from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder, PoolingEmbedder
 from ssl_nlp.evaluation.result import Array
+from ssl_nlp.evaluation.vectors import coverage_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,12 +31,12 @@ def embed_in_memory(embedder: PoolingEmbedder, texts: Sequence[str]) -> dict[str
     """
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     embeddings = embedder.embed_all(list(rows))
-    return {name: _InMemory(rows, found) for name, found in embeddings.items()}
+    return {name: _InMemory(rows, found, coverage_of(embedder)) for name, found in embeddings.items()}
 
 
 class _InMemory:
-    def __init__(self, rows: Mapping[str, int], embeddings: Tensor) -> None:
-        self._rows, self._embeddings = rows, embeddings
+    def __init__(self, rows: Mapping[str, int], embeddings: Tensor, covers: Callable[[str], bool]) -> None:
+        self._rows, self._embeddings, self.covers = rows, embeddings, covers
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, E)."""
@@ -88,7 +89,7 @@ class EmbeddingCache:
             key = fingerprint([text_digest(text).hex() for text in missing])
             self._open(build_once(self._directory / key, lambda path: self._build(path, missing)))
         number, _ = self._rows[text_digest(texts[0])]
-        return {name: _Cached(self, name) for name in self._arrays[number]}
+        return {name: _Cached(self, name, coverage_of(self._embedder)) for name in self._arrays[number]}
 
     def look_up(self, pooling: str, texts: Sequence[str]) -> Tensor:
         """(N, E) float32: embeddings that were computed before."""
@@ -126,8 +127,8 @@ class EmbeddingCache:
 
 
 class _Cached:
-    def __init__(self, cache: EmbeddingCache, pooling: str) -> None:
-        self._cache, self._pooling = cache, pooling
+    def __init__(self, cache: EmbeddingCache, pooling: str, covers: Callable[[str], bool]) -> None:
+        self._cache, self._pooling, self.covers = cache, pooling, covers
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, E) float32."""

@@ -13,7 +13,7 @@ from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
 class Embedder(Protocol):
     """Turns texts into vectors. Evaluators also take a model of sentence-transformers, with its `encode`.
 
-    One with a closed vocabulary may also have `covers(word) -> bool`, which word similarity asks.
+    One with a closed vocabulary may also have `covers(word) -> bool`, which word similarity and analogies ask.
     """
 
     def embed(self, texts: Sequence[str], /) -> Tensor:

@@ -12,6 +12,7 @@ from ssl_nlp.corpora import Document
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.geometry import Geometry
@@ -21,11 +22,13 @@ from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 
-Task = Literal["classification", "similarity", "retrieval", "word_similarity", "language_modelling", "prompts"]
+Task = Literal[
+    "classification", "similarity", "retrieval", "word_similarity", "analogies", "language_modelling", "prompts"
+]
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
 RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
 
-Data = LabelledSplits | ScoredPairs | TextPairs | list[str] | tuple[Prompts, ...]
+Data = LabelledSplits | ScoredPairs | TextPairs | WordAnalogies | list[str] | tuple[Prompts, ...]
 
 
 def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[str, Evaluator] | None = None) -> Suite:
@@ -52,6 +55,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             continue
         elif isinstance(given, list):
             evaluators[f"{key}.language_modelling"] = LanguageModelling(given)
+            continue
+        elif isinstance(given, WordAnalogies):
+            evaluators[f"{key}.analogies"] = Analogies(given)
             continue
         elif task == "word_similarity":
             evaluators[f"{key}.word_similarity"] = WordSimilarity(given)

@@ -6,6 +6,7 @@
       sts: {task: similarity, test: pairs.csv, text: first, pair: second, score: score}
       captions: {task: retrieval, test: captions.jsonl, text: english, pair: german}
       words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
+      capitals: {task: analogies, test: questions-words.txt, candidates: frequent-words.txt}
       letters: {task: language_modelling, test: letters.txt}
       mood: {task: prompts, train: train.tsv, text: sentence, label: label, template: "{text} It was {label}.",
              words: {"0": bad, "1": good}, shots: [0, 4]}
@@ -24,9 +25,11 @@ from typing import Any, ClassVar, get_args
 import yaml
 
 from ssl_nlp.corpora import Document, TextFiles
+from ssl_nlp.corpora.lines import read_lines
 from ssl_nlp.corpora.readers import Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.analogies import read_analogies
 from ssl_nlp.evaluation.classification import LabelledSplits
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.evaluator import Evaluator
@@ -72,6 +75,22 @@ class ScoredFiles:
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
         return scored_pairs(name, _documents(self.test, Fields(self.text, self.score, self.pair), self.format))
+
+
+@dataclass(frozen=True)
+class AnalogyFiles:
+    """Four words a line under lines with the names of categories, and files of further candidates, one a line."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("analogies",)
+
+    test: str | list[str]
+    candidates: str | list[str] = field(default_factory=list)
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        files = find_files(self.candidates) if self.candidates else []
+        candidates = [word for path in files for line in read_lines(path) if (word := line.strip())]
+        return read_analogies(name, find_files(self.test), candidates)
 
 
 @dataclass(frozen=True)
@@ -137,8 +156,8 @@ class PromptFiles(LabelledFiles):
         return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
 
 
-RESERVED = ("docs", "prompts", "files", *HUB_SUITES)
-FILES = (LabelledFiles, ScoredFiles, PairedFiles, PlainFiles, PromptFiles)
+RESERVED = ("docs", "prompts", "words", "files", *HUB_SUITES)
+FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, PromptFiles)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
@@ -189,7 +208,7 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 
 
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
-    if key in ("train", "valid", "test"):
+    if key in ("train", "valid", "test", "candidates"):
         several = value if isinstance(value, list) else [value]
         share = issubclass(kind, LabelledFiles) and key != "train" and isinstance(value, int | float)
         return share or (bool(several) and all(isinstance(path, str) for path in several))

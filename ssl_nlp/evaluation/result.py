@@ -54,9 +54,10 @@ class Result:
 
 def statistic_of(items: Array, statistic: Statistic) -> float:
     """The primary metric of items, or of a resample of their rows. Rows with NaN (unknown words) do not count."""
+    known = items[~np.isnan(items.reshape(len(items), -1)).any(axis=1)]
     if statistic == "mean":
-        return float(items.mean())
-    return spearman(*items[~np.isnan(items).any(axis=1)].T)
+        return float(known.mean()) if len(known) else 0.0
+    return spearman(*known.T)
 
 
 def spearman(x: Array, y: Array) -> float:

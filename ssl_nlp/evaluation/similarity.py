@@ -9,7 +9,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.evaluator import CrossFitted
 from ssl_nlp.evaluation.result import Array, Result, pearson, spearman
-from ssl_nlp.evaluation.vectors import cosines, embed
+from ssl_nlp.evaluation.vectors import cosines, coverage_of, embed
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,4 @@ class WordSimilarity(_Similarity):
         return Result("spearman", metrics, details, items, "spearman")
 
     def _known(self, embedder: Embedder) -> set[str]:
-        covers = getattr(embedder, "covers", lambda word: True)
-        return {word for word in set(self.data.texts) if covers(word)}
+        return set(filter(coverage_of(embedder), set(self.data.texts)))

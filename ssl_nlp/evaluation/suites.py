@@ -6,8 +6,13 @@ from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES, hub_suite
 from ssl_nlp.evaluation.prompts_suite import prompts_suite
 from ssl_nlp.evaluation.suite import Suite
+from ssl_nlp.evaluation.words_suite import words_suite
 
-INSTALLED = {"docs": docs_suite, "prompts": prompts_suite}  # made of installed packages, with which they change
+INSTALLED = {
+    "docs": docs_suite,
+    "prompts": prompts_suite,
+    "words": words_suite,
+}  # made of installed packages, with which they change
 FILES = "files"  # the suite that a YAML file describes
 SUITES = (*INSTALLED, *HUB_SUITES)
 

@@ -1,6 +1,6 @@
 """Embeddings as arrays: dense, or sparse as those of TF-IDF."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
     if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
         raise UserError("the embeddings are not all finite: the training has diverged")
     return matrix
+
+
+def coverage_of(embedder: object) -> Callable[[str], bool]:
+    """Tells which words an embedder knows: its `covers`; without one its vocabulary is open, and it knows all."""
+    covers: Callable[[str], bool] = getattr(embedder, "covers", lambda word: True)
+    return covers
 
 
 def to_tensor(matrix: Matrix) -> Tensor:

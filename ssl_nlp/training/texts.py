@@ -79,6 +79,11 @@ class TextModule(Module):
 
         return self._embed(texts, batch_size, embed_batch).get("", torch.empty(0, self.embedding_dim))
 
+    def covers(self, word: str) -> bool:
+        """Whether the tokenizer knows a word, or all of its pieces: if not, its embedding is that of any unknown word."""
+        [(ids, _)] = self.tokenizer.encode([word])
+        return self.tokenizer.unk_id not in ids[len(self.tokenizer.prefix) : len(ids) - len(self.tokenizer.suffix)]
+
     def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
         """Embeddings as `embed` makes them, by their pooling, and `own` if there is one, from one pass of the encoder."""
         # A class of the user's own may override it, which costs another pass.

@@ -3,6 +3,7 @@ import torch
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cache import EmbeddingCache, embed_in_memory
+from ssl_nlp.evaluation.vectors import coverage_of
 from tests.evaluation.vectors import Hashed
 
 
@@ -74,3 +75,14 @@ def test_a_text_that_an_evaluator_did_not_list_is_named():
     for embedders in (embed_in_memory(Hashed(), TEXTS), EmbeddingCache(Hashed(), "key").embedders(TEXTS)):
         with pytest.raises(UserError, match="an evaluator embeds 'new', which is not in its `texts`"):
             embedders["mean"].embed([*TEXTS, "new"])
+
+
+def test_cached_embedders_cover_the_words_that_the_model_covers():
+    class Closed(Hashed):
+        def covers(self, word: str) -> bool:
+            return word != "quokka"
+
+    for embedders in (embed_in_memory(Closed(), TEXTS), EmbeddingCache(Closed(), "closed").embedders(TEXTS)):
+        assert [covers("quokka") for covers in map(coverage_of, embedders.values())] == [False, False]
+        assert coverage_of(embedders["mean"])("cat")
+    assert coverage_of(embed_in_memory(Hashed(), TEXTS)["mean"])("quokka")

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ssl_nlp.corpora import Document
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Embedder, Template, hub_suites
+from ssl_nlp.evaluation import Embedder, Template, get_suite, hub_suites
 from ssl_nlp.evaluation import docs_suite as docs
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.hub_suites import hub_suite
@@ -137,6 +138,8 @@ def files():
     write("scored.tsv", [f"{i % 5}.5\tsame {i // 2}\tother {i}" for i in range(30)])
     write("pairs.jsonl", [json.dumps({"en": f"the dog {i}", "de": f"der Hund {i}"}) for i in range(12)])
     write("words.tsv", [f"cat\tdog{i}\t{i}" for i in range(5)])
+    write("capitals.txt", [": capitals", "Athens Greece Oslo Norway"])
+    write("more.txt", ["Berlin", "", "Oslo"])
 
 
 def test_files_of_every_kind(files):
@@ -146,12 +149,15 @@ def test_files_of_every_kind(files):
             sts=SCORED,
             captions={"task": "retrieval", "test": "pairs.jsonl", "text": "en", "pair": "de"},
             words={"task": "word_similarity", "test": "words.tsv", "text": 0, "pair": 1, "score": 2},
+            capitals={"task": "analogies", "test": "capitals.txt", "candidates": "more.txt"},
         )
     )
     assert suite.name == "mine"
     names = {"knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "geometry"}
     expected = {f"films.{name}" for name in names} | {"sts.similarity", "sts.geometry", "language_modelling"}
-    assert suite.evaluators.keys() == expected | {"captions.retrieval", "captions.geometry", "words.word_similarity"}
+    expected |= {"captions.retrieval", "captions.geometry", "words.word_similarity", "capitals.analogies"}
+    assert suite.evaluators.keys() == expected
+    assert suite.evaluators["capitals.analogies"].data.texts == ["Athens", "Greece", "Oslo", "Norway", "Berlin"]
     check_results(suite)
     data = suite.evaluators["films.knn"].data
     assert "leak" in data.test.texts  # a text of both is test's alone
@@ -331,6 +337,7 @@ def test_without_the_hub_one_line_says_so():
         ({"task": "classification", "train": "a.tsv", "label": "label", "format": "word"}, "`format: word`"),
         ({"task": "classification", "train": "a.tsv", "label": "label", "text": None}, "`text: None`"),
         ({"task": "similarity", "test": "a.tsv", "score": "score", "pair": None}, "`pair: None`"),
+        ({"task": "analogies", "test": "a.txt", "candidates": 3}, "`candidates: 3`"),
     ],
 )
 def test_a_setting_of_the_wrong_type_is_named(given, culprit):
@@ -343,3 +350,22 @@ def test_a_data_set_has_no_slash_in_its_name():
     Path("named.yaml").write_text(json.dumps({"name": "mine", "data": {"a/b": {"task": "similarity"}}}))
     with pytest.raises(UserError, match="'a/b' has a / in its name"):
         files_suite("named.yaml")
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def test_the_suite_of_words_comes_with_gensim():
+    suite = get_suite("words")
+    assert list(suite.evaluators) == ["wordsim353.word_similarity", "simlex999.word_similarity", "word2vec.analogies"]
+    assert [len(e.data.first) for e in list(suite.evaluators.values())[:2]] == [353, 999]
+    analogies = suite.evaluators["word2vec.analogies"].data
+    assert len(analogies.items) == 19544
+    assert list(analogies.categories)[:2] == ["capital-common-countries", "capital-world"]
+    assert len(analogies.texts) == 905
+
+
+def test_without_gensim_one_line_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gensim", None)
+    with pytest.raises(UserError, match=r"the suite words needs the package gensim: pip install 'ssl_nlp\[gensim\]'"):
+        get_suite("words")

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers import GPT2TokenizerFast
 
 from ssl_nlp.data import TokenizerSettings
-from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.data.tokenizer import get_tokenizer, load_pretrained
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
@@ -85,3 +86,20 @@ def test_an_unknown_pooling_is_refused(tokenizer):
 
 def test_no_texts_have_no_embeddings(tokenizer):
     assert connected(Method(encoder()), tokenizer).embed([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_it_covers_the_words_whose_tokens_are_known(kind):
+    method = Method(encoder())
+    method.connect(get_tokenizer(TokenizerSettings(kind, 400), ListCorpus(random_texts(40))))
+    assert method.covers("dog") and method.covers("the dog")
+    assert method.covers("quokka") == (kind == "bpe")
+    assert method.covers("dog quokka") == (kind == "bpe")
+
+
+def test_the_unknown_token_of_gpt2_is_its_frame_and_no_word(tmp_path):
+    GPT2TokenizerFast(vocab={"<|endoftext|>": 0, "d": 1, "o": 2, "g": 3, "a": 4}, merges=[]).save_pretrained(tmp_path)
+    method = Method(encoder())
+    method.connect(load_pretrained(str(tmp_path)))
+    assert method.tokenizer.unk_id in method.tokenizer.prefix
+    assert method.covers("dog")
