@@ -25,7 +25,7 @@ def embed(
     output: str,
     input: str | None = None,
     batch_size: int = 64,
-    pooling: Literal["mean", "last", "first"] | None = None,
+    pooling: Literal["mean", "last", "first", "sif"] | None = None,
 ) -> None:
     """Write the embeddings of texts, one a line, as a NumPy file of (N, D) float32.
 
@@ -37,8 +37,8 @@ def embed(
         output: the .npy file to write; one that exists is not overwritten.
         input: a text file; default: standard input.
         batch_size: texts at a time.
-        pooling: which states of the encoder make the embedding: their mean, the last or the first; default: as the method
-            was trained, or its own embedding.
+        pooling: which states of the encoder make the embedding: their mean, the last, the first or, of word vectors, their
+            mean weighted by rarity (sif); default: as the method was trained, or its own embedding.
     """
     from ssl_nlp.training.texts import TextModule, TextsCut
 

@@ -1,6 +1,7 @@
 """The LightningDataModule that methods and tasks train on."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,12 @@ class TextDataModule(LightningDataModule):
         if split != "train" or self.labels_per_class is None:
             return rows
         return few_of_each_class(rows, store, self.labels_per_class, self.labels_seed)
+
+    def spread_rows(self, number: int) -> Iterator[TokenBatch]:
+        """At most `number` rows, spread evenly over the train split or, if it is a stream, over the valid split."""
+        rows = self.rows(self._counted())
+        chosen = np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int).tolist()
+        return (rows[chosen[start : start + 256]] for start in range(0, len(chosen), 256))
 
     def class_counts(self) -> tuple[npt.NDArray[np.int64], int]:
         """The number of training rows of each class, (C,), and of those that have any label.

@@ -1,5 +1,6 @@
 """Token vectors and nothing else, as in word2vec (arXiv:1301.3781) and fastText's classifier (arXiv:1607.01759)."""
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
+from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 
 
@@ -21,6 +23,8 @@ class BagOfWords(Encoder):
         dim: width D of the vectors.
         dropout: of the vectors.
         max_length: the longest row.
+        sif: the constant a of a further pooling beside the mean, in which rare words count more (`ssl_nlp.encoders.sif`).
+            null: there is none.
         freeze: `all`, `embeddings` or 0 keep the vectors as they are in training. null: they are trained.
 
     Raises:
@@ -30,23 +34,30 @@ class BagOfWords(Encoder):
     stock_head = "linear"
 
     def __init__(
-        self, dim: int = 300, dropout: float = 0.0, max_length: int = 8192, freeze: Frozen | int | None = None
+        self,
+        dim: int = 300,
+        dropout: float = 0.0,
+        max_length: int = 8192,
+        sif: float | None = 1e-3,
+        freeze: Frozen | int | None = None,
     ) -> None:
         super().__init__(freeze)
         problems = {
             f"dim must be at least 1, not {dim}": dim < 1,
             f"dropout must be at least 0 and less than 1, not {dropout}": not 0 <= dropout < 1,
             f"max_length must be at least 1, not {max_length}": max_length < 1,
+            f"sif must be above 0, or null, not {sif}": sif is not None and not 0 < sif < math.inf,
         }
         if found := [text for text, holds in problems.items() if holds]:
             raise UserError(f"encoder: {'; '.join(found)}")
-        self.dim, self.dropout, self.max_length = dim, dropout, max_length
+        self.dim, self.dropout, self.max_length, self._a = dim, dropout, max_length, sif
 
     def _create(self) -> None:
         self.vectors = nn.Embedding(self.vocab_size, self.dim, padding_idx=self.pad_id)
         nn.init.uniform_(self.vectors.weight, -1 / self.dim, 1 / self.dim)
         nn.init.zeros_(self.vectors.weight[self.pad_id])
         self.drop = nn.Dropout(self.dropout)
+        self.weighted = None if self._a is None else SIF(self.vocab_size, self.dim, self._a)
 
     def _adapt(self, adapter: Adapter) -> None:
         raise UserError("encoder.adapter: BagOfWords has no layers that an adapter could change: leave it out")
@@ -55,8 +66,13 @@ class BagOfWords(Encoder):
     def embedding(self) -> nn.Embedding:
         return self.vectors
 
+    @property
+    def sif(self) -> SIF | None:
+        return self.weighted
+
     def hparams(self) -> dict[str, Any]:
-        return {"dim": self.dim, "dropout": self.dropout, "max_length": self.max_length, "freeze": self.freeze}
+        given = {"dim": self.dim, "dropout": self.dropout, "max_length": self.max_length, "sif": self._a}
+        return given | {"freeze": self.freeze}
 
     def forward(self, batch: TokenBatch, cache: "Nothing | None" = None, added: Tensor | None = None) -> Tensor:
         self._check_length(batch.input_ids.shape[1])

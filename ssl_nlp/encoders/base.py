@@ -10,6 +10,7 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.depth import depths, layers_of
 from ssl_nlp.encoders.language_head import HeadLayers
+from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.bases import Base
@@ -214,6 +215,11 @@ class Encoder(nn.Module, ABC):
 
         The encoder itself adds that of part 0 everywhere.
         """
+        return None
+
+    @property
+    def sif(self) -> SIF | None:
+        """A weighted mean of the states, learned from the training text, if the encoder has one."""
         return None
 
     def language_head(self) -> HeadLayers | None:

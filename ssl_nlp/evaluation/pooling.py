@@ -1,7 +1,7 @@
 """Which embedding of a model an evaluator gets: the mean, last or first state of its encoder, or the model's own.
 
-All models are evaluated with the same poolings, and each evaluator gets the one that suits it best. No choice looks at the
-items that are then scored with it:
+All models are evaluated with the same poolings, and word vectors also with their weighted mean (`sif`). Each evaluator gets
+the one that suits it best. No choice looks at the items that are then scored with it:
 
 - an evaluator with validation data takes the pooling that does best on these (probes with few labels take the choice of the
   linear probe on the same data, which has the same validation data and more to learn from);
@@ -12,7 +12,7 @@ items that are then scored with it:
   replaced by their ranks. With a few dozen items the choice is mostly chance, and the score too low rather than too high;
 - one that measures no quality (geometry, the map) gets the pooling that most of the others have chosen.
 
-Of equally good ones the first counts, in the order mean, last, first, own.
+Of equally good ones the first counts, in the order mean, last, first, sif, own.
 """
 
 import math
@@ -27,10 +27,10 @@ from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
 from ssl_nlp.evaluation.result import Array, Result
 
-MARKS = {"mean": "ᵐ", "last": "ˡ", "first": "ᶠ", "own": "ᵒ"}
+MARKS = {"mean": "ᵐ", "last": "ˡ", "first": "ᶠ", "sif": "ˢ", "own": "ᵒ"}
 LEGEND = (
-    "ᵐ mean, ˡ last or ᶠ first state, ᵒ own embedding: the pooling that is best on validation data, or on the other half "
-    "of the items"
+    "ᵐ mean, ˡ last or ᶠ first state, ˢ weighted mean (SIF), ᵒ own embedding: the pooling that is best on validation data, "
+    "or on the other half of the items"
 )
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -10,11 +11,13 @@ from torch import Tensor
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.units import pad_rows
+from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
 from ssl_nlp.training.module import Module
 
 LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
+SIF_ROWS = 10_000  # of the training text, from which the encoder's `sif` learns
 
 
 class TextsCut(UserWarning):
@@ -54,7 +57,11 @@ class TextModule(Module):
         return self.samples([" ".join(document.text.split())[:LONGEST_SAMPLE] for document in documents])
 
     def embed(
-        self, texts: Iterable[str], batch_size: int = 64, pooling: Pooling | None = None, causal: bool | None = None
+        self,
+        texts: Iterable[str],
+        batch_size: int = 64,
+        pooling: Pooling | Literal["sif"] | None = None,
+        causal: bool | None = None,
     ) -> Tensor:
         """Frozen embeddings of texts, (N, E) float32 on the CPU, in evaluation mode; the mode is restored after.
 
@@ -63,19 +70,27 @@ class TextModule(Module):
         Args:
             texts: N of them.
             batch_size: texts at a time.
-            pooling: of the hidden states; None: the module's own embedding, or its `pooling`.
+            pooling: of the hidden states; `sif` needs an encoder that has it. None: the module's own embedding, or its
+                `pooling`.
             causal: whether a position of the encoder sees only what precedes it; None: as it was built.
 
         Raises:
-            UserError: a single text instead of a list of them, a batch size below 1, an unknown pooling, or an encoder
-                that cannot be causal or bidirectional as asked.
+            UserError: a single text instead of a list of them, a batch size below 1, a pooling that there is not, or an
+                encoder that cannot be causal or bidirectional as asked.
         """
-        if pooling not in (None, *POOLINGS):
-            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or leave it out")
+        sif = self.encoder.sif
+        known = (*POOLINGS, *(["sif"] if sif is not None else []))
+        if pooling not in (None, *known):
+            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(known)}, or leave it out")
 
         def embed_batch(batch: TokenBatch) -> dict[str, Tensor]:
             batch = replace(batch, causal=causal)
-            return {"": self.embed_batch(batch) if pooling is None else pool(self.states(batch), batch, pooling)}
+            if pooling is None:
+                return {"": self.embed_batch(batch)}
+            hidden = self.states(batch)
+            if pooling == "sif":
+                return {"": cast(SIF, sif)(hidden, batch)}
+            return {"": pool(hidden, batch, pooling)}
 
         return self._embed(texts, batch_size, embed_batch).get("", torch.empty(0, self.embedding_dim))
 
@@ -92,12 +107,44 @@ class TextModule(Module):
         def embed_batch(batch: TokenBatch) -> dict[str, Tensor]:
             hidden = self.states(batch)
             found: dict[str, Tensor] = {how: pool(hidden, batch, how) for how in POOLINGS}
+            if self.encoder.sif is not None:
+                found["sif"] = self.encoder.sif(hidden, batch)
             own = self.own_embedding(hidden, batch)
             if own is None and overridden:
                 own = self.embed_batch(batch)
             return found if own is None else found | {"own": own}
 
         return self._embed(texts, batch_size, embed_batch)
+
+    # ------------------------------------------------------------------------------------------- smooth inverse frequency
+
+    def on_train_end(self) -> None:
+        self._fit_sif()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trained:
+            self._fit_sif()  # in place: the checkpoint holds these very tensors
+        super().on_save_checkpoint(checkpoint)
+
+    @torch.no_grad()
+    def _fit_sif(self) -> None:
+        """Let the encoder learn the weights of words and their common component from rows of the training text.
+
+        Where parameters are sharded, the weighted mean stays the plain one.
+        """
+        sif = self.encoder.sif
+        if sif is None or self._data is None or self.sharded:
+            return
+        counts = torch.from_numpy(self._data.token_counts())
+        frame = {*self.tokenizer.special_ids} - {self.tokenizer.unk_id}
+        counts[sorted(frame)] = -1
+        training = self.encoder.training
+        self.encoder.eval()
+        batches = (batch.to(self.device) for batch in self._data.spread_rows(SIF_ROWS))
+        sif.fit(counts.to(self.device), ((self.states(batch), batch) for batch in batches))
+        self.encoder.train(training)
+
+    # ----------------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _embed(
