@@ -18,21 +18,23 @@ from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.evaluation.suites import SUITES, get_suite
-from ssl_nlp.export import onnx_format, peft_format, sentence_transformers_format, transformers_format
+from ssl_nlp.export import onnx_format, peft_format, sentence_transformers_format, transformers_format, word2vec_format
 from ssl_nlp.export.card import Facts, model_card
 from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.folder import check_free, new_folder
 from ssl_nlp.export.hub import check_push, push
+from ssl_nlp.export.tokenizer import tokenizer_notes
 from ssl_nlp.modules.pooling import POOLINGS, Pooling
 from ssl_nlp.quiet import progress_bars_hidden
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.tasks import Task
 from ssl_nlp.terminal import say
 from ssl_nlp.training.parts import parameter_counts
+from ssl_nlp.training.texts import TextModule
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
 MODEL = "a run (its last checkpoint or, of a task, its best one), a .ckpt file, or pretrained:PATH_OR_HUB_NAME"
-Format = Literal["transformers", "sentence-transformers", "onnx", "peft"]
+Format = Literal["transformers", "sentence-transformers", "onnx", "peft", "word2vec"]
 OPTIONS: dict[str, tuple[Any, Any, str]] = {  # type, default, help
     "format": (Format, "transformers", f"what the folder is for: {', '.join(get_args(Format))}"),
     "output": (str | None, None, "the new folder. Default: exports/MODEL-FORMAT"),
@@ -83,6 +85,13 @@ def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 def _write(target: Target, folder: Path, options: Any) -> Contents:
     module = target.method
+    if options.format == "word2vec":
+        return word2vec_format.write(module, folder)
+    contents = _write_model(module, folder, options)
+    return replace(contents, notes=[*contents.notes, *tokenizer_notes(module.tokenizer)])
+
+
+def _write_model(module: TextModule, folder: Path, options: Any) -> Contents:
     if options.format == "sentence-transformers":
         return sentence_transformers_format.write(module, folder, options.pooling, options.normalize)
     if options.format == "onnx":

@@ -163,6 +163,15 @@ class Tokenizer:
         """The text of token ids, special tokens left out."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
+    @property
+    def whole_words(self) -> bool:
+        """Whether tokens are words and punctuation marks (kind `word`)."""
+        return self._cutter is not None
+
+    def spelling(self, token_id: int) -> str | None:
+        """A token as the vocabulary has it, such as `Ġdog`; None if there is none with this id."""
+        return self._backend.id_to_token(token_id)
+
     def token(self, token_id: int) -> str:
         """The text of a single token, as a person would write it."""
         return self._backend.decode([token_id], skip_special_tokens=False)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
@@ -208,6 +209,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def embedding(self) -> nn.Embedding:
         """The token embedding (V, E), to which a language modelling head ties its weights."""
+
+    @torch.no_grad()
+    def token_vectors(self, ids: Tensor) -> Tensor:
+        """(N, E): copies of the vectors of tokens (N,), as the encoder reads them outside of training."""
+        return self.embedding.weight[ids]
 
     @property
     def part_embedding(self) -> nn.Embedding | None:

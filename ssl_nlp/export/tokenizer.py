@@ -48,6 +48,16 @@ def save_tokenizer(
     stock.save_pretrained(folder)
 
 
+def tokenizer_notes(tokenizer: Tokenizer) -> list[str]:
+    """Sentences about texts that the written tokenizer encodes in another way."""
+    if not tokenizer.whole_words:
+        return []
+    return [
+        "Words are cut by a regular expression, which knows no dictionary: a sentence without spaces, such as a Chinese "
+        "one, is a single word, other than in the run."
+    ]
+
+
 def _stripping(backend: dict[str, Any], tokenizer: Tokenizer, characters: bool) -> tokenizers.Tokenizer:
     """The backend with a mask that takes the space before it, as `encode_with_masks` does, unless tokens are characters."""
     for token in backend["added_tokens"]:
