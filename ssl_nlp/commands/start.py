@@ -31,7 +31,8 @@ def check_start(model: Any, run: Run) -> None:
 def keep_encoder(model: Any, saved: dict[str, Any], where: str) -> None:
     """Let the checkpoint of a run decide on its encoder: the run that it once started from may have changed or be gone.
 
-    Of a published encoder it decides on the language modelling head, which older versions made new.
+    It holds all vectors of the token embedding, whatever that began with. Of a published encoder it decides on the language
+    modelling head, which older versions made new.
 
     Args:
         model: class and arguments, which are changed.
@@ -42,6 +43,9 @@ def keep_encoder(model: Any, saved: dict[str, Any], where: str) -> None:
     if start is not None:
         model.init_args.encoder = described_encoder(saved, where, start.freeze)
         begin_with_base(model.init_args.encoder, saved, where)
+    encoder = model.init_args.get("encoder")
+    if not isinstance(encoder, Encoder) and encoder is not None and encoder.init_args.get("embedding_from") is not None:
+        encoder.init_args.embedding_from = None
     published = _encoder(model, PretrainedEncoder)
     if published is not None:
         described = saved["ssl_nlp"]["method"]["init_args"].get("encoder")

@@ -26,6 +26,8 @@ class BagOfWords(Encoder):
         sif: the constant a of a further pooling beside the mean, in which rare words count more (`ssl_nlp.encoders.sif`).
             null: there is none.
         freeze: `all`, `embeddings` or 0 keep the vectors as they are in training. null: they are trained.
+        embedding_from: a run, a .ckpt file or a file of word vectors, whose vectors the token embedding begins with, for
+            those tokens that are words and have one there.
 
     Raises:
         UserError: arguments are invalid; all of them are listed in one line.
@@ -40,8 +42,9 @@ class BagOfWords(Encoder):
         max_length: int = 8192,
         sif: float | None = 1e-3,
         freeze: Frozen | int | None = None,
+        embedding_from: str | None = None,
     ) -> None:
-        super().__init__(freeze)
+        super().__init__(freeze, embedding_from=embedding_from)
         problems = {
             f"dim must be at least 1, not {dim}": dim < 1,
             f"dropout must be at least 0 and less than 1, not {dropout}": not 0 <= dropout < 1,

@@ -30,6 +30,8 @@ class Encoder(nn.Module, ABC):
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
         adapter: few parameters that are trained instead of the encoder's own.
+        embedding_from: a run, a .ckpt file or a file of word vectors, whose vectors the token embedding begins with, for
+            those tokens that are words and have one there.
 
     Attributes:
         dim: width D of the hidden states. Known after `build`.
@@ -52,6 +54,8 @@ class Encoder(nn.Module, ABC):
         lacks_language_head: whether `language_head` was to give a published head, and there is none.
     """
 
+    absent_in_checkpoints: ClassVar[tuple[str, ...]] = ("embedding_from",)  # a file to read
+
     dim: int
     max_length: int
     vocab_size: int
@@ -65,6 +69,7 @@ class Encoder(nn.Module, ABC):
     ancestry: tuple[Ancestor, ...] = ()
     freeze: Frozen | int | None = None
     adapter: Adapter | None = None
+    embedding_from: str | None = None
     prompt: nn.Embedding
     prompt_length: int = 0
     lacks_language_head: bool = False
@@ -74,10 +79,16 @@ class Encoder(nn.Module, ABC):
     base: Base | None = None
     made_causal: bool | None = None
 
-    def __init__(self, freeze: Frozen | int | None = None, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self,
+        freeze: Frozen | int | None = None,
+        adapter: Adapter | None = None,
+        embedding_from: str | None = None,
+    ) -> None:
         super().__init__()
         self.freeze = checked_freeze(freeze)
         self.adapter = adapter
+        self.embedding_from = embedding_from
 
     def build(self, vocab_size: int, pad_id: int, causal: bool | None, tokens: str | None = None) -> None:
         """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
@@ -234,7 +245,10 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def hparams(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data: with them, `build` and the weights, nothing else is needed."""
+        """The constructor's arguments as plain data: with them, `build` and the weights, nothing else is needed.
+
+        `embedding_from` is not among them.
+        """
 
     def new_cache(self, rows: int, length: int) -> Any:
         """An empty key-value cache for `length` positions of `rows` rows. Only causal encoders have one.

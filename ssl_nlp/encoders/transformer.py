@@ -55,6 +55,8 @@ class Transformer(Encoder):
         freeze: which part keeps its weights in training, and has no dropout: `all`, `embeddings`, or a number N for the
             embeddings and the first N layers. null: every part is trained.
         adapter: few parameters that are trained instead of the encoder's own.
+        embedding_from: a run, a .ckpt file or a file of word vectors, whose vectors the token embedding begins with, for
+            those tokens that are words and have one there.
 
     Attributes:
         source_dim: width of the states of a source text that every layer attends to, for decoders, which set it before
@@ -80,8 +82,9 @@ class Transformer(Encoder):
         rope_theta: float = 10000.0,
         freeze: Frozen | int | None = None,
         adapter: Adapter | None = None,
+        embedding_from: str | None = None,
     ) -> None:
-        super().__init__(freeze, adapter)
+        super().__init__(freeze, adapter, embedding_from)
         self._hparams = {
             "size": size, "dim": dim, "layers": layers, "heads": heads, "hidden": hidden, "max_length": max_length,
             "window": window, "global_every": global_every, "dropout": dropout, "rope_theta": rope_theta,

@@ -126,6 +126,8 @@ def _create(description: Any, bases: tuple[type, ...], overrides: dict[str, Any]
         )
     if lacking := [name for name in getattr(kind, "needed_in_checkpoints", ()) if given.get(name) is None]:
         raise UserError(f"{where}: its {kind.__name__} has no {lacking[0]!r}, without which it would read other files")
+    if reading := [name for name in getattr(kind, "absent_in_checkpoints", ()) if given.get(name) is not None]:
+        raise UserError(f"{where}: its {kind.__name__} has {reading[0]!r}, which would read other files")
     ours = kind.__module__.split(".")[0] == PACKAGE  # the type hints of other classes may be wrong
     arguments = {
         name: _object(value, declared.get(name, Any), f"{where}: {kind.__name__}.{name}", ours)
@@ -338,9 +340,8 @@ def _load(
     known, optional = {"method", "tokenizer"}, {"ancestry", "base", "causal"}
     if not isinstance(described, dict) or described.keys() - optional != known or "state_dict" not in saved:
         raise UserError(f"{path} describes no method: copy or train it again")
-    if not _is_description(described["method"]) or not isinstance(described["tokenizer"], str):
-        raise UserError(f"{path} describes no method: copy or train it again")
-    if not isinstance(described.get("causal"), bool | None) or type(saved.get("global_step", 0)) is not int:
+    plain = isinstance(described["tokenizer"], str) and isinstance(described.get("causal"), bool | None)
+    if not (plain and _is_description(described["method"]) and type(saved.get("global_step", 0)) is int):
         raise UserError(f"{path} describes no method: copy or train it again")
     if not is_ancestry(described.get("ancestry", [])):
         raise UserError(f"{path} has a broken ancestry: copy or train it again")

@@ -14,7 +14,9 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
+from ssl_nlp.terminal import say
 from ssl_nlp.training.module import Module
+from ssl_nlp.training.token_vectors import begin_with_vectors
 
 LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
 SIF_ROWS = 10_000  # of the training text, from which the encoder's `sif` learns
@@ -28,6 +30,19 @@ class TextModule(Module):
     """A module whose encoder embeds texts: what methods and tasks can both do with what they have learned."""
 
     pooling: Pooling = "mean"  # of the hidden states, where the loss compares or decodes whole texts
+
+    _begins_with = ""  # what its token embedding begins with
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        if (name := self.encoder.embedding_from) is not None:
+            self._begins_with = begin_with_vectors(self.encoder, tokenizer, name)
+            self.encoder.embedding_from = None
+        super().prepare(tokenizer)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self._begins_with and self.global_rank == 0:
+            say(self._begins_with)
 
     def states(self, batch: TokenBatch) -> Tensor:
         """(B, T, D): the hidden states that embeddings are pooled from."""
