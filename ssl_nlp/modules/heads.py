@@ -24,11 +24,17 @@ class LanguageModelHead(nn.Module):
         dim: width D of the hidden states.
         embedding: the token embedding (V, E) whose weights the output layer shares (arXiv:1608.05859).
         layers: of a head of another form, whose output layer may have weights of its own.
+        never: (V,) bool, the tokens that have probability 0; None: every token has a positive one.
     """
 
-    def __init__(self, dim: int, embedding: nn.Embedding, layers: HeadLayers | None = None) -> None:
+    never: Tensor | None
+
+    def __init__(
+        self, dim: int, embedding: nn.Embedding, layers: HeadLayers | None = None, never: Tensor | None = None
+    ) -> None:
         super().__init__()
         layers = layers or _new_layers(dim, embedding)
+        self.register_buffer("never", never, persistent=False)
         self.dense, self.activation, self.norm = layers.dense, layers.activation, layers.norm
         self.weight, self.bias = (None if x is None else nn.Parameter(x.detach()) for x in (layers.weight, layers.bias))
         self._embedding = [embedding]  # in a list because the encoder owns it: it must not appear twice in a checkpoint
@@ -38,6 +44,14 @@ class LanguageModelHead(nn.Module):
         """(V, E): the shared embedding, or the output layer's own weights."""
         return self._embedding[0].weight if self.weight is None else self.weight
 
+    @property
+    def output_bias(self) -> Tensor | None:
+        """(V,): the bias of the output layer, -inf for the tokens that have probability 0; None if there is neither."""
+        if self.never is None:
+            return self.bias
+        bias = torch.zeros_like(self.output_weight[:, 0]) if self.bias is None else self.bias
+        return bias.masked_fill(self.never, -torch.inf)
+
     def _transform(self, hidden: Tensor) -> Tensor:
         if self.dense is None or self.norm is None:
             return hidden
@@ -46,19 +60,23 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., D) to logits (..., V)."""
-        return F.linear(self._transform(hidden), self.output_weight, self.bias)
+        return F.linear(self._transform(hidden), self.output_weight, self.output_bias)
 
-    def loss(self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, hidden: Tensor, targets: Tensor, smoothing: float = 0.0, factors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of `targets` (N,) at `hidden` (N, D), summed, and the number of targets that are not -100.
 
         Args:
             smoothing: this share of each target's probability is spread evenly over the vocabulary.
+            factors: (N,), by which the losses are multiplied before they are summed; None: 1.
         """
-        return linear_cross_entropy(self._transform(hidden), self.output_weight, self.bias, targets, smoothing)
+        states = self._transform(hidden)
+        return linear_cross_entropy(states, self.output_weight, self.output_bias, targets, smoothing, factors)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
-        return token_losses(self._transform(hidden), self.output_weight, self.bias, targets)[0]
+        return token_losses(self._transform(hidden), self.output_weight, self.output_bias, targets)[0]
 
 
 def _new_layers(dim: int, embedding: nn.Embedding) -> HeadLayers:

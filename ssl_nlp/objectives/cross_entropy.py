@@ -24,7 +24,12 @@ SMALL = 2**20
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float = 0.0
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    factors: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The sum of the losses and the number of targets; their ratio, over all ranks, is the mean.
 
@@ -35,9 +40,10 @@ def linear_cross_entropy(
     Args:
         hidden: (N, D).
         weight: (V, D).
-        bias: (V,) or None.
+        bias: (V,) or None. -inf excludes a token, if `smoothing` is 0.
         targets: (N,) int64, `IGNORE_INDEX` where nothing is predicted.
         smoothing: this share of the target's probability is spread evenly over all V tokens (arXiv:1512.00567, section 7).
+        factors: (N,), by which the losses are multiplied before they are summed; None: 1. They get no gradient.
 
     Returns:
         The sum, a float32 scalar (float64 for float64 input), and the number, an int64 scalar. Both may be 0.
@@ -48,13 +54,15 @@ def linear_cross_entropy(
             logits.to(_accumulator(logits.dtype)),
             targets,
             ignore_index=IGNORE_INDEX,
-            reduction="sum",
+            reduction="sum" if factors is None else "none",
             label_smoothing=smoothing,
         )
+        loss = loss if factors is None else (loss * factors).sum()
     elif torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in (hidden, weight, bias)):
-        loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, smoothing)
+        loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, smoothing, factors)
     else:
-        loss = token_losses(hidden, weight, bias, targets, smoothing)[0].sum()
+        losses = token_losses(hidden, weight, bias, targets, smoothing)[0]
+        loss = (losses if factors is None else losses * factors).sum()
     return loss, (targets != IGNORE_INDEX).sum()
 
 
@@ -84,12 +92,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, smoothing: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        smoothing: float,
+        factors: Tensor | None,
     ) -> Tensor:
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         dtype = _matmul_dtype(hidden)
         wide = _accumulator(dtype)
         kept = targets != IGNORE_INDEX
+        scale = kept if factors is None else factors.to(wide)
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_weight else None
         grad_bias = torch.zeros_like(weight[:, 0], dtype=wide) if needs_bias else None
         loss = torch.zeros((), dtype=wide, device=hidden.device)
@@ -99,13 +114,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             output, offset = weight.to(dtype), None if bias is None else bias.to(dtype)
             grad_hidden = torch.zeros_like(x) if needs_hidden else None
             rows = x if grad_hidden is None else grad_hidden
-            for x_block, grad_block, target_block, kept_block in _blocks(len(weight), x, rows, targets, kept):
+            blocks = _blocks(len(weight), x, rows, targets, kept, scale)
+            for x_block, grad_block, target_block, kept_block, scale_block in blocks:
                 losses, grad_logits = _softmax_(F.linear(x_block, output, offset).to(wide), target_block, smoothing)
-                loss += losses.sum()
+                loss += (losses if factors is None else losses * scale_block).sum()
                 target_block = target_block.masked_fill(~kept_block, 0)[:, None]
                 grad_logits.scatter_add_(1, target_block, torch.full_like(losses, smoothing - 1)[:, None])
                 if smoothing:
                     grad_logits -= smoothing / len(weight)
+                if factors is not None:
+                    grad_logits *= scale_block[:, None]
                 if grad_bias is not None:
                     grad_bias += kept_block.to(wide) @ grad_logits
                 grad_logits = grad_logits.to(dtype)
@@ -125,7 +143,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if grad is None else grad.to(dtype) * grad_output for grad, dtype in saved), None, None
+        return *(None if grad is None else grad.to(dtype) * grad_output for grad, dtype in saved), None, None, None
 
 
 def _softmax_(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -97,6 +97,36 @@ def test_smoothed_losses_and_gradients_equal_the_dense_layer(path: None, shape: 
         torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_losses_are_multiplied_by_their_factors(path: None, shape: tuple[int, int, int]) -> None:
+    inputs, targets = problem(*shape)
+    factors = torch.linspace(0.5, 3, len(targets))
+    each = F.cross_entropy(F.linear(*inputs), targets, reduction="none")
+    expected = (each * factors).sum()
+    total, number = linear_cross_entropy(*inputs, targets, factors=factors)
+    with torch.no_grad():
+        without_gradient, _ = linear_cross_entropy(*inputs, targets, factors=factors)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+    assert without_gradient.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+    assert number.item() == (targets != IGNORE_INDEX).sum().item()
+    wanted = torch.autograd.grad(expected * 3, inputs)
+    for gradient, right in zip(torch.autograd.grad(total * 3, inputs), wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_with_an_infinite_bias_is_excluded(path: None) -> None:
+    (hidden, weight, bias), targets = problem(7, 5, 3)
+    targets[targets == 4] = 0
+    excluded = bias.masked_fill(torch.arange(5) == 4, -torch.inf)
+    total, _ = linear_cross_entropy(hidden, weight, excluded, targets)
+    expected = dense(hidden, weight[:4], bias[:4], targets)
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    inputs = (hidden, weight, bias)
+    wanted = torch.autograd.grad(expected, inputs)
+    for gradient, right in zip(torch.autograd.grad(total, inputs), wanted, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_equal_finite_differences(path: None) -> None:
     inputs, targets = problem(5, 4, 3, torch.float64)
     assert linear_cross_entropy(*inputs, targets)[0].dtype == torch.float64
