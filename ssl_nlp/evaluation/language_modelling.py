@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,7 +25,11 @@ NAMES = {"likelihood": "{}", "pseudo-likelihood": "pseudo_{}", "bound": "{}_boun
 
 @dataclass(frozen=True)
 class LanguageModelling(Evaluator):
-    """Nats per token, perplexity and bits per byte of texts."""
+    """Nats per token, perplexity and bits per byte of texts.
+
+    Where the scores are estimates from random draws, the details hold the `standard_error` of the bits per byte that the
+    drawing causes.
+    """
 
     needs: ClassVar[type] = Scorer
     data: Sequence[str]
@@ -51,4 +55,8 @@ class LanguageModelling(Evaluator):
         }
         metrics = {NAMES[scores.kind].format(name): value for name, value in numbers.items()}
         primary = NAMES[scores.kind].format("bits_per_byte")
-        return Result(primary, metrics, {"kind": scores.kind, "texts": len(texts)})
+        details: dict[str, Any] = {"kind": scores.kind, "texts": len(texts)}
+        if scores.variances is not None:
+            per_nat = metrics[primary] / float(scores.nats.double().sum())
+            details["standard_error"] = float(scores.variances.sum().sqrt()) * per_nat
+        return Result(primary, metrics, details)

@@ -135,6 +135,7 @@ class MultiObjective(Method):
                 f"{name}/{k}": term._replace(weight=weight * term.weight) for k, term in loss.terms.items()
             }
             together.metrics |= {f"{name}/{k}": pair for k, pair in loss.metrics.items()}
+            together.totals |= {f"{name}/{k}": total for k, total in loss.totals.items()}
         if self.training and torch.is_grad_enabled() and self._measures_gradients():
             together.metrics |= self._gradient_cosines(losses)
         return together

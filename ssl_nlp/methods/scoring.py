@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def score_rows(
-    method: "Method", texts: Iterable[str], batch_size: int, score_batch: Callable[[TokenBatch], tuple[Tensor, Tensor]]
+    method: "Method",
+    texts: Iterable[str],
+    batch_size: int,
+    score_batch: Callable[[TokenBatch], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]],
 ) -> Scores:
     """Scores of texts as a validation of them, one a row, would find them. Mode and random state are restored after.
 
@@ -29,11 +32,13 @@ def score_rows(
         method: which predicts each token of a text, and its end.
         texts: N of them.
         batch_size: texts at a time, of similar lengths.
-        score_batch: nats (B,) and number of targets (B,) of the rows of a batch.
+        score_batch: nats (B,), number of targets (B,) and, where the nats are estimates, their variances (B,), of the rows
+            of a batch.
     """
     rows = method.tokenizer.encode(listed(texts, batch_size))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     nats, targets = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
+    variances: Tensor | None = None
     training = method.training
     method.eval()
     with torch.random.fork_rng([method.device] if method.device.type == "cuda" else []):
@@ -44,11 +49,14 @@ def score_rows(
             batch = pad_rows(ids, words, method.tokenizer, method.encoder.max_length).to(method.device)
             found = score_batch(replace(batch, causal=method.causal))
             nats[some], targets[some] = found[0].double().cpu(), found[1].cpu()
+            if len(found) > 2:
+                variances = torch.zeros_like(nats) if variances is None else variances
+                variances[some] = found[2].double().cpu()
     method.train(training)
     frame = len(method.tokenizer.prefix) + len(method.tokenizer.suffix)
     whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
     assert method.likelihood is not None
-    return Scores(method.likelihood, nats, targets, whole)
+    return Scores(method.likelihood, nats, targets, whole, variances)
 
 
 @torch.no_grad()

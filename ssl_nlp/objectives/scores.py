@@ -19,12 +19,14 @@ class Scores:
         nats: (N,) float64, summed over the targets of each text; on the CPU, as are the other two.
         targets: (N,) int64, how many tokens were predicted.
         all_targets: (N,) int64, how many there are in the whole text, of which an encoder may read the beginning only.
+        variances: (N,) float64, of the nats as estimates from random draws; None: they are exact, or it is not known.
     """
 
     kind: Likelihood
     nats: Tensor
     targets: Tensor
     all_targets: Tensor
+    variances: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,12 @@ class Loss:
             several terms each is logged as `loss/NAME`, too, without its weight.
         metrics: further sums, scalars or vectors, and their counts by name; each is reported as sum / count over all
             batches and ranks, and not at all where that count is 0.
+        totals: sums by name, each of which is reported as its sum over all batches and ranks.
     """
 
     terms: dict[str, Term]
     metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    totals: dict[str, Tensor] = field(default_factory=dict)
 
     def mean(self) -> Tensor:
         """The objective on this batch alone."""
@@ -61,6 +63,7 @@ class Sums:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
         self._weights: dict[str, float] = {}
+        self._totals: set[str] = set()
 
     def add(self, loss: Loss) -> None:
         """Add the loss of a batch."""
@@ -69,6 +72,9 @@ class Sums:
             self._weights[f"loss/{name}"] = term.weight
         for name, (total, count) in loss.metrics.items():
             self._add(name, total, count)
+        for name, total in loss.totals.items():
+            self._add(name, total, torch.zeros_like(total))
+            self._totals.add(name)
 
     def _add(self, name: str, total: Tensor, count: Tensor) -> None:
         total, count = total.detach().double(), count.detach().double()
@@ -94,17 +100,19 @@ class Sums:
     def state_over_ranks(self) -> dict[str, Any]:
         """The sums over all ranks, for `load_state`. Every rank must call it."""
         sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}
-        return {"sums": sums, "weights": dict(self._weights)}
+        return {"sums": sums, "weights": dict(self._weights), "totals": sorted(self._totals)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue with the sums of `state_over_ranks`."""
         self._sums, self._weights = dict(state.get("sums", {})), dict(state.get("weights", {}))
+        self._totals = set(state.get("totals", ()))
 
     def means_over_ranks(self) -> dict[str, Tensor]:
         """Return sum / count of each name over all ranks and reset; empty if nothing was added. Every rank must call it.
 
         `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric whose count
-        is 0 over all ranks is left out. A term whose count is 0 is NaN, and adds nothing to `loss`, as in training.
+        is 0 over all ranks is left out, and a total is not divided. A term whose count is 0 is NaN, and adds nothing to
+        `loss`, as in training.
         """
         if not self._sums:
             return {}
@@ -116,7 +124,9 @@ class Sums:
             summed, count, flat = flat[: total.numel()], flat[total.numel()], flat[total.numel() + 1 :]
             if count > 0:
                 counted.add(name)
-            if name in self._weights or count > 0:
+            if name in self._totals:
+                means[name] = summed.view_as(total)
+            elif name in self._weights or count > 0:
                 means[name] = summed.view_as(total) / count
         summands = [means[name] * weight for name, weight in self._weights.items() if name in counted]
         means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)

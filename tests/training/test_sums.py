@@ -44,6 +44,15 @@ def test_a_metric_that_counted_nothing_is_left_out():
     assert sums.means_over_ranks()["v"].tolist() == [1.0, 2.0]
 
 
+def test_totals_are_added_up_and_survive_a_resume():
+    sums, resumed = Sums(), Sums()
+    for total in (2.0, 3.0):
+        sums.add(Loss({"a": Term(torch.tensor(6.0), torch.tensor(2))}, totals={"t": torch.tensor(total)}))
+    resumed.load_state(sums.state_over_ranks())
+    for each in (sums, resumed):
+        assert {name: float(mean) for name, mean in each.means_over_ranks().items()} == {"loss/a": 3, "loss": 3, "t": 5}
+
+
 def test_a_term_without_targets_adds_nothing_to_the_loss():
     """Training divides such a term by 1: a validation loss of NaN would never be the best again."""
     sums = Sums()
