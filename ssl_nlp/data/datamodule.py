@@ -158,6 +158,11 @@ class TextDataModule(LightningDataModule):
         """(V,) how often each token occurs in the train split; of a stream, in the valid split."""
         return self.store(self._counted()).token_counts(self.tokenizer.vocab_size)
 
+    def text_lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) the number of tokens of each text that `token_counts` counts, without those of its frame."""
+        frame = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
+        return np.diff(self.store(self._counted()).starts) - frame
+
     def prepare_data(self) -> None:
         """Build every cache that the run needs, before other processes of this machine look for it."""
         splits = _SPLITS_OF_STAGE[state.stage_of(self.trainer)]

@@ -7,6 +7,7 @@ from ssl_nlp.methods.contrastive.moco import MoCo
 from ssl_nlp.methods.contrastive.simclr import SimCLR
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
 from ssl_nlp.methods.language_models.causal_masked_lm import CausalMaskedLM
+from ssl_nlp.methods.language_models.masked_diffusion import MaskedDiffusion
 from ssl_nlp.methods.language_models.masked_lm import MaskedLM
 from ssl_nlp.methods.language_models.ngram_lm import NGramLM
 from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
@@ -23,6 +24,7 @@ __all__ = [
     "CausalLM",
     "CausalMaskedLM",
     "Loss",
+    "MaskedDiffusion",
     "MaskedLM",
     "Method",
     "MoCo",

@@ -24,6 +24,7 @@ from ssl_nlp.methods import (
     Autoencoder,
     CausalLM,
     CausalMaskedLM,
+    MaskedDiffusion,
     MaskedLM,
     MoCo,
     MultiObjective,
@@ -62,6 +63,7 @@ CASES = {
     "causal_lm": Case(CausalLM, exact=True),
     "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
     "causal_masked_lm": Case(CausalMaskedLM),
+    "masked_diffusion": Case(MaskedDiffusion),
     "masked_lm": Case(MaskedLM),
     "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
     "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),

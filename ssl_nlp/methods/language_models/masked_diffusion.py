@@ -1,0 +1,302 @@
+"""MDLM: put back hidden tokens (Sahoo et al., "Simple and Effective Masked Diffusion Language Models", arXiv:2406.07524).
+
+    loss = - log q(L) + L/k * sum over hidden i of -log p(x_i | visible tokens),   k uniform in 1 ... L
+
+Of the L tokens of a text, k are hidden, with all choices of k tokens equally likely. On average over these choices the
+second term is an upper bound of -log p(x | L), where p(x | L) is the probability that the model writes x into L masks,
+token by token in random order. It equals the integral over all times of a diffusion, as
+`ssl_nlp.objectives.masked_diffusion` explains. Visible tokens cost nothing, and the mask has probability 0 (the paper's
+SUBS, section 3.2.3). The encoder is not told the time, because the number of masks shows it (arXiv:2406.03736, section 3).
+
+This model is told the length of a text, where one that reads from left to right predicts the end. To be comparable, the
+length costs what a smoothed count of the lengths of training texts gives it: q (`ssl_nlp.objectives.lengths`). So
+q(L) p(x | L) adds up to 1 over all texts of all lengths, and the loss bounds the negative logarithm of it, in nats per
+token. The end of a text counts as a token, as for `CausalLM`.
+
+Documents in a packed row do not see each other, so each is a text with its own k. Where the border of a row cuts a
+document, the part before it costs its tokens and -log of the probability that a text is longer. The loss of packed rows is
+that of a model that writes every part without the others.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.modules.generation import check_sampling, seeded
+from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.unmasking import unmask
+from ssl_nlp.objectives.lengths import length_log_probabilities
+from ssl_nlp.objectives.masked_diffusion import Hidden, count_by_text, hide_tokens, number_texts, spread_times
+from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.sums import Loss, Term
+from ssl_nlp.training.texts import listed
+
+SAMPLE_STEPS = 32  # of unmasking, for samples during training
+
+
+class MaskedDiffusion(Method):
+    """Masked diffusion over a bidirectional encoder. Its embedding is the mean of the states.
+
+    Training hides tokens once in each text. Validation does so `draws` times, the same ones every time, and logs, beside
+    `loss`, its standard error `loss_se` that comes from the drawing; `perplexity` and `bits_per_byte` are upper bounds.
+
+    Args:
+        encoder: bidirectional.
+        draws: how often a validation hides tokens in each text, 2 or more.
+        optimization: optimizer and schedule.
+        compile: compile the encoder with `torch.compile`.
+    """
+
+    units = Method.all_units
+    language_term = "bound"
+    likelihood = "bound"
+
+    predicted: Tensor  # (rows of the embedding,) bool, the tokens that texts consist of
+    length_counts: Tensor  # (max_length + 2,) int64, how many training texts have 0, 1, ... max_length tokens, and more
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        draws: int = 4,
+        optimization: Optimization | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(encoder, optimization, compile)
+        if draws < 2:
+            raise UserError(f"draws must be 2 or more, for a standard error, not {draws}")
+        self.draws = draws
+
+    def build(self) -> None:
+        tokenizer, embedding = self.tokenizer, self.encoder.embedding
+        if tokenizer.mask_id is None:
+            raise UserError("this tokenizer has no mask token: MaskedDiffusion needs one, CausalLM does not")
+        self.mask_id = tokenizer.mask_id
+        predicted = torch.arange(embedding.num_embeddings) < self.vocab_size
+        predicted[[tokenizer.pad_id, self.mask_id, *tokenizer.prefix, *tokenizer.suffix]] = False
+        self.register_buffer("predicted", predicted, persistent=False)
+        self.register_buffer("length_counts", torch.zeros(self.encoder.max_length + 2, dtype=torch.int64))
+        self.head = LanguageModelHead(self.encoder.dim, embedding, self.encoder.language_head(), ~predicted)
+
+    def take_counts(self, data: TextDataModule) -> None:
+        super().take_counts(data)
+        lengths = torch.from_numpy(data.text_lengths()).clamp(max=len(self.length_counts) - 1)
+        self.length_counts.copy_(torch.bincount(lengths, minlength=len(self.length_counts)))
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        targets = self._targets(batch).sum()
+        if self.training:
+            texts, content = number_texts(batch.segment_ids), self._content(batch)
+            [times] = spread_times(texts.numel(), 1, texts.device)
+            states, tokens, factors, _ = self._predict(batch, hide_tokens(texts, content, times))
+            nats = self.head.loss(states, tokens, factors=factors)[0] + self._length_nats(batch).sum()
+            return Loss({"bound": Term(nats, targets)})
+        bounds, variances = self.bounds(batch, self.draws)
+        totals = {"_variance": variances.sum(), "_targets": targets}
+        return Loss({"bound": Term(bounds.sum(), targets)}, totals=totals)
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        parts = [self._targets(part).sum() for part in (batch, batch.pair) if part is not None]
+        return {"bound": torch.stack(parts).sum()}
+
+    @torch.no_grad()
+    def bounds(self, batch: TokenBatch, draws: int) -> tuple[Tensor, Tensor]:
+        """The bound of each row, in nats: the mean over draws of hidden tokens, whose numbers are spread evenly.
+
+        Args:
+            batch: B rows.
+            draws: 2 or more.
+
+        Returns:
+            (B,) nats; and (B,): their variances, estimated as if the draws were independent, which is too much rather than
+            too little.
+        """
+        texts, content = number_texts(batch.segment_ids), self._content(batch)
+        found = []
+        for times in spread_times(texts.numel(), draws, texts.device):
+            states, tokens, factors, rows = self._predict(batch, hide_tokens(texts, content, times))
+            losses = self.head.losses(states, tokens).double() * factors
+            found.append(losses.new_zeros(len(batch)).index_add(0, rows, losses))
+        drawn = torch.stack(found)
+        return drawn.mean(dim=0) + self._length_nats(batch), drawn.var(dim=0) / draws
+
+    def _content(self, batch: TokenBatch) -> Tensor:
+        """(B, T) bool: the tokens of texts, without those of their frames."""
+        return batch.is_text & self.predicted[batch.input_ids]
+
+    def _ends(self, batch: TokenBatch) -> Tensor:
+        """(B, T) bool: where a text ends that is not cut off."""
+        if batch.next_ids is None:
+            raise UserError("MaskedDiffusion needs the next tokens of a batch: views that change the text have none")
+        return batch.next_ids == self.tokenizer.end_id
+
+    def _targets(self, batch: TokenBatch) -> Tensor:
+        """(B,): the number of tokens and ends of each row."""
+        return (self._content(batch).long() + self._ends(batch).long()).sum(dim=1)
+
+    def _predict(self, batch: TokenBatch, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The states (K, D) that predict hidden tokens, these tokens (K,), their weights (K,) and their rows (K,)."""
+        seen = torch.where(hidden.tokens, self.mask_id, batch.input_ids)
+        states = self.encoder(batch.with_input_ids(seen)).flatten(0, 1)
+        tokens = torch.where(hidden.tokens, batch.input_ids, IGNORE_INDEX).flatten()
+        factors = hidden.weights.flatten()
+        places = torch.arange(len(tokens), device=tokens.device)
+        if tokens.device.type == "cpu":  # an accelerator would have to wait for their number
+            places = hidden.tokens.flatten().nonzero().squeeze(1)
+            states, tokens, factors = states[places], tokens[places], factors[places]
+        return states, tokens, factors, places // batch.input_ids.shape[1]
+
+    def _length_nats(self, batch: TokenBatch) -> Tensor:
+        """(B,): -log q of the lengths of the texts in each row, or of being longer where a text is cut off."""
+        texts = number_texts(batch.segment_ids)
+        lengths = count_by_text(texts, self._content(batch))
+        ended = count_by_text(texts, self._ends(batch)) > 0
+        log_p, log_at_least = self._length_distribution()
+        nats = -torch.where(ended, log_p[lengths], log_at_least[lengths + 1])
+        last = batch.is_text
+        last[:, :-1] &= batch.segment_ids[:, :-1] != batch.segment_ids[:, 1:]
+        return torch.where(last, nats[texts], 0.0).sum(dim=1)
+
+    def _length_distribution(self) -> tuple[Tensor, Tensor]:
+        tokens = (self.token_counts * self.predicted[: self.vocab_size]).sum()
+        return length_log_probabilities(self.length_counts, tokens)
+
+    def score(self, texts: Iterable[str], batch_size: int = 64, draws: int = 16) -> Scores:
+        """An upper bound of -log p of each text, its length included, with the variance of its estimate.
+
+        Args:
+            texts: N of them.
+            batch_size: texts at a time.
+            draws: how often tokens are hidden in each text, 2 or more.
+        """
+
+        def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
+            nats, variances = self.bounds(batch, draws)
+            return nats, self._targets(batch), variances
+
+        return score_rows(self, texts, batch_size, score_batch)
+
+    def targets_per_byte(self, statistics: TextStatistics) -> float:
+        return (statistics.tokens + statistics.documents) / statistics.bytes  # a text's length counts as its end
+
+    def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
+        means = dict(means)
+        error = means.pop("_variance").sqrt() / means.pop("_targets")
+        return super().summarize(means, statistics) | {"loss_se": error}
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        """The middle third of each text hidden and filled in, and as many texts drawn from nothing."""
+        rows, middles = [], []
+        before, after = len(self.tokenizer.prefix), len(self.tokenizer.suffix)
+        for ids, _ in self.tokenizer.encode(texts):
+            ids = self.tokenizer.cut(ids, min(64, self.encoder.max_length))
+            third = (len(ids) - before - after + 2) // 3
+            middle = slice(before + third, min(before + 2 * third, len(ids) - after))
+            middles.append((middle, ids))
+            rows.append([*ids[: middle.start], *[self.mask_id] * len(ids[middle]), *ids[middle.stop :]])
+        filled = self._write(rows, SAMPLE_STEPS, 1.0, None, None, seeded(0, self.device))
+        decode = self.tokenizer.decode
+        drawn = self.draw(len(texts), min(32, self.encoder.max_length - before - after), seed=0, steps=SAMPLE_STEPS)
+        return [
+            {
+                "text": f"{decode(ids[: middle.start])} [...] {decode(ids[middle.stop :])}",
+                "hidden": decode(ids[middle]),
+                "filled": decode(new[middle]),
+                "drawn": text,
+            }
+            for (middle, ids), new, text in zip(middles, filled, drawn, strict=True)
+        ]
+
+    @torch.no_grad()
+    def draw(
+        self,
+        number: int,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+    ) -> list[str]:
+        """Texts of the model: a length from that of the training texts for each, then its tokens in random order.
+
+        Args:
+            number: how many, 0 or more.
+            max_new_tokens: longer texts are cut off there.
+            temperature: divides the logits of the tokens; 0 always takes the likeliest.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the smallest set of tokens with at least this probability.
+            seed: makes the texts reproducible.
+            steps: the most passes through the encoder for a text. The tokens that one pass draws do not see each other:
+                fewer steps are faster and worse. None: a token in each pass, which is the model's own distribution.
+        """
+        check_sampling(temperature, top_k, top_p, max_new_tokens)
+        if number < 0:
+            raise UserError(f"number must be 0 or more, not {number}")
+        frame = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
+        if max_new_tokens + frame > self.encoder.max_length:
+            raise UserError(
+                f"max_new_tokens {max_new_tokens} and the frame of a text exceed the encoder's max_length of "
+                f"{self.encoder.max_length}: ask for fewer"
+            )
+        generator = seeded(seed, self.device)
+        log_p, log_at_least = self._length_distribution()
+        shares = torch.cat([log_p[:max_new_tokens], log_at_least[max_new_tokens : max_new_tokens + 1]]).exp()
+        lengths = torch.multinomial(shares.expand(number, -1), 1, generator=generator)
+        rows = [
+            [*self.tokenizer.prefix, *[self.mask_id] * length, *self.tokenizer.suffix]
+            for length in lengths.flatten().tolist()
+        ]
+        written = self._write(rows, steps, temperature, top_k, top_p, generator)
+        return [self.tokenizer.decode(ids) for ids in written]
+
+    @torch.no_grad()
+    def infill(
+        self,
+        texts: Iterable[str],
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        steps: int | None = None,
+    ) -> list[str]:
+        """Texts in which each mask (written `[MASK]`) is replaced by a token; the rest stays.
+
+        Args:
+            texts: with any number of masks each, a run of them where several tokens are missing.
+            temperature, top_k, top_p, seed, steps: as for `draw`.
+        """
+        check_sampling(temperature, top_k, top_p, 1)
+        rows = [self.tokenizer.encode_with_masks(text) for text in listed(texts)]
+        if (longest := max(map(len, rows), default=0)) > self.encoder.max_length:
+            raise UserError(
+                f"a text of {longest} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"
+            )
+        written = self._write(rows, steps, temperature, top_k, top_p, seeded(seed, self.device))
+        return [self.tokenizer.decode(ids) for ids in written]
+
+    def _write(
+        self,
+        rows: list[list[int]],
+        steps: int | None,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: torch.Generator,
+    ) -> list[list[int]]:
+        """Framed texts with tokens in place of their masks."""
+        training = self.training
+        self.eval()
+        written = unmask(self.encoder, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator)
+        self.train(training)
+        return written
