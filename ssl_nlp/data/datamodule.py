@@ -1,7 +1,6 @@
 """The LightningDataModule that methods and tasks train on."""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -154,9 +153,14 @@ class TextDataModule(LightningDataModule):
         """Documents, tokens and bytes of a split."""
         return self.store(split).statistics
 
+    @property
+    def counted(self) -> TokenStore:
+        """The train split or, if that is a stream, the valid split: the text that is counted before a training."""
+        return self.store(self._counted())
+
     def token_counts(self) -> npt.NDArray[np.int64]:
         """(V,) how often each token occurs in the train split; of a stream, in the valid split."""
-        return self.store(self._counted()).token_counts(self.tokenizer.vocab_size)
+        return self.counted.token_counts(self.tokenizer.vocab_size)
 
     def text_lengths(self) -> npt.NDArray[np.int64]:
         """(N,) the number of tokens of each text that `token_counts` counts, without those of its frame."""
@@ -213,12 +217,6 @@ class TextDataModule(LightningDataModule):
         if split != "train" or self.labels_per_class is None:
             return rows
         return few_of_each_class(rows, store, self.labels_per_class, self.labels_seed)
-
-    def spread_rows(self, number: int) -> Iterator[TokenBatch]:
-        """At most `number` rows, spread evenly over the train split or, if it is a stream, over the valid split."""
-        rows = self.rows(self._counted())
-        chosen = np.linspace(0, len(rows) - 1, min(number, len(rows))).astype(int).tolist()
-        return (rows[chosen[start : start + 256]] for start in range(0, len(chosen), 256))
 
     def class_counts(self) -> tuple[npt.NDArray[np.int64], int]:
         """The number of training rows of each class, (C,), and of those that have any label.

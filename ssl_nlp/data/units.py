@@ -235,3 +235,11 @@ def pad_rows(
         padded=min(sizes) < width,
         n_tokens=sum(sizes),
     )
+
+
+def spread_texts(store: "TokenStore", tokenizer: Tokenizer, number: int, length: int) -> Iterator[TokenBatch]:
+    """Batches of at most `number` texts, spread evenly over a store, one a row and cut to `length` tokens."""
+    texts = len(store.starts) - 1
+    chosen = np.linspace(0, texts - 1, min(number, texts)).astype(int)
+    for part in np.array_split(chosen, -(-len(chosen) // 256)):
+        yield pad_rows([store.row(row).ids for row in part.tolist()], None, tokenizer, length)

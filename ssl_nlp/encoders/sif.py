@@ -34,7 +34,7 @@ class SIF(nn.Module):
 
     def forward(self, states: Tensor, batch: TokenBatch) -> Tensor:
         """(B, D): the embeddings of B texts, one a row, from the vectors (B, T, D) of their tokens."""
-        means = self._means(states, batch.input_ids, batch.is_text)
+        means = self._means(states, batch)
         return means - (means @ self.component).unsqueeze(1) * self.component
 
     @torch.no_grad()
@@ -43,18 +43,17 @@ class SIF(nn.Module):
 
         Args:
             counts: (V,), how often each token occurs; below 0 for tokens that are no words, such as those of the frame.
-            texts: batches with the vectors (B, T, D) of their tokens. Each document within a row is a text.
+            texts: batches of texts, one a row, with the vectors (B, T, D) of their tokens.
         """
         share = counts.clamp(min=0).double() / counts.clamp(min=0).sum().clamp(min=1)
         self.weights.copy_(torch.where(counts < 0, 0.0, self.a / (self.a + share)))
         squares = torch.zeros(len(self.component), len(self.component), dtype=torch.float64, device=counts.device)
         for states, batch in texts:
-            for number in range(1, int(batch.segment_ids.max()) + 1):
-                means = self._means(states, batch.input_ids, batch.segment_ids == number).double()
-                squares += means.T @ means  # rows without such a document are 0
+            means = self._means(states, batch).double()
+            squares += means.T @ means
         self.component.copy_(torch.linalg.eigh(squares).eigenvectors[:, -1])
 
-    def _means(self, states: Tensor, ids: Tensor, inside: Tensor) -> Tensor:
-        """(B, D): the weighted sum of the vectors where `inside` (B, T) is True, divided by the number of words there."""
-        weights = self.weights[ids] * inside
+    def _means(self, states: Tensor, batch: TokenBatch) -> Tensor:
+        """(B, D): the weighted sum of the vectors of each text, divided by the number of its words."""
+        weights = self.weights[batch.input_ids] * batch.is_text
         return (states * weights.unsqueeze(-1)).sum(dim=1) / (weights > 0).sum(dim=1, keepdim=True).clamp(min=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenBatch, Tokenizer
-from ssl_nlp.data.units import pad_rows
+from ssl_nlp.data.units import pad_rows, spread_texts
 from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
@@ -19,7 +19,7 @@ from ssl_nlp.training.module import Module
 from ssl_nlp.training.token_vectors import begin_with_vectors
 
 LONGEST_SAMPLE = 200  # characters of a text that `samples` gets
-SIF_ROWS = 10_000  # of the training text, from which the encoder's `sif` learns
+SIF_TEXTS, SIF_LENGTH = 10_000, 128  # texts of the train split, and their first tokens, from which `Encoder.sif` learns
 
 
 class TextsCut(UserWarning):
@@ -143,7 +143,7 @@ class TextModule(Module):
 
     @torch.no_grad()
     def _fit_sif(self) -> None:
-        """Let the encoder learn the weights of words and their common component from rows of the training text.
+        """Let the encoder learn the weights of words and their common component from texts of the train split.
 
         Where parameters are sharded, the weighted mean stays the plain one.
         """
@@ -155,7 +155,8 @@ class TextModule(Module):
         counts[sorted(frame)] = -1
         training = self.encoder.training
         self.encoder.eval()
-        batches = (batch.to(self.device) for batch in self._data.spread_rows(SIF_ROWS))
+        texts = spread_texts(self._data.counted, self.tokenizer, SIF_TEXTS, SIF_LENGTH)
+        batches = (batch.to(self.device) for batch in texts)
         sif.fit(counts.to(self.device), ((self.states(batch), batch) for batch in batches))
         self.encoder.train(training)
 
