@@ -61,7 +61,9 @@ COMMANDS = {
         "embed.main", USE, "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy"
     ),
     "generate": Command(
-        "generate.main", USE, "text from a CausalLM or a VAE: ssl-nlp generate --checkpoint FILE [--prompt TEXT]"
+        "generate.main",
+        USE,
+        "text from a model that draws or continues it: ssl-nlp generate --checkpoint FILE [--prompt TEXT]",
     ),
     "score": Command(
         "score.main", USE, "how likely texts are, a line each: ssl-nlp score --checkpoint FILE [--input FILE]"

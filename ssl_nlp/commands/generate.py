@@ -1,4 +1,4 @@
-"""`generate`: text from a CausalLM, a VAE or a SequenceToSequence."""
+"""`generate`: texts from a model that draws them, continues prompts, or searches for one text that answers another."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +10,8 @@ from ssl_nlp.terminal import say
 
 DRAWING = (0.8, None, 0.95, None)
 """The defaults of temperature, top_k, top_p and seed."""
+DRAWN = 5
+"""Texts that are drawn by default."""
 
 
 def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
@@ -29,13 +31,14 @@ def generate(
     seed: int | None = DRAWING[3],
     beams: int | None = None,
 ) -> None:
-    """Print prompts as a CausalLM continues them, sentences that a VAE draws, or the outputs of a SequenceToSequence.
+    """Print prompts as a language model continues them, texts that a model draws, or what a SequenceToSequence writes.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
-        prompt: the text to continue (may be empty) or, for a SequenceToSequence, to translate or sum up. Not for a VAE.
-        input: a text file with a prompt a line; default, without a prompt: standard input. Not for a VAE.
-        number: how many sentences to draw; default: 5. For a VAE only.
+        prompt: the text to continue (may be empty) or, for a SequenceToSequence, to translate or sum up. Not for a model
+            that only draws, such as a VAE.
+        input: a text file with a prompt a line; default, without a prompt: standard input.
+        number: draw so many texts, without any prompt; default for a model that only draws: 5.
         max_new_tokens: the longest output; default: 64, for a SequenceToSequence as it was trained.
         temperature: divides the logits; 0 takes the most probable token every time.
         top_k: sample from the k most probable tokens only.
@@ -44,40 +47,42 @@ def generate(
         beams: unfinished candidates of the beam search; default: as it was trained. For a SequenceToSequence only, which
             draws nothing: the four options before are not for it.
     """
-    from ssl_nlp.methods import VAE, CausalLM
-    from ssl_nlp.tasks import SequenceToSequence
+    from ssl_nlp.evaluation.capabilities import Drawer, Generator, Searcher
     from ssl_nlp.training.texts import TextModule
 
     method = TextModule.load_from_checkpoint(checkpoint)
+    kind = type(method).__name__
+    prompted = prompt is not None or input is not None
     sampling = (64 if max_new_tokens is None else max_new_tokens, temperature, top_k, top_p, seed)
-    if beams is not None and not isinstance(method, SequenceToSequence):
-        raise UserError(f"a {type(method).__name__} does not search: leave out --beams")
-    if isinstance(method, VAE):
-        if prompt is not None or input is not None:
-            raise UserError("a VAE draws from its prior and does not continue prompts: leave out --prompt and --input")
-        for text in method.generate(5 if number is None else number, *sampling):
-            say(text)
-    elif isinstance(method, CausalLM):
-        if number is not None:
-            raise UserError("a CausalLM continues each prompt once: leave out --number")
-        prompts = _prompts(prompt, input)
-        for beginning, text in zip(prompts, method.generate(prompts, *sampling), strict=True):
-            say(beginning + text)
-    elif isinstance(method, SequenceToSequence):
+    if isinstance(method, Searcher):
         if number is not None or sampling[1:] != DRAWING:
             raise UserError(
-                "a SequenceToSequence searches for one output of each text and draws nothing: leave out --number, "
-                "--temperature, --top_k, --top_p and --seed"
+                f"a {kind} searches for one output of each text and draws nothing: leave out --number, --temperature, "
+                "--top_k, --top_p and --seed"
             )
         given = {"beams": beams, "max_new_tokens": max_new_tokens}
         method.search = replace(method.search, **{name: n for name, n in given.items() if n is not None})
-        for text in method.predict(_prompts(prompt, input)):
-            say(text)
+        texts = method.predict(_prompts(prompt, input))
+    elif beams is not None:
+        raise UserError(f"a {kind} does not search: leave out --beams")
+    elif isinstance(method, Generator) and number is None:
+        prompts = _prompts(prompt, input)
+        texts = [begun + text for begun, text in zip(prompts, method.generate(prompts, *sampling), strict=True)]
+    elif isinstance(method, Drawer):
+        if prompted and isinstance(method, Generator):
+            raise UserError(f"a {kind} continues each prompt once, and draws texts without prompts: leave out --number")
+        if prompted:
+            raise UserError(f"a {kind} draws texts and does not continue prompts: leave out --prompt and --input")
+        texts = method.draw(DRAWN if number is None else number, *sampling)
+    elif isinstance(method, Generator):
+        raise UserError(f"a {kind} continues each prompt once: leave out --number")
     else:
-        kind = type(method).__name__
         raise UserError(
-            f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM, a VAE or a SequenceToSequence"
+            f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM, a VAE or a "
+            "SequenceToSequence"
         )
+    for text in texts:
+        say(text)
 
 
 def _prompts(prompt: str | None, input: str | None) -> list[str]:

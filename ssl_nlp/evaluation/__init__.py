@@ -2,7 +2,15 @@
 
 from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
-from ssl_nlp.evaluation.capabilities import Embedder, Generator, PoolingEmbedder, Predictor, Scorer, WordScorer
+from ssl_nlp.evaluation.capabilities import (
+    Drawer,
+    Embedder,
+    Generator,
+    PoolingEmbedder,
+    Predictor,
+    Scorer,
+    WordScorer,
+)
 from ssl_nlp.evaluation.classification import (
     FewLabelProbe,
     Labelled,
@@ -25,6 +33,7 @@ __all__ = [
     "SUITES",
     "Analogies",
     "CrossFitted",
+    "Drawer",
     "Embedder",
     "Evaluator",
     "FewLabelProbe",

@@ -1,6 +1,5 @@
 """Capabilities of models, as protocols: an evaluator names the one it needs, and knows nothing else of a model."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -81,6 +80,22 @@ class MaskFiller(Protocol):
 
 
 @runtime_checkable
+class Drawer(Protocol):
+    """Draws texts from a distribution of its own."""
+
+    def draw(
+        self,
+        number: int,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """`number` independent texts, of at most `max_new_tokens` tokens and of what the model has room for."""
+
+
+@runtime_checkable
 class Predictor(Protocol):
     """Predicts a label for each text."""
 
@@ -88,11 +103,22 @@ class Predictor(Protocol):
         """The label of each text."""
 
 
+@runtime_checkable
+class Searcher(Protocol):
+    """Searches for one text that answers another, such as its translation."""
+
+    search: Any  # how: a `ssl_nlp.modules.BeamSearch`
+
+    def predict(self, texts: Sequence[str], /) -> list[str]:
+        """The text that was found for each text."""
+
+
 LACKING: dict[Any, str] = {
     Embedder: "embeds no text",
     Scorer: "gives no likelihood of a text",
     WordScorer: "ranks no words in a text",
     Generator: "generates no text",
+    Drawer: "draws no texts",
     Predictor: "predicts no labels",
 }
 
@@ -108,6 +134,4 @@ def lacks(model: object, needs: Any, kind: str | None = None) -> str | None:
     can = isinstance(model, needs) or (needs is Embedder and hasattr(model, "encode"))
     if can and needs is Embedder:  # a model without an encoder has embeddings of width 0
         can = getattr(model, "embedding_dim", None) != 0
-    if can and needs is Generator:  # a model that draws texts from nothing has a `generate`, too
-        can = "prompts" in inspect.signature(model.generate).parameters  # type: ignore[attr-defined]
     return None if can else f"{kind or type(model).__name__} {LACKING[needs]}"

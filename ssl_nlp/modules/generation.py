@@ -13,8 +13,10 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import LanguageModelHead
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
-    """Check the arguments of a generation.
+def check_sampling(
+    temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int, number: int = 0
+) -> None:
+    """Check the arguments of a generation, and the number of texts where that is one of them.
 
     Raises:
         UserError: all mistakes in one line.
@@ -24,6 +26,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None, m
         f"top_k {top_k} is not positive" * (top_k is not None and top_k < 1),
         f"top_p {top_p} is not in (0, 1]" * (top_p is not None and not 0 < top_p <= 1),
         f"max_new_tokens {max_new_tokens} is not positive" * (max_new_tokens < 1),
+        f"number must be 0 or more, not {number}" * (number < 0),
     ]
     if any(problems):
         raise UserError("generate: " + ", ".join(filter(None, problems)))

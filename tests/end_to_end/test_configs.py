@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from ssl_nlp.commands.fit import plan_fit
-from ssl_nlp.evaluation import get_suite
+from ssl_nlp.evaluation import Drawer, Generator, get_suite
+from ssl_nlp.evaluation.capabilities import Searcher
 from ssl_nlp.methods import Method, Optimization
 from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.terminal import printable
@@ -59,25 +60,28 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     kind = type(Method.load_from_checkpoint(directory / "checkpoints" / "last.ckpt"))
     if kind.samples is not Method.samples:
         assert (directory / "samples.jsonl").read_text().count("\n") >= 8
-    for name in ("last", "best"):
+    for name in ("best", "last"):
         loaded = Method.load_from_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
         assert loaded.embed(["some text", "more"]).shape == (2, loaded.embedding_dim)
     assert run("validate", "--run", directory.name) == 0
     assert not [warning for warning in recwarn if "callbacks" in str(warning.message)]  # those of `fit` are not missed
     generate = ["generate", "--checkpoint", str(directory / "checkpoints" / "last.ckpt"), "--seed=1"]
     capfd.readouterr()
-    if method in ("causal_lm", "causal_masked_lm"):
+    if isinstance(loaded, Generator):
         assert run(*generate, "--prompt=the dog") == 0
         assert capfd.readouterr().out.startswith("the dog")
         assert run(*generate, "--prompt=the dog", "--number=2") == 2
-    elif method == "vae":
-        assert run(*generate, "--number=2") == 0
-        drawn = [printable(text) for text in loaded.generate(2, 64, 0.8, None, 0.95, 1)]
-        assert capfd.readouterr().out == "".join(f"{text}\n" for text in drawn)
+        assert "leave out --number" in capfd.readouterr().err
+    elif isinstance(loaded, Drawer):
         assert run(*generate, "--prompt=the dog") == 2
-    else:
+        assert "does not continue prompts" in capfd.readouterr().err
+    elif not isinstance(loaded, Searcher):
         assert run(*generate, "--prompt=the dog") == 2
         assert "cannot generate text" in capfd.readouterr().err
+    if isinstance(loaded, Drawer):
+        assert run(*generate, "--number=2") == 0
+        drawn = [printable(text) for text in loaded.draw(2, 64, 0.8, None, 0.95, 1)]
+        assert capfd.readouterr().out == "".join(f"{text}\n" for text in drawn)
     # The saved configuration is complete: it is the same run.
     assert run("fit", "--config", str(directory / "config.yaml")) == 2
     assert "is finished" in capfd.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_nlp.evaluation import Embedder, Evaluator, Generator, LanguageModelling, Predictor, Result, Scorer
+from ssl_nlp.evaluation import Drawer, Embedder, Evaluator, Generator, LanguageModelling, Predictor, Result, Scorer
 from ssl_nlp.evaluation.capabilities import lacks
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.run import run_evaluators
@@ -20,9 +20,7 @@ class Writer:
 
 
 class Dreamer:
-    """Has a `generate`, which continues nothing."""
-
-    def generate(self, number):
+    def draw(self, number, max_new_tokens=3):
         return ["a dream"] * number
 
 
@@ -91,10 +89,10 @@ def test_a_model_of_several_is_evaluated_by_its_parts():
 
 
 @pytest.mark.parametrize(
-    ("model", "able"), [(Hashed(), {Embedder}), (Writer(), {Generator}), (Dreamer(), set()), (Guesser(), {Scorer})]
+    ("model", "able"), [(Hashed(), {Embedder}), (Writer(), {Generator}), (Dreamer(), {Drawer}), (Guesser(), {Scorer})]
 )
 def test_capabilities_are_seen_by_what_a_model_has(model, able):
-    assert {needs for needs in (Embedder, Generator, Predictor, Scorer) if lacks(model, needs) is None} == able
+    assert {needs for needs in (Drawer, Embedder, Generator, Predictor, Scorer) if lacks(model, needs) is None} == able
 
 
 def test_an_encoder_of_sentence_transformers_embeds():

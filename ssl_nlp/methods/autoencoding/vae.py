@@ -282,11 +282,11 @@ class VAE(SentenceDecoding):
         return summary | {"active_units": (variance > ACTIVE).sum()}
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        drawn = self.generate(len(texts), seed=0)
+        drawn = self.draw(len(texts), seed=0)
         return [row | {"from_prior": text} for row, text in zip(super().samples(texts), drawn, strict=True)]
 
     @torch.no_grad()
-    def generate(
+    def draw(
         self,
         number: int,
         max_new_tokens: int = 64,
@@ -305,9 +305,7 @@ class VAE(SentenceDecoding):
             top_p: draw from the smallest set of tokens with at least this probability.
             seed: makes the sentences reproducible.
         """
-        check_sampling(temperature, top_k, top_p, max_new_tokens)
-        if number < 0:
-            raise UserError(f"generate: number must be 0 or more, not {number}")
+        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
         generator = seeded(seed, self.device)
         z = torch.randn(number, self.latent_dim, generator=generator, device=self.device)
         return self.decode(z, max_new_tokens, temperature, top_k, top_p, generator)

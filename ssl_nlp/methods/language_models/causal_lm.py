@@ -19,12 +19,16 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.modules.decoder import check_prefix
 from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
+
+BATCH = 64
+"""Texts that are drawn at a time."""
 
 
 class CausalLM(Method):
@@ -103,18 +107,57 @@ class CausalLM(Method):
         check_sampling(temperature, top_k, top_p, max_new_tokens)
         ends = -len(self.tokenizer.suffix) or None
         rows = [ids[:ends] for ids, _ in self.tokenizer.encode(listed(prompts))]
-        if not rows:
-            return []
-        longest = max(map(len, rows))
+        longest = max(map(len, rows), default=0)
         if longest + max_new_tokens > self.encoder.max_length:
             raise UserError(
                 f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} exceed the encoder's max_length of "
                 f"{self.encoder.max_length}: shorten the prompt or ask for fewer"
             )
+        return self._continue(rows, max_new_tokens, temperature, top_k, top_p, seeded(seed, self.device))
+
+    @torch.no_grad()
+    def draw(
+        self,
+        number: int,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """Documents from the beginning, each drawn token by token after the start token alone.
+
+        Args:
+            number: how many, 0 or more.
+            max_new_tokens: the longest document, at most what the encoder's `max_length` leaves room for.
+            temperature, top_k, top_p, seed: as for `generate`.
+        """
+        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
+        check_prefix(self.tokenizer)
+        generator = seeded(seed, self.device)
+        prefix = self.tokenizer.prefix
+        steps = min(max_new_tokens, self.encoder.max_length - len(prefix))
+        texts: list[str] = []
+        for start in range(0, number, BATCH):
+            rows = [prefix] * min(BATCH, number - start)
+            texts += self._continue(rows, steps, temperature, top_k, top_p, generator)
+        return texts
+
+    def _continue(
+        self,
+        rows: list[list[int]],
+        steps: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: torch.Generator,
+    ) -> list[str]:
+        """The continuations of rows of tokens, in evaluation mode; the mode is restored after."""
+        if not rows:
+            return []
         training = self.training
         self.eval()
-        generator = seeded(seed, self.device)
-        begun = Continuation(self.encoder, self.head, self.tokenizer, rows, max_new_tokens)
-        new = continue_rows(begun, max_new_tokens, temperature, top_k, top_p, generator)
+        begun = Continuation(self.encoder, self.head, self.tokenizer, rows, steps)
+        new = continue_rows(begun, steps, temperature, top_k, top_p, generator)
         self.train(training)
         return texts_of(self.tokenizer, new)

@@ -280,7 +280,7 @@ def test_it_overfits_writes_sentences_back_and_goes_from_one_to_another(tokenize
     assert (len(path), path[0], path[-1]) == (5, reconstructions[0], reconstructions[1])
     rows = method.samples(TEXTS[:3])
     assert [row["reconstruction"] for row in rows] == reconstructions[:3]
-    assert [row["from_prior"] for row in rows] == method.generate(3, seed=0)
+    assert [row["from_prior"] for row in rows] == method.draw(3, seed=0)
 
 
 def test_a_few_steps_of_muon_do_not_make_the_vector_larger_than_the_tokens_it_joins(tokenizer, batch):
@@ -301,13 +301,13 @@ def test_a_few_steps_of_muon_do_not_make_the_vector_larger_than_the_tokens_it_jo
 def test_sentences_from_the_prior_are_reproducible_and_leave_the_mode_and_the_random_state_alone(tokenizer):
     method = connected(tokenizer, **PLAIN).train()
     state = torch.get_rng_state()
-    first = method.generate(5, seed=3)
+    first = method.draw(5, seed=3)
     assert len(first) == 5
-    assert method.generate(5, seed=3) == first != method.generate(5, seed=4)
-    assert method.generate(5, seed=3, temperature=0) != first
+    assert method.draw(5, seed=3) == first != method.draw(5, seed=4)
+    assert method.draw(5, seed=3, temperature=0) != first
     assert method.training
     assert torch.equal(state, torch.get_rng_state())
-    assert method.generate(0) == method.reconstruct([]) == []
+    assert method.draw(0) == method.reconstruct([]) == []
 
 
 def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
@@ -319,7 +319,7 @@ def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
     assert (loaded.free_bits, loaded.free_bits_per) == (2.0, "total")
     assert loaded.embed(TEXTS[:5]).shape == (5, 5)
     assert torch.equal(loaded.embed(TEXTS[:5]), method.embed(TEXTS[:5]))
-    assert loaded.generate(2, seed=0) == method.generate(2, seed=0)
+    assert loaded.draw(2, seed=0) == method.draw(2, seed=0)
 
 
 def test_pretrained_encoders_serve(tmp_path):
@@ -335,7 +335,7 @@ def test_pretrained_encoders_serve(tmp_path):
     method.loss(rows).mean().backward()
     assert all(parameter.grad is not None for name, parameter in method.named_parameters())
     assert math.isfinite(float(method.eval().loss(rows).mean().detach()))
-    assert len(method.generate(3, seed=0)) == 3
+    assert len(method.draw(3, seed=0)) == 3
 
 
 def test_only_tokens_are_written_where_a_tied_embedding_has_more_rows_than_there_are_tokens(tokenizer, tmp_path):
@@ -375,8 +375,8 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
         connected(maskless, word_dropout=0.1)
     method = connected(tokenizer)
     with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
-        method.generate(1, temperature=-1)
+        method.draw(1, temperature=-1)
     with pytest.raises(UserError, match="number must be 0 or more, not -1"):
-        method.generate(-1)
+        method.draw(-1)
     with pytest.raises(UserError, match="steps must be 2 or more, not 1"):
         method.interpolate("a", "the", steps=1)

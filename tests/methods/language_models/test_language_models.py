@@ -167,8 +167,18 @@ def test_samples_are_reproducible_and_leave_the_mode_and_the_random_state_alone(
     state = torch.get_rng_state()
     first = method.generate(["the"], seed=3)
     assert method.generate(["the"], seed=3) == first != method.generate(["the"], seed=4)
+    assert method.draw(3, seed=3) == method.draw(3, seed=3) != method.draw(3, seed=4)
     assert method.training
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_it_draws_continues_the_empty_text(tokenizer):
+    method = connected(CausalLM, tokenizer)
+    assert method.draw(3, 12, seed=3) == method.generate([""] * 3, 12, seed=3)
+    many = method.draw(70, 5, seed=3)
+    assert (len(many), many[:64]) == (70, method.generate([""] * 64, 5, seed=3))
+    assert len(method.draw(2, max_new_tokens=1000, seed=0)) == 2  # as far as there is room
+    assert method.draw(0) == []
 
 
 def test_sampling_keeps_to_the_top_k_and_the_nucleus():
@@ -188,6 +198,8 @@ def test_bad_settings_are_refused_together(tokenizer):
         method.generate(["a"], temperature=-1, top_k=0)
     with pytest.raises(UserError, match="exceed the encoder's max_length of 128"):
         method.generate(["a"], max_new_tokens=200)
+    with pytest.raises(UserError, match="number must be 0 or more, not -1"):
+        method.draw(-1)
     with pytest.raises(UserError, match="masking_rate must be between 0 and 1, not 1.5"):
         connected(MaskedLM, tokenizer, masking_rate=1.5)
     with pytest.raises(UserError, match="masking_unit 'sentence' is unknown: use token, word or span"):
