@@ -14,7 +14,7 @@ from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.modules import Projection
 from ssl_nlp.training.optimization import Optimization
-from ssl_nlp.training.optimizers import Player
+from ssl_nlp.training.players import Player
 from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.sums import Loss, Term
 

@@ -70,6 +70,7 @@ class MultiObjective(Method):
         self._names = _distinct([objective.short_name for objective in objectives])
         taken = {*dir(self), *Method.__annotations__}  # attributes of a method, now and once it is connected
         unfit = [repr(name) for name in self._names if name in taken or not re.fullmatch(r"[\w-]+", name)]
+        adversarial = [type(o).__name__ for o in objectives if type(o).players is not Method.players]
         problems = {
             "it needs at least one of `objectives`": not objectives,
             f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),
@@ -77,6 +78,7 @@ class MultiObjective(Method):
             f"gradient_cosine_every {gradient_cosine_every} is not positive": (
                 gradient_cosine_every is not None and gradient_cosine_every < 1
             ),
+            f"{', '.join(adversarial)} has several players and must be trained alone": adversarial,
             "an objective has an encoder of its own: leave it out": any(hasattr(o, "encoder") for o in objectives),
             f"{', '.join(unfit)} cannot be the name of an objective: give its class another short_name": unfit,
             f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,

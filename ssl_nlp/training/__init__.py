@@ -2,7 +2,7 @@
 
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.optimization import Optimization
-from ssl_nlp.training.optimizers import Player
+from ssl_nlp.training.players import Player
 from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.sums import Loss, Term
 

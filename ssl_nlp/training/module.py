@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+from torch.optim import Optimizer
 
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch, Tokenizer
@@ -15,10 +16,10 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import snake_case
 from ssl_nlp.seeding import run_seed, seed_generators
-from ssl_nlp.terminal import say
-from ssl_nlp.training.optimization import Optimization, warn_if_unusual
-from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule, follow, logged_rates
-from ssl_nlp.training.parts import buffers_kept, shard, train_all_but_frozen
+from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.optimizers import Combined, build, follow, logged_rates
+from ssl_nlp.training.parts import buffers_kept, say_how_it_starts, shard, train_all_but_frozen
+from ssl_nlp.training.players import Player, acting_in, backward, losses
 from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
@@ -51,6 +52,7 @@ class Module(SavedModule):
     validation_sums: Sums
     _tokenizer: Tokenizer | None = None
     _data: TextDataModule | None = None
+    acting: frozenset[str] | None = None  # the players whose turn it is; None: all
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -95,15 +97,19 @@ class Module(SavedModule):
         random draws as its `loss`.
         """
         with torch.no_grad(), buffers_kept(self):
-            return {name: term.targets for name, term in self.loss(batch).terms.items()}
+            return self.loss(batch).targets
 
     def players(self) -> dict[str, Player]:
         """Who trains which parameters. There are several players where terms oppose each other, as in adversarial training.
 
         Each player minimises the terms that `Player.terms` names, with its own optimization, and changes only its own
-        parameters.
+        parameters. The terms of the first player make up the `loss` that is logged.
         """
         return {"": Player(self, self.optimization)}
+
+    def acts(self, player: str) -> bool:
+        """Whether a player acts now (`Player.every`), so that `loss` needs its terms. Outside of a training all do."""
+        return self.acting is None or player in self.acting
 
     def after_step(self) -> None:
         """Called after each step of the optimizer, for what follows the weights, such as a moving average of them."""
@@ -198,8 +204,7 @@ class Module(SavedModule):
         """
         self.take_facts(data, stage)
         with torch.random.fork_rng():
-            # the same initial weights on every rank, in whatever order things are created
-            torch.manual_seed(run_seed())
+            torch.manual_seed(run_seed())  # the same weights on every rank, in whatever order things are created
             self.connect(data.tokenizer)
         if stage == "fit":
             self.check_saving()
@@ -247,20 +252,15 @@ class Module(SavedModule):
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
         internals.discard_train_loader(self.trainer)
-        players = self.players()
-        optimizer = build_optimizers(players, self.encoder)
         restarts = self._data.restarts if isinstance(self._data, ContinualDataModule) else []
-        schedule = build_schedule(optimizer, players, steps, restarts)
+        optimizer, schedule = build(self.players(), self.encoder, steps, restarts)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         self._window = Window()
         train_all_but_frozen(self)
-        changes = self.encoder.adapter is None and any(p.requires_grad for p in self.encoder.parameters())
-        if self.encoder.pretrained and changes and self.global_rank == 0:
-            warn_if_unusual(self.optimization)
-        if self.encoder.lacks_language_head and self.global_rank == 0:
-            say("the encoder's files have no language modelling head that can be used: a new one is trained")
+        if self.global_rank == 0:
+            say_how_it_starts(self.encoder, self.optimization)
         if self.compile_encoder:
             self.encoder.compile(dynamic=None)
 
@@ -270,32 +270,31 @@ class Module(SavedModule):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         number = internals.batches_done(self.trainer)
-        accumulates = self.trainer.accumulate_grad_batches > 1
-        if accumulates and self._window.left == 0:
+        players = self.players()
+        self.acting = acting_in(self.step, players)
+        accumulated = self.trainer.accumulate_grad_batches
+        if accumulated > 1 and self._window.left == 0:
             self._window.open(self, self._data, batch_idx, number)
         seed_generators(self.device, run_seed(), number, self.global_rank)
         loss = self.loss(self.visible(batch))
-        self.training_sums.add(loss)
-        if accumulates:
-            targets = self._window.targets
-            self._window.left -= 1
-        else:
-            targets = sums_over_ranks({name: term.targets for name, term in loss.terms.items()})
+        self.training_sums.add(loss, next(iter(players.values())).terms)
+        targets = self._window.take() if accumulated > 1 else sums_over_ranks(loss.targets)
         # Lightning averages over ranks and accumulated batches; this loss is the mean over the targets of all of them.
-        share = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        losses = [loss.over(targets, player.terms) * share for player in self.players().values()]
-        summed = losses[0] if len(losses) == 1 else torch.stack(losses)
+        minimised = losses(loss, targets, players, self.acting) * (self.trainer.world_size * accumulated)
         penalty = self.encoder.penalty()
-        return summed if penalty is None else summed + penalty
+        return minimised if penalty is None else minimised + penalty
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Lightning's hook: each player's loss changes its own parameters only."""
-        if loss.ndim == 0:
+        """Lightning's hook: the loss of each player that acts changes its own parameters only."""
+        if len(players := self.players()) == 1:
             super().backward(loss, *args, **kwargs)
-            return
-        players = [player.parameters() for player in self.players().values()]
-        for number, (own, parameters) in enumerate(zip(loss, players, strict=True), start=1):
-            own.backward(inputs=parameters, retain_graph=number < len(players))
+        else:
+            backward(loss, players, self.acting or (), self.trainer.world_size > 1)
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Lightning's hook: the gradients of each player are clipped by themselves."""
+        for part in optimizer.parts if isinstance(optimizer, Combined) and len(self.players()) > 1 else [optimizer]:
+            self.clip_gradients(part, *args, **kwargs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -303,6 +302,7 @@ class Module(SavedModule):
         self.after_step()
 
     def on_train_batch_end(self, outputs: Any, batch: TokenBatch, batch_idx: int) -> None:
+        self.acting = None
         self.log_training()
 
     # --------------------------------------------------------------------------------------------- logging and validation
@@ -323,7 +323,7 @@ class Module(SavedModule):
 
     def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
         seed_generators(self.device, VALIDATION_SEED, batch_idx, self.global_rank)
-        self.validation_sums.add(self.validation_loss(self.visible(batch)))
+        self.validation_sums.add(self.validation_loss(self.visible(batch)), next(iter(self.players().values())).terms)
 
     test_step = validation_step
 

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +14,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.runs.checkpoint import subclasses
 from ssl_nlp.training.muon import Muon
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-
-
-@dataclass(frozen=True)
-class Player:
-    """A part of a model that is trained by a loss and an optimizer of its own.
-
-    Attributes:
-        module: has the parameters that it trains.
-        optimization: optimizer and schedule.
-        terms: of the model's loss, those that it minimises; None: all of them.
-    """
-
-    module: nn.Module
-    optimization: Optimization
-    terms: tuple[str, ...] | None = None
-
-    def parameters(self) -> list[nn.Parameter]:
-        """The parameters that require a gradient."""
-        return [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+from ssl_nlp.training.players import Player
 
 
 def check_paths(optimization: Optimization) -> None:
@@ -48,6 +29,14 @@ def check_paths(optimization: Optimization) -> None:
         _loaded(optimization.schedule, LRScheduler, "schedule")
 
 
+def build(
+    players: Mapping[str, Player], encoder: nn.Module, total_steps: float, restarts: Sequence[int]
+) -> tuple[Optimizer, LRScheduler]:
+    """The optimizers of all players as one, and their schedules as one; see the two functions below."""
+    optimizer = build_optimizers(players, encoder)
+    return optimizer, build_schedule(optimizer, players, total_steps, restarts)
+
+
 def build_optimizers(players: Mapping[str, Player], encoder: nn.Module | None = None) -> Optimizer:
     """The optimizers of all players as one; its parameter groups are named `PLAYER/GROUP`.
 
@@ -56,8 +45,10 @@ def build_optimizers(players: Mapping[str, Player], encoder: nn.Module | None = 
         encoder: to whose layers `layer_decay` applies.
 
     Raises:
-        UserError: as `build_optimizer`, or a parameter has two players.
+        UserError: as `build_optimizer`, a parameter has two players, or there are steps in which nobody acts.
     """
+    if all(player.every > 1 for player in players.values()):
+        raise UserError(f"one of {', '.join(players)} must act in every step: set its share to 1")
     built = {name: build_optimizer(player.module, player.optimization, encoder) for name, player in players.items()}
     if len(built) == 1:
         return next(iter(built.values()))
@@ -268,21 +259,21 @@ class Combined(Optimizer):
     """
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
-        self._parts = list(optimizers)
-        super().__init__([group for part in self._parts for group in part.param_groups], defaults={})
+        self.parts = list(optimizers)
+        super().__init__([group for part in self.parts for group in part.param_groups], defaults={})
         self._share()
 
     def _share(self) -> None:
         """Make the parts use the groups and the state of the whole, which loading a checkpoint replaces."""
         groups = iter(self.param_groups)
-        for part in self._parts:
+        for part in self.parts:
             part.param_groups = [next(groups) for _ in part.param_groups]
             part.state = self.state
             if isinstance(part, Combined):
                 part._share()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_parts": self._parts}
+        return super().__getstate__() | {"parts": self.parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -295,6 +286,6 @@ class Combined(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self._parts:
+        for part in self.parts:
             part.step()
         return loss

@@ -1,4 +1,4 @@
-"""How the layers of a model are divided among processes, which parts of it train, and what a mere count leaves alone."""
+"""How a model is divided among processes, which parts of it train and from where, and what a mere count leaves alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,8 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.encoders.depth import layers_of
+from ssl_nlp.terminal import say
+from ssl_nlp.training.optimization import Optimization, warn_if_unusual
 
 
 def shard(module: nn.Module, encoder: nn.Module, mesh: DeviceMesh) -> None:
@@ -36,6 +38,14 @@ def parameter_counts(module: nn.Module) -> tuple[int, int]:
     """The number of all parameters, and of those that are trained."""
     parameters = [*module.parameters()]
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def say_how_it_starts(encoder: Encoder, optimization: Optimization) -> None:
+    """Say what a user may not expect of a training that begins with published weights."""
+    if encoder.pretrained and encoder.adapter is None and any(p.requires_grad for p in encoder.parameters()):
+        warn_if_unusual(optimization)
+    if encoder.lacks_language_head:
+        say("the encoder's files have no language modelling head that can be used: a new one is trained")
 
 
 def train_all_but_frozen(module: nn.Module) -> None:

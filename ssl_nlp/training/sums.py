@@ -41,9 +41,14 @@ class Loss:
     metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     totals: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """The number of targets of each term."""
+        return {name: term.targets for name, term in self.terms.items()}
+
     def mean(self) -> Tensor:
         """The objective on this batch alone."""
-        return self.over({name: term.targets for name, term in self.terms.items()})
+        return self.over(self.targets)
 
     def over(self, targets: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Tensor:
         """The objective with the given numbers of targets, by term, in place of the batch's own.
@@ -65,11 +70,17 @@ class Sums:
         self._weights: dict[str, float] = {}
         self._totals: set[str] = set()
 
-    def add(self, loss: Loss) -> None:
-        """Add the loss of a batch."""
+    def add(self, loss: Loss, summands: Sequence[str] | None = None) -> None:
+        """Add the loss of a batch.
+
+        Args:
+            loss: of the batch.
+            summands: the terms that make up `loss`; None: all of them.
+        """
         for name, term in loss.terms.items():
             self._add(f"loss/{name}", term.total, term.targets)
-            self._weights[f"loss/{name}"] = term.weight
+            if summands is None or name in summands:
+                self._weights[f"loss/{name}"] = term.weight
         for name, (total, count) in loss.metrics.items():
             self._add(name, total, count)
         for name, total in loss.totals.items():
@@ -85,7 +96,7 @@ class Sums:
 
     def finite(self) -> bool:
         """Whether all losses on this rank are finite."""
-        losses = [self._sums[name][0] for name in self._weights if name in self._sums]
+        losses = [total for name, (total, _) in self._sums.items() if name.startswith("loss/")]
         return not losses or bool(torch.stack(losses).isfinite().all())
 
     def loss(self) -> float | None:
@@ -110,9 +121,9 @@ class Sums:
     def means_over_ranks(self) -> dict[str, Tensor]:
         """Return sum / count of each name over all ranks and reset; empty if nothing was added. Every rank must call it.
 
-        `loss` is the weighted sum of the terms `loss/NAME`, with the weights of the last batch. A metric whose count
-        is 0 over all ranks is left out, and a total is not divided. A term whose count is 0 is NaN, and adds nothing to
-        `loss`, as in training.
+        `loss` is the weighted sum of its terms `loss/NAME`, with the weights of the last batch; without any of them there
+        is none. A metric whose count is 0 over all ranks is left out, and a total is not divided. A term whose count is 0
+        is NaN, and adds nothing to `loss`, as in training.
         """
         if not self._sums:
             return {}
@@ -126,9 +137,10 @@ class Sums:
                 counted.add(name)
             if name in self._totals:
                 means[name] = summed.view_as(total)
-            elif name in self._weights or count > 0:
+            elif name.startswith("loss/") or count > 0:
                 means[name] = summed.view_as(total) / count
         summands = [means[name] * weight for name, weight in self._weights.items() if name in counted]
-        means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)
+        if self._weights.keys() & means.keys():
+            means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)
         self._sums = {}
         return means

@@ -50,3 +50,8 @@ class Window:
             for name, count in module.count_targets(module.visible(batch).to(module.device)).items():
                 targets[name] = targets.get(name, 0) + count.long()
         self.targets = sums_over_ranks(targets)
+
+    def take(self) -> dict[str, Tensor]:
+        """The targets, for the next batch of the window."""
+        self.left -= 1
+        return self.targets

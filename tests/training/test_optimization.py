@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule, follow
+from ssl_nlp.training.optimizers import build_optimizers, build_schedule, follow
+from ssl_nlp.training.players import Player
 
 Schedule = Literal["cosine", "linear", "warmup_stable_decay", "constant"]
 SCHEDULES: list[Schedule] = ["cosine", "linear", "warmup_stable_decay", "constant"]

@@ -16,7 +16,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.training import muon
 from ssl_nlp.training.muon import orthogonalize
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-from ssl_nlp.training.optimizers import Player, build_optimizer, build_optimizers, build_schedule
+from ssl_nlp.training.optimizers import build_optimizer, build_optimizers, build_schedule
+from ssl_nlp.training.players import Player
 
 OPTIMIZERS: list[Literal["adamw", "muon"]] = ["adamw", "muon"]
 

@@ -1,5 +1,7 @@
 """Several players in one method: each minimises its own terms and changes its own parameters only."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,15 +16,21 @@ from ssl_nlp.methods import Loss, Method, Optimization, Player, Term
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(24, longest=12), random_texts(4, seed=1))
-SGD = {"optimizer": "torch.optim.SGD", "schedule": "constant", "warmup": 0, "weight_decay": 0.0}
+SGD = {
+    "optimizer": "torch.optim.SGD",
+    "optimizer_args": {"momentum": 0.9},
+    "schedule": "constant",
+    "warmup": 0,
+    "weight_decay": 0.0,
+}
 
 
 class Adversarial(Method):
     """An encoder whose embeddings do not give away how long a text is, and a critic who guesses that from them."""
 
-    def __init__(self, encoder: Transformer, optimization: Optimization, critic: Optimization) -> None:
+    def __init__(self, encoder: Transformer, optimization: Optimization, critic: Optimization, every: int = 1) -> None:
         super().__init__(encoder, optimization)
-        self.critic_optimization = critic
+        self.critic_optimization, self.every = critic, every
 
     def build(self) -> None:
         self.critic = nn.Linear(self.encoder.dim, 1)
@@ -30,7 +38,7 @@ class Adversarial(Method):
     def players(self) -> dict[str, Player]:
         return {
             "encoder": Player(self.encoder, self.optimization, ("hidden",)),
-            "critic": Player(self.critic, self.critic_optimization, ("guessed",)),
+            "critic": Player(self.critic, self.critic_optimization, ("guessed",), self.every),
         }
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -38,17 +46,18 @@ class Adversarial(Method):
         length = batch.is_text.sum(dim=1).float() / 10
         rows = torch.tensor(len(batch))
         errors = F.mse_loss(guesses, length, reduction="sum")
-        return Loss({"hidden": Term(-errors, rows, 0.1), "guessed": Term(errors, rows)})
+        terms = {"hidden": Term(-errors, rows, 0.1)}
+        return Loss(terms | ({"guessed": Term(errors, rows)} if self.acts("critic") else {}))
 
 
 def data() -> TextDataModule:
     return TextDataModule(CORPUS, TokenizerSettings(vocab_size=300), "sentence", length=40, batch_size=4, seed=0)
 
 
-def method(**critic: object) -> Adversarial:
+def method(every: int = 1, **critic: object) -> Adversarial:
     encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
     rates = {"learning_rate": 0.1, **SGD, **critic}
-    return Adversarial(encoder, Optimization(learning_rate=0.01, **SGD), Optimization(**rates))  # type: ignore[arg-type]
+    return Adversarial(encoder, Optimization(learning_rate=0.01, **SGD), Optimization(**rates), every)  # type: ignore[arg-type]
 
 
 def trainer(**arguments: object) -> Trainer:
@@ -56,43 +65,54 @@ def trainer(**arguments: object) -> Trainer:
     return Trainer(accelerator="cpu", **quiet | arguments)  # type: ignore[arg-type]
 
 
-def by_hand(model: Adversarial, module: TextDataModule, steps: int, accumulated: int) -> dict[str, Tensor]:
+def by_hand(
+    model: Adversarial, module: TextDataModule, steps: int, accumulated: int, clip: float | None
+) -> dict[str, Tensor]:
     """Two optimizers of torch, each with the gradient of its own loss."""
     model.connect(module.tokenizer)
-    parts = [(model.encoder, "hidden", 0.1, 0.01), (model.critic, "guessed", 1.0, 0.1)]
-    optimizers = [torch.optim.SGD(part.parameters(), rate) for part, _, _, rate in parts]
+    parts = [(model.encoder, "hidden", 0.1, 0.01, 1), (model.critic, "guessed", 1.0, 0.1, model.every)]
+    optimizers = [torch.optim.SGD(part.parameters(), rate, momentum=0.9) for part, _, _, rate, _ in parts]
     batches = iter(module.train_dataloader())
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         losses = [model.loss(next(batches)) for _ in range(accumulated)]
         gradients = []
-        for part, name, weight, _ in parts:
+        for part, name, weight, _, _ in parts:
             total = sum(loss.terms[name].total for loss in losses)
             targets = sum(loss.terms[name].targets for loss in losses)
             loss = total * weight / targets
             found = torch.autograd.grad(loss, [*part.parameters()], retain_graph=True, materialize_grads=True)
             gradients.append(found)
-        for (part, *_), optimizer, found in zip(parts, optimizers, gradients, strict=True):
+        for (part, *_, every), optimizer, found in zip(parts, optimizers, gradients, strict=True):
+            if step % every:
+                continue
             for parameter, gradient in zip(part.parameters(), found, strict=True):
                 parameter.grad = gradient
+            if clip is not None:
+                assert torch.nn.utils.clip_grad_norm_(part.parameters(), clip) > clip
             optimizer.step()
     return model.state_dict()
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_each_player_steps_as_with_an_optimizer_of_its_own(accumulated):
+@pytest.mark.parametrize(
+    ("steps", "accumulated", "every", "clip"), [(3, 1, 1, None), (3, 2, 1, None), (5, 1, 2, 0.1), (3, 2, 2, 0.1)]
+)
+def test_each_player_steps_as_with_an_optimizer_of_its_own(steps, accumulated, every, clip):
+    """At every step or at some, as often as it is its turn, with its own gradient clipped by itself."""
     torch.manual_seed(0)
-    model, module = method(), data()
+    model, module = method(every), data()
     model.connect(module.tokenizer)
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer(max_steps=3, accumulate_grad_batches=accumulated, enable_checkpointing=False).fit(model, module)
-    twin = method()
+    settings = {"accumulate_grad_batches": accumulated, "gradient_clip_val": clip, "enable_checkpointing": False}
+    trainer(max_steps=steps, **settings).fit(model, module)
+    twin = method(every)
     twin.connect(module.tokenizer)
     twin.load_state_dict(start)
-    expected = by_hand(twin.train(), data_with(module), 3, accumulated)
+    expected = by_hand(twin.train(), data_with(module), steps, accumulated, clip)
     for name, value in model.state_dict().items():
         if name != "token_counts":
             assert torch.allclose(value, expected[name], atol=1e-6), name
-            assert not value.is_floating_point() or not torch.equal(value, start[name]), name
+            changed = not value.is_floating_point() or not torch.equal(value, start[name])
+            assert changed or (clip is not None and "norm" in name), name  # what is clipped may be too little for a 1
 
 
 def data_with(module: TextDataModule) -> TextDataModule:
@@ -104,11 +124,11 @@ def data_with(module: TextDataModule) -> TextDataModule:
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
-    """Each has an optimizer with a state and a schedule of its own."""
+    """Each has an optimizer with a state and a schedule of its own, and the critic acts in some steps only."""
 
     def fit(checkpoint: str | None = None) -> Adversarial:
         torch.manual_seed(0)
-        model = method(optimizer="muon", schedule="cosine")
+        model = method(2, optimizer="muon", optimizer_args=None, schedule="cosine")
         model.optimization = Optimization(learning_rate=1e-2, warmup=2)
         keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=3)
         run = trainer(max_steps=6, default_root_dir=tmp_path, callbacks=[] if checkpoint else [keep])
@@ -129,17 +149,35 @@ def test_a_parameter_has_one_player():
         trainer(max_steps=1, enable_checkpointing=False).fit(model, data())
 
 
+def test_the_logged_loss_is_that_of_the_first_player():
+    model, run = method(2), trainer(max_steps=2, log_every_n_steps=1, enable_checkpointing=False)
+    run.fit(model, data())
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    assert logged["train/loss"] == pytest.approx(0.1 * logged["train/loss/hidden"])
+    assert logged["train/loss/guessed"] > 0 and model.acts("critic")
+
+
+def test_somebody_acts_in_every_step():
+    class Idle(Adversarial):
+        def players(self) -> dict[str, Player]:
+            return {name: replace(player, every=2) for name, player in super().players().items()}
+
+    model = Idle(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64), Optimization(), Optimization())
+    with pytest.raises(UserError, match="one of encoder, critic must act in every step"):
+        trainer(max_steps=1, enable_checkpointing=False).fit(model, data())
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one_that_has_all():
     """Also where batches are accumulated: targets are counted over the window of both."""
 
     def fit(devices: int, batch_size: int) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        model, module = method(), data()
+        model, module = method(2), data()  # the critic rests in the first step and the third
         module.batch_size = batch_size
         model.connect(module.tokenizer)
         strategy = "ddp_spawn" if devices > 1 else "auto"
-        arguments = {"max_steps": 2, "accumulate_grad_batches": 2, "enable_checkpointing": False}
+        arguments = {"max_steps": 3, "accumulate_grad_batches": 2, "enable_checkpointing": False}
         trainer(devices=devices, strategy=strategy, **arguments).fit(model, module)
         return model.state_dict()
 

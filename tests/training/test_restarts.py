@@ -6,7 +6,8 @@ from torch import nn
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-from ssl_nlp.training.optimizers import Player, build_optimizers, build_schedule
+from ssl_nlp.training.optimizers import build_optimizers, build_schedule
+from ssl_nlp.training.players import Player
 
 
 def test_each_part_has_the_whole_schedule():

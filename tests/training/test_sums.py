@@ -53,6 +53,20 @@ def test_totals_are_added_up_and_survive_a_resume():
         assert {name: float(mean) for name, mean in each.means_over_ranks().items()} == {"loss/a": 3, "loss": 3, "t": 5}
 
 
+def test_only_some_terms_may_make_up_the_loss():
+    sums = Sums()
+    sums.add(loss(6.0, 2, (8.0, 4)), ("b",))
+    means = sums.means_over_ranks()
+    assert (float(means["loss"]), float(means["loss/a"])) == (1.0, 3.0)
+    sums.add(loss(float("inf"), 2), ("b",))
+    assert not sums.finite()
+    without = loss(6.0, 2)
+    del without.terms["b"]
+    sums = Sums()
+    sums.add(without, ("b",))
+    assert sums.means_over_ranks().keys() == {"loss/a", "v"}
+
+
 def test_a_term_without_targets_adds_nothing_to_the_loss():
     """Training divides such a term by 1: a validation loss of NaN would never be the best again."""
     sums = Sums()

@@ -1,8 +1,10 @@
 """Tokens and floating-point operations of a training: their rate, their number, and the share of the hardware's peak."""
 
+import math
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept
+from ssl_nlp.training.players import acting_in
 from ssl_nlp.training.ranks import sum_over_ranks
 
 
@@ -105,13 +108,28 @@ class Throughput(Callback):
         self._last = None
 
 
-def training_flops(method: Module, batch: TokenBatch) -> int:
-    """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does."""
-    if all(parameter.requires_grad for parameter in method.encoder.parameters()):
-        return 3 * forward_flops(method, batch)
-    with _spared(method.encoder) as spared:
-        forward = forward_flops(method, batch)
-    return 3 * forward - sum(spared)
+def training_flops(method: Module, batch: TokenBatch) -> float:
+    """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
+
+    Where players rest in some of the steps, those of a step on average.
+    """
+    players = method.players()
+    steps = math.lcm(*(player.every for player in players.values()))
+    turns = Counter(acting_in(step, players) for step in range(steps))
+    return sum(number * _step_flops(method, batch, acting) for acting, number in turns.items()) / steps
+
+
+def _step_flops(method: Module, batch: TokenBatch, acting: frozenset[str]) -> int:
+    """Those of a step in which these players act."""
+    method.acting = acting
+    try:
+        if all(parameter.requires_grad for parameter in method.encoder.parameters()):
+            return 3 * forward_flops(method, batch)
+        with _spared(method.encoder) as spared:
+            forward = forward_flops(method, batch)
+        return 3 * forward - sum(spared)
+    finally:
+        method.acting = None
 
 
 @contextmanager

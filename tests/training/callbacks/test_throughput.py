@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
-from ssl_nlp.methods import CausalLM, Method
+from ssl_nlp.methods import CausalLM, Method, Player
 from ssl_nlp.training.callbacks import Throughput
 from ssl_nlp.training.callbacks.throughput import forward_flops, peak_flops, training_flops
 from ssl_nlp.training.sums import Loss, Term
@@ -110,6 +110,28 @@ def test_flops_of_a_training_are_those_that_backward_passes_do(frozen):
     with sdpa_kernel(SDPBackend.MATH):
         assert training_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05)
     assert not [part for part in method.modules() if part._forward_hooks and part is not method.encoder]
+
+
+class Turns(States):
+    """A method of which one half rests in two of three steps, and needs twice the encoder where it acts."""
+
+    def players(self):
+        rare = Player(torch.nn.Linear(1, 1), self.optimization, ("rare",), every=3)
+        return {"often": Player(self.encoder, self.optimization, ("states",)), "rare": rare}
+
+    def loss(self, batch):
+        loss = super().loss(batch)
+        return Loss(loss.terms | ({"rare": super().loss(batch).terms["states"]} if self.acts("rare") else {}))
+
+
+def test_flops_of_players_that_rest_are_those_of_a_step_on_average():
+    data = module(unit="sentence", length=16)
+    methods = [kind(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)) for kind in (States, Turns)]
+    for method in methods:
+        method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    assert training_flops(methods[1], batch) == pytest.approx(training_flops(methods[0], batch) * 4 / 3)
+    assert methods[1].acts("rare")
 
 
 def test_the_peak_is_measured_where_no_table_has_it():
