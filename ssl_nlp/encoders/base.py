@@ -38,6 +38,8 @@ class Encoder(nn.Module, ABC):
         max_length: the longest row that `forward` takes. Known after `build`.
         vocab_size, pad_id, causal: the arguments of `build`. Causal means that a position sees only itself and what
             precedes it.
+        separate: whether the states are two halves, the first of which sees only what precedes a position, the second only
+            what follows it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
         pretrained: whether the weights are published ones, which a learning rate for new weights would ruin.
         stock_head: the layers of a classifier in the stock classes of `transformers` for this encoder: `prediction` (dense,
@@ -61,6 +63,7 @@ class Encoder(nn.Module, ABC):
     vocab_size: int
     pad_id: int
     causal: bool
+    separate: bool = False
     tokenizer_name: str | None = None
     pretrained: ClassVar[bool] = False
     stock_head: Literal["prediction", "tanh", "linear"] = "prediction"
@@ -302,6 +305,10 @@ class Encoder(nn.Module, ABC):
                 f"a row of {length - self.prompt_length} tokens is longer than the encoder's max_length of "
                 f"{self.max_length}: shorten the rows, or raise max_length"
             )
+
+    def _check_continued(self, batch: TokenBatch) -> None:
+        if batch.padded and not batch.packed:
+            raise ValueError("rows that are to be continued are padded on the left, and marked as packed")
 
 
 def checked_freeze(freeze: Frozen | int | None) -> Frozen | int | None:

@@ -67,6 +67,21 @@ class HeadLayers:
     bias: Tensor | None
 
 
+def our_layers(dim: int, embedding: nn.Embedding, tied: bool = True) -> HeadLayers:
+    """New layers of a head in our form: without a bias in the dense layer.
+
+    Args:
+        dim: width D of the states.
+        embedding: of the tokens, (V, E).
+        tied: whether it is the output layer's weight, which is a new one otherwise.
+    """
+    dense = nn.Linear(dim, embedding.embedding_dim, bias=False)
+    _draw(dense.weight)
+    norm = nn.LayerNorm(embedding.embedding_dim, bias=False)
+    weight = None if tied else _draw(torch.empty_like(embedding.weight))
+    return HeadLayers(dense, nn.GELU(), norm, weight, torch.zeros(embedding.num_embeddings))
+
+
 def layers_of_head(model: "PreTrainedModel") -> HeadLayers:
     """The layers of the head of a stock model whose type `PLACES` lists."""
     places, output = PLACES[model.config.model_type], model.get_output_embeddings()

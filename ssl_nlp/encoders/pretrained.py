@@ -308,8 +308,7 @@ class PretrainedEncoder(Encoder):
         return PretrainedCache(DynamicCache(config=self.model.config), seen)
 
     def _continue(self, batch: TokenBatch, cache: PretrainedCache, added: Tensor | None) -> Tensor:
-        if batch.padded and not batch.packed:
-            raise ValueError("rows that are to be continued are padded on the left, and marked as packed")
+        self._check_continued(batch)
         cache.segment_ids = torch.cat((cache.segment_ids, batch.segment_ids), dim=1)
         self._check_length(cache.segment_ids.shape[1])
         if batch.packed and int(cache.segment_ids.max()) > 1:

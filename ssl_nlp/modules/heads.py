@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.encoders.language_head import HeadLayers
+from ssl_nlp.encoders.language_head import HeadLayers, our_layers
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.cross_entropy import linear_cross_entropy, token_losses
@@ -33,7 +33,7 @@ class LanguageModelHead(nn.Module):
         self, dim: int, embedding: nn.Embedding, layers: HeadLayers | None = None, never: Tensor | None = None
     ) -> None:
         super().__init__()
-        layers = layers or _new_layers(dim, embedding)
+        layers = layers or our_layers(dim, embedding)
         self.register_buffer("never", never, persistent=False)
         self.dense, self.activation, self.norm = layers.dense, layers.activation, layers.norm
         self.weight, self.bias = (None if x is None else nn.Parameter(x.detach()) for x in (layers.weight, layers.bias))
@@ -77,15 +77,6 @@ class LanguageModelHead(nn.Module):
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
         return token_losses(self._transform(hidden), self.output_weight, self.output_bias, targets)[0]
-
-
-def _new_layers(dim: int, embedding: nn.Embedding) -> HeadLayers:
-    """The layers of a new head in our form."""
-    width = embedding.embedding_dim
-    dense = nn.Linear(dim, width, bias=False)
-    nn.init.trunc_normal_(dense.weight, std=0.02, a=-0.04, b=0.04)
-    norm = nn.LayerNorm(width, bias=False)
-    return HeadLayers(dense, nn.GELU(), norm, None, torch.zeros(embedding.num_embeddings))
 
 
 class ClassifierHead(nn.Module):

@@ -127,13 +127,18 @@ def linear_maps(module: nn.Module, targets: Sequence[str] | None) -> dict[str, n
     """The linear maps of a module by their names, all of them or those that the ends of names select.
 
     Raises:
-        UserError: nothing has such a name.
+        UserError: there are none, or nothing has such a name.
     """
     from transformers.pytorch_utils import Conv1D
 
     maps: dict[str, nn.Module] = {
         name: part for name, part in module.named_modules() if isinstance(part, nn.Linear | Conv1D)
     }
+    if not maps:
+        raise UserError(
+            f"encoder.adapter: a {type(module).__name__} has no linear maps to adapt: leave the adapter out, or use "
+            "PromptTuning"
+        )
     if targets is None:
         return maps
     for target in targets:

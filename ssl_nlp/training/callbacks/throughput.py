@@ -147,10 +147,12 @@ def _spared(encoder: Encoder) -> Iterator[list[int]]:
 
     def count(module: nn.Module, args: Any, output: Any) -> None:
         nonlocal trained
-        weight = dict(module.named_parameters(recurse=False)).get("weight")
-        if weight is not None and weight.ndim == 2 and not isinstance(module, nn.Embedding):
-            product = 2 * weight.numel() * (args[0].numel() // args[0].shape[-1])
-            spared.append(product * ((not weight.requires_grad) + (not trained)))
+        for name, weight in module.named_parameters(recurse=False):
+            if name.startswith("weight") and weight.ndim == 2 and not isinstance(module, nn.Embedding):
+                given = args[0].data  # of a tensor or a packed sequence
+                product = 2 * weight.numel() * (given.numel() // given.shape[-1])
+                own = name.startswith("weight_hh") and weight.requires_grad  # reads states that depend on it
+                spared.append(product * ((not weight.requires_grad) + (not (trained or own))))
         trained = trained or any(parameter.requires_grad for parameter in module.parameters())
 
     hooks = [encoder.register_forward_pre_hook(begin, with_kwargs=True)]
@@ -165,7 +167,7 @@ def _spared(encoder: Encoder) -> Iterator[list[int]]:
 def forward_flops(method: Module, batch: TokenBatch) -> int:
     """Floating-point operations of one forward pass of the loss; leaves random state, buffers and metrics alone."""
     devices = [method.device] if method.device.type == "cuda" else []
-    counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     eager = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), buffers_kept(method), torch.no_grad(), eager, counter:
         method.loss(method.visible(batch))
@@ -177,8 +179,16 @@ def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any
     return int(sdpa_flop_count(query, key, value))
 
 
-# torch's own list lacks the attention kernel for CPUs.
-_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _recurrent_flops(inputs: list[int], weights: list[list[int]], *_: Any, **__: Any) -> int:
+    """FLOPs of the products in a recurrent layer: each token meets every matrix of the weights once."""
+    return 2 * math.prod(inputs[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
+
+
+# What torch's own list lacks: the attention kernel for CPUs, and the recurrent layers of cuDNN.
+_MORE_FLOPS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._cudnn_rnn: _recurrent_flops,
+}
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -7,11 +7,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
-from ssl_nlp.encoders import Transformer
+from ssl_nlp.encoders import Recurrent, Transformer
 from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
 from ssl_nlp.methods import CausalLM, Method, Player
 from ssl_nlp.training.callbacks import Throughput
-from ssl_nlp.training.callbacks.throughput import forward_flops, peak_flops, training_flops
+from ssl_nlp.training.callbacks.throughput import _recurrent_flops, forward_flops, peak_flops, training_flops
 from ssl_nlp.training.sums import Loss, Term
 from tests.corpus import ListCorpus, random_texts
 
@@ -84,6 +84,37 @@ class States(Method):
     def loss(self, batch):
         states = self.encoder(batch)
         return Loss({"states": Term(states.sum(), torch.tensor(len(states)))})
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize(("causal", "separate"), [(True, False), (False, False), (False, True)])
+def test_flops_of_recurrent_layers_are_those_of_their_products(kind, causal, separate):
+    data = module(unit="sentence", length=16)
+    method = States(Recurrent(kind, dim=16, embedding_dim=12, max_length=64, separate=separate))
+    method.causal = causal
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    matrices = sum(
+        w.numel() for name, w in method.encoder.named_parameters() if "weight_ih" in name or "weight_hh" in name
+    )
+    assert forward_flops(method, batch) == 2 * batch.n_tokens * matrices
+    shapes = [list(w.shape) for layer in method.encoder.layers for w in layer.parameters()]
+    assert _recurrent_flops([batch.n_tokens, 12], shapes) == 2 * batch.n_tokens * matrices
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("frozen", [{}, {"freeze": "embeddings"}, {"freeze": 1}, {"adapter": PromptTuning(2)}], ids=str)
+def test_flops_of_training_a_recurrent_encoder_are_those_that_backward_passes_do(frozen, causal):
+    data = module(unit="sentence", length=16)
+    method = States(Recurrent(dim=32, layers=2, max_length=64, **frozen))
+    method.causal = causal
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        method.loss(batch).terms["states"].total.backward()
+    # Of two cells in a layer, the second one counts as if it came after the first.
+    assert training_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05 if causal else 0.12)
 
 
 @pytest.mark.parametrize(
