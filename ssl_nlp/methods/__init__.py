@@ -5,6 +5,7 @@ from ssl_nlp.methods.autoencoding.vae import VAE
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.contrastive.moco import MoCo
 from ssl_nlp.methods.contrastive.simclr import SimCLR
+from ssl_nlp.methods.language_models.bidirectional_lm import BidirectionalLM
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
 from ssl_nlp.methods.language_models.causal_masked_lm import CausalMaskedLM
 from ssl_nlp.methods.language_models.masked_diffusion import MaskedDiffusion
@@ -21,6 +22,7 @@ from ssl_nlp.training.sums import Loss, Term
 __all__ = [
     "VAE",
     "Autoencoder",
+    "BidirectionalLM",
     "CausalLM",
     "CausalMaskedLM",
     "Loss",

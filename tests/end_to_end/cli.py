@@ -52,8 +52,10 @@ def small(path: str, *more: str) -> list[str]:
     ]
 
 
-def tiny_encoder() -> list[str]:
-    """Arguments for an encoder of a few thousand parameters."""
+def tiny_encoder(method: str = "") -> list[str]:
+    """Arguments for an encoder of a few thousand parameters that serves a method's configuration."""
+    if method == "bidirectional_lm":
+        return ["--model.encoder.dim=16", "--model.encoder.embedding_dim=null"]
     return [
         "--model.encoder=ssl_nlp.encoders.Transformer",
         "--model.encoder.dim=16",

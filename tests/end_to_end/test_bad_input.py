@@ -79,6 +79,17 @@ REFUSED: dict[str, dict[str, list[str]]] = {
             "text.yaml",
         ],
     },
+    "bidirectional_lm": {
+        "--model.encoder.kind": ["elman", "3", "null"],
+        "--model.encoder.bidirectional": ["false", "x"],
+        "--model.encoder.separate": ["false", "null"],
+        "--model.encoder.layers": ["-1", "0", "1.5"],
+        "--model.encoder.dim": ["-1", "0", "9"],
+        "--model.encoder.embedding_dim": ["-1", "0"],
+        "--model.encoder.dropout": ["-0.1", "1", ".nan"],
+        "--model.encoder.tied": ["false"],
+        "--model.encoder.max_length": ["-1", "0", "16"],
+    },
     "replaced_token": {
         "--model.masking_rate": ["-0.1", "0", "1.5", ".nan"],
         "--model.generator_size": ["-1", "0", ".nan", ".inf", "1.5"],

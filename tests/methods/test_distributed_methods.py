@@ -5,6 +5,7 @@ A method is added by a line of `CASES`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import Transformer
+from ssl_nlp.encoders import Encoder, Recurrent, Transformer
 from ssl_nlp.methods import (
     VAE,
     Autoencoder,
+    BidirectionalLM,
     CausalLM,
     CausalMaskedLM,
     MaskedDiffusion,
@@ -44,6 +46,9 @@ RANKS = 2
 ROWS = [8, 7]  # of all ranks together, in each of the steps
 
 
+TRANSFORMER = partial(Transformer, None, dim=16, layers=1, heads=2, max_length=64)
+
+
 @dataclass
 class Case:
     """A method to train on `ROWS`.
@@ -56,6 +61,7 @@ class Case:
     exact: bool = False
     dropout: float = 0.0
     freeze: Literal["embeddings"] | None = None
+    encoder: Callable[..., Encoder] = TRANSFORMER
 
 
 HEAD = Projection(depth=2, width=12)
@@ -64,6 +70,9 @@ CASES = {
     "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
     "causal_masked_lm": Case(CausalMaskedLM),
     "masked_diffusion": Case(MaskedDiffusion),
+    "bidirectional_lm": Case(
+        BidirectionalLM, exact=True, encoder=partial(Recurrent, separate=True, dim=16, max_length=64)
+    ),
     "masked_lm": Case(MaskedLM),
     "simclr": Case(lambda: SimCLR(projection=HEAD), dropout=0.1),
     "simclr_pairs": Case(lambda: SimCLR(views=[], learn_temperature=True, projection=HEAD), unit="pair", exact=True),
@@ -115,8 +124,7 @@ def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, 
     """Loss and gradients of each step, and the state after the last one."""
     torch.manual_seed(0)
     method = case.method()
-    size = {"dim": 16, "layers": 1, "heads": 2, "max_length": 64}
-    method.encoder = Transformer(None, **size, dropout=case.dropout, freeze=case.freeze)
+    method.encoder = case.encoder(dropout=case.dropout, freeze=case.freeze)
     method.connect(tokenizer)
     step = Step(method)
     module = DistributedDataParallel(step) if ranks > 1 else step

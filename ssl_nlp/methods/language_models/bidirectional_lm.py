@@ -1,0 +1,90 @@
+"""ELMo's two language models, one for each direction (Peters et al., arXiv:1802.05365, section 3.1).
+
+    loss = - mean over t of log p(x_{t+1} | x_1 ... x_t) - mean over t of log p(x_{t-1} | x_t ... x_n)
+
+The forward model reads each document from its start token on and predicts every token and the end. The backward model reads
+it from its last token back and predicts every token before that one, the first word among them; the start token is its end.
+Neither sees anything of the other, at any layer. They share the token embedding and the output layer.
+
+Unlike ELMo this reads the tokens of the tokenizer, not the characters of words, and has neither residual connections nor
+projections between its layers. A row that begins or ends within a document is read from there, as by every method.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
+from ssl_nlp.data.store import TextStatistics
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.training.sums import Loss, Term
+
+
+class BidirectionalLM(Method):
+    """A forward and a backward language model that see nothing of each other.
+
+    The encoder keeps its directions apart, as `Recurrent` does with `separate`. The embedding is the mean of the states of
+    both. Perplexity, bits per byte and `score` are those of the forward model.
+    """
+
+    units = Method.all_units
+    language_term = "next_token"
+    likelihood = "likelihood"
+    loss_unit = "nats per token, both directions"
+
+    def build(self) -> None:
+        if not self.encoder.separate:
+            raise UserError(
+                "BidirectionalLM needs an encoder whose two directions see nothing of each other: use Recurrent with "
+                "separate set to true"
+            )
+        self.head = LanguageModelHead(self.encoder.dim // 2, self.encoder.embedding)
+
+    def loss(self, batch: TokenBatch) -> Loss:
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        return Loss(
+            {
+                name: Term(*self.head.loss(hidden.flatten(0, 1), targets.flatten()))
+                for (name, targets), hidden in zip(_targets(batch).items(), self._directions(batch), strict=True)
+            }
+        )
+
+    def _directions(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """(B, T, D / 2) each: the states of the forward and of the backward model."""
+        forward, backward = self.encoder(batch).chunk(2, dim=-1)
+        return forward, backward
+
+    def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
+        parts = [_targets(part) for part in (batch, batch.pair) if part is not None]
+        counts = {name: [(part[name] != IGNORE_INDEX).sum() for part in parts] for name in parts[0]}
+        return {name: torch.stack(numbers).sum() for name, numbers in counts.items()}
+
+    def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """The negative log-likelihood of each text and its end under the forward model."""
+
+        def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+            following = _targets(batch)["next_token"]
+            nats = self.head.losses(self._directions(batch)[0].flatten(0, 1), following.flatten())
+            return nats.view_as(following).sum(dim=1), (following != IGNORE_INDEX).sum(dim=1)
+
+        return score_rows(self, texts, batch_size, score_batch)
+
+    def targets_per_byte(self, statistics: TextStatistics) -> float:
+        return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too
+
+
+def _targets(batch: TokenBatch) -> dict[str, Tensor]:
+    """(B, T) each: the token after each position in its document, and the one before it; `IGNORE_INDEX` where none is."""
+    if batch.next_ids is None:
+        raise UserError("BidirectionalLM needs the next tokens of a batch: views that change the text have none")
+    before = F.pad(batch.input_ids[:, :-1], (1, 0))
+    first = batch.segment_ids != F.pad(batch.segment_ids[:, :-1], (1, 0))
+    return {"next_token": batch.next_ids, "previous_token": before.masked_fill(first | ~batch.is_text, IGNORE_INDEX)}
