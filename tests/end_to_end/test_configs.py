@@ -39,7 +39,7 @@ def test_a_method_trains_validates_and_shows_samples_with_all_weights_in_another
         "--config",
         str(CONFIGS / f"{method}.yaml"),
         *small(write_texts(tmp_path), *short),
-        *tiny_encoder(),
+        *tiny_encoder(method),
     ]
     assert run(*command, "--run=a") == 0
     assert float(read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]["val/loss"]) > 0
@@ -49,7 +49,7 @@ def test_a_method_trains_validates_and_shows_samples_with_all_weights_in_another
 def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp_path, capfd, recwarn):
     texts = write_texts(tmp_path)
     more = MORE.get(method, [])
-    assert run("fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts, *more), *tiny_encoder()) == 0
+    assert run("fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts, *more), *tiny_encoder(method)) == 0
     [directory] = tmp_path.glob("runs/[!.]*")
     rows = read_metrics(directory / "metrics.csv")
     losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
@@ -107,10 +107,18 @@ def fit_with(overlay: Path, *more: str) -> int:
     return run(*config, *short, "--data.batch_size=2", "--data.length=16", "--run", overlay.stem, *more)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small"])
+@pytest.mark.parametrize("name", ["tiny", "small", "lstm", "text_cnn"])
 def test_encoder_overlays(name, tmp_path):
     write_texts(tmp_path)
     assert fit_with(CONFIGS / "encoder" / f"{name}.yaml") == 0
+
+
+@pytest.mark.parametrize("method", ["causal_lm", "masked_lm", "bidirectional_lm"])
+def test_the_recurrent_overlay_sees_as_the_method_needs_it(method, tmp_path):
+    config = ["--config", method, *small(write_texts(tmp_path)), "--config", "encoder/lstm", "--model.encoder.dim=16"]
+    assert run("fit", *config, "--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--run=a") == 0
+    encoder = Method.load_from_checkpoint(tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt").encoder
+    assert (encoder.causal, encoder.separate) == (method == "causal_lm", method == "bidirectional_lm")
 
 
 @pytest.mark.parametrize("method", METHODS)
