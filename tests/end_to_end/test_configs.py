@@ -256,6 +256,26 @@ def test_tagging_config(tmp_path):
     assert [word["word"] for word in json.loads((tmp_path / "a.jsonl").read_text())["prediction"]] == ["Ada", "left"]
 
 
+def test_the_config_of_tags_beside_masks_trains_and_predicts_the_tags_of_other_texts(tmp_path, capsys):
+    splits = ("train", "valid", "test")
+    lines = {split: "".join(f"Ada\tB-PER\n{split}\tO\n{n}\tO\n\n" for n in range(9)) for split in splits}
+    command = task_arguments(tmp_path, "masked_lm_tagging", "conll", lines)
+    assert run(*command, "--run=a") == 0
+    metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    assert {"val/tagging/f1", "val/loss/tagging/tagging", "val/masked_lm/bits_per_byte"} <= metrics.keys()
+    assert "Ada/" in (tmp_path / "runs" / "a" / "samples.jsonl").read_text()
+    (tmp_path / "lines.txt").write_text("Ada left\n")
+    assert run("predict", "--run=a", "--input=lines.txt", "--output=tags.jsonl") == 0
+    assert '"word": "Ada"' in (tmp_path / "tags.jsonl").read_text()
+    assert run("predict", "--run=a") == 0
+    assert (tmp_path / "runs" / "a" / "embeddings.npy").exists()
+    capsys.readouterr()
+    assert run("predict", "--run=a", "--input=lines.txt", "--output=b.npy") == 2
+    assert "or name a .jsonl file with --output" in capsys.readouterr().err
+    assert run("predict", "--run=a", "--output=b.txt") == 2
+    assert "is not a .jsonl or .npy file" in capsys.readouterr().err
+
+
 def test_relations_config(tmp_path):
     rows = [f"Part(e1,e2)\tAn <e1>engine {i}</e1> in a <e2>car</e2>.\n" for i in range(40)]
     command = task_arguments(tmp_path, "relations", "tsv", {"train": "label\ttext\n" + "".join(rows)})

@@ -11,11 +11,8 @@ from ssl_nlp.corpora import Document
 from ssl_nlp.encoders import Trained
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective
-from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.tasks import Classification, Tagging
 from tests.corpus import random_texts
-from tests.end_to_end.cli import run
-from tests.end_to_end.test_configs import task_arguments
 from tests.tasks.made import FAST, QUIET, data_of, fitted, tiny
 from tests.tasks.test_tagging import people
 
@@ -153,25 +150,3 @@ def test_it_sees_in_the_direction_that_its_objectives_ask_for():
 def test_data_that_do_not_fit_a_task_are_refused_in_one_line(settings, complaint, tmp_path):
     with pytest.raises(UserError, match=complaint):
         fitted(both(), tags(**settings), tmp_path, steps=1)
-
-
-@pytest.mark.slow
-def test_the_config_trains_on_a_file_of_tags_and_predicts_those_of_other_texts(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    splits = ("train", "valid", "test")
-    lines = {split: "".join(f"Ada\tB-PER\n{split}\tO\n{n}\tO\n\n" for n in range(9)) for split in splits}
-    command = task_arguments(tmp_path, "masked_lm_tagging", "conll", lines)
-    assert run(*command, "--run=a") == 0
-    metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
-    assert {"val/tagging/f1", "val/loss/tagging/tagging", "val/masked_lm/bits_per_byte"} <= metrics.keys()
-    assert "Ada/" in (tmp_path / "runs" / "a" / "samples.jsonl").read_text()
-    (tmp_path / "lines.txt").write_text("Ada left\n")
-    assert run("predict", "--run=a", "--input=lines.txt", "--output=tags.jsonl") == 0
-    assert '"word": "Ada"' in (tmp_path / "tags.jsonl").read_text()
-    assert run("predict", "--run=a") == 0
-    assert (tmp_path / "runs" / "a" / "embeddings.npy").exists()
-    capsys.readouterr()
-    assert run("predict", "--run=a", "--input=lines.txt", "--output=b.npy") == 2
-    assert "or name a .jsonl file with --output" in capsys.readouterr().err
-    assert run("predict", "--run=a", "--output=b.txt") == 2
-    assert "is not a .jsonl or .npy file" in capsys.readouterr().err
