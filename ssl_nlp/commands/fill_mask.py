@@ -1,4 +1,4 @@
-"""`fill-mask`: the most probable tokens for each [MASK]."""
+"""`fill-mask`: the most probable tokens for each [MASK], or texts as a model fills them in."""
 
 from collections.abc import Sequence
 
@@ -13,27 +13,34 @@ def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     run_function(fill_mask, "fill-mask", arguments)
 
 
-def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None, top_k: int = 5) -> None:
-    """Print the most probable tokens for each [MASK].
+def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None, top_k: int | None = None) -> None:
+    """Print the most probable tokens for each [MASK], or each text as a model fills it in.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         text: a text with [MASK] in it.
         input: a text file, a text a line; default, without a text: standard input.
-        top_k: how many tokens to print.
+        top_k: how many tokens to print; default: 5. Not for a model that fills in whole texts, such as a MaskedDiffusion.
     """
-    from ssl_nlp.evaluation.capabilities import MaskFiller
+    from ssl_nlp.evaluation.capabilities import Infiller, MaskFiller
     from ssl_nlp.methods import Method
 
     if text is not None and input is not None:
         raise UserError("--text and --input both give texts: leave one out")
     texts = read_lines(input) if text is None else [text]
     method = Method.load_from_checkpoint(checkpoint)
+    kind = type(method).__name__
+    if isinstance(method, Infiller):
+        if top_k is not None:
+            raise UserError(f"a {kind} fills in whole texts and ranks no tokens: leave out --top_k")
+        for filled in method.infill(texts):
+            say(filled)
+        return
     if not isinstance(method, MaskFiller):
-        raise UserError(f"{checkpoint} holds a {type(method).__name__}, which cannot fill masks: use one of a MaskedLM")
+        raise UserError(f"{checkpoint} holds a {kind}, which cannot fill masks: use one of a MaskedLM")
     for asked in texts:
         say(asked)
         if text is None and not asked.strip():
             continue  # a blank line stays one
-        for best in method.fill_mask(asked, top_k):
+        for best in method.fill_mask(asked, 5 if top_k is None else top_k):
             say("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))

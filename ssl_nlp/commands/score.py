@@ -22,7 +22,8 @@ def score(checkpoint: str, input: str | None = None) -> None:
     Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
     bound, than which it is no worse; a pseudo-likelihood, of each token given all others. If the model reads only the
     beginning of a text, nats and tokens are those of the beginning, bits per byte take the rest to be like it, and a line
-    on standard error says how many texts that concerns. An empty text has no bits per byte: null.
+    on standard error says how many texts that concerns. An empty text has no bits per byte: null. Where nats are
+    estimated from random draws, `nats_se` is their standard error.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
@@ -43,6 +44,8 @@ def score(checkpoint: str, input: str | None = None) -> None:
             sys.stderr,
         )
     columns = (column.tolist() for column in (scores.nats, scores.targets, scores.all_targets))
-    for text, nats, tokens, all_tokens in zip(texts, *columns, strict=True):
+    errors = None if scores.variances is None else scores.variances.sqrt().tolist()
+    for number, (text, nats, tokens, all_tokens) in enumerate(zip(texts, *columns, strict=True)):
         bits = nats / math.log(2) * all_tokens / tokens / len(text.encode()) if text and tokens else None
-        say(json.dumps({"nats": nats, "tokens": tokens, "bits_per_byte": bits, "kind": scores.kind}))
+        line = {"nats": nats, "tokens": tokens, "bits_per_byte": bits, "kind": scores.kind}
+        say(json.dumps(line if errors is None else line | {"nats_se": errors[number]}))

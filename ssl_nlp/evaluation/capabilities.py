@@ -80,6 +80,14 @@ class MaskFiller(Protocol):
 
 
 @runtime_checkable
+class Infiller(Protocol):
+    """Writes what is missing in texts."""
+
+    def infill(self, texts: Sequence[str], /) -> list[str]:
+        """Each text with what the model writes in place of each `[MASK]`."""
+
+
+@runtime_checkable
 class Drawer(Protocol):
     """Draws texts from a distribution of its own."""
 

@@ -10,7 +10,7 @@ import torch
 from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.methods import CausalLM, MaskedLM, Method, SimCLR
+from ssl_nlp.methods import CausalLM, MaskedDiffusion, MaskedLM, Method, SimCLR
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained
 
@@ -37,18 +37,20 @@ def scored(kind: type[Method], tokenizer: Tokenizer, max_length: int, capsys: py
     assert run("score", "--checkpoint", checkpoint, "--input", "texts.txt") == 0
     out, err = capsys.readouterr()
     scores = kind.load_from_checkpoint(checkpoint).score(TEXTS)
-    for text, line, *numbers in zip(
-        TEXTS, out.splitlines(), scores.nats, scores.targets, scores.all_targets, strict=True
+    errors = [None] * len(TEXTS) if scores.variances is None else scores.variances.sqrt().tolist()
+    for text, line, error, *numbers in zip(
+        TEXTS, out.splitlines(), errors, scores.nats, scores.targets, scores.all_targets, strict=True
     ):
         nats, tokens, all_tokens = map(float, numbers)
         found = json.loads(line)
         assert (found["nats"], found["tokens"], found["kind"]) == (pytest.approx(nats), tokens, scores.kind)
+        assert found.get("nats_se") == (None if error is None else pytest.approx(error))
         whole = nats * all_tokens / max(tokens, 1)
         assert found["bits_per_byte"] == (pytest.approx(whole / math.log(2) / len(text.encode())) if text else None)
     return err
 
 
-@pytest.mark.parametrize("kind", [CausalLM, MaskedLM])
+@pytest.mark.parametrize("kind", [CausalLM, MaskedLM, MaskedDiffusion])
 def test_a_line_holds_the_score_of_its_text(kind, tokenizer, capsys):
     assert scored(kind, tokenizer, 64, capsys) == ""
 

@@ -206,7 +206,7 @@ class MaskedDiffusion(Method):
             rows.append([*ids[: middle.start], *[self.mask_id] * len(ids[middle]), *ids[middle.stop :]])
         filled = self._write(rows, SAMPLE_STEPS, 1.0, None, None, seeded(0, self.device))
         decode = self.tokenizer.decode
-        drawn = self.draw(len(texts), min(32, self.encoder.max_length - before - after), seed=0, steps=SAMPLE_STEPS)
+        drawn = self.draw(len(texts), 32, seed=0, steps=SAMPLE_STEPS)
         return [
             {
                 "text": f"{decode(ids[: middle.start])} [...] {decode(ids[middle.stop :])}",
@@ -232,7 +232,7 @@ class MaskedDiffusion(Method):
 
         Args:
             number: how many, 0 or more.
-            max_new_tokens: longer texts are cut off there.
+            max_new_tokens: longer texts are cut off there, or where the encoder has no more room.
             temperature: divides the logits of the tokens; 0 always takes the likeliest.
             top_k: draw from the k likeliest tokens only.
             top_p: draw from the smallest set of tokens with at least this probability.
@@ -243,15 +243,10 @@ class MaskedDiffusion(Method):
         check_sampling(temperature, top_k, top_p, max_new_tokens)
         if number < 0:
             raise UserError(f"number must be 0 or more, not {number}")
-        frame = len(self.tokenizer.prefix) + len(self.tokenizer.suffix)
-        if max_new_tokens + frame > self.encoder.max_length:
-            raise UserError(
-                f"max_new_tokens {max_new_tokens} and the frame of a text exceed the encoder's max_length of "
-                f"{self.encoder.max_length}: ask for fewer"
-            )
         generator = seeded(seed, self.device)
+        longest = min(max_new_tokens, self.encoder.max_length - len(self.tokenizer.prefix) - len(self.tokenizer.suffix))
         log_p, log_at_least = self._length_distribution()
-        shares = torch.cat([log_p[:max_new_tokens], log_at_least[max_new_tokens : max_new_tokens + 1]]).exp()
+        shares = torch.cat([log_p[:longest], log_at_least[longest : longest + 1]]).exp()
         lengths = torch.multinomial(shares.expand(number, -1), 1, generator=generator)
         rows = [
             [*self.tokenizer.prefix, *[self.mask_id] * length, *self.tokenizer.suffix]

@@ -1,0 +1,29 @@
+"""`ssl-nlp fill-mask` for models that fill in whole texts."""
+
+from pathlib import Path
+
+import pytest
+
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.methods import MaskedDiffusion
+from tests.corpus import ListCorpus, random_texts
+from tests.end_to_end.cli import run, save_untrained
+
+
+def test_each_text_is_printed_as_the_model_fills_it_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(40)))
+    method = MaskedDiffusion(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    command = ["fill-mask", "--checkpoint", str(save_untrained(method, tokenizer, Path("a.ckpt")))]
+    Path("texts.txt").write_text("the dog\n\nthe dog sees[MASK] cat\n")
+    capsys.readouterr()
+    assert run(*command, "--input=texts.txt") == 0
+    whole, blank, *filled = capsys.readouterr().out.split("\n")
+    assert (whole, blank) == ("the dog", "")
+    text = "\n".join(filled)  # an untrained model may write line breaks
+    assert text.startswith("the dog sees") and text.endswith(" cat\n") and "[MASK]" not in text
+    assert run(*command, "--text=a[MASK]", "--top_k=3") == 2
+    assert "a MaskedDiffusion fills in whole texts and ranks no tokens: leave out --top_k" in capsys.readouterr().err
