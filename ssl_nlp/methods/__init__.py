@@ -1,5 +1,6 @@
 """Self-supervised methods: one file, one LightningModule each."""
 
+from ssl_nlp.methods.adversarial.arae import ARAE
 from ssl_nlp.methods.autoencoding.autoencoder import Autoencoder
 from ssl_nlp.methods.autoencoding.vae import VAE
 from ssl_nlp.methods.base import Method
@@ -20,6 +21,7 @@ from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.sums import Loss, Term
 
 __all__ = [
+    "ARAE",
     "VAE",
     "Autoencoder",
     "BidirectionalLM",

@@ -125,6 +125,17 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.importance_samples": ["-1", "0"],
         "--model.decoder_layers": ["-1", "0"],
     },
+    "arae": {
+        "--model.latent_dim": ["-1", "0", "null"],
+        "--model.noise": ["-1", ".nan", ".inf"],
+        "--model.noise_left": ["-0.1", "0", "1.5", ".nan"],
+        "--model.distance_weight": ["-1", ".nan", ".inf"],
+        "--model.autoencoder_every": ["-1", "0", "1.5"],
+        "--model.generator_every": ["-1", "0"],
+        "--model.noise_dim": ["0"],
+        "--model.width": ["0"],
+        "--model.critic_optimization.learning_rate": ["-1"],
+    },
     "multi_objective": {
         "--model.weights": ["[1.0]", "[-1, 1, 1]", "[.nan, 1, 1]", "x"],
         "--model.gradient_cosine_every": ["-1", "0"],

@@ -21,6 +21,7 @@ from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, Recurrent, Transformer
 from ssl_nlp.methods import (
+    ARAE,
     VAE,
     Autoencoder,
     BidirectionalLM,
@@ -83,6 +84,7 @@ CASES = {
     "autoencoder": Case(lambda: Autoencoder(latent_dim=8), exact=True),
     "tsdae": Case(lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True)),
     "vae": Case(lambda: VAE(word_dropout=0.2)),
+    "arae": Case(ARAE),
     "multi_objective": Case(lambda: MultiObjective(objectives=[CausalLM(), MoCo(queue=16)]), dropout=0.1),
     "multi_objective_pairs": Case(
         lambda: MultiObjective(objectives=[CausalLM(), SimCLR(views=[])], weights=[1.0, 0.5]), unit="pair", exact=True

@@ -19,6 +19,7 @@ from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
+    ARAE,
     VAE,
     Autoencoder,
     CausalLM,
@@ -52,6 +53,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "autoencoder": lambda: Autoencoder(latent_dim=8),
     "tsdae": lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True),
     "vae": lambda: VAE(annealing="linear", annealing_steps=10, word_dropout=0.2, importance_samples=2),
+    "arae": lambda: ARAE(latent_dim=8, autoencoder_every=2, generator_every=3, noise_left=0.1),
     "multi_objective": lambda: MultiObjective(
         objectives=[MaskedLM(), CausalLM(), MoCo(queue=8)], weights=[1.0, 0.5, 2.0], gradient_cosine_every=2
     ),

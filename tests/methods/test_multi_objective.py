@@ -10,7 +10,18 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, MoCo, MultiObjective, Optimization, SimCLR
+from ssl_nlp.methods import (
+    ARAE,
+    VAE,
+    Autoencoder,
+    CausalLM,
+    MaskedLM,
+    Method,
+    MoCo,
+    MultiObjective,
+    Optimization,
+    SimCLR,
+)
 from ssl_nlp.objectives.views import Repeat
 from tests.corpus import ListCorpus, random_texts
 from tests.methods.validation import validate_texts
@@ -239,6 +250,8 @@ def test_bad_settings_are_refused_together():
         both(gradient_cosine_every=0)
     with pytest.raises(UserError, match="at least one"):
         MultiObjective(encoder())
+    with pytest.raises(UserError, match="ARAE has several players and must be trained alone"):
+        MultiObjective(objectives=[CausalLM(), ARAE()])
     with pytest.raises(UserError, match="an encoder of its own"):
         MultiObjective(encoder(), [MaskedLM(encoder())])
 

@@ -9,7 +9,7 @@ from ssl_nlp.data.tokenizer import get_tokenizer, load_pretrained
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
+from ssl_nlp.methods import ARAE, VAE, Autoencoder, CausalLM, MaskedLM, Method, SimCLR
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.views import Delete
 from tests.corpus import ListCorpus, random_texts
@@ -41,8 +41,9 @@ METHODS = {
     "autoencoder": lambda: Autoencoder(encoder()),
     "bottleneck": lambda: Autoencoder(encoder(), latent_dim=5),
     "vae": lambda: VAE(encoder(), latent_dim=4),
+    "arae": lambda: ARAE(encoder(), latent_dim=6),
 }
-OWN = {"bottleneck": 5, "vae": 4}
+OWN = {"bottleneck": 5, "vae": 4, "arae": 6}
 
 
 @pytest.mark.parametrize("name", METHODS)

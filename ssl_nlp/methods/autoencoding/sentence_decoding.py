@@ -1,4 +1,4 @@
-"""Methods that write a sentence from its embedding: what `Autoencoder` and `VAE` share."""
+"""Methods that write a sentence from its embedding, and some of them sentences from vectors that they draw."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.decoder import Decoder
-from ssl_nlp.modules.generation import texts_of
+from ssl_nlp.modules.generation import check_sampling, seeded, texts_of
 from ssl_nlp.training.optimization import Optimization
 
 EXAMINED = 8
@@ -135,6 +135,62 @@ class SentenceDecoding(Method):
         sentences = [next(iter(split_sentences(text)), "") for text in texts]
         pairs = zip(sentences, self.reconstruct(sentences), strict=True)
         return [{"text": text, "reconstruction": reconstruction} for text, reconstruction in pairs]
+
+
+class SentenceDrawing(SentenceDecoding):
+    """A method that also draws vectors from a prior of its own, and so sentences. A subclass writes `from_prior`."""
+
+    def from_prior(self, number: int, generator: torch.Generator | None = None) -> Tensor:
+        """(N, Z): vectors that are drawn from the prior; without a generator, by torch's default one."""
+        raise NotImplementedError
+
+    def between(self, first: Tensor, last: Tensor, share: Tensor) -> Tensor:
+        """(N, Z): points on the way from one vector (1, Z) to another (1, Z), at shares (N, 1) of it: a straight line."""
+        return torch.lerp(first, last, share)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        number: int,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """Sentences from the prior: draw a vector v for each, then token by token from p(x | v).
+
+        Args:
+            number: how many, 0 or more.
+            max_new_tokens: the longest sentence, at most the decoder's `max_length`.
+            temperature: divides the logits of the tokens; 0 always takes the likeliest.
+            top_k: draw from the k likeliest tokens only.
+            top_p: draw from the smallest set of tokens with at least this probability.
+            seed: makes the sentences reproducible.
+        """
+        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
+        generator = seeded(seed, self.device)
+        vectors = self.from_prior(number, generator)
+        return self.decode(vectors, max_new_tokens, temperature, top_k, top_p, generator)
+
+    @torch.no_grad()
+    def interpolate(self, first: str, second: str, steps: int = 7) -> list[str]:
+        """The likeliest tokens on the way between the embeddings of two sentences (arXiv:1511.06349, section 4.3).
+
+        Args:
+            first: where the way begins.
+            second: where it ends.
+            steps: number of sentences, those of the two ends included.
+        """
+        if steps < 2:
+            raise UserError(f"interpolate: steps must be 2 or more, not {steps}")
+        ends = self.embed([first, second])
+        longest = max(len(ids) for ids, _ in self.tokenizer.encode([first, second]))
+        return self.decode(self.between(ends[:1], ends[1:], torch.linspace(0, 1, steps)[:, None]), longest)
+
+    def samples(self, texts: list[str]) -> list[dict[str, str]]:
+        drawn = self.draw(len(texts), seed=0)
+        return [row | {"from_prior": text} for row, text in zip(super().samples(texts), drawn, strict=True)]
 
 
 def examined(size: int) -> Tensor:

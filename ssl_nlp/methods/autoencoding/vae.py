@@ -25,9 +25,8 @@ from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
+from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDrawing, examined, take_rows
 from ssl_nlp.methods.scoring import score_rows
-from ssl_nlp.modules.generation import check_sampling, seeded
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.gaussian import (
     Annealing,
@@ -52,7 +51,7 @@ ROWS = 512
 """Sentences that the decoder reads at a time when there are several draws of z for each."""
 
 
-class VAE(SentenceDecoding):
+class VAE(SentenceDrawing):
     """Sentence to Gaussian to sentence. Its embedding is the mean of the posterior.
 
     Training logs the terms that are minimised, and the true KL as `kl`. Validation logs, in nats a sentence unless said
@@ -161,6 +160,9 @@ class VAE(SentenceDecoding):
 
     def own_embedding(self, hidden: Tensor, batch: TokenBatch) -> Tensor:
         return self.posterior(batch, hidden)[0]
+
+    def from_prior(self, number: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(number, self.latent_dim, generator=generator, device=self.device)
 
     def collapse(self, embeddings: Tensor) -> str | None:
         # Means that differ by less than the posterior's deviation tell the decoder nothing, whatever their scale.
@@ -280,47 +282,3 @@ class VAE(SentenceDecoding):
         if statistics is not None:
             summary["bits_per_byte"] = nats * (self.targets_per_byte(statistics) / math.log(2))
         return summary | {"active_units": (variance > ACTIVE).sum()}
-
-    def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        drawn = self.draw(len(texts), seed=0)
-        return [row | {"from_prior": text} for row, text in zip(super().samples(texts), drawn, strict=True)]
-
-    @torch.no_grad()
-    def draw(
-        self,
-        number: int,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Sentences from the prior: draw z from N(0, 1) for each, then token by token from p(x | z).
-
-        Args:
-            number: how many, 0 or more.
-            max_new_tokens: the longest sentence, at most the decoder's `max_length`.
-            temperature: divides the logits of the tokens; 0 always takes the likeliest.
-            top_k: draw from the k likeliest tokens only.
-            top_p: draw from the smallest set of tokens with at least this probability.
-            seed: makes the sentences reproducible.
-        """
-        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
-        generator = seeded(seed, self.device)
-        z = torch.randn(number, self.latent_dim, generator=generator, device=self.device)
-        return self.decode(z, max_new_tokens, temperature, top_k, top_p, generator)
-
-    @torch.no_grad()
-    def interpolate(self, first: str, second: str, steps: int = 7) -> list[str]:
-        """The likeliest tokens along a straight line between the posterior means of two sentences (arXiv:1511.06349, §4.3).
-
-        Args:
-            first: where the line begins.
-            second: where it ends.
-            steps: number of sentences, those of the two ends included.
-        """
-        if steps < 2:
-            raise UserError(f"interpolate: steps must be 2 or more, not {steps}")
-        ends = self.embed([first, second])
-        longest = max(len(ids) for ids, _ in self.tokenizer.encode([first, second]))
-        return self.decode(torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, steps)[:, None]), longest)

@@ -1,0 +1,1 @@
+"""Methods whose parts oppose each other."""
