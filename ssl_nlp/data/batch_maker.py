@@ -18,8 +18,9 @@ from ssl_nlp.errors import UserError
 if TYPE_CHECKING:
     from ssl_nlp.data.store import TokenStore
 
-RowKind = Literal["block", "sentence", "pair"]
-"""The content of a row: packed documents, one text, or one text whose partner is in the batch's `pair`."""
+RowKind = Literal["block", "sentence", "pair", "cooccurrence"]
+"""The content of a row: packed documents, one text, one text whose partner is in the batch's `pair`, or two words that
+stand near each other."""
 
 
 class TokenRow(NamedTuple):

@@ -37,7 +37,7 @@ def check_labels(
     if labels is not None and labels not in maker.label_kinds:
         raise UserError(
             f"data.labels {labels!r} does not go with data.unit {maker.kind!r}, whose rows carry "
-            f"{' or '.join(maker.label_kinds)}: set data.unit to 'sentence' or 'pair'"
+            f"{' or '.join(maker.label_kinds) or 'none'}: set data.unit to 'sentence' or 'pair'"
         )
     if classes is not None and len(set(classes)) < len(classes):
         raise UserError("data.classes names a class twice: remove one of them")

@@ -12,6 +12,7 @@ from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, StreamedDocument, TokenRow, unmarked
 from ssl_nlp.data.blocks import Blocks
+from ssl_nlp.data.cooccurrences import Cooccurrences
 from ssl_nlp.data.labels import Labels
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 GROUP = 50  # batches of a stream whose texts are sorted by length together
 
-Unit = Literal["block", "sentence", "text", "pair"]
+Unit = Literal["block", "sentence", "text", "pair", "cooccurrence"]
 """The names of our own batch makers."""
 
 Item = tuple[int, list[TokenRow]]
@@ -156,7 +157,13 @@ def maker_of(unit: Unit) -> BatchMaker:
     Raises:
         UserError: the name is unknown.
     """
-    makers: dict[str, type[BatchMaker]] = {"block": Blocks, "sentence": Sentences, "text": Texts, "pair": Pairs}
+    makers: dict[str, type[BatchMaker]] = {
+        "block": Blocks,
+        "sentence": Sentences,
+        "text": Texts,
+        "pair": Pairs,
+        "cooccurrence": Cooccurrences,
+    }
     if unit not in makers:
         raise UserError(f"data.unit {unit!r} is unknown: use one of {', '.join(makers)}, or a BatchMaker of your own")
     return makers[unit]()
