@@ -14,6 +14,9 @@ from ssl_nlp.methods.language_models.masked_lm import MaskedLM
 from ssl_nlp.methods.language_models.ngram_lm import NGramLM
 from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
 from ssl_nlp.methods.multi_objective import MultiObjective
+from ssl_nlp.methods.word_vectors.cbow import CBOW
+from ssl_nlp.methods.word_vectors.glove import GloVe
+from ssl_nlp.methods.word_vectors.skip_gram import SkipGram
 from ssl_nlp.modules import Projection
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.players import Player
@@ -22,11 +25,13 @@ from ssl_nlp.training.sums import Loss, Term
 
 __all__ = [
     "ARAE",
+    "CBOW",
     "VAE",
     "Autoencoder",
     "BidirectionalLM",
     "CausalLM",
     "CausalMaskedLM",
+    "GloVe",
     "Loss",
     "MaskedDiffusion",
     "MaskedLM",
@@ -40,5 +45,6 @@ __all__ = [
     "Ramp",
     "ReplacedToken",
     "SimCLR",
+    "SkipGram",
     "Term",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Method(TextModule):
         compile: compile the encoder with `torch.compile`.
     """
 
-    all_units: ClassVar[tuple[RowKind, ...]] = get_args(RowKind)
+    all_units: ClassVar[tuple[RowKind, ...]] = ("block", "sentence", "pair")  # those that hold texts
     against_collapse: ClassVar[str] = "a lower learning rate"  # what helps when embeddings have collapsed
     language_term: ClassVar[str | None] = None  # the term of the loss whose exponential is a perplexity
     likelihood: ClassVar[Likelihood | None] = None  # what the method can say of the probability of a text, if anything

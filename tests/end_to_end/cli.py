@@ -56,6 +56,8 @@ def tiny_encoder(method: str = "") -> list[str]:
     """Arguments for an encoder of a few thousand parameters that serves a method's configuration."""
     if method == "bidirectional_lm":
         return ["--model.encoder.dim=16", "--model.encoder.embedding_dim=null"]
+    if method in ("cbow", "glove", "skip_gram"):
+        return ["--model.encoder.dim=16"]
     return [
         "--model.encoder=ssl_nlp.encoders.Transformer",
         "--model.encoder.dim=16",

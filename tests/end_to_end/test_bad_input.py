@@ -136,6 +136,17 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.width": ["0"],
         "--model.critic_optimization.learning_rate": ["-1"],
     },
+    "skip_gram": {
+        "--model.window": ["-1", "0", "1.5"],
+        "--model.negatives": ["-1", "0", "1.5"],
+        "--model.subsample": ["-1", "2", ".nan"],
+        "--model.output": ["softmax", "null"],
+    },
+    "glove": {
+        "--model.x_max": ["-1", "0", ".nan", ".inf"],
+        "--model.alpha": ["-1", ".nan", ".inf"],
+        "--data.unit.window": ["-1", "0", "1.5"],
+    },
     "multi_objective": {
         "--model.weights": ["[1.0]", "[-1, 1, 1]", "[.nan, 1, 1]", "x"],
         "--model.gradient_cosine_every": ["-1", "0"],

@@ -23,6 +23,7 @@ METHODS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "n
 # What a method needs beside a small corpus: to tell four texts apart teaches nothing that lasts, and with so few texts the
 # reconstruction of a VAE gains less than its KL takes of the nats that are free.
 MORE = {method: ["--data.batch_size=32"] for method in ("moco", "multi_objective", "simclr", "vae")}
+MORE |= {"glove": ["--data.batch_size=256"]}
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import Encoder, Recurrent, Transformer
+from ssl_nlp.encoders import BagOfWords, Encoder, Recurrent, Transformer
 from ssl_nlp.methods import (
     ARAE,
     VAE,
@@ -31,9 +31,11 @@ from ssl_nlp.methods import (
     MaskedLM,
     MoCo,
     MultiObjective,
+    Optimization,
     Projection,
     ReplacedToken,
     SimCLR,
+    SkipGram,
 )
 from ssl_nlp.objectives.views import Delete
 from ssl_nlp.tasks import SequenceToSequence
@@ -66,6 +68,8 @@ class Case:
 
 
 HEAD = Projection(depth=2, width=12)
+WORDS = partial(BagOfWords, dim=16)
+ROWS_ONLY = Optimization("torch.optim.SGD")  # whose gradients are sparse
 CASES = {
     "causal_lm": Case(CausalLM, exact=True),
     "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
@@ -92,6 +96,12 @@ CASES = {
     "encoder_decoder": Case(lambda: SequenceToSequence(decoder_layers=1, dropout=0.0), unit="pair", exact=True),
     "decoder_only": Case(lambda: SequenceToSequence(form="decoder_only"), unit="pair", exact=True),
     "moco": Case(lambda: MoCo(queue=16), dropout=0.1),
+    "skip_gram": Case(lambda: SkipGram(optimization=ROWS_ONLY), encoder=WORDS),
+    "skip_gram_paths": Case(
+        lambda: SkipGram(window=1, subsample=0, output="hierarchical_softmax", optimization=ROWS_ONLY),
+        exact=True,
+        encoder=WORDS,
+    ),
     "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
 }
 
@@ -141,7 +151,7 @@ def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, 
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
                 assert parameter.grad is not None, f"{name} has no gradient"
-                record[f"gradient {number} {name}"] = parameter.grad.clone()
+                record[f"gradient {number} {name}"] = parameter.grad.to_dense().clone()
         optimizer.step()
         method.after_step()
     return record | {f"state {name}": value for name, value in method.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Vectors of words, without any context: word2vec and GloVe."""

@@ -1,0 +1,150 @@
+"""What skip-gram and CBOW share: the words that are kept, the windows around them, and the ways to score a word.
+
+Mikolov et al., "Efficient Estimation of Word Representations in Vector Space" (arXiv:1301.3781), and "Distributed
+Representations of Words and Phrases and their Compositionality" (arXiv:1310.4546). Two details are those of their program,
+which gensim follows: the formula of subsampling, and windows that are drawn after it, from what is left.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.encoders import Encoder
+from ssl_nlp.errors import UserError
+from ssl_nlp.methods.word_vectors.tables import WordVectors
+from ssl_nlp.objectives.word_vectors import context_windows, huffman_paths
+from ssl_nlp.training.optimization import Optimization
+
+BLOCK = 32
+"""Words in a row whose products with all words near them are one matrix product."""
+SHARED = 32
+"""Negatives that a block shares."""
+
+Output = Literal["negative_sampling", "hierarchical_softmax"]
+
+
+class Frequencies(NamedTuple):
+    """What the counts of words decide.
+
+    Attributes:
+        kept: (V,) float32, the probability that an occurrence of a word is kept.
+        noise: (V,) float64, in proportion to which negatives are drawn.
+        nodes, signs: (V, L), the paths of the Huffman tree; empty with negative sampling.
+    """
+
+    kept: Tensor
+    noise: Tensor
+    nodes: Tensor
+    signs: Tensor
+
+
+class Windows(NamedTuple):
+    """The kept words of a batch in C blocks of T words, with R places for words before and after them.
+
+    Attributes:
+        ids: (R + C T + R,) int64; the padding token where there is no word.
+        near: (C, T, 2R + 1) bool, which words stand in the window of each word (`context_windows`).
+    """
+
+    ids: Tensor
+    near: Tensor
+
+    @property
+    def reach(self) -> int:
+        """R."""
+        return self.near.shape[2] // 2
+
+    @property
+    def words(self) -> Tensor:
+        """(C, T) int64: the words in the middle of the windows."""
+        return self.ids[self.reach : len(self.ids) - self.reach].view(-1, BLOCK)
+
+    @property
+    def around(self) -> Tensor:
+        """(C, T + 2R) int64: each block with the words before and after it."""
+        return self.ids.unfold(0, BLOCK + 2 * self.reach, BLOCK)
+
+
+class Windowed(WordVectors):
+    """Word vectors from the words that stand near each other.
+
+    Args:
+        encoder: `BagOfWords`, whose vectors are the input vectors.
+        window: the most words to either side that count as near; each word draws its own number from 1 to this.
+        negatives: random words beside each true one, drawn in proportion to the power 0.75 of their counts.
+        subsample: frequency from which on occurrences are left out at random; 0 keeps all.
+        output: `negative_sampling`, or `hierarchical_softmax` over a Huffman tree, which has no negatives.
+        optimization: optimizer and schedule.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line.
+    """
+
+    loss_unit = "nats per pair"
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        window: int = 5,
+        negatives: int = 5,
+        subsample: float = 1e-3,
+        output: Output = "negative_sampling",
+        optimization: Optimization | None = None,
+    ) -> None:
+        super().__init__(encoder, optimization)
+        problems = {
+            f"window must be at least 1, not {window}": window < 1,
+            f"negatives must be at least 1, not {negatives}": negatives < 1,
+            f"subsample must be between 0 and 1, not {subsample}": not 0 <= subsample <= 1,
+            f"output {output!r} is unknown: use negative_sampling or hierarchical_softmax": (
+                output not in ("negative_sampling", "hierarchical_softmax")
+            ),
+        }
+        if found := [text for text, holds in problems.items() if holds]:
+            raise UserError(f"{type(self).__name__}: {'; '.join(found)}")
+        self.window, self.negatives, self.subsample = window, negatives, subsample
+        self.hierarchical = output == "hierarchical_softmax"
+        self._frequencies: Frequencies | None = None
+
+    def tables(self) -> None:
+        """The output vectors of words, or of the nodes of the tree: 0 at first, as in word2vec."""
+        self.outputs = nn.Embedding(self.vocab_size, self.encoder.embedding.embedding_dim)
+        nn.init.zeros_(self.outputs.weight)
+
+    def connect_data(self, data: TextDataModule, stage: str) -> None:
+        super().connect_data(data, stage)
+        self._frequencies = None
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """Computed once from the counts of the training split; without counts, all words are equally frequent."""
+        if self._frequencies is None or self._frequencies.kept.device != self.device:
+            counts = torch.where(self.maskable, self.token_counts, 0)
+            counts = torch.where(counts.any(), counts, self.maskable.long())
+            ratio = self.subsample * counts.sum() / counts.double()
+            kept = (ratio.sqrt() + ratio).clamp(max=1) if self.subsample else torch.ones_like(ratio)
+            kept = torch.where(counts > 0, kept, 0).float()
+            paths = huffman_paths(counts.cpu().numpy()) if self.hierarchical else (counts[:0], counts[:0])
+            self._frequencies = Frequencies(kept, counts.double() ** 0.75, *(part.to(self.device) for part in paths))
+        return self._frequencies
+
+    def windows(self, batch: TokenBatch) -> Windows:
+        """Draw the words that are kept, and their windows."""
+        ids, widest = batch.input_ids, self.window
+        kept = batch.is_text & (
+            torch.rand(ids.shape, dtype=torch.float32, device=ids.device) < self.frequencies.kept[ids]
+        )
+        rows = torch.arange(len(ids), device=ids.device)[:, None] * (ids.shape[1] + 1)
+        words, documents = ids[kept], (batch.segment_ids + rows)[kept]
+        blocks = max(1, -(-len(words) // BLOCK))
+        room = (widest, widest + blocks * BLOCK - len(words))
+        reach = torch.randint(1, widest + 1, (blocks * BLOCK,), device=ids.device)
+        near = context_windows(F.pad(documents, room), reach, widest).view(blocks, BLOCK, -1)
+        return Windows(F.pad(words, room, value=self.tokenizer.pad_id), near)
+
+    def draw_negatives(self, blocks: int) -> Tensor:
+        """(blocks, SHARED) int64 words."""
+        return torch.multinomial(self.frequencies.noise, blocks * SHARED, replacement=True).view(blocks, SHARED)
