@@ -16,6 +16,9 @@ from ssl_nlp.errors import UserError
 Kind = Literal["rnn", "lstm", "gru"]
 
 CELLS: dict[Kind, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CPU_STEPS = 16
+"""Positions that a cell reads at a time on a CPU, where the gradient of a packed sequence takes time that grows with the
+square of its length: for an LSTM over 128 positions, three times as long as in such pieces."""
 
 
 class Recurrent(Encoder):
@@ -303,9 +306,21 @@ def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | 
         documents: where they belong.
         begin: as the second result, (1 or 2, documents, units): the state, and that of the cell if it is an LSTM.
     """
-    whole = documents.sizes is None
-    inputs = states.unflatten(0, (-1, documents.number)) if whole else PackedSequence(states, documents.sizes)
-    first = None if begin is None else begin.to(states.dtype).split(1)
+    if documents.sizes is None:
+        found, ends = _run(cell, states.unflatten(0, (-1, documents.number)), begin)
+        return found.flatten(0, 1), ends
+    pieces = documents.sizes.split(CPU_STEPS if states.device.type == "cpu" else len(documents.sizes))
+    made, last = [], begin
+    for sizes, part in zip(pieces, states.split([int(sizes.sum()) for sizes in pieces]), strict=True):
+        packed, ends = _run(cell, PackedSequence(part, sizes), None if last is None else last[:, : sizes[0]])
+        made.append(packed.data)
+        last = ends if last is None else torch.cat([ends, last[:, sizes[0] :]], dim=1)
+    assert last is not None
+    return torch.cat(made), last
+
+
+def _run(cell: nn.Module, inputs: Tensor | PackedSequence, begin: Tensor | None) -> tuple[Any, Tensor]:
+    """The output of a cell, and its last states, (1 or 2, documents, units) like `begin`."""
+    first = None if begin is None else begin.to(inputs.data.dtype).split(1)
     found, last = cell(inputs, first[0] if first and len(first) == 1 else first)
-    found = found.flatten(0, 1) if whole else found.data
     return found, torch.cat(last if isinstance(last, tuple) else (last,))

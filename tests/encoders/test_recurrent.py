@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.encoders import Recurrent
+from ssl_nlp.encoders import Recurrent, recurrent
 from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
 from ssl_nlp.encoders.depth import parameter_depths
 from ssl_nlp.errors import UserError
@@ -19,6 +19,12 @@ KINDS = ("rnn", "lstm", "gru")
 DIRECTIONS = {"causal": {}, "bidirectional": {}, "separate": {"separate": True}}
 WAYS = [pytest.param(kind, way, id=f"{kind}-{way}") for kind, way in itertools.product(KINDS, DIRECTIONS)]
 SEGMENTS = torch.tensor([[1] * 5 + [2] * 8 + [3] * 3 + [0] * 4, [1] * 11 + [2] * 9, [1] * 2 + [0] * 18, [0] * 20])
+
+
+@pytest.fixture(autouse=True)
+def read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that are shorter than most documents."""
+    monkeypatch.setattr(recurrent, "CPU_STEPS", 3)
 
 
 def build(kind: str = "lstm", way: str = "causal", **arguments) -> Recurrent:

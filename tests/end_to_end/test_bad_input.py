@@ -430,7 +430,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit(method: str) -> list[str]:
     """Arguments of a `fit` that would take a single step."""
     short = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"]
-    return ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small("texts.txt"), *tiny_encoder(), *short]
+    return ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small("texts.txt"), *tiny_encoder(method), *short]
 
 
 CASES = [
