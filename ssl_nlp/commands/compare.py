@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_nlp import durable, terminal
-from ssl_nlp.commands.evaluate import record_suite
+from ssl_nlp.commands.evaluate import record, record_suite
 from ssl_nlp.commands.fine_tune import fine_tune
 from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.parser import CommandParser, check_writable
@@ -90,7 +90,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     if chosen is None and _fine_tuned(runs):
         comparison = compare_tasks(scored(runs, imports))
     else:
-        comparison = compare_runs(_evaluated(runs, name, suite, options.wandb), name)
+        comparison = compare_runs(_evaluated(runs, name, suite, imports, options.wandb), name)
     output.mkdir(parents=True, exist_ok=True)
     durable.remove_unfinished(output)
     write_csv(comparison, output / "comparison.csv")
@@ -149,7 +149,9 @@ def _check_output(output: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- evaluation
 
 
-def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wandb: Mode | None) -> list[ComparedRun]:
+def _evaluated(
+    runs: Sequence[ComparedRun], name: str, suite: Suite | None, imports: Sequence[str], wandb: Mode | None
+) -> list[ComparedRun]:
     """The runs with results on the suite; evaluated first if their checkpoint, the protocol or the data have changed."""
     if suite is None and name in INSTALLED:  # which change with the installed packages
         suite = get_suite(name)
@@ -160,7 +162,10 @@ def _evaluated(runs: Sequence[ComparedRun], name: str, suite: Suite | None, wand
         inside = RUNS.absolute().resolve()
         targets = [find_target(run.name if run.folder.parent == inside else str(run.folder)) for run in missing]
         terminal.say(f"evaluating {', '.join(run.name for run in missing)}")
-        record_suite(suite or get_suite(name), targets, wandb)
+        if suite is None:
+            record(name, None, targets, imports, wandb)
+        else:
+            record_suite(suite, targets, wandb)
     return [read_run(run.folder) if run in missing else run for run in runs]
 
 

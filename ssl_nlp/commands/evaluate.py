@@ -1,6 +1,7 @@
 """`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
+from ssl_nlp.commands.run_corpus import corpus_of
 from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import PROTOCOL, Result, Suite
+from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.capabilities import Embedder, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
+from ssl_nlp.evaluation.generation_suite import GENERATION, generation_suite
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings, mark
 from ssl_nlp.evaluation.prompts import NAMES
@@ -59,12 +62,11 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     targets = [find_target(name) for name in dict.fromkeys(options.targets)]
     for target in targets:
         read_record(target.record), read_items(target.record)  # raises errors about broken files
-    suite = get_suite(options.suite or "docs", options.config)
-    results = record_suite(suite, targets, options.wandb)
+    name, results = record(options.suite, options.config, targets, imports, options.wandb)
     console = terminal.console(WIDTH)
-    for table in tables(suite.name, targets, results, console.width):
+    for table in tables(name, targets, results, console.width):
         console.print(table)
-    if suite.texts:
+    if any("pooling" in one.details for result in results for one in result.evaluators.values()):
         console.print(LEGEND, style="dim", markup=False, highlight=False)
     for target, result in zip(targets, results, strict=True):
         for name, one in result.evaluators.items():
@@ -78,6 +80,43 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- the evaluation
+
+
+def record(
+    suite: str | None,
+    config: str | None,
+    targets: Sequence[Target],
+    imports: Sequence[str],
+    wandb: Mode | None = None,
+) -> tuple[str, list[SuiteResult]]:
+    """The name of a suite, and the numbers of each target, written as `record_suite` does.
+
+    Args:
+        suite: its name; None: the one that `config` describes, or `docs`.
+        config: a YAML file that describes one.
+        targets: what to evaluate.
+        imports: the values of `--import`.
+        wandb: the mode, if it is not that of a run.
+    """
+    if suite == GENERATION:
+        return suite, _record_generation(targets, imports, wandb)
+    found = get_suite(suite or "docs", config)
+    return found.name, record_suite(found, targets, wandb)
+
+
+def _record_generation(targets: Sequence[Target], imports: Sequence[str], wandb: Mode | None) -> list[SuiteResult]:
+    """The numbers of each target on the suite that is made of the text that it was trained on."""
+    runs = [target.run for target in targets if target.run is not None]
+    if without := [target.name for target in targets if target.run is None]:
+        raise UserError(f"the training text of {without[0]} is not known: --suite {GENERATION} needs runs")
+    corpora = [corpus_of(run, imports) for run in runs]
+    keys = [corpus.fingerprint() for corpus in corpora]
+    found: dict[int, SuiteResult] = {}  # by the place of the target
+    for key in dict.fromkeys(keys):
+        places = [place for place, its in enumerate(keys) if its == key]
+        results = record_suite(generation_suite(corpora[places[0]]), [targets[place] for place in places], wandb)
+        found |= dict(zip(places, results, strict=True))
+    return [found[place] for place in range(len(targets))]
 
 
 def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
@@ -108,6 +147,8 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
                 "random_words": _outcome(suite, "random_words", None, random_words(), progress).results,
             },
         )
+        if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
+            shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:
             key = target.random_key
@@ -144,7 +185,8 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
         method = target.untrained().eval()
     name = f"{target.name}, untrained"
     poolings = _poolings(suite, name, method, target.random_key, progress)
-    return {"random_init": _outcome(suite, name, method, poolings, progress).results}
+    asked = {name: e for name, e in suite.evaluators.items() if e.needs is not Drawer}  # what it draws is noise
+    return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
 
 
 def _poolings(suite: Suite, name: str, method: TextModule, key: str, progress: Progress) -> Poolings | None:
@@ -203,6 +245,9 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
     if prompts:
         shown.append(_prompts(suite, prompts))
+    drawn = [(name, r) for name, found in rows for r in found.values() if "generation" in r.details]
+    if drawn:
+        shown.append(_generation(suite, drawn))
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if language:
         shown.append(language_table(suite, language))
@@ -214,7 +259,7 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         name: r.primary_metric
         for _, found in rows
         for name, r in found.items()
-        if not {"kind", "prompts"} & r.details.keys()
+        if not {"kind", "prompts", "generation"} & r.details.keys()
     }
     parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
     room = 0
@@ -270,6 +315,17 @@ def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
             names = [form.format(metric) for metric in ("loss", "perplexity", "bits_per_byte")]
             if result.metrics.keys() >= set(names):
                 table.add_row(Text(name), kind, *(f"{result.metrics[metric]:,.3f}" for metric in names))
+    return table
+
+
+def _generation(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    numbers = {r.details["generation"]["sentences"] for _, r in rows}
+    table = Table(title=f"{escape(suite)}: {' or '.join(f'{n:,}' for n in sorted(numbers))} drawn sentences")
+    table.add_column("")
+    for metric in rows[0][1].metrics:
+        table.add_column(metric.replace("_", "\n"), justify="right", vertical="bottom")
+    for name, result in rows:
+        table.add_row(Text(name), *(f"{value:,.3f}" for value in result.metrics.values()))
     return table
 
 

@@ -16,7 +16,12 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
 
-BASELINES = {"majority": "majority class", "tfidf": "TF-IDF", "random_words": "random words"}
+BASELINES = {
+    "majority": "majority class",
+    "tfidf": "TF-IDF",
+    "random_words": "random words",
+    "held_out": "held-out text",
+}
 ONE_SEED = (
     "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the choice of "
     "test items."
@@ -200,7 +205,7 @@ def _equal(one: Row, other: Row) -> bool:
 
 
 def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
-    """The columns of every evaluator: frozen embeddings first, then prompts and language models."""
+    """The columns of every evaluator: frozen embeddings first, then prompts, language models and free generation."""
     found: dict[str, Column] = {}
     for given in rows:
         for results in given.results:

@@ -25,11 +25,17 @@ METRICS = {
     "bits_per_byte": "bits per byte",
     "bits_per_byte_bound": "bits per byte (upper bound)",
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
+    "self_bleu": "self-BLEU",
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
+    "copies": "training copies",
+    "length": "words per sentence",
 }
 LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
 FINE_TUNED = "fine-tuned"
-GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE)
+GENERATION = "free generation"
+GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE, GENERATION)
 """Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""
@@ -39,6 +45,8 @@ UNITS = {"effective_rank": "directions"}
 def columns(suite: str, name: str, result: Result) -> list[Column]:
     """Make the column of an evaluator's primary metric; of a language model, a column for each kind of likelihood.
 
+    Of free generation, each metric has a column, and only the primary one has a better direction.
+
     Likelihoods of different kinds have different metrics, so they never share a column.
 
     Args:
@@ -46,8 +54,15 @@ def columns(suite: str, name: str, result: Result) -> list[Column]:
         name: of the evaluator: `knn`, or `animals.knn` in a suite with several data sets.
         result: one of its results.
     """
+    if "generation" in result.details:
+        return [_drawn(suite, name, result, metric) for metric in result.metrics]
     kinds = [metric for metric in LIKELIHOODS if metric in result.metrics] if "kind" in result.details else []
     return [_column(suite, name, result, metric) for metric in kinds or [result.primary_metric]]
+
+
+def _drawn(suite: str, name: str, result: Result, metric: str) -> Column:
+    higher = False if metric == result.primary_metric else None
+    return Column(f"{suite}/{name}/{metric}", METRICS.get(metric, metric.replace("_", " ")), higher, group=GENERATION)
 
 
 def _column(suite: str, name: str, result: Result, metric: str) -> Column:

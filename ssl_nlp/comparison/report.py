@@ -96,7 +96,7 @@ def render_page(comparison: Comparison) -> str:
         poolings=POOLINGS if any(row.poolings for row in comparison.rows) else "",
         missing=missing_scores(comparison),
         streams=heat_maps(methods),
-        samples={row.label: written_down for row in methods if (written_down := _samples(row))},
+        samples={row.label: texts for row in methods if (texts := [*_samples(row), *_drawn(row, comparison.suite)])},
         costs=costs,
         configuration=comparison.configuration,
         version=__version__,
@@ -180,3 +180,10 @@ def _samples(row: Row) -> list[list[tuple[str, str]]]:
         for sample in samples
         if sample["step"] == last
     ][:SHOWN_SAMPLES]
+
+
+def _drawn(row: Row, suite: str) -> list[list[tuple[str, str]]]:
+    """Sentences that the first seed has drawn in its evaluation, as names and texts."""
+    evaluators = row.runs[0].record.get("suites", {}).get(suite, {}).get("evaluators", {}) if row.runs else {}
+    sentences = [text for result in evaluators.values() for text in result.get("details", {}).get("drawn", [])]
+    return [[("drawn", str(text))] for text in sentences[:SHOWN_SAMPLES]]

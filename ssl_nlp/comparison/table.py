@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.columns import FROZEN, LANGUAGE
+from ssl_nlp.comparison.columns import FROZEN, GENERATION, LANGUAGE
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import beats
@@ -29,6 +29,7 @@ LEGEND = {
 ADDED = {
     FROZEN: " (protocol {protocol})",
     LANGUAGE: ", lower is better; columns cannot be compared with each other",
+    GENERATION: ", to be read beside held-out text; of reverse perplexity, lower is better",
 }
 FIELDS = (
     "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n",

@@ -37,6 +37,15 @@ def words(text: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text)]
 
 
+def words_and_marks(text: str) -> list[str]:
+    """The words and punctuation marks of a text, in order, without white space.
+
+    >>> words_and_marks("Can't stop!"), words_and_marks("今天天气很好。")
+    (["Can't", 'stop', '!'], ['今天', '天气', '很好', '。'])
+    """
+    return [piece for piece in WordBreaker(text, "en") if not piece.isspace()]
+
+
 def boundaries(text: str) -> set[int]:
     """Every position where a word, or a piece between words, begins."""
     return {0, *accumulate(map(len, WordBreaker(text, "en")))}

@@ -19,6 +19,7 @@ from ssl_nlp.evaluation.classification import (
     NearestNeighbours,
 )
 from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
+from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.prompts import Prompts, Template
@@ -38,6 +39,7 @@ __all__ = [
     "Evaluator",
     "FewLabelProbe",
     "Fit",
+    "FreeGeneration",
     "Generator",
     "Geometry",
     "Labelled",

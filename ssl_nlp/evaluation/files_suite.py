@@ -33,6 +33,7 @@ from ssl_nlp.evaluation.analogies import read_analogies
 from ssl_nlp.evaluation.classification import LabelledSplits
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.generation_suite import GENERATION
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
@@ -156,7 +157,7 @@ class PromptFiles(LabelledFiles):
         return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
 
 
-RESERVED = ("docs", "prompts", "words", "files", *HUB_SUITES)
+RESERVED = ("docs", "prompts", "words", GENERATION, "files", *HUB_SUITES)
 FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, PromptFiles)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 

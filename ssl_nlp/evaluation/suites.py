@@ -3,6 +3,7 @@
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.docs_suite import docs_suite
 from ssl_nlp.evaluation.files_suite import files_suite
+from ssl_nlp.evaluation.generation_suite import GENERATION
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES, hub_suite
 from ssl_nlp.evaluation.prompts_suite import prompts_suite
 from ssl_nlp.evaluation.suite import Suite
@@ -14,7 +15,7 @@ INSTALLED = {
     "words": words_suite,
 }  # made of installed packages, with which they change
 FILES = "files"  # the suite that a YAML file describes
-SUITES = (*INSTALLED, *HUB_SUITES)
+SUITES = (*INSTALLED, GENERATION, *HUB_SUITES)
 
 
 def get_suite(name: str = "docs", config: str | None = None) -> Suite:
@@ -28,6 +29,10 @@ def get_suite(name: str = "docs", config: str | None = None) -> Suite:
     if name not in SUITES:
         raise UserError(
             f"there is no suite {name!r}: use one of {', '.join(SUITES)}, or --config FILE for your own files"
+        )
+    if name == GENERATION:
+        raise UserError(
+            f"the suite {name} is made of the text that a run was trained on: ssl-nlp evaluate RUN --suite {name}"
         )
     if name in INSTALLED:
         return INSTALLED[name]()

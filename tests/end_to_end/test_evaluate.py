@@ -148,6 +148,38 @@ def test_runs_and_their_baselines(folder, capsys):
         assert record["cost"]["parameters"] == parameters
 
 
+def test_what_runs_draw_is_measured_beside_held_out_text(folder, capsys):
+    assert run("evaluate", "masked_lm", "causal_lm", "--suite", "generation") == 0
+    shown = capsys.readouterr().out
+    assert "drawn sentences" in shown and "held_out" in shown and "frozen" not in shown
+    result = read_suite(folder / "runs" / "causal_lm" / "evaluation.json", "generation")
+    [drawn], [real] = result.evaluators.values(), result.baselines["held_out"].values()
+    assert drawn.primary_metric == "reverse_perplexity"
+    assert drawn.metrics.keys() == real.metrics.keys()
+    assert drawn.primary > real.primary > 1
+    assert len(drawn.details["drawn"]) == 5
+    assert not result.baselines["random_init"]
+    masked = read_suite(folder / "runs" / "masked_lm" / "evaluation.json", "generation")
+    assert (masked.evaluators, masked.missing) == ({}, {"free_generation": "MaskedLM draws no texts"})
+    assert masked.data == result.data  # the same corpus, so that all sentences are the same
+    assert run("compare", "masked_lm", "causal_lm", "--suite", "generation") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "generation: free generation",
+        "held-out text",
+        "self-BLEU",
+        "MaskedLM, free generation: MaskedLM draws",
+    ):
+        assert words in shown, words
+    page = (folder / "comparison" / "report.html").read_text()
+    assert "drawn" in page and "distinct-2" in page
+
+
+def test_free_generation_needs_the_training_text_of_a_run(folder, capfd):
+    shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "mine.ckpt")
+    assert "the training text of mine.ckpt is not known" in refused(capfd, "mine.ckpt", "--suite", "generation")
+
+
 def test_a_suite_of_language_modelling_alone_needs_no_embeddings(folder, monkeypatch, capsys):
     (folder / "letters.txt").write_text("the dog sees the cat\na bird\n")
     (folder / "letters.yaml").write_text("name: letters\ndata: {a: {task: language_modelling, test: letters.txt}}")
