@@ -155,7 +155,8 @@ class TextModule(Module):
         counts[sorted(frame)] = -1
         training = self.encoder.training
         self.encoder.eval()
-        texts = spread_texts(self._data.counted, self.tokenizer, SIF_TEXTS, SIF_LENGTH)
+        length = min(SIF_LENGTH, self.encoder.max_length)
+        texts = spread_texts(self._data.counted, self.tokenizer, SIF_TEXTS, length)
         batches = (batch.to(self.device) for batch in texts)
         sif.fit(counts.to(self.device), ((self.states(batch), batch) for batch in batches))
         self.encoder.train(training)

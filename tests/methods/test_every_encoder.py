@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import Encoder, Recurrent, TextCNN, Trained
+from ssl_nlp.encoders import BagOfWords, Encoder, Recurrent, TextCNN, Trained
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, Method, Optimization
 from tests.end_to_end.cli import save_untrained
@@ -19,6 +19,7 @@ from tests.tasks.cases import CASES
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "lstm": lambda: Recurrent("lstm", dim=16, embedding_dim=12, max_length=64, dropout=0.1),
     "gru": lambda: Recurrent("gru", dim=16, layers=1, max_length=64, tied=False),
+    "bag_of_words": lambda: BagOfWords(dim=16, max_length=64, dropout=0.1),
     "text_cnn": lambda: TextCNN(dim=18, embedding_dim=12, max_length=64, dropout=0.1),
 }
 TEXTS = ["the dog sees a cat", "a bird", ""]
@@ -26,7 +27,7 @@ TASKS = ("classification_fgm", "regression", "tagging", "relations", "question_a
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("encoder", ["lstm", "text_cnn"])
+@pytest.mark.parametrize("encoder", ["lstm", "bag_of_words", "text_cnn"])
 def test_it_trains_under_every_method_and_its_checkpoint_says_the_same(encoder, name, tmp_path):
     method = made(name, ENCODERS[encoder]())
     if encoder == "lstm" and name in BOTH:
@@ -68,7 +69,7 @@ def test_a_text_is_continued_with_the_most_probable_tokens(encoder):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("encoder", ["lstm", "text_cnn"])
+@pytest.mark.parametrize("encoder", ["lstm", "bag_of_words", "text_cnn"])
 def test_a_trained_one_learns_every_task(encoder, task, tmp_path):
     source = made("simclr", ENCODERS[encoder]())
     save_untrained(source, data(source).tokenizer, tmp_path / "a.ckpt")

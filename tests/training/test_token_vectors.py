@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
 
 from ssl_nlp.data import TextDataModule, Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
-from ssl_nlp.encoders import BagOfWords, Encoder, Transformer
+from ssl_nlp.encoders import BagOfWords, Encoder, Recurrent, TextCNN, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.export import word2vec_format
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MoCo, SimCLR
@@ -84,9 +85,20 @@ def test_a_token_inside_of_words_is_no_word():
     assert not any("##" in word for word in tokens_of_words(tokenizer("wordpiece")))
 
 
-def test_it_fills_word_vectors_too_and_copies_of_the_encoder(source, tmp_path):
-    method = begun("word", BagOfWords(dim=16, embedding_from=str(tmp_path / "a.ckpt")))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(BagOfWords, dim=16),
+        partial(Recurrent, dim=8, embedding_dim=16, layers=1),
+        partial(TextCNN, dim=6, embedding_dim=16),
+    ],
+)
+def test_it_fills_any_encoder_of_ours(kind, source, tmp_path):
+    method = begun("word", kind(embedding_from=str(tmp_path / "a.ckpt")))
     assert torch.equal(vector(method, "dog"), vector(source, "dog"))
+
+
+def test_it_fills_copies_of_the_encoder_too(source, tmp_path):
     momentum = MoCo(transformer(str(tmp_path / "a.ckpt")), views=[Repeat(0.2)], queue=8)
     momentum.connect(tokenizer())
     [copied] = [w for name, w in momentum.named_parameters() if "key" in name and "tok_embeddings" in name]
