@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from tokenizers import processors
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus
-from ssl_nlp.data.tokenizer_training import BOUNDARY, MASK, PAD, UNK, train_backend
+from ssl_nlp.data.tokenizer_training import BOUNDARY, MASK, PAD, SENTINEL, UNK, train_backend
 from ssl_nlp.data.word_tokens import WordCutter, WordEncoding, train_words
 from ssl_nlp.data.words import WORD_RULES, boundaries, needs_word_rules
 from ssl_nlp.errors import UserError
@@ -34,12 +34,18 @@ class TokenizerSettings:
     """Train on at most this many documents of the train split, on both texts of those with a pair."""
     min_count: int = 1
     """Words that occur less often in these documents become the unknown token; for kind `word`."""
+    sentinels: int = 0
+    """Special tokens `<extra_id_0>`, `<extra_id_1>`, ... that stand for missing spans, as T5's do, for `SpanCorruption`."""
     name: str | None = None
     """A pretrained tokenizer by its name on the Hugging Face hub or a local path; nothing is trained then."""
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 300:
-            raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: use 300 (all bytes) or more")
+        if self.sentinels < 0:
+            raise UserError(f"tokenizer.sentinels must be 0 or more, not {self.sentinels}")
+        least = max(300, 260 + self.sentinels)
+        if self.vocab_size < least:
+            needed = "all bytes" + " and sentinels" * (self.sentinels > 0)
+            raise UserError(f"tokenizer.vocab_size {self.vocab_size} is too small: use {least} ({needed}) or more")
         if self.min_count < 1 or (self.min_count > 1 and self.kind != "word"):
             raise UserError(f"tokenizer.min_count {self.min_count}: use 1 or more, and more than 1 for kind word alone")
         if self.documents < 1:
@@ -72,9 +78,18 @@ class Tokenizer:
         self.suffix: list[int] = roles["suffix"]
         self.special_ids: list[int] = sorted(roles["special"])
         self.unk_id: int | None = roles["unk"]
+        self.sentinel_ids: list[int] = [*self._sentinels()]
         self._reserved = set(self.special_ids) - {self.unk_id}
         words = roles.get("words")
         self._cutter = None if words is None else WordCutter(self._backend.get_vocab(), roles["unk"], **words)
+
+    def _sentinels(self) -> Iterator[int]:
+        """The special tokens that stand for missing spans, in the order of their numbers."""
+        for number in count():
+            token = self._backend.token_to_id(SENTINEL.format(number))
+            if token is None or token not in self.special_ids:
+                return
+            yield token
 
     @cached_property
     def vocab_size(self) -> int:
@@ -147,16 +162,28 @@ class Tokenizer:
         """A framed text as `encode` gives it, cut to `length` tokens if it is longer; its suffix stays at the end."""
         return ids if len(ids) <= length else ids[: length - len(self.suffix)] + self.suffix
 
-    def encode_with_masks(self, text: str) -> list[int]:
-        """Frame and encode a text in which the mask token (or `[MASK]`) stands for a masked position."""
-        if self.mask_id is None:
+    def encode_with_masks(self, text: str, masks: Sequence[int] | None = None) -> list[int]:
+        """Frame and encode a text in which the mask token (or `[MASK]`) stands for a masked position.
+
+        Args:
+            text: to encode.
+            masks: ids for the masks in the order of the text; None: the mask token for all of them.
+
+        Raises:
+            UserError: there is no mask token, or there are more masks in the text than ids.
+        """
+        if masks is None and self.mask_id is None:
             raise UserError("this tokenizer has no mask token")
-        ids: list[int] = []
-        pieces = text.replace("[MASK]", str(self.mask_token)).split(str(self.mask_token))
+        pieces = text.replace(self.mask_token or "[MASK]", "[MASK]").split("[MASK]")
+        number = len(pieces) - 1
+        fills = [self.mask_id] * number if masks is None else masks[:number]
+        if len(fills) < number:
+            raise UserError(f"{text[:40]!r} has {number} masks, and there are tokens for {len(fills)}: leave some out")
         if not self._roles["characters"]:  # the space before a word belongs to the word that the mask stands for
             pieces = [piece.rstrip(" ") for piece in pieces[:-1]] + pieces[-1:]
+        ids: list[int] = []
         for i, piece in enumerate(pieces):
-            ids += [self.mask_id] * (i > 0) + self._encodings([piece])[0].ids
+            ids += [*fills[max(i - 1, 0) : i], *self._encodings([piece])[0].ids]
         return self.prefix + ids + self.suffix
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -246,6 +273,7 @@ def get_tokenizer(settings: TokenizerSettings, corpus: Corpus) -> Tokenizer:
 def train(settings: TokenizerSettings, texts: Callable[[], Iterator[str]]) -> str:
     """Train a tokenizer on `texts`, which are read from the beginning at each call; the result is for `Tokenizer(...)`."""
     special = [PAD, MASK, BOUNDARY] + [UNK] * (settings.kind != "bpe")
+    special += map(SENTINEL.format, range(settings.sentinels))
     words = {"lowercase": settings.lowercase} if settings.kind == "word" else None
     if words is not None:
         backend = train_words(settings.vocab_size, settings.min_count, settings.lowercase, special, texts)

@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 PAD, UNK, MASK, BOUNDARY = "<pad>", "<unk>", "<mask>", "<s>"
+SENTINEL = "<extra_id_{}>"  # T5's name of the tokens that stand for missing spans
 LONGEST_WORD = 100  # characters: WordPiece takes time quadratic in them, and cuts longer words
 
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}ー"

@@ -34,6 +34,27 @@ def test_special_tokens_in_a_text_are_text(kind):
     assert not reserved & set(ids[1:])
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "word"])
+def test_sentinels_are_special_tokens_that_no_text_contains(kind):
+    tokenizer, without = (
+        get_tokenizer(TokenizerSettings(kind=kind, vocab_size=400, sentinels=number), CORPUS) for number in (12, 0)
+    )
+    assert [tokenizer.token(i) for i in tokenizer.sentinel_ids] == [f"<extra_id_{i}>" for i in range(12)]
+    assert {*tokenizer.sentinel_ids} < {*tokenizer.special_ids}
+    assert (without.sentinel_ids, len(without.special_ids)) == ([], len(tokenizer.special_ids) - 12)
+    text = "the dog <extra_id_0> sees"
+    [(ids, _)] = tokenizer.encode([text])
+    assert not {*tokenizer.sentinel_ids} & {*ids}
+    first, second, *_ = tokenizer.sentinel_ids
+    ids = tokenizer.encode_with_masks("[MASK] dog <mask>", tokenizer.sentinel_ids)
+    assert (ids[1], ids[-1]) == (first, second)
+    assert tokenizer.decode(ids).strip() == "dog"
+    with pytest.raises(UserError, match="2 masks, and there are tokens for 1"):
+        tokenizer.encode_with_masks("[MASK] dog <mask>", [first])
+    with pytest.raises(UserError, match="vocab_size 310 is too small: use 324"):
+        TokenizerSettings(vocab_size=310, sentinels=64)
+
+
 CHINESE = ["今天天气很好。我们用iPhone手机去公园散步。", "我们今天去公园。天气很好！", "他们用手机。公园很好。"]
 HINDI = ["नमस्ते दुनिया। यह हिन्दी है।", "यह दुनिया अच्छा है। हिन्दी अच्छा है।"]
 THAI = ["สวัสดีครับ วันนี้อากาศดี"]
