@@ -13,6 +13,7 @@ from ssl_nlp.export.language_heads import add_language_head, add_parts
 from ssl_nlp.export.stock import StockModel, base_model
 from ssl_nlp.export.task_heads import Problem, add_text_head, add_token_head
 from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedLM, MultiObjective, ReplacedToken
+from ssl_nlp.methods.language_models.denoising import Denoising
 from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
 from ssl_nlp.tasks.whole_texts import WholeTexts
@@ -84,6 +85,16 @@ def _(module: MaskedLM) -> StockModel:
 def _(module: ReplacedToken) -> StockModel:
     stock = stock_encoder(module)
     stock.left_out.append("It has neither the generator nor the head that tells whether a token was replaced.")
+    return stock
+
+
+@_with_head.register
+def _(module: Denoising) -> StockModel:
+    stock = stock_encoder(module)
+    stock.left_out.append(
+        "It is the encoder alone: the layers of the decoder are those of no stock class, because T5 and BART have other "
+        "positions than rotary ones and other feed-forward layers."
+    )
     return stock
 
 

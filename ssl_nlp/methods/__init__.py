@@ -13,6 +13,8 @@ from ssl_nlp.methods.language_models.masked_diffusion import MaskedDiffusion
 from ssl_nlp.methods.language_models.masked_lm import MaskedLM
 from ssl_nlp.methods.language_models.ngram_lm import NGramLM
 from ssl_nlp.methods.language_models.replaced_token import ReplacedToken
+from ssl_nlp.methods.language_models.span_corruption import SpanCorruption
+from ssl_nlp.methods.language_models.text_infilling import TextInfilling
 from ssl_nlp.methods.multi_objective import MultiObjective
 from ssl_nlp.methods.word_vectors.cbow import CBOW
 from ssl_nlp.methods.word_vectors.glove import GloVe
@@ -46,5 +48,7 @@ __all__ = [
     "ReplacedToken",
     "SimCLR",
     "SkipGram",
+    "SpanCorruption",
     "Term",
+    "TextInfilling",
 ]

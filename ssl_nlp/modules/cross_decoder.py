@@ -1,5 +1,6 @@
 """A decoder that writes a text while it attends to the states of another one: the second half of an encoder-decoder."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.modules.decoder import LONGEST, attention_heads, check_prefix
+from ssl_nlp.modules.decoder import LONGEST, attention_heads
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.modules.heads import LanguageModelHead
 
@@ -22,22 +23,22 @@ class CrossDecoder(nn.Module):
     Args:
         layers: number of layers.
         encoder: of the source. It is built, so that its width D and its token embedding (V, E) are known.
-        tokenizer: frames both texts. The decoder begins with the prefix and ends with the end token.
+        tokenizer: frames both texts. The decoder begins with the prefix or, if it is empty, with padding, as T5's does, and
+            ends with the end token.
         width: of the decoder's states; None: E.
         dropout: as in `Transformer`.
         tied: share the encoder's token embedding. The output layer always shares the decoder's.
 
     Raises:
-        UserError: the tokenizer puts nothing in front of a text, or an embedding of width E is to be shared by a decoder
-            of another width.
+        UserError: an embedding of width E is to be shared by a decoder of another width.
     """
 
     def __init__(
         self, layers: int, encoder: Encoder, tokenizer: Tokenizer, width: int | None, dropout: float, tied: bool
     ) -> None:
         super().__init__()
-        check_prefix(tokenizer)
         self.tokenizer = tokenizer
+        self.prefix = tokenizer.prefix or [tokenizer.pad_id]
         own = encoder.embedding.embedding_dim
         width = own if width is None else width
         if tied and width != own:
@@ -91,16 +92,17 @@ class CrossDecoder(nn.Module):
     @property
     def longest(self) -> int:
         """The most tokens that it can write, the end token not counted."""
-        return self.transformer.max_length - len(self.tokenizer.prefix)
+        return self.transformer.max_length - len(self.prefix)
 
     @torch.no_grad()
-    def begin(self, states: Tensor, source: TokenBatch, steps: int) -> Continuation:
+    def begin(self, states: Tensor, source: TokenBatch, steps: int, special: Collection[int] = ()) -> Continuation:
         """The beginning of a text for each source, for `continue_rows` or `BeamSearch` to continue.
 
         Args:
             states, source: as in `forward`.
             steps: the most tokens that are appended, the end included; at most `longest` + 1.
+            special: ids of special tokens that may be written.
         """
         read = self.transformer.read(states, source)
-        prefixes = [self.tokenizer.prefix] * len(source)
-        return Continuation(self.transformer, self.head, self.tokenizer, prefixes, steps, source=read)
+        prefixes = [self.prefix] * len(source)
+        return Continuation(self.transformer, self.head, self.tokenizer, prefixes, steps, source=read, special=special)

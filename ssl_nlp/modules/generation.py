@@ -1,6 +1,7 @@
 """Generation of text, token by token, for causal language models and decoders."""
 
 import math
+from collections.abc import Collection
 from typing import Protocol
 
 import torch
@@ -67,6 +68,7 @@ class Continuation:
         steps: the most tokens that are appended to a row.
         added: (B, 1, E), added to every token embedding by the encoder.
         source: what the encoder reads of B source texts, where it is a decoder.
+        special: ids of special tokens that may be written, beside the end.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Continuation:
         steps: int,
         added: Tensor | None = None,
         source: Source | None = None,
+        special: Collection[int] = (),
     ) -> None:
         self.encoder, self.head, self.tokenizer, self.added, self.source = encoder, head, tokenizer, added, source
         self.device = device = encoder.embedding.weight.device
@@ -87,10 +90,11 @@ class Continuation:
         segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
         self._unread = TokenBatch(ids, segments, packed=any(padding), padded=any(padding), causal=True)
         self._cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is never read
-        self._never = torch.tensor([i for i in tokenizer.special_ids if i != tokenizer.end_id], device=device).long()
+        never = {*tokenizer.special_ids} - {tokenizer.end_id, *special}
+        self._never = torch.tensor(sorted(never), device=device).long()
 
     def logits(self) -> Tensor:
-        """(B, V) float32, for the next token of each row: -inf for special tokens except the end."""
+        """(B, V) float32, for the next token of each row: -inf for special tokens that may not be written."""
         sources = {} if self.source is None else {"source": self.source}
         hidden = self.encoder(self._unread, self._cache, self.added, **sources)
         logits = self.head(hidden[:, -1])[:, : self.tokenizer.vocab_size].float()  # an embedding may have spare rows

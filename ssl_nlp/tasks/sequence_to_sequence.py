@@ -24,6 +24,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.generated_text import check_packages, score_texts
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
+from ssl_nlp.modules.decoder import check_prefix
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
@@ -102,6 +103,7 @@ class SequenceToSequence(Task):
         if self.form == "decoder_only":
             self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
         else:
+            check_prefix(self.tokenizer)  # the targets have one
             self.decoder = CrossDecoder(
                 self.decoder_layers,
                 self.encoder,

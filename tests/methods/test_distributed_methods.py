@@ -36,6 +36,8 @@ from ssl_nlp.methods import (
     ReplacedToken,
     SimCLR,
     SkipGram,
+    SpanCorruption,
+    TextInfilling,
 )
 from ssl_nlp.objectives.views import Delete
 from ssl_nlp.tasks import SequenceToSequence
@@ -85,6 +87,8 @@ CASES = {
     "masked_lm_next": Case(lambda: MaskedLM(sentence_pairs="next"), unit="pair"),
     "masked_lm_order": Case(lambda: MaskedLM(sentence_pairs="order"), unit="pair"),
     "replaced_token": Case(ReplacedToken),
+    "span_corruption": Case(SpanCorruption),
+    "text_infilling": Case(lambda: TextInfilling(tied_embeddings=False)),
     "autoencoder": Case(lambda: Autoencoder(latent_dim=8), exact=True),
     "tsdae": Case(lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True)),
     "vae": Case(lambda: VAE(word_dropout=0.2)),
@@ -167,7 +171,7 @@ def work(rank: int, folder: str, serialized: str) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(60)))
+    return get_tokenizer(TokenizerSettings(vocab_size=320, sentinels=4), ListCorpus(random_texts(60)))
 
 
 @pytest.fixture(scope="module")

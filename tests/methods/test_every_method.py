@@ -33,6 +33,8 @@ from ssl_nlp.methods import (
     Ramp,
     ReplacedToken,
     SimCLR,
+    SpanCorruption,
+    TextInfilling,
 )
 from ssl_nlp.objectives.views import Delete, Repeat
 from ssl_nlp.training.module import Module
@@ -54,6 +56,8 @@ METHODS: dict[str, Callable[[], Method]] = {
     "tsdae": lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True),
     "vae": lambda: VAE(annealing="linear", annealing_steps=10, word_dropout=0.2, importance_samples=2),
     "arae": lambda: ARAE(latent_dim=8, autoencoder_every=2, generator_every=3, noise_left=0.1),
+    "span_corruption": lambda: SpanCorruption(dropout=0.1),
+    "text_infilling": lambda: TextInfilling(tied_embeddings=False),
     "multi_objective": lambda: MultiObjective(
         objectives=[MaskedLM(), CausalLM(), MoCo(queue=8)], weights=[1.0, 0.5, 2.0], gradient_cosine_every=2
     ),
@@ -64,7 +68,8 @@ BOTH = ("causal_masked_lm", "multi_objective")  # needs an encoder that can be c
 
 def data(method: Method) -> TextDataModule:
     unit = "pair" if "sentence" not in method.units else "sentence"
-    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=300), unit, length=40, batch_size=4, seed=0)
+    settings = TokenizerSettings(vocab_size=300, sentinels=4)
+    return TextDataModule(CORPUS, settings, unit, length=40, batch_size=4, seed=0)
 
 
 def made(name: str, encoder: Encoder) -> Method:
@@ -159,14 +164,17 @@ def test_no_texts_are_no_embeddings_and_no_samples(name):
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tiny models with random weights, a bidirectional and a causal one, and their tokenizers."""
     words = sorted({word for pair in CORPUS.texts["train"] for text in pair for word in text.split()})
+    sentinels = [f"<extra_id_{i}>" for i in range(4)]
     paths = {kind: tmp_path_factory.mktemp(kind) for kind in ("bert", "gpt2")}
-    (paths["bert"] / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    BertTokenizerFast(str(paths["bert"] / "vocab.txt")).save_pretrained(paths["bert"])
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sentinels, *words]
+    (paths["bert"] / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = BertTokenizerFast(str(paths["bert"] / "vocab.txt"), additional_special_tokens=sentinels)
+    tokenizer.save_pretrained(paths["bert"])
     letters = ["<|endoftext|>", "Ġ", *"abcdefghijklmnopqrstuvwxyz.,"]
     GPT2TokenizerFast(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]).save_pretrained(paths["gpt2"])
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     torch.manual_seed(0)
-    bert = BertConfig(vocab_size=5 + len(words), max_position_embeddings=64, **size)
+    bert = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **size)
     gpt2 = GPT2Config(vocab_size=len(letters), n_embd=16, n_layer=1, n_head=2, n_positions=64)
     for kind, config in (("bert", bert), ("gpt2", gpt2)):
         AutoModel.from_config(config).save_pretrained(paths[kind])
