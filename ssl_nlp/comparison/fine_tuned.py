@@ -10,7 +10,7 @@ from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult
 
-ENCODER, OWN = "model.encoder", ("model.encoder.freeze", "model.encoder.adapter")
+ENCODER, OWN = "model.encoder", ("model.encoder.freeze", "model.encoder.adapter", "model.encoder.decoder")
 
 
 @dataclass(frozen=True)

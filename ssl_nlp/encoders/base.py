@@ -1,8 +1,8 @@
 """The base class of encoders, for methods and tasks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,18 @@ from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.bases import Base
 
 Frozen = Literal["all", "embeddings"]
+
+
+class DecoderStart(NamedTuple):
+    """The weights that a decoder which reads the encoder's states begins with.
+
+    Attributes:
+        weights: by their names in the decoder.
+        where: the checkpoint that they are from, for messages.
+    """
+
+    weights: Mapping[str, Tensor]
+    where: str
 
 
 class Encoder(nn.Module, ABC):
@@ -47,6 +59,7 @@ class Encoder(nn.Module, ABC):
         tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
         tokenizer: that of the run that the weights come from, which the data then use; None if they come from no run.
         start: loads the weights that `build` begins with into the encoder; None once it has, or if there are none.
+        decoder_start: those of a decoder that read the encoder's states, for a new one, which takes them; None without.
         base: the weights that `build` begins with, for the checkpoints of an adapted encoder, which leave them out. None:
             they are random, so that checkpoints hold them.
         made_causal: whether the weights were trained causally, which `build` goes by unless it is told; None: not known.
@@ -79,6 +92,7 @@ class Encoder(nn.Module, ABC):
     base_names: tuple[str, ...] = ()  # of the weights in the state dict that an adapter has frozen
     _built: dict[str, int | bool] | None = None
     start: Callable[["Encoder"], None] | None = None
+    decoder_start: DecoderStart | None = None
     base: Base | None = None
     made_causal: bool | None = None
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.encoders.adapters.base import Adapter
-from ssl_nlp.encoders.base import Encoder, Frozen, checked_freeze
+from ssl_nlp.encoders.base import DecoderStart, Encoder, Frozen, checked_freeze
 from ssl_nlp.encoders.start import take_weights
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs import checkpoint as checkpoints
@@ -27,10 +27,11 @@ class Trained(Encoder):
         adapter: few parameters that are trained instead of the encoder's own. One that the run has is merged before.
         dropout: the rate of the encoder's dropout layers; null keeps that of the run, which may be 0.
         untrained: take class, size and tokenizer only, and begin with random weights: the baseline of what the run learned.
+        decoder: begin with the run's decoder, too, in a `SequenceToSequence` or a method that has one of the same shape.
 
     Raises:
-        UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded; or its encoder
-            has an adapter that cannot be merged.
+        UserError: there is no such run or checkpoint, it is broken, or it needs a class that is not loaded; its encoder has
+            an adapter that cannot be merged; or it has no decoder to begin with.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("weights",)  # so none can name it, and `run`, a file to read
@@ -42,6 +43,7 @@ class Trained(Encoder):
         adapter: Adapter | None = None,
         dropout: float | None = None,
         untrained: bool = False,
+        decoder: bool = False,
     ) -> Encoder:
         path, _ = checkpoint_of(run)
         saved, digest = checkpoints.read_with_digest(path)
@@ -62,6 +64,9 @@ class Trained(Encoder):
             return encoder
         encoder.start = partial(take_weights, saved=saved, where=str(path))
         last = ancestor(path, digest, saved)
+        if decoder:
+            encoder.decoder_start = _saved_decoder(saved, str(path))
+            last["decoder"] = True
         encoder.base = {"place": str(path.absolute()), "run": last["run"], "digest": digest}
         encoder.ancestry = (*described.get("ancestry", encoder.ancestry), last)
         return encoder
@@ -73,6 +78,7 @@ class Trained(Encoder):
         adapter: Adapter | None = None,
         dropout: float | None = None,
         untrained: bool = False,
+        decoder: bool = False,
     ) -> None:
         raise UserError("Trained cannot be subclassed: subclass the encoder that the run has")
 
@@ -100,6 +106,23 @@ def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | 
     encoder.freeze = checked_freeze(freeze)
     encoder.made_causal = saved["ssl_nlp"].get("causal")
     return encoder
+
+
+def _saved_decoder(saved: dict[str, Any], where: str) -> DecoderStart:
+    """The decoder of a checkpoint.
+
+    Args:
+        saved: the content of the checkpoint.
+        where: its path, for messages.
+
+    Raises:
+        UserError: there is none that reads the states of the encoder.
+    """
+    named = saved["state_dict"].items()
+    weights = {name.removeprefix("decoder."): weight for name, weight in named if name.startswith("decoder.")}
+    if not any(".cross_attn." in name for name in weights):
+        raise UserError(f"{where} has no decoder that reads the states of its encoder: leave encoder.decoder out")
+    return DecoderStart(weights, where)
 
 
 def _set_dropout(described: Any, rate: float, where: str) -> None:

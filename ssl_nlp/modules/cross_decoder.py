@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder, Transformer
+from ssl_nlp.encoders.base import DecoderStart
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.decoder import LONGEST, attention_heads
 from ssl_nlp.modules.generation import Continuation
@@ -22,7 +23,8 @@ class CrossDecoder(nn.Module):
 
     Args:
         layers: number of layers.
-        encoder: of the source. It is built, so that its width D and its token embedding (V, E) are known.
+        encoder: of the source. It is built, so that its width D and its token embedding (V, E) are known. If it has a
+            `decoder_start`, this decoder begins with it.
         tokenizer: frames both texts. The decoder begins with the prefix or, if it is empty, with padding, as T5's does, and
             ends with the end token.
         width: of the decoder's states; None: E.
@@ -30,7 +32,8 @@ class CrossDecoder(nn.Module):
         tied: share the encoder's token embedding. The output layer always shares the decoder's.
 
     Raises:
-        UserError: an embedding of width E is to be shared by a decoder of another width.
+        UserError: an embedding of width E is to be shared by a decoder of another width; or the decoder that this one is to
+            begin with is another one.
     """
 
     def __init__(
@@ -59,6 +62,31 @@ class CrossDecoder(nn.Module):
         if tied:
             self.transformer.embeddings.tok_embeddings = encoder.embedding
         self.head = LanguageModelHead(width, self.transformer.embedding)
+        if encoder.decoder_start is not None:
+            self._load(encoder.decoder_start, tied)
+            encoder.decoder_start = None
+
+    def _load(self, start: DecoderStart, tied: bool) -> None:
+        """Begin with the weights of another decoder.
+
+        Raises:
+            UserError: its shape is another one, or its token embedding is not the encoder's, which this one shares.
+        """
+        own = self.state_dict()
+        for name in [*own, *start.weights]:
+            theirs, mine = (tuple(found[name].shape) if name in found else "none" for found in (start.weights, own))
+            if theirs != mine:
+                raise UserError(
+                    f"the decoder of {start.where} has another shape ({name} is {theirs} there and {mine} here): give this "
+                    "one the decoder_layers and decoder_width of that run"
+                )
+        name = "transformer.embeddings.tok_embeddings.weight"
+        if tied and not torch.equal(start.weights[name].to(own[name]), own[name]):
+            raise UserError(
+                f"the decoder of {start.where} has a token embedding of its own, and this one shares the encoder's: set "
+                "tied_embeddings to false"
+            )
+        self.load_state_dict(start.weights)
 
     def forward(self, states: Tensor, source: TokenBatch, target: TokenBatch) -> Tensor:
         """(B, T, E): the states that predict what follows each token of `target`.

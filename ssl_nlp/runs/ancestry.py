@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Ancestor(TypedDict):
@@ -16,6 +16,7 @@ class Ancestor(TypedDict):
         step: the optimizer steps of its training.
         tokens: those of its training, without those of its own ancestors.
         flops: likewise.
+        decoder: True where its decoder was taken, too; left out if not.
     """
 
     run: str | None
@@ -25,6 +26,7 @@ class Ancestor(TypedDict):
     step: int | None
     tokens: float | None
     flops: float | None
+    decoder: NotRequired[bool]
 
 
 def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
@@ -77,7 +79,8 @@ def is_ancestry(value: Any) -> bool:
     kinds |= {"flops": int | float}
     return isinstance(value, list) and all(
         isinstance(one, dict)
-        and one.keys() == kinds.keys()
+        and one.keys() - {"decoder"} == kinds.keys()
+        and isinstance(one.get("decoder", True), bool)
         and isinstance(one["checkpoint"], str)
         and all(one[name] is None or isinstance(one[name], kind) for name, kind in kinds.items())
         for one in value
@@ -85,12 +88,14 @@ def is_ancestry(value: Any) -> bool:
 
 
 def spoken(ancestor: Ancestor) -> str:
-    """An ancestor in words, such as `runs/a, step 300, 0.40 M tokens`."""
+    """An ancestor in words, such as `runs/a with its decoder, step 300, 0.40 M tokens`."""
     place = Path(ancestor["checkpoint"])
     if ancestor["run"] is None:
         parts = [str(ancestor["checkpoint"])]
     else:
         parts = [f"runs/{ancestor['run']}" + ("" if place.name == "last.ckpt" else f" ({place.name})")]
+    if ancestor.get("decoder"):
+        parts[0] += " with its decoder"
     if ancestor["step"] is not None:
         parts.append(f"step {ancestor['step']:,}")
     tokens = ancestor["tokens"]

@@ -33,6 +33,11 @@ class TextModule(Module):
 
     _begins_with = ""  # what its token embedding begins with
 
+    def connect(self, tokenizer: Tokenizer) -> None:
+        super().connect(tokenizer)
+        if self.encoder.decoder_start is not None:
+            raise UserError(f"{type(self).__name__} has no decoder to start from a run's: leave encoder.decoder out")
+
     def prepare(self, tokenizer: Tokenizer) -> None:
         if (name := self.encoder.embedding_from) is not None:
             self._begins_with = begin_with_vectors(self.encoder, tokenizer, name)

@@ -64,6 +64,35 @@ def test_a_run_starts_from_another_one_and_needs_it_no_more_not_even_to_resume(t
     assert run("validate", "--run=new") == 0
 
 
+def test_a_task_begins_with_the_decoder_of_a_pretraining_and_resumes_without_it(texts, monkeypatch, capfd):
+    assert run(*fit("span_corruption", texts, *tiny_encoder(), "--run=t5", STEPS)) == 0
+    pairs = [
+        "--data.unit=pair",
+        "--data.batch_size=8",
+        "--model.decoder_layers=2",
+        "--model.decoded=2",
+        "--checkpoint_every=5",
+    ]
+    command = [
+        "fit",
+        "--config",
+        "tasks/sequence_to_sequence",
+        *small(texts),
+        *start("t5"),
+        *pairs,
+        STOPS,
+        "--run=task",
+    ]
+    monkeypatch.setenv("STOP_AT", "6")
+    capfd.readouterr()
+    assert run(*command, "--model.encoder.decoder=true") == 143
+    assert "runs/task starts from runs/t5 with its decoder, step 4, " in capfd.readouterr().out
+    monkeypatch.delenv("STOP_AT")
+    shutil.rmtree("runs/t5")
+    assert run(*command, "--model.encoder.decoder=true") == 0
+    assert "runs/task resumes at step 7\n" in capfd.readouterr().out
+
+
 def test_runs_start_from_runs_that_started_from_runs_and_say_so(texts, capfd):
     old(texts)
     overlay = ["--config", str(CONFIGS / "encoder" / "trained.yaml"), "--model.encoder.run=old"]
@@ -92,6 +121,10 @@ def test_what_a_run_cannot_start_from_is_one_line_and_leaves_no_run(texts, capfd
             f"--data.tokenizer.name={OLD / 'bert'}",
         ],
         "this encoder has 2 layers": [*start("old"), "--model.encoder.freeze=3"],
+        "last.ckpt has no decoder that reads the states of its encoder": [
+            *start("old"),
+            "--model.encoder.decoder=true",
+        ],
     }
     for message, options in mistakes.items():
         assert run(*fit("masked_lm", texts, *options, "--run=new")) == 2
