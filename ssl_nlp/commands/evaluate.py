@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
@@ -24,7 +25,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
-from ssl_nlp.evaluation.capabilities import Embedder, lacks
+from ssl_nlp.evaluation.capabilities import Embedder, Scorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.generation_suite import GENERATION, generation_suite
@@ -34,6 +35,7 @@ from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import get_suite
+from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.runs.run import Run
 from ssl_nlp.tracking import log_evaluation
 from ssl_nlp.training.texts import TextModule
@@ -150,6 +152,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
         if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
             shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
+        ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:
             key = target.random_key
             if key not in untrained:
@@ -162,7 +165,9 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             bar = progress.add_task(f"{target.name}: map", total=None)
             drawn = None if poolings is None else embedding_map(suite, poolings.embedders[poolings.favourite])
             progress.remove_task(bar)
-            yield SuiteResult(suite.fingerprint, outcome.results, shared | untrained[key], drawn, outcome.missing)
+            beside, reason = _ngram(suite, target, outcome, ngrams)
+            baselines, missing = shared | untrained[key] | beside, outcome.missing | reason
+            yield SuiteResult(suite.fingerprint, outcome.results, baselines, drawn, missing)
 
 
 def _stored(
@@ -187,6 +192,37 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
     poolings = _poolings(suite, name, method, target.random_key, progress)
     asked = {name: e for name, e in suite.evaluators.items() if e.needs is not Drawer}  # what it draws is noise
     return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
+
+
+def _ngram(
+    suite: Suite, target: Target, outcome: Outcome, known: dict[str, dict[str, dict[str, Result]]]
+) -> tuple[dict[str, dict[str, Result]], dict[str, str]]:
+    """The n-gram beside a language model, counted on the same text, in the same tokens.
+
+    Args:
+        suite: whose texts it predicts.
+        target: the language model.
+        outcome: its numbers. Beside a pseudo-likelihood, there is no n-gram: the two cannot be compared.
+        known: the numbers of n-grams by training text and tokenizer, to which new ones are added.
+
+    Returns:
+        Its numbers, and the reason if there are none.
+    """
+    if {"likelihood", "bound"}.isdisjoint(result.details.get("kind") for result in outcome.results.values()):
+        return {}, {}
+    try:
+        data = ngram_baseline.training_data(target.run)
+    except Unable as error:
+        return {}, {ngram_baseline.NAME: str(error)}
+    scored = {name: evaluator for name, evaluator in suite.evaluators.items() if evaluator.needs is Scorer}
+    key = f"{ngram_baseline.NAME}-{data.store('train').digest}-{data.tokenizer.fingerprint()}"
+
+    def compute() -> dict[str, dict[str, Result]]:
+        return {ngram_baseline.NAME: run_evaluators(scored, ngram_baseline.counted(data), None).results}
+
+    if key not in known:
+        known[key] = _stored(key, suite, compute)
+    return known[key], {}
 
 
 def _poolings(suite: Suite, name: str, method: TextModule, key: str, progress: Progress) -> Poolings | None:
@@ -239,7 +275,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
         for baseline, found in result.baselines.items():
             if found and id(found) not in seen:  # those that targets share
                 seen.add(id(found))
-                several = baseline == "random_init" and len(targets) > 1
+                several = baseline in ("random_init", ngram_baseline.NAME) and len(targets) > 1
                 rows.append((f"{baseline} ({target.name})" if several else baseline, found))
     shown = _scores(suite, rows, len(targets), width)
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
@@ -278,6 +314,8 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         for title in part.values():
             table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
         for number, (name, found) in enumerate(rows):
+            if number >= targets and part.keys().isdisjoint(found):
+                continue  # a baseline of language models
             cells = [_cell(found.get(e)) for e in part]
             style = "bold" if number < targets else "dim"
             table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)

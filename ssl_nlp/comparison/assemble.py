@@ -21,6 +21,7 @@ BASELINES = {
     "tfidf": "TF-IDF",
     "random_words": "random words",
     "held_out": "held-out text",
+    "5-gram": "5-gram",
 }
 ONE_SEED = (
     "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the choice of "

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_nlp.corpora import TextFiles
+from ssl_nlp.evaluation import get_suite
 from ssl_nlp.methods import Method, NGramLM
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
@@ -58,7 +60,33 @@ def test_it_is_trained_used_and_compared_with_empty_cells_where_it_cannot_be_ask
     record = json.loads(Path("runs/ngrams/evaluation.json").read_text())["suites"]["mine"]
     assert {*record["evaluators"]} == {"language_modelling"}
     assert "NGramLM embeds no text" in record["missing"].values()
-    assert "NGramLM embeds no text" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "NGramLM embeds no text" in out and "5-gram" in out
+
+
+def test_a_5_gram_of_the_same_text_stands_beside_a_language_model(texts, capfd):
+    """It counts the training split of the run in the run's tokens, and is missing when the text is."""
+    write_suites(Path())
+    names = ("causal_lm", "masked_lm")
+    for name in names:
+        config = ["--config", str(CONFIGS / f"{name}.yaml"), *small(texts, "--trainer.max_steps=2"), *tiny_encoder()]
+        assert run("fit", *config, "--trainer.val_check_interval=2", "--run", name) == 0
+    assert run("evaluate", *names, "--config=mine.yaml") == 0
+    out = capfd.readouterr().out
+    assert "5-gram (causal_lm)" in out
+    suites = [json.loads(Path(f"runs/{name}/evaluation.json").read_text())["suites"]["mine"] for name in names]
+    assert "5-gram" not in suites[1]["baselines"]  # a pseudo-likelihood cannot be compared with it
+    found = suites[0]["baselines"]["5-gram"]
+    tokenizer = Method.load_from_checkpoint("runs/causal_lm/checkpoints/last.ckpt").tokenizer
+    train = [document.text for document in TextFiles(texts, unit="line").documents("train")]
+    model = NGramLM(5)
+    model.connect(tokenizer)
+    model.count(np.array([*ids, tokenizer.end_id]) for ids, _ in tokenizer.encode(train))
+    expected = get_suite(config="mine.yaml").evaluators["language_modelling"](model.eval())
+    assert found["language_modelling"]["metrics"] == pytest.approx(expected.metrics)
+    Path(texts).rename("gone.txt")
+    assert run("evaluate", "causal_lm", "--config=mine.yaml") == 0
+    assert "causal_lm, 5-gram: its training text cannot be read" in " ".join(capfd.readouterr().out.split())
 
 
 def test_a_run_that_was_stopped_within_the_pass_ends_like_one_left_alone(texts, monkeypatch):
