@@ -12,7 +12,7 @@ from ssl_nlp.export.checking import check, joined
 from ssl_nlp.export.language_heads import add_language_head, add_parts
 from ssl_nlp.export.stock import StockModel, base_model
 from ssl_nlp.export.task_heads import Problem, add_text_head, add_token_head
-from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedLM, MultiObjective, ReplacedToken
+from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM, MultiObjective, ReplacedToken
 from ssl_nlp.methods.language_models.denoising import Denoising
 from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.tasks import Classification, QuestionAnswering, Regression, Tagging, Task
@@ -79,6 +79,15 @@ def _(module: MaskedLM) -> StockModel:
     if module.sentence_pairs is not None:
         stock.left_out.insert(0, "It has no head that tells whether the second text of a pair follows the first.")
     return add_language_head(stock, module.head, "AutoModelForMaskedLM")
+
+
+@_with_head.register
+def _(module: MaskedDiffusion) -> StockModel:
+    stock = stock_encoder(module)
+    stock.left_out.append(
+        "It has no head that predicts hidden tokens: every stock class would give the mask itself a probability."
+    )
+    return stock
 
 
 @_with_head.register

@@ -9,7 +9,7 @@ from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.evaluation.capabilities import WordScorer, lacks
-from ssl_nlp.methods import CausalLM, MaskedLM, SimCLR
+from ssl_nlp.methods import CausalLM, MaskedDiffusion, MaskedLM, SimCLR
 from ssl_nlp.methods.prompts import fill
 from ssl_nlp.objectives.scores import Prompt, Unable
 from tests.corpus import ListCorpus, random_texts
@@ -66,10 +66,11 @@ def test_a_continuation_has_the_probability_of_its_tokens_one_after_the_other(ki
     assert not found.examples_cut.any() and not found.tokens_cut.any()
 
 
+@pytest.mark.parametrize("model", [MaskedLM, MaskedDiffusion])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_tokens_of_a_word_at_masks_are_filled_from_left_to_right(kind):
+def test_the_tokens_of_a_word_at_masks_are_filled_from_left_to_right(kind, model):
     tokenizer = TOKENIZERS[kind]
-    method = connected(MaskedLM, tokenizer).eval()
+    method = connected(model, tokenizer).eval()
     found = method.score_words(PROMPTS, batch_size=3)
     assert found.kind == "pseudo-likelihood"
     for number, prompt in enumerate(PROMPTS):

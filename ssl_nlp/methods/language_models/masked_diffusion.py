@@ -18,7 +18,7 @@ document, the part before it costs its tokens and -log of the probability that a
 that of a model that writes every part without the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,13 +29,14 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import check_sampling, seeded
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.unmasking import unmask
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from ssl_nlp.objectives.masked_diffusion import Hidden, count_by_text, hide_tokens, number_texts, spread_times
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
@@ -185,6 +186,10 @@ class MaskedDiffusion(Method):
             return nats, self._targets(batch), variances
 
         return score_rows(self, texts, batch_size, score_batch)
+
+    def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
+        """The log-probability with which each word of a prompt is written into its masks from left to right."""
+        return score_words(self, self.head, prompts, batch_size, causal=False)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # a text's length counts as its end

@@ -16,7 +16,8 @@ from ssl_nlp.encoders import Transformer
 from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import LanguageModelling
-from ssl_nlp.methods import CausalLM, MaskedDiffusion
+from ssl_nlp.export.convert import stock_model
+from ssl_nlp.methods import CausalLM, MaskedDiffusion, MultiObjective
 from ssl_nlp.methods.language_models import masked_diffusion
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.lengths import length_log_probabilities
@@ -364,6 +365,32 @@ def test_bad_settings_are_refused(tokenizer):
         method.draw(-1, 8)
     with pytest.raises(UserError, match="a text of 101 tokens exceeds the encoder's max_length of 64"):
         method.infill(["[MASK]" * 100])
+
+
+def test_among_several_objectives_it_is_what_it_is_alone(tokenizer):
+    texts = random_texts(12, seed=2)
+    together = MultiObjective(
+        Transformer(None, dim=16, layers=1, heads=2, max_length=64), [CausalLM(), MaskedDiffusion()]
+    )
+    together.connect(tokenizer)
+    together.take_counts(counted(tokenizer, CORPUS.texts["train"]))
+    alone = connected(tokenizer)
+    alone.encoder.load_state_dict(together.encoder.state_dict())
+    alone.head.load_state_dict(together.objectives["masked_diffusion"].head.state_dict())
+    alone.take_counts(counted(tokenizer, CORPUS.texts["train"]))
+    found, expected = validate_texts(together, texts), validate_texts(alone, texts)
+    assert found["loss/masked_diffusion/bound"] == pytest.approx(expected["loss"], rel=1e-5)
+    for name in ("loss_se", "bits_per_byte", "perplexity"):
+        assert found[f"masked_diffusion/{name}"] == pytest.approx(expected[name], rel=1e-5)
+    assert not any("/_" in name for name in found)
+
+
+def test_its_export_is_an_encoder_without_head(tokenizer):
+    stock = stock_model(connected(tokenizer))
+    assert stock.logits is None
+    assert stock.left_out == [
+        "It has no head that predicts hidden tokens: every stock class would give the mask itself a probability."
+    ]
 
 
 @pytest.mark.slow
