@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ssl_nlp.commands.parser import run_function
 from ssl_nlp.commands.text_lines import read_lines
 from ssl_nlp.errors import UserError
+from ssl_nlp.objectives.scores import Likelihood
 from ssl_nlp.terminal import say
 
 
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     run_function(score, "score", arguments)
 
 
-def score(checkpoint: str, input: str | None = None) -> None:
+def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = None) -> None:
     """Print how likely each text is, as a line of JSON: nats, tokens, bits per byte, and the kind of likelihood.
 
     Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
@@ -28,8 +29,9 @@ def score(checkpoint: str, input: str | None = None) -> None:
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         input: a text file, a text a line; default: standard input.
+        kind: of likelihood, for models that give several, such as CausalMaskedLM; default: the first of them.
     """
-    from ssl_nlp.evaluation.capabilities import Scorer, lacks
+    from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer, lacks
     from ssl_nlp.training.texts import TextModule
 
     texts = read_lines(input)
@@ -37,7 +39,14 @@ def score(checkpoint: str, input: str | None = None) -> None:
     if reason := lacks(model, Scorer):
         raise UserError(f"{checkpoint}: {reason}: use one of a language model, such as CausalLM")
     assert isinstance(model, Scorer)
-    scores = model.score(texts)
+    if kind in (None, model.likelihood):
+        scores = model.score(texts)
+    elif isinstance(model, SeveralScorer):
+        scores = model.score(texts, kind=kind)
+    else:
+        raise UserError(
+            f"{checkpoint} holds a {type(model).__name__}, which gives a {model.likelihood}: leave out --kind"
+        )
     if cut := int((scores.targets < scores.all_targets).sum()):
         say(
             f"ssl-nlp: {cut:,} of {len(texts):,} texts are longer than the model reads: their beginning counts",

@@ -10,7 +10,7 @@ import torch
 from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.methods import CausalLM, MaskedDiffusion, MaskedLM, Method, SimCLR
+from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM, Method, SimCLR
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained
 
@@ -53,6 +53,22 @@ def scored(kind: type[Method], tokenizer: Tokenizer, max_length: int, capsys: py
 @pytest.mark.parametrize("kind", [CausalLM, MaskedLM, MaskedDiffusion])
 def test_a_line_holds_the_score_of_its_text(kind, tokenizer, capsys):
     assert scored(kind, tokenizer, 64, capsys) == ""
+
+
+def test_a_model_that_gives_several_kinds_is_asked_for_one(tokenizer, capsys):
+    encoders = [Transformer(size=None, dim=16, layers=1, heads=2, max_length=64) for _ in range(2)]
+    for kind, encoder in zip((CausalMaskedLM, CausalLM), encoders, strict=True):
+        save_untrained(kind(encoder), tokenizer, Path(f"{kind.__name__}.ckpt"))
+    command = ["score", "--input=texts.txt", "--kind=pseudo-likelihood"]
+    assert run(*command, "--checkpoint=CausalMaskedLM.ckpt") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    scores = CausalMaskedLM.load_from_checkpoint("CausalMaskedLM.ckpt").score(TEXTS, kind="pseudo-likelihood")
+    assert [line["nats"] for line in lines] == pytest.approx(scores.nats.tolist())
+    assert {line["kind"] for line in lines} == {"pseudo-likelihood"}
+    assert run(*command, "--checkpoint=CausalLM.ckpt") == 2
+    assert "holds a CausalLM, which gives a likelihood: leave out --kind" in capsys.readouterr().err
+    assert run("score", "--input=texts.txt", "--kind=bound", "--checkpoint=CausalMaskedLM.ckpt") == 2
+    assert "kind 'bound' is not one of likelihood, pseudo-likelihood" in capsys.readouterr().err
 
 
 def test_texts_that_are_too_long_are_said_to_be(tokenizer, capsys):
