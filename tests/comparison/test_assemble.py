@@ -78,6 +78,9 @@ def write(
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers["knn"].details["pooling"] = pooling
     answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
+    if method == "CausalMaskedLM":
+        kind, metrics = "bits_per_byte", {"bits_per_byte": 2.0, "pseudo_bits_per_byte": 1.0}
+        answers |= {"language_modelling": Result(kind, metrics, {"kind": "likelihood"})}
     missing = {} if kind else {"language_modelling": f"{method} gives no likelihood of a text"}
     baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
     header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
@@ -120,6 +123,15 @@ def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp
     assert keys[-2:] == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
     assert not any(key in row.ties for row in found.rows for key in keys[-2:])
     assert not any("docs/geometry/effective_rank" in row.ties for row in found.rows)
+
+
+def test_a_method_that_gives_two_kinds_of_likelihood_has_a_number_in_both_columns(tmp_path):
+    write(tmp_path, "both", "CausalMaskedLM")
+    found = comparison(tmp_path)
+    kinds = [column for column in found.columns if column.group == "language modelling"]
+    assert [column.title for column in kinds] == ["bits per byte", "bits per byte (pseudo)"]
+    assert [found.rows[0].scores[column.key].mean for column in kinds] == [2.0, 1.0]
+    assert "2.000 1.000" in " ".join(shown(found).replace("│", " ").split())
 
 
 def test_equally_good_methods_tie(tmp_path):
