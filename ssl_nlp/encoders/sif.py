@@ -20,7 +20,7 @@ class SIF(nn.Module):
     Args:
         vocab_size: V.
         dim: width D of the vectors.
-        a: the smaller it is, the less frequent words count; the paper recommends 1e-4 to 1e-3.
+        a: the smaller it is, the less do frequent words count; the paper recommends 1e-4 to 1e-3.
     """
 
     weights: Tensor  # (V,): a / (a + p(w)), and 0 for tokens that are no words
@@ -42,14 +42,15 @@ class SIF(nn.Module):
         """Take frequencies and the common component from the training text.
 
         Args:
-            counts: (V,), how often each token occurs; below 0 for tokens that are no words, such as those of the frame.
+            counts: (V,) on the CPU, how often each token occurs; below 0 for tokens that are no words, such as those of the
+                frame.
             texts: batches of texts, one a row, with the vectors (B, T, D) of their tokens.
         """
         share = counts.clamp(min=0).double() / counts.clamp(min=0).sum().clamp(min=1)
         self.weights.copy_(torch.where(counts < 0, 0.0, self.a / (self.a + share)))
-        squares = torch.zeros(len(self.component), len(self.component), dtype=torch.float64, device=counts.device)
+        squares = torch.zeros(len(self.component), len(self.component), dtype=torch.float64)
         for states, batch in texts:
-            means = self._means(states, batch).double()
+            means = self._means(states, batch).cpu().double()
             squares += means.T @ means
         self.component.copy_(torch.linalg.eigh(squares).eigenvectors[:, -1])
 

@@ -163,7 +163,7 @@ class TextModule(Module):
         length = min(SIF_LENGTH, self.encoder.max_length)
         texts = spread_texts(self._data.counted, self.tokenizer, SIF_TEXTS, length)
         batches = (batch.to(self.device) for batch in texts)
-        sif.fit(counts.to(self.device), ((self.states(batch), batch) for batch in batches))
+        sif.fit(counts, ((self.states(batch), batch) for batch in batches))
         self.encoder.train(training)
 
     # ----------------------------------------------------------------------------------------------------------------------
