@@ -40,7 +40,8 @@ def embed(
         pooling: which states of the encoder make the embedding: their mean, the last, the first or, of word vectors, their
             mean weighted by rarity (sif); default: as the method was trained, or its own embedding.
     """
-    from ssl_nlp.training.texts import TextModule, TextsCut
+    from ssl_nlp.commands.model_classes import load_model
+    from ssl_nlp.training.texts import TextsCut
 
     target = Path(output)
     if target.suffix != ".npy":
@@ -49,7 +50,7 @@ def embed(
         raise UserError(f"--output {output} already exists: name another file, or move it away")
     check_writable(f"--output {output}", target)
     lines = read_lines(input)
-    method = TextModule.load_from_checkpoint(checkpoint)
+    method = load_model(checkpoint)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TextsCut)
         embeddings = method.embed(lines, batch_size, pooling)

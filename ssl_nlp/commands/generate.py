@@ -47,10 +47,10 @@ def generate(
         beams: unfinished candidates of the beam search; default: as it was trained. For a SequenceToSequence only, which
             draws nothing: the four options before are not for it.
     """
+    from ssl_nlp.commands.model_classes import load_model
     from ssl_nlp.evaluation.capabilities import Drawer, Generator, Searcher
-    from ssl_nlp.training.texts import TextModule
 
-    method = TextModule.load_from_checkpoint(checkpoint)
+    method = load_model(checkpoint)
     kind = type(method).__name__
     prompted = prompt is not None or input is not None
     sampling = (64 if max_new_tokens is None else max_new_tokens, temperature, top_k, top_p, seed)

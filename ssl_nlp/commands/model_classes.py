@@ -2,5 +2,15 @@
 
 from ssl_nlp.methods import Method
 from ssl_nlp.tasks import Task
+from ssl_nlp.training.texts import TextModule
 
 MODELS = (Method, Task)
+
+
+def load_model(checkpoint: str) -> TextModule:
+    """The method or task of a checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: as `TextModule.load_from_checkpoint`.
+    """
+    return TextModule.load_from_checkpoint(checkpoint)

@@ -31,11 +31,11 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
         input: a text file, a text a line; default: standard input.
         kind: of likelihood, for models that give several, such as CausalMaskedLM; default: the first of them.
     """
+    from ssl_nlp.commands.model_classes import load_model
     from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer, lacks
-    from ssl_nlp.training.texts import TextModule
 
     texts = read_lines(input)
-    model = TextModule.load_from_checkpoint(checkpoint)
+    model = load_model(checkpoint)
     if reason := lacks(model, Scorer):
         raise UserError(f"{checkpoint}: {reason}: use one of a language model, such as CausalLM")
     assert isinstance(model, Scorer)

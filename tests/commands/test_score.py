@@ -12,7 +12,7 @@ from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM, Method, SimCLR
 from tests.corpus import ListCorpus, random_texts
-from tests.end_to_end.cli import run, save_untrained
+from tests.end_to_end.cli import run, run_process, save_untrained
 
 TEXTS = ["the dog sees a cat", "", "ein Würfel", "a bird"]
 
@@ -69,6 +69,15 @@ def test_a_model_that_gives_several_kinds_is_asked_for_one(tokenizer, capsys):
     assert "holds a CausalLM, which gives a likelihood: leave out --kind" in capsys.readouterr().err
     assert run("score", "--input=texts.txt", "--kind=bound", "--checkpoint=CausalMaskedLM.ckpt") == 2
     assert "kind 'bound' is not one of likelihood, pseudo-likelihood" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_new_process_knows_the_class_of_a_checkpoint(tokenizer, tmp_path):
+    """In the process of the tests every class is loaded."""
+    encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+    save_untrained(CausalLM(encoder), tokenizer, Path("a.ckpt"))
+    done = run_process("score", "--checkpoint=a.ckpt", "--input=texts.txt", cwd=tmp_path)
+    assert (done.returncode, done.stdout.count("\n")) == (0, len(TEXTS)), done.stderr
 
 
 def test_texts_that_are_too_long_are_said_to_be(tokenizer, capsys):
