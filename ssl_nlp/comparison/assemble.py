@@ -258,6 +258,13 @@ def _differences(
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:
         said.append(f"{', '.join(published)} was not trained here: its corpus, tokenizer, encoder and tokens differ.")
+    for key in dict.fromkeys(key for row in rows for key in row.scores if key.endswith("/coverage")):
+        known = {row.label: f"{row.scores[key].mean:.1%}" for row in rows if key in row.scores}
+        if len(set(known.values())) > 1:
+            name = key.split("/")[1]
+            said.append(
+                f"The share of {name} that has known words, and counts, differs: {configurations.spoken(known)}."
+            )
     data = {row.label: ", ".join(sorted(set(given.data))) for row, given in zip(rows, results, strict=True)}
     if len(set.union(*protocols.values())) > 1:
         spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})

@@ -396,3 +396,19 @@ def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_
     methods = {row.label: row for row in mixed.rows if not row.baseline}
     compared = {label for label, row in methods.items() if "docs/knn/accuracy" in row.ties}
     assert compared in ({"CausalLM"}, {"SimCLR", "MoCo"})
+
+
+def test_other_words_that_models_know_are_called_a_difference(tmp_path):
+    for name, method, coverage in (("a", "MaskedLM", 0.545), ("b", "SimCLR", 1.0)):
+        write(tmp_path, name, method)
+        pairs = np.random.default_rng(len(method)).normal(size=(40, 2))
+        pairs[: round(40 * (1 - coverage)), 0] = np.nan
+        result = Result("spearman", {"spearman": 0.1, "coverage": coverage}, {}, pairs, "spearman")
+        right = Result("accuracy", {"accuracy": 0.5, "coverage": 0.9}, {}, pairs[:, 0] > 0)
+        found = SuiteResult("same", {"men.word_similarity": result, "made.analogies": right})
+        write_suite(tmp_path / "runs" / name / "evaluation.json", {"method": method, "checkpoint": {}}, "docs", found)
+    said = [line for line in comparison(tmp_path).differences if "known words" in line]
+    assert said == [
+        "The share of men.word_similarity that has known words, and counts, differs: 54.5% for MaskedLM and 100.0% for "
+        "SimCLR."
+    ]
