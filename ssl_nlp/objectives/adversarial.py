@@ -21,6 +21,9 @@ def gradient_penalties(critic: Callable[[Tensor], Tensor], real: Tensor, made: T
     """
     real, made = widened(real.detach()), widened(made.detach())
     with torch.enable_grad():
-        points = torch.lerp(made, real, torch.rand(len(real), 1, dtype=real.dtype, device=real.device)).requires_grad_()
+        shares = torch.rand(len(real), 1, dtype=real.dtype, device=real.device)
+        points = torch.lerp(
+            made, real.requires_grad_(), shares
+        )  # no leaf: torch's counter of operations fails at these
         [slopes] = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
         return (slopes.norm(dim=1) - 1).square()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.objectives.adversarial import gradient_penalties
 
@@ -45,10 +46,11 @@ def test_of_a_square_it_is_taken_at_points_on_the_lines_and_leaves_the_points_al
 
 
 def test_it_needs_no_gradient_to_be_counted():
-    """Validations and counts of operations ask for none; a flat critic has a slope of 0, where a norm has no gradient."""
+    """Counts of operations ask for none; a flat critic has a slope of 0, where a norm has no gradient."""
     critic = nn.Linear(3, 1)
-    with torch.no_grad():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         assert gradient_penalties(lambda x: critic(x).squeeze(1), *points()).shape == (6,)
+    assert counter.get_total_flops() == 2 * 2 * 6 * 3  # of the critic, forward and backward
     nn.init.zeros_(critic.weight)
     penalties = gradient_penalties(lambda x: critic(x).squeeze(1), *points())
     penalties.sum().backward()

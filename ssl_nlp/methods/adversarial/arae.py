@@ -57,7 +57,8 @@ class ARAE(SentenceDrawing):
             code has length 1.
         noise_left: share of it that is left in the last step; it falls by the same factor in each step. With an unknown
             number of steps it stays.
-        distance_weight: weight of W for the encoder. 0: only the generator reduces it.
+        distance_weight: weight of W for the encoder. At 1, as in the authors' code, it brings codes together faster than it
+            learns to tell sentences apart; at 0, only the generator reduces W.
         autoencoder_every: the autoencoder acts in the last of every so many steps; the critic acts in each.
         generator_every: the generator acts in the last of every so many steps.
         noise_dim: width of z.
@@ -78,9 +79,9 @@ class ARAE(SentenceDrawing):
         self,
         encoder: Encoder | None = None,
         latent_dim: int = 64,
-        noise: float = 0.5,
+        noise: float = 0.3,
         noise_left: float = 0.2,
-        distance_weight: float = 1.0,
+        distance_weight: float = 0.1,
         autoencoder_every: int = 1,
         generator_every: int = 5,
         noise_dim: int = 32,
