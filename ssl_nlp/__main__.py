@@ -74,7 +74,7 @@ COMMANDS = {
         "a folder for other libraries: ssl-nlp export RUN --format transformers [--output FOLDER]",
     ),
     "fill-mask": Command(
-        "fill_mask.main", USE, "fill [MASK] with a MaskedLM: ssl-nlp fill-mask --checkpoint FILE [--text TEXT]"
+        "fill_mask.main", USE, "fill [MASK] in a text: ssl-nlp fill-mask --checkpoint FILE [--text TEXT]"
     ),
 }
 

@@ -90,6 +90,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.encoder.tied": ["false"],
         "--model.encoder.max_length": ["-1", "0", "16"],
     },
+    "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"]},
     "replaced_token": {
         "--model.masking_rate": ["-0.1", "0", "1.5", ".nan"],
         "--model.generator_size": ["-1", "0", ".nan", ".inf", "1.5"],

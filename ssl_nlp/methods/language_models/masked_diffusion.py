@@ -72,9 +72,7 @@ class MaskedDiffusion(Method):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
-        if draws < 2:
-            raise UserError(f"draws must be 2 or more, for a standard error, not {draws}")
-        self.draws = draws
+        self.draws = checked_draws(draws)
 
     def build(self) -> None:
         tokenizer, embedding = self.tokenizer, self.encoder.embedding
@@ -121,7 +119,11 @@ class MaskedDiffusion(Method):
         Returns:
             (B,) nats; and (B,): their variances, estimated as if the draws were independent, which is too much rather than
             too little.
+
+        Raises:
+            UserError: there are fewer draws.
         """
+        checked_draws(draws)
         texts, content = number_texts(batch.segment_ids), self._content(batch)
         found = []
         for times in spread_times(texts.numel(), draws, texts.device):
@@ -300,3 +302,14 @@ class MaskedDiffusion(Method):
         written = unmask(self.encoder, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator)
         self.train(training)
         return written
+
+
+def checked_draws(draws: int) -> int:
+    """A number of draws that have a standard error.
+
+    Raises:
+        UserError: there are fewer than 2.
+    """
+    if draws < 2:
+        raise UserError(f"draws must be 2 or more, for a standard error, not {draws}")
+    return draws

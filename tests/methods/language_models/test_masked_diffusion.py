@@ -357,6 +357,8 @@ def test_bad_settings_are_refused(tokenizer):
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
         MaskedDiffusion(draws=1)
     method = connected(tokenizer)
+    with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
+        method.score(["a"], draws=1)
     with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
         method.draw(1, 8, temperature=-1)
     with pytest.raises(UserError, match="steps must be 1 or more, not 0"):
