@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from ssl_nlp.commands.evaluate import _scores
+from ssl_nlp.commands.evaluation_tables import _scores
 from ssl_nlp.commands.models import Target, find_target
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import read_items, read_suite

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ssl_nlp.commands.evaluate import language_table
+from ssl_nlp.commands.evaluation_tables import language_table
 from ssl_nlp.comparison.columns import columns
 from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer

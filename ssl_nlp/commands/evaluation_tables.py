@@ -1,0 +1,131 @@
+"""The tables that `evaluate` prints: embeddings beside baselines, prompts, drawn texts, language models, costs."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ssl_nlp.commands import ngram_baseline
+from ssl_nlp.commands.models import Target
+from ssl_nlp.comparison.costs import shown_costs
+from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
+from ssl_nlp.evaluation.pooling import mark
+from ssl_nlp.evaluation.prompts import NAMES
+from ssl_nlp.evaluation.record import SuiteResult
+
+
+def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
+    """Embeddings beside baselines, in as many tables as `width` columns of text need; language modelling; cost."""
+    rows: list[tuple[str, Mapping[str, Result]]] = []
+    for target, result in zip(targets, results, strict=True):
+        rows.append((target.name, result.evaluators))
+    seen: set[int] = set()
+    for target, result in zip(targets, results, strict=True):
+        for baseline, found in result.baselines.items():
+            if found and id(found) not in seen:  # those that targets share
+                seen.add(id(found))
+                several = baseline in ("random_init", ngram_baseline.NAME) and len(targets) > 1
+                rows.append((f"{baseline} ({target.name})" if several else baseline, found))
+    shown = _scores(suite, rows, len(targets), width)
+    prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
+    if prompts:
+        shown.append(_prompts(suite, prompts))
+    drawn = [(name, r) for name, found in rows for r in found.values() if "generation" in r.details]
+    if drawn:
+        shown.append(_generation(suite, drawn))
+    language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
+    if language:
+        shown.append(language_table(suite, language))
+    return [*shown, _cost(targets)]
+
+
+def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
+    metrics = {
+        name: r.primary_metric
+        for _, found in rows
+        for name, r in found.items()
+        if not {"kind", "prompts", "generation"} & r.details.keys()
+    }
+    parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
+    room = 0
+    for name, metric in metrics.items():
+        title = [*name.split("."), metric]
+        wide = max(map(len, [*title, "-0.000"])) + 3
+        if wide > room:
+            parts.append({})
+            room = width - max(len(name) for name, _ in rows) - 4
+        parts[-1][name] = title
+        room -= wide
+    shown = []
+    for part in parts:
+        table = Table(title=f"{escape(suite)}: frozen embeddings (protocol {PROTOCOL})")
+        table.add_column("", overflow="fold")
+        for title in part.values():
+            table.add_column(Text("\n".join(title)), justify="right", vertical="bottom", no_wrap=True)
+        for number, (name, found) in enumerate(rows):
+            if number >= targets and part.keys().isdisjoint(found):
+                continue  # a baseline of language models
+            cells = [_cell(found.get(e)) for e in part]
+            style = "bold" if number < targets else "dim"
+            table.add_row(Text(name), *cells, style=style, end_section=number == targets - 1)
+        shown.append(table)
+    return shown
+
+
+def _prompts(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
+    """One row for each model and number of examples: the main number with its interval, and the three uncalibrated ones."""
+    table = Table(title=f"{escape(suite)}: prompts, without training")
+    for column in ("", "task", "metric", "score", "95 %", *NAMES.values(), "examples_cut", "prompts_cut"):
+        left = column in ("", "task", "metric")
+        table.add_column(column if left else column.replace("_", "\n"), justify="left" if left else "right")
+    for name, task, result in rows:
+        known = result.metrics
+        reach = f"{known['low']:.3f}–{known['high']:.3f}" if "low" in known else "–"
+        cut = [f"{known[name]:.0%}" if name in known else "–" for name in ("examples_cut", "prompts_cut")]
+        numbers = [f"{known[metric]:.3f}" for metric in NAMES.values()]
+        cells = [Text(name), task, result.primary_metric, f"{result.primary:.3f}", reach, *numbers, *cut]
+        table.add_row(*cells)
+    return table
+
+
+def _cell(result: Result | None) -> str:
+    return "–" if result is None else f"{result.primary:.3f} {mark(result.details.get('pooling', ''))}".rstrip()
+
+
+def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    """One row for each model and kind of likelihood."""
+    table = Table(title=f"{escape(suite)}: language modelling; kinds cannot be compared with each other")
+    for column in ("", "kind", "nats per token", "perplexity", "bits per byte"):
+        table.add_column(column, justify="right" if column not in ("", "kind") else "left")
+    for name, result in rows:
+        for kind, form in KINDS.items():
+            names = [form.format(metric) for metric in ("loss", "perplexity", "bits_per_byte")]
+            if result.metrics.keys() >= set(names):
+                table.add_row(Text(name), kind, *(f"{result.metrics[metric]:,.3f}" for metric in names))
+    return table
+
+
+def _generation(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    numbers = {r.details["generation"]["sentences"] for _, r in rows}
+    table = Table(title=f"{escape(suite)}: {' or '.join(f'{n:,}' for n in sorted(numbers))} drawn sentences")
+    table.add_column("")
+    for metric in rows[0][1].metrics:
+        table.add_column(metric.replace("_", "\n"), justify="right", vertical="bottom")
+    for name, result in rows:
+        table.add_row(Text(name), *(f"{value:,.3f}" for value in result.metrics.values()))
+    return table
+
+
+def _cost(targets: Sequence[Target]) -> Table:
+    table = Table(title="cost of training")
+    table.add_column("")
+    costs = shown_costs([target.header["cost"] for target in targets])
+    for cost in costs.values():
+        table.add_column(cost.title, justify="right")
+    for target in targets:
+        numbers = target.header["cost"]
+        cells = [f"{numbers[key] / cost.unit:,.4g}" if key in numbers else "–" for key, cost in costs.items()]
+        table.add_row(Text(target.name), *cells)
+    return table
