@@ -1,4 +1,4 @@
-"""`ssl-nlp fill-mask` for models that fill in whole texts."""
+"""`ssl-nlp fill-mask` for models that fill in whole texts, and for one that ranks tokens beside other abilities."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.methods import MaskedDiffusion
+from ssl_nlp.methods import CausalMaskedLM, MaskedDiffusion
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import run, save_untrained
 
@@ -27,3 +27,17 @@ def test_each_text_is_printed_as_the_model_fills_it_in(
     assert text.startswith("the dog sees") and text.endswith(" cat\n") and "[MASK]" not in text
     assert run(*command, "--text=a[MASK]", "--top_k=3") == 2
     assert "a MaskedDiffusion fills in whole texts and ranks no tokens: leave out --top_k" in capsys.readouterr().err
+
+
+def test_a_causal_and_masked_model_ranks_the_tokens_of_each_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(40)))
+    method = CausalMaskedLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    checkpoint = str(save_untrained(method, tokenizer, Path("a.ckpt")))
+    [best] = method.fill_mask("the dog [MASK]", top_k=2)
+    capsys.readouterr()
+    assert run("fill-mask", "--checkpoint", checkpoint, "--text=the dog [MASK]", "--top_k=2") == 0
+    ranked = "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best)
+    assert capsys.readouterr().out == f"the dog [MASK]\n  {ranked}\n"

@@ -219,11 +219,12 @@ def test_its_likelihood_is_that_of_a_causal_model_and_its_pseudo_likelihood_come
         method.score(TEXTS, kind="bound")
 
 
-def test_it_generates_and_ranks_words_as_a_causal_model_with_its_weights(tokenizer):
+def test_it_generates_draws_and_ranks_words_as_a_causal_model_with_its_weights(tokenizer):
     method = connected(tokenizer)
     alone = connected(tokenizer, CausalLM, method)
     prompts = ["the dog sees", "", "the small red house likes the big"]
     assert method.generate(prompts, max_new_tokens=8, seed=3) == alone.generate(prompts, max_new_tokens=8, seed=3)
+    assert method.draw(3, max_new_tokens=8, seed=3) == alone.draw(3, max_new_tokens=8, seed=3)
     asked = [Prompt((), "the dog ", " a cat", ("sees", "likes"))]
     assert torch.equal(method.score_words(asked).nats, alone.score_words(asked).nats)
 
