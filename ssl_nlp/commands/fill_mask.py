@@ -20,7 +20,8 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         text: a text with [MASK] in it.
         input: a text file, a text a line; default, without a text: standard input.
-        top_k: how many tokens to print; default: 5. Not for a model that fills in whole texts, such as a MaskedDiffusion.
+        top_k: how many tokens to print; default: 5. Not for a model that fills in whole texts, such as a
+            MaskedDiffusion, or a SpanCorruption, whose [MASK] stands for any number of tokens.
     """
     from ssl_nlp.evaluation.capabilities import Infiller, MaskFiller
     from ssl_nlp.methods import Method
@@ -33,8 +34,9 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
     if isinstance(method, Infiller):
         if top_k is not None:
             raise UserError(f"a {kind} fills in whole texts and ranks no tokens: leave out --top_k")
-        for filled in method.infill(texts):
-            say(filled)
+        filled = iter(method.infill([asked for asked in texts if asked.strip()]))
+        for asked in texts:
+            say(next(filled) if asked.strip() else asked)  # a blank line stays one
         return
     if not isinstance(method, MaskFiller):
         raise UserError(f"{checkpoint} holds a {kind}, which cannot fill masks: use one of a MaskedLM")

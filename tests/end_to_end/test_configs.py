@@ -8,7 +8,7 @@ import yaml
 
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.evaluation import Drawer, Generator, get_suite
-from ssl_nlp.evaluation.capabilities import Searcher
+from ssl_nlp.evaluation.capabilities import Infiller, Searcher
 from ssl_nlp.methods import Method, Optimization
 from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.terminal import printable
@@ -83,6 +83,13 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
         assert run(*generate, "--number=2") == 0
         drawn = [printable(text) for text in loaded.draw(2, 64, 0.8, None, 0.95, 1)]
         assert capfd.readouterr().out == "".join(f"{text}\n" for text in drawn)
+    if isinstance(loaded, Infiller):
+        Path("gaps.txt").write_text("the [MASK] sees\n\n")
+        fill = ["fill-mask", "--checkpoint", str(directory / "checkpoints" / "last.ckpt"), "--input=gaps.txt"]
+        assert run(*fill) == 0
+        assert capfd.readouterr().out.endswith("\n\n")
+        assert run(*fill, "--top_k=2") == 2
+        assert "leave out --top_k" in capfd.readouterr().err
     # The saved configuration is complete: it is the same run.
     assert run("fit", "--config", str(directory / "config.yaml")) == 2
     assert "is finished" in capfd.readouterr().err
