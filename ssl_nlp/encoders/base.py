@@ -50,6 +50,7 @@ class Encoder(nn.Module, ABC):
         max_length: the longest row that `forward` takes. Known after `build`.
         vocab_size, pad_id, causal: the arguments of `build`. Causal means that a position sees only itself and what
             precedes it.
+        exportable: whether `torch.onnx` can write a graph of it.
         separate: whether the states are two halves, the first of which sees only what precedes a position, the second only
             what follows it.
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
@@ -70,6 +71,7 @@ class Encoder(nn.Module, ABC):
     """
 
     absent_in_checkpoints: ClassVar[tuple[str, ...]] = ("embedding_from",)  # a file to read
+    exportable: ClassVar[bool] = True
 
     dim: int
     max_length: int

@@ -49,6 +49,8 @@ class Recurrent(Encoder):
         UserError: arguments are invalid; all of them are listed in one line.
     """
 
+    exportable = False  # torch's exporter writes lengths that are fixed, or wrong, into graphs of recurrent layers
+
     def __init__(
         self,
         kind: Kind = "lstm",
@@ -258,19 +260,17 @@ class Documents(NamedTuple):
         mirrored: (N,) int64: for each token, the one that is as far from the end of the document as this one is from its
             start. It turns all documents round.
         number: of documents.
-        sizes: (longest,) int64, on the CPU: the number of documents that have a token at each position. None: all have.
+        sizes: (longest,) int64, on the CPU: the number of documents that have a token at each position.
     """
 
     places: Tensor
     mirrored: Tensor
     number: int
-    sizes: Tensor | None
+    sizes: Tensor
 
 
 def documents_of(batch: TokenBatch) -> Documents:
     """The documents of a batch."""
-    if torch.compiler.is_exporting():
-        return _whole_rows(batch)
     text = batch.is_text.flatten().nonzero().squeeze(1)
     position = batch.positions().flatten()[text]
     document = (position == 0).cumsum(0) - 1
@@ -287,16 +287,6 @@ def documents_of(batch: TokenBatch) -> Documents:
     )
 
 
-def _whole_rows(batch: TokenBatch) -> Documents:
-    """The rows of a batch that is not packed, with their padding: an exported graph has no sizes that depend on values."""
-    rows, length = batch.input_ids.shape
-    position, row = (torch.arange(size, device=batch.input_ids.device) for size in (length, rows))
-    last = batch.is_text.sum(dim=1) - 1
-    mirrored = torch.where(position[:, None] <= last, last - position[:, None], position[:, None])
-    places = row * length + position[:, None]
-    return Documents(places.flatten(), (mirrored * rows + row).flatten(), rows, None)
-
-
 def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """What a cell of torch makes of states (N, width): its own, (N, units), and those after the last token of a document.
 
@@ -306,21 +296,13 @@ def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | 
         documents: where they belong.
         begin: as the second result, (1 or 2, documents, units): the state, and that of the cell if it is an LSTM.
     """
-    if documents.sizes is None:
-        found, ends = _run(cell, states.unflatten(0, (-1, documents.number)), begin)
-        return found.flatten(0, 1), ends
     pieces = documents.sizes.split(CPU_STEPS if states.device.type == "cpu" else len(documents.sizes))
     made, last = [], begin
     for sizes, part in zip(pieces, states.split([int(sizes.sum()) for sizes in pieces]), strict=True):
-        packed, ends = _run(cell, PackedSequence(part, sizes), None if last is None else last[:, : sizes[0]])
+        first = None if last is None else last[:, : sizes[0]].to(part.dtype).split(1)
+        packed, ended = cell(PackedSequence(part, sizes), first[0] if first and len(first) == 1 else first)
         made.append(packed.data)
+        ends = torch.cat(ended if isinstance(ended, tuple) else (ended,))
         last = ends if last is None else torch.cat([ends, last[:, sizes[0] :]], dim=1)
     assert last is not None
     return torch.cat(made), last
-
-
-def _run(cell: nn.Module, inputs: Tensor | PackedSequence, begin: Tensor | None) -> tuple[Any, Tensor]:
-    """The output of a cell, and its last states, (1 or 2, documents, units) like `begin`."""
-    first = None if begin is None else begin.to(inputs.data.dtype).split(1)
-    found, last = cell(inputs, first[0] if first and len(first) == 1 else first)
-    return found, torch.cat(last if isinstance(last, tuple) else (last,))

@@ -52,11 +52,14 @@ class Graph(nn.Module):
         pooling: of the states; None: the module's own embedding.
 
     Raises:
-        UserError: the module reads more than rows of text.
+        UserError: the module reads more than rows of text, or its encoder has no graph.
     """
 
     def __init__(self, module: TextModule, pooling: Pooling | None = None) -> None:
         super().__init__()
+        if not module.encoder.exportable:
+            kind = type(module.encoder).__name__
+            raise UserError(f"torch.onnx writes wrong graphs of the encoder {kind}: use its checkpoint instead")
         if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging | QuestionAnswering):
             raise UserError(
                 f"--format onnx has no graph for {type(module).__name__}: export its encoder alone with --format "

@@ -54,10 +54,8 @@ def base_model(encoder: Encoder) -> "PreTrainedModel":
         if encoder.causal:
             model.config.use_cache = True  # ours keeps caches itself
         return model
-    raise UserError(
-        f"transformers has no class for the encoder {type(encoder).__name__}: export it with --format onnx, which "
-        "takes any encoder"
-    )
+    other = "export it with --format onnx" if encoder.exportable else "it cannot be exported: use its checkpoint"
+    raise UserError(f"transformers has no class for the encoder {type(encoder).__name__}: {other}")
 
 
 @torch.no_grad()

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.encoders import Transformer
+from ssl_nlp.encoders import Recurrent, TextCNN, Transformer
+from ssl_nlp.errors import UserError
 from ssl_nlp.export.onnx_format import write
+from ssl_nlp.export.stock import base_model
+from ssl_nlp.methods import MaskedLM
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.tasks import Classification, Regression, Tagging
 from tests.export.conftest import GRAPHS, NAMES, TEXTS
@@ -73,3 +76,21 @@ def test_a_task_has_a_graph_also_with_a_window(kind, tmp_path):
         places = rows.is_text if kind == "tags" else slice(None)
         expected = task.read(pool(task.states(rows), rows, "mean")) if kind == "pairs" else task.outputs(rows)
         torch.testing.assert_close(values(tmp_path, rows)["logits"][places], expected[places], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_convolutions_have_a_graph_and_recurrent_layers_are_refused(tmp_path):
+    method = connected(MaskedLM(TextCNN(dim=9, max_length=40)), ours()[1])
+    write(method, tmp_path)
+    for size in ((1, 1), (5, 3), (2, 40)):
+        rows = rows_of(size, method.vocab_size)
+        found, expected = values(tmp_path, rows)["last_hidden_state"], method.states(rows)
+        torch.testing.assert_close(found[rows.is_text], expected[rows.is_text], rtol=1e-4, atol=1e-4)
+    recurrent = connected(MaskedLM(Recurrent(dim=8, max_length=40)), ours()[1])
+    with pytest.raises(UserError, match="wrong graphs of the encoder Recurrent: use its checkpoint instead"):
+        write(recurrent, tmp_path / "none")
+    with pytest.raises(
+        UserError, match="no class for the encoder Recurrent: it cannot be exported: use its checkpoint"
+    ):
+        base_model(recurrent.encoder)
