@@ -14,6 +14,9 @@ from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.run import RUNS, Run
 
+ENCODER = ("--model.encoder", "--model.init_args.encoder")
+"""Beginnings of the options that configure an encoder."""
+
 
 class RunCli(Cli):
     """A command on a run and on the data that it was trained on."""
@@ -53,6 +56,8 @@ def with_run(command: str, arguments: Sequence[str]) -> list[str]:
     run = Run(name)
     if not run.config.exists():
         raise UserError(f"there is no run {run.name} in {RUNS.absolute()}: train it with ssl-nlp fit --run {run.name}")
+    if encoder := next((one for one in arguments if one.startswith(ENCODER)), None):
+        raise UserError(f"the checkpoint of {run.name} decides on its encoder: leave out {encoder.partition('=')[0]}")
     settings = settings_of_run(run)
     added = [f"--ckpt_path={last_value(arguments, '--ckpt_path') or run.best_checkpoint()}"]
     if command == "predict" and last_value(arguments, "--output") is None:

@@ -82,6 +82,11 @@ class Run:
         """
         self.check(config, extend, complete)
         if self.finished and self.longer(config) is None:
+            if extend:
+                raise UserError(
+                    f"runs/{self.name} is finished, and this configuration does not train it longer: give a larger "
+                    "--trainer.max_steps (or --trainer.max_epochs) behind every --config"
+                )
             raise UserError(
                 f"runs/{self.name} is finished: choose another --run, or delete the folder to train it again; to train it "
                 "longer, give --extend and a larger trainer.max_steps (or trainer.max_epochs)"

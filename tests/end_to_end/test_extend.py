@@ -97,7 +97,10 @@ def test_only_the_length_may_change_and_only_on_request(texts, capfd):
     mistakes = {
         "runs/a is finished: choose another --run, or delete the folder to train it again; to train it longer, give "
         "--extend and a larger trainer.max_steps (or trainer.max_epochs)": ["--trainer.max_steps=4"],
-        "runs/a is finished: choose another": ["--trainer.max_steps=4", "--extend"],
+        "runs/a is finished, and this configuration does not train it longer: give a larger --trainer.max_steps": [
+            "--trainer.max_steps=4",
+            "--extend",
+        ],
         "(trainer.max_steps: 4 -> 8): choose another --run, or give --extend to train this one longer": [
             "--trainer.max_steps=8"
         ],

@@ -67,6 +67,8 @@ def test_a_run_of_a_task_predicts_texts_and_writes_its_numbers(pairs, tmp_path, 
     assert sum(row["label"] == row["prediction"] for row in found) / 8 == accuracy
     assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in found)
     capsys.readouterr()
+    assert run("test", "--run=a", "--model.encoder.dropout=0.5") == 2
+    assert "the checkpoint of a decides on its encoder: leave out --model.encoder.dropout" in capsys.readouterr().err
     assert run("predict", "--run=a") == 2
     assert "predictions.jsonl already exists: name another file" in capsys.readouterr().err
 
