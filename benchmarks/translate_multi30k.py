@@ -33,7 +33,7 @@ PACE = 120
 """Steps that tell how long a step takes; those before the first log do not count."""
 LOGGED = 40
 """Steps between two logs."""
-RESERVE = 0.06
+RESERVE = 0.1
 """Share of the time that is left for validations and checkpoints."""
 
 
