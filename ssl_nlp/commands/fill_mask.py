@@ -23,13 +23,13 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
         top_k: how many tokens to print; default: 5. Not for a model that fills in whole texts, such as a
             MaskedDiffusion, or a SpanCorruption, whose [MASK] stands for any number of tokens.
     """
+    from ssl_nlp.commands.model_classes import load_model
     from ssl_nlp.evaluation.capabilities import Infiller, MaskFiller
-    from ssl_nlp.methods import Method
 
     if text is not None and input is not None:
         raise UserError("--text and --input both give texts: leave one out")
     texts = read_lines(input) if text is None else [text]
-    method = Method.load_from_checkpoint(checkpoint)
+    method = load_model(checkpoint)
     kind = type(method).__name__
     if isinstance(method, Infiller):
         if top_k is not None:
