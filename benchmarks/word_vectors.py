@@ -117,7 +117,7 @@ def train_ours(
 ) -> tuple[Vectors, float]:
     """Our vectors by token, and seconds of the whole `fit`."""
     seed_everything(seed, verbose=False)
-    optimization = Optimization("torch.optim.SparseAdam", 0.01, warmup=0, schedule="linear", final=0.0)
+    optimization = Optimization("ssl_nlp.training.RowAdagrad", 0.2, warmup=0, schedule="linear", final=0.0)
     method = METHODS[arguments.method](BagOfWords(dim=100), window=5, negatives=5, optimization=optimization)
     trainer = Trainer(
         accelerator="cpu", max_epochs=arguments.epochs, limit_val_batches=0, logger=False, enable_checkpointing=False,
