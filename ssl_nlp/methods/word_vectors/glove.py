@@ -5,8 +5,8 @@
 
 X_ij is the sum of 1 / distance over all places where i and j stand near each other. w are the vectors of the encoder, the
 rest is the method's. An epoch goes over the matrix instead of the text (`Cooccurrences`). The paper uses w + w̃ in the end,
-which helps it a little (section 4.2); here w̃ serves training alone. A validation scales its counts to the size of the
-training split, because their logarithms depend on it.
+which helps it a little (section 4.2); here w̃ serves training alone. A validation lowers the estimates by the logarithm of
+how much larger the training split is, because counts grow with the text.
 """
 
 import math
@@ -76,8 +76,10 @@ class GloVe(WordVectors):
         word, context = batch.input_ids.unbind(dim=1)
         products = (self.rows(self.encoder.embedding, word) * self.rows(self.contexts, context)).sum(dim=1)
         biases = self.rows(self.biases, word) + self.rows(self.context_biases, context)
-        counts = batch.counts * (self.total / batch.total) if self.total else batch.counts
-        total = glove(products + biases.squeeze(1), counts, self.x_max, self.alpha)
+        estimates = products + biases.squeeze(1)
+        if self.total:
+            estimates = estimates - (self.total / batch.total).log().to(estimates.dtype)
+        total = glove(estimates, batch.counts, self.x_max, self.alpha)
         return Loss({"entry": Term(total, torch.tensor(len(batch), device=total.device))})
 
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:

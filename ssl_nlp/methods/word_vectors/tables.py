@@ -25,6 +25,8 @@ class WordVectors(Method):
 
     def build(self) -> None:
         self.tables()
+        if self.by_rows:
+            torch.sparse.check_sparse_tensor_invariants.disable()  # the default, of which torch warns unless it is said
         for table in self.modules():
             if isinstance(table, nn.Embedding):
                 table.sparse = self.by_rows  # which tells DDP, too
