@@ -68,6 +68,8 @@ def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     if options.push is not None:
         check_push(options.push)
     target = find_result(options.model)
+    if not target.method.embedding_dim:
+        raise UserError(f"{options.model} holds a model without an encoder, and no format has a place for it")
     facts = _facts(target, options.license, options.language)
     with new_folder(output) as folder, progress_bars_hidden():
         contents = _write(target, folder, options)

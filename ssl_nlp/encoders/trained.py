@@ -48,8 +48,8 @@ class Trained(Encoder):
         path, _ = checkpoint_of(run)
         saved, digest = checkpoints.read_with_digest(path)
         described = saved["ssl_nlp"]
-        if dropout is not None:
-            _set_dropout(described["method"]["init_args"].get("encoder"), dropout, str(path))
+        if dropout is not None and (given := described["method"]["init_args"].get("encoder")) is not None:
+            _set_dropout(given, dropout, str(path))
         encoder = described_encoder(saved, str(path), freeze)
         if encoder.adapter is not None and not encoder.adapter.mergeable and not untrained:
             raise UserError(

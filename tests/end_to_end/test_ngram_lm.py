@@ -53,6 +53,18 @@ def test_it_is_trained_used_and_compared_with_empty_cells_where_it_cannot_be_ask
         more = [f"--input={texts}", "--output=a.npy"] if command[0] == "embed" else []
         assert run(*command, *more) == 2
         assert "no encoder and embeds no text" in capfd.readouterr().err
+    refused = {
+        "no encoder to start from": [
+            "fit",
+            "--config=simclr",
+            "--config=encoder/trained",
+            "--model.encoder.run=ngrams",
+        ],
+        "holds a model without an encoder": ["export", "ngrams", "--format=onnx"],
+    }
+    for reason, command in refused.items():
+        assert run(*command) == 2
+        assert reason in capfd.readouterr().err
     write_suites(Path())
     neural = ["fit", "--config", str(CONFIGS / "causal_lm.yaml"), *small(texts), *tiny_encoder(), "--run=neural"]
     assert run(*neural) == 0
