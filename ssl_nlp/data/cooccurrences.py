@@ -52,14 +52,14 @@ class Cooccurrences(Blocks):
     label_kinds = ()
 
     def __init__(self, window: int = 10) -> None:
-        if window < 1:
-            raise UserError(f"data.unit: window must be at least 1, not {window}")
         self.window = window
 
     def fingerprint(self) -> Any:
         return Blocks.kind if type(self) is Cooccurrences else super().fingerprint()  # the tokens are the same
 
     def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "CooccurrenceRows":  # type: ignore[override]
+        if self.window < 1:
+            raise UserError(f"data.unit: window must be at least 1, not {self.window}")
         special = tokenizer.special_ids
         key = fingerprint("cooccurrences", 1, store.digest, special, tokenizer.vocab_size, self.window)
 

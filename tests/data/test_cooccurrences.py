@@ -56,7 +56,7 @@ def test_an_epoch_has_every_entry_once_and_a_streamed_corpus_is_refused():
 
 def test_words_that_stand_alone_and_windows_of_nothing_are_refused():
     with pytest.raises(UserError, match="window must be at least 1"):
-        Cooccurrences(window=0)
+        TextDataModule(CORPUS, SETTINGS, Cooccurrences(window=0)).rows("train")
     alone = ListCorpus(["a", "b", "a"])
     with pytest.raises(UserError, match="no two words stand near each other"):
         TextDataModule(alone, TokenizerSettings(kind="char", vocab_size=320), "cooccurrence").rows("train")
