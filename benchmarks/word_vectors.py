@@ -57,7 +57,7 @@ def main() -> None:
     for name, pairs in sets.items():
         sets[name] = [pair for pair in pairs if pair[0] in places and pair[1] in places]
         print(f"{name}: {len(sets[name])} of {len(pairs)} pairs are of known words")
-    print(f"{'':>8} {'seed':>4} {'words/s':>10} " + " ".join(f"{name:>10}" for name in sets))
+    print(f"{'':>10} {'seed':>4} {'words/s':>10} " + " ".join(f"{name:>11}" for name in sets))
     table: dict[str, list[list[float]]] = {"gensim": [], "ssl_nlp": []}
     train: dict[str, Callable[..., tuple[Vectors, float]]] = {"gensim": train_gensim, "ssl_nlp": train_ours}
     for seed in range(arguments.seeds):
@@ -68,7 +68,7 @@ def main() -> None:
             print(line(side, seed, rows[-1]), flush=True)
     if arguments.seeds > 1:
         both = {side: np.array(rows) for side, rows in table.items()}
-        for side, values in (both | {"ours - it": both["ssl_nlp"] - both["gensim"]}).items():
+        for side, values in (both | {"difference": both["ssl_nlp"] - both["gensim"]}).items():
             mean, half = interval(values)
             print(f"{line(side, 'mean', mean)}\n{line('', '±', half)}")
 
@@ -153,7 +153,7 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], 
 
 def line(side: str, seed: object, row: Sequence[float] | npt.NDArray[np.float64]) -> str:
     """A row of the table."""
-    return f"{side:>9} {seed!s:>4} {row[0]:>10,.0f} " + " ".join(f"{score:>11.3f}" for score in row[1:])
+    return f"{side:>10} {seed!s:>4} {row[0]:>10,.0f} " + " ".join(f"{score:>11.3f}" for score in row[1:])
 
 
 if __name__ == "__main__":
