@@ -20,7 +20,7 @@ from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.evaluation.record import SuiteResult, read_record, write_suite
 from ssl_nlp.evaluation.result import PROTOCOL, Result
 from ssl_nlp.runs.ancestry import published
 
@@ -132,6 +132,29 @@ def test_a_method_that_gives_two_kinds_of_likelihood_has_a_number_in_both_column
     assert [column.title for column in kinds] == ["bits per byte", "bits per byte (pseudo)"]
     assert [found.rows[0].scores[column.key].mean for column in kinds] == [2.0, 1.0]
     assert "2.000 1.000" in " ".join(shown(found).replace("│", " ").split())
+
+
+def test_of_free_generation_every_number_has_a_column_and_the_reverse_perplexity_decides(tmp_path):
+    def drawn(reverse: float, bleu: float) -> dict[str, Result]:
+        metrics = {"reverse_perplexity": reverse, "self_bleu": bleu, "copies": 0.0}
+        return {"free_generation": Result("reverse_perplexity", metrics, {"generation": {}, "drawn": ["the <dog>"]})}
+
+    for name, method in (("vae", "VAE"), ("arae", "ARAE")):
+        for seed in range(3):
+            write(tmp_path, f"{name}-{seed}", method, seed=seed)
+            path = tmp_path / "runs" / f"{name}-{seed}" / "evaluation.json"
+            result = SuiteResult(
+                "same", drawn({"vae": 90.0, "arae": 120.0}[name] + seed, 0.5), {"held_out": drawn(70.0, 0.3)}
+            )
+            write_suite(path, read_record(path), "generation", result)
+    found = compare_runs(find_runs([tmp_path / "runs"]), "generation")
+    assert [column.title for column in found.columns] == ["reverse perplexity", "self-BLEU", "training copies"]
+    assert [column.higher_is_better for column in found.columns] == [False, None, None]
+    assert [row.label for row in found.rows] == ["VAE", "ARAE", "held-out text"]
+    key = "generation/free_generation/reverse_perplexity"
+    assert found.rows[0].ties[key].best and not found.rows[1].ties[key].tie
+    assert "generation: free generation" in shown(found)
+    assert "the &lt;dog&gt;" in render_page(found)
 
 
 def test_equally_good_methods_tie(tmp_path):

@@ -135,7 +135,8 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.generator_every": ["-1", "0"],
         "--model.noise_dim": ["0"],
         "--model.width": ["0"],
-        "--model.critic_optimization.learning_rate": ["-1"],
+        "--model.critic_learning_rate": ["-1", "0", ".nan", ".inf"],
+        "--model.generator_learning_rate": ["0", "x"],
     },
     "skip_gram": {
         "--model.window": ["-1", "0", "1.5"],

@@ -57,16 +57,16 @@ class ARAE(SentenceDrawing):
             code has length 1.
         noise_left: share of it that is left in the last step; it falls by the same factor in each step. With an unknown
             number of steps it stays.
-        distance_weight: weight of W for the encoder. At 1, as in the authors' code, it brings codes together faster than it
-            learns to tell sentences apart; at 0, only the generator reduces W.
+        distance_weight: weight of W for the encoder, by default that of the authors' code. With much more, all codes come
+            together before the encoder can tell sentences apart; at 0, only the generator reduces W.
         autoencoder_every: the autoencoder acts in the last of every so many steps; the critic acts in each.
         generator_every: the generator acts in the last of every so many steps.
         noise_dim: width of z.
         width: of the two hidden layers of generator and critic.
         decoder_layers: number of layers of the decoder.
         tied_embeddings: let encoder and decoder share their token embeddings.
-        critic_optimization: optimizer and schedule of the critic; null: Adam at 1e-4 with betas 0.5 and 0.9.
-        generator_optimization: those of the generator; null: the same.
+        critic_learning_rate: of the critic, which Adam trains at a constant rate. The authors train far longer, at 1e-4.
+        generator_learning_rate: likewise of the generator.
         optimization: optimizer and schedule of the autoencoder.
         compile: compile the encoder with `torch.compile`.
     """
@@ -88,8 +88,8 @@ class ARAE(SentenceDrawing):
         width: int = 256,
         decoder_layers: int = 2,
         tied_embeddings: bool = False,
-        critic_optimization: Optimization | None = None,
-        generator_optimization: Optimization | None = None,
+        critic_learning_rate: float = 1e-3,
+        generator_learning_rate: float = 1e-3,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
@@ -100,10 +100,12 @@ class ARAE(SentenceDrawing):
             "noise_dim": noise_dim,
             "width": width,
         }
+        rates = {"critic_learning_rate": critic_learning_rate, "generator_learning_rate": generator_learning_rate}
         problems = [
             *(f"{name} must be 1 or more, not {value}" * (value < 1) for name, value in counts.items()),
             f"noise must be 0 or more, not {noise}" * (not 0 <= noise < math.inf),
             f"noise_left {noise_left} is not in (0, 1]" * (not 0 < noise_left <= 1),
+            *(f"{name} must be positive, not {rate}" * (not 0 < rate < math.inf) for name, rate in rates.items()),
             f"distance_weight must be 0 or more, not {distance_weight}" * (not 0 <= distance_weight < math.inf),
         ]
         if any(problems):
@@ -112,8 +114,10 @@ class ARAE(SentenceDrawing):
         self.distance_weight = distance_weight
         self.autoencoder_every, self.generator_every = autoencoder_every, generator_every
         self.noise_dim, self.width = noise_dim, width
-        self.critic_optimization = critic_optimization or adam()
-        self.generator_optimization = generator_optimization or adam()
+        self.critic_optimization, self.generator_optimization = (
+            adam(critic_learning_rate),
+            adam(generator_learning_rate),
+        )
 
     @property
     def vector_scale(self) -> float:  # type: ignore[override]  # the components of a code are of about 1 / sqrt(Z)
@@ -199,9 +203,9 @@ class ARAE(SentenceDrawing):
         return summary
 
 
-def adam() -> Optimization:
-    """Adam with the rate and the betas in the code of Gulrajani et al. (arXiv:1704.00028)."""
-    return Optimization(learning_rate=1e-4, betas=(0.5, 0.9), weight_decay=0.0, schedule="constant", warmup=0)
+def adam(rate: float) -> Optimization:
+    """Adam at a constant rate, with the betas in the code of Gulrajani et al. (arXiv:1704.00028)."""
+    return Optimization(learning_rate=rate, betas=(0.5, 0.9), weight_decay=0.0, schedule="constant", warmup=0)
 
 
 def layers(inputs: int, width: int, outputs: int, activation: nn.Module) -> nn.Sequential:

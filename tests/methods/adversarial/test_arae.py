@@ -149,14 +149,11 @@ def test_the_critic_learns_the_distance_between_two_separated_clouds(weight, exp
 @pytest.mark.slow
 def test_it_overfits_writes_sentences_back_and_draws_some(tokenizer):
     """All three players act in turn, as in a training."""
-    rates = Optimization(learning_rate=1e-3, betas=(0.5, 0.9), weight_decay=0.0, schedule="constant", warmup=0)
     method = connected(
         tokenizer,
         64,
         latent_dim=48,
         noise=0.1,
-        critic_optimization=rates,
-        generator_optimization=rates,
         optimization=Optimization(learning_rate=4e-3, weight_decay=0.0),
     )
     rows, players, names = rows_of(tokenizer, TEXTS), method.players(), ("autoencoder", "critic", "generator")
@@ -256,12 +253,12 @@ def test_second_derivatives_are_finite_in_half_precision(precision, tmp_path):
 
 
 def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
-    method = ARAE(encoder(16), latent_dim=5, noise_dim=3, critic_optimization=Optimization(learning_rate=1e-3))
+    method = ARAE(encoder(16), latent_dim=5, noise_dim=3, critic_learning_rate=2e-3)
     runner = trainer(tmp_path)
     runner.fit(method, data())
     runner.save_checkpoint(tmp_path / "a.ckpt")
     loaded = Method.load_from_checkpoint(tmp_path / "a.ckpt")
-    assert loaded.critic_optimization.learning_rate == 1e-3
+    assert loaded.critic_optimization.learning_rate == 2e-3
     assert torch.equal(loaded.embed(TEXTS[:5]), method.embed(TEXTS[:5]))
     assert loaded.draw(2, seed=0) == method.draw(2, seed=0)
 
