@@ -142,6 +142,8 @@ class Recurrent(Encoder):
     def language_head(self) -> HeadLayers | None:
         return None if self.tied else our_layers(self.dim, self.embedding, tied=False)
 
+    # torch's cells are compiled already, and the sizes of packed sequences would make a compiler begin anew all the time.
+    @torch.compiler.disable
     def forward(self, batch: TokenBatch, cache: "RecurrentCache | None" = None, added: Tensor | None = None) -> Tensor:
         rows, length = batch.input_ids.shape
         self._check_length(length + (0 if cache is None else cache.seen))
