@@ -28,8 +28,7 @@ METRICS = {
     "self_bleu": "self-BLEU",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",
-    "copies": "training copies",
-    "length": "words per sentence",
+    "length": "words",
 }
 LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"

@@ -148,7 +148,7 @@ def test_of_free_generation_every_number_has_a_column_and_the_reverse_perplexity
             )
             write_suite(path, read_record(path), "generation", result)
     found = compare_runs(find_runs([tmp_path / "runs"]), "generation")
-    assert [column.title for column in found.columns] == ["reverse perplexity", "self-BLEU", "training copies"]
+    assert [column.title for column in found.columns] == ["reverse perplexity", "self-BLEU", "copies"]
     assert [column.higher_is_better for column in found.columns] == [False, None, None]
     assert [row.label for row in found.rows] == ["VAE", "ARAE", "held-out text"]
     key = "generation/free_generation/reverse_perplexity"
