@@ -238,9 +238,10 @@ def test_suite_of_files(tmp_path):
     (tmp_path / "words.tsv").write_text("".join(f"dog{i}\tcat{i}\t{i % 5}\n" for i in range(20)))
     captions = [json.dumps({"english": f"a dog {i}", "german": f"ein Hund {i}"}) for i in range(20)]
     (tmp_path / "captions.jsonl").write_text("\n".join(captions))
+    (tmp_path / "questions-words.txt").write_text(": capitals\nOslo Norway Rome Italy\nRome Italy Oslo Norway\n")
     (tmp_path / "articles.txt").write_text("\n".join(f"a dog sees {i} cats" for i in range(20)))
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
-    tasks = {"reviews", "similar", "captions", "words", "articles", "opinions"}
+    tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals"}
     assert {name.partition(".")[0] for name in suite.evaluators} == tasks | {"language_modelling"}
 
 

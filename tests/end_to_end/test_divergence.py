@@ -20,7 +20,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_method_stops_with_a_line_and_keeps_its_last_good_checkpoint(method, tmp_path, capfd):
     """A step of 1e20 after three normal ones: the weights are finite, and the loss is not."""
     texts = write_texts(tmp_path)
-    command = ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(), "--run=it"]
+    command = ["fit", "--config", str(CONFIGS / f"{method}.yaml"), *small(texts), *tiny_encoder(method), "--run=it"]
     command += ["--checkpoint_every=2", "--trainer.precision=32-true", "--trainer.callbacks+=tests.end_to_end.cli.Blow"]
     assert run(*command) == 1
     [line] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ssl-nlp: ")]

@@ -66,7 +66,8 @@ FIT_MISTAKES = {
     ),
     "unit": (
         ["--data.unit=chapter"],
-        "ssl-nlp: data.unit must be one of 'block', 'sentence', 'text', 'pair' or a known class, not chapter",
+        "ssl-nlp: data.unit must be one of 'block', 'sentence', 'text', 'pair', 'cooccurrence' or a "
+        "known class, not chapter",
     ),
     "optimizer of nowhere": (  # before any data are read
         ["--model.optimization.optimizer=torch.optm.Adam", "--data.corpus.init_args.train=nowhere/*.txt"],

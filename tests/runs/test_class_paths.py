@@ -52,7 +52,7 @@ def test_a_class_is_found_by_its_name(old):
 
 @pytest.mark.parametrize(
     "other",
-    ["ssl_nlp", "ssl_nlp.methods", "ssl_nlp.methods.Nothing", "mine.MaskedLM", "MaskedLM", "see ssl_nlp.a.VAE", ""],
+    ["ssl_nlp", "ssl_nlp.methods", "ssl_nlp.methods.Unheard", "mine.MaskedLM", "MaskedLM", "see ssl_nlp.a.VAE", ""],
 )
 def test_other_text_stays_as_it_is(other):
     assert with_public_paths({"a": [other, 1, None]}) == {"a": [other, 1, None]}

@@ -102,7 +102,7 @@ class Throughput(Callback):
         window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
         tokens = self.tokens + int(window)
         pl_module.log(TOKENS, float(tokens))
-        pl_module.log(FLOPS, tokens * self.flops_per_token)
+        pl_module.log(FLOPS, tokens * (self.flops_per_token or 0.0))  # 0 tokens where it is not known
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._last = None
