@@ -1,4 +1,4 @@
-"""What an n-gram language model costs: time and memory to count a text, and bits per byte of another one, by order.
+"""Cost of an n-gram language model by order: time and memory to count a text, and bits per byte of another one.
 
 Tokens are byte-level BPE's, trained on the same text. Seconds are CPU seconds; those of counting begin with token ids in
 memory. Memory is the process's peak so far.

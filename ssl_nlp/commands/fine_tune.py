@@ -21,7 +21,7 @@ from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 
 @dataclass(frozen=True)
 class Start:
-    """What an encoder is taken from.
+    """A run, checkpoint or published model that an encoder is taken from.
 
     Attributes:
         label: in the names of runs.
@@ -86,7 +86,7 @@ def fine_tune(
 
 
 def _starts(given: str) -> list[Start]:
-    """What a name, a folder or a path stands for.
+    """The starts that a name, a folder or a path refers to.
 
     Raises:
         UserError: there is nothing, it is a task, or it is not finished.

@@ -25,7 +25,7 @@ class Reading(RunCli):
     """Opens the data of a run, and neither trains nor tests."""
 
     def _set_seed(self) -> None:
-        """Nothing: random numbers are those of the command that reads."""
+        """Do nothing: the command that reads the data keeps its own random state."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing."""

@@ -172,8 +172,8 @@ class AdaLoRA(LayerAdapter):
                 key = f"{name}.{part}.{NAME}"
                 allocator.ipt[key] = None
                 allocator.exp_avg_ipt[key], allocator.exp_avg_unc[key] = getattr(layer, f"{part}_importance").unbind()
-        if all(parameter.grad is None for parameter in encoder.parameters()):  # it rests in this step
-            allocator.update_ipt = lambda model: None  # type: ignore[method-assign]  # of this step
+        if all(parameter.grad is None for parameter in encoder.parameters()):  # the encoder's player rests in this step
+            allocator.update_ipt = lambda model: None  # type: ignore[method-assign]  # this allocator serves one step
         _, kept = allocator.update_and_allocate(encoder.adapted, step, force_mask=step == last)
         for name, layer in layers.items():
             for part in PARTS:
