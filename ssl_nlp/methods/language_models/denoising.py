@@ -90,6 +90,10 @@ class Denoising(Method):
         """Ids of the special tokens that targets contain, beside the end."""
         return ()
 
+    def longest(self, source_tokens: int) -> int:
+        """The most tokens that are written for a source of so many."""
+        return self.search.longest(source_tokens)
+
     # ------------------------------------------------------------------------------------------------------------- loss
 
     @property
@@ -131,7 +135,7 @@ class Denoising(Method):
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             batch = pad_rows(some, None, self.tokenizer, self.encoder.max_length).to(self.device)
-            longest = [min(self.search.longest(len(row)), self.decoder.longest) for row in some]
+            longest = [min(self.longest(len(row)), self.decoder.longest) for row in some]
             begun = self.decoder.begin(self.encoder(batch), batch, max(longest) + 1, self.special_written)
             found = self.search.search(begun, longest)
             filled += [self.filled(row, written) for row, written in zip(some, found, strict=True)]

@@ -90,5 +90,8 @@ class TextInfilling(Denoising):
             raise UserError(f"there is no [MASK] in {text!r}: write it where words are missing")
         return ids
 
+    def longest(self, source_tokens: int) -> int:
+        return max(super().longest(source_tokens), source_tokens + 10)  # whatever the limit, what is given has room
+
     def filled(self, source: Sequence[int], written: Sequence[int]) -> str:
         return self.tokenizer.decode(written)

@@ -161,6 +161,17 @@ def test_a_filling_does_not_depend_on_the_other_texts(kind, tokenizer):
     assert method.training
 
 
+def test_a_text_that_is_written_as_a_whole_has_room_for_what_is_given(tokenizer, monkeypatch):
+    """`max_new_tokens` is for what is new: a long text does not lose its end."""
+    limits: list[int] = []
+    monkeypatch.setattr(BeamSearch, "search", lambda _, rows, longest: limits.extend(longest) or [[]] * len(longest))
+    method = connected(TextInfilling, tokenizer, search=BeamSearch(max_new_tokens=20))
+    texts = ["the [MASK]", "the [MASK]" + " dog" * 40]
+    method.infill(texts)
+    short, long = (len(method.marked(text)) for text in texts)
+    assert limits == [method.search.longest(short), long + 10]
+
+
 def test_masks_that_a_sample_text_has_of_its_own_are_not_asked_for(tokenizer):
     method = connected(SpanCorruption, tokenizer, search=BeamSearch(beams=1, max_new_tokens=4))
     [sample, empty] = method.samples(["the <mask> dog [MASK] sees " * 9, ""])
