@@ -31,18 +31,22 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
     texts = read_lines(input) if text is None else [text]
     method = load_model(checkpoint)
     kind = type(method).__name__
+
+    def blank(line: str) -> bool:  # it stays one
+        return text is None and not line.strip()
+
     if isinstance(method, Infiller):
         if top_k is not None:
             raise UserError(f"a {kind} fills in whole texts and ranks no tokens: leave out --top_k")
-        filled = iter(method.infill([asked for asked in texts if asked.strip()]))
+        filled = iter(method.infill([asked for asked in texts if not blank(asked)]))
         for asked in texts:
-            say(next(filled) if asked.strip() else asked)  # a blank line stays one
+            say(asked if blank(asked) else next(filled))
         return
     if not isinstance(method, MaskFiller):
         raise UserError(f"{checkpoint} holds a {kind}, which cannot fill masks: use one of a MaskedLM")
     for asked in texts:
         say(asked)
-        if text is None and not asked.strip():
-            continue  # a blank line stays one
+        if blank(asked):
+            continue
         for best in method.fill_mask(asked, 5 if top_k is None else top_k):
             say("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))

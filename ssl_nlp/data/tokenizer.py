@@ -170,12 +170,14 @@ class Tokenizer:
             masks: ids for the masks in the order of the text; None: the mask token for all of them.
 
         Raises:
-            UserError: there is no mask token, or there are more masks in the text than ids.
+            UserError: there is no mask token, or no mask in the text, or more of them than ids.
         """
         if masks is None and self.mask_id is None:
             raise UserError("this tokenizer has no mask token")
         pieces = text.replace(self.mask_token or "[MASK]", "[MASK]").split("[MASK]")
         number = len(pieces) - 1
+        if not number:
+            raise UserError(f"there is no [MASK] in {text[:40]!r}: write it where words are missing")
         fills = [self.mask_id] * number if masks is None else masks[:number]
         if len(fills) < number:
             raise UserError(f"{text[:40]!r} has {number} masks, and there are tokens for {len(fills)}: leave some out")

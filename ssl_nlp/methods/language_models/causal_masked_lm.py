@@ -175,5 +175,5 @@ class CausalMaskedLM(CausalLM):
         return fill_masks(self, self.head, text, top_k, SHIFT)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        filled = filled_samples(self.fill_mask, texts, self.encoder.max_length)
+        filled = filled_samples(self, self.fill_mask, texts)
         return [one | other for one, other in zip(super().samples(texts), filled, strict=True)]

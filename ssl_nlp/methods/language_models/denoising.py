@@ -10,10 +10,10 @@ from torch import Tensor
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.data.words import word_spans
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.filling import with_gap
 from ssl_nlp.modules import BeamSearch, CrossDecoder
 from ssl_nlp.objectives.infilling import Frame, Noise
 from ssl_nlp.training.optimization import Optimization
@@ -143,14 +143,9 @@ class Denoising(Method):
         return filled
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        room = max(0, self.encoder.max_length - 8)  # leaves room for the frame and the mask; a byte is at most a token
-        rows = []
-        for text in texts:
-            for mask in ("[MASK]", self.tokenizer.mask_token or "[MASK]"):  # the text's own
-                text = text.replace(mask, "")
-            text = text.encode()[:room].decode(errors="ignore")
-            spans = word_spans(text)[:24] or [(0, len(text))]
-            (start, _), (_, end) = spans[len(spans) // 2], spans[min(len(spans) // 2 + 2, len(spans) - 1)]
-            rows.append({"text": f"{text[:start]}[MASK]{text[end : spans[-1][1]]}", "hidden": text[start:end]})
-        filled = self.infill([row["text"] for row in rows])
-        return [row | {"filled": text} for row, text in zip(rows, filled, strict=True)]
+        gaps = [with_gap(text, 3, self.tokenizer, self.encoder.max_length) for text in texts]
+        filled = self.infill([text for text, _ in gaps])
+        return [
+            {"text": text, "hidden": hidden, "filled": written}
+            for (text, hidden), written in zip(gaps, filled, strict=True)
+        ]

@@ -275,8 +275,11 @@ class MaskedDiffusion(Method):
         """Texts in which each mask (written `[MASK]`) is replaced by a token; the rest stays.
 
         Args:
-            texts: with any number of masks each, a run of them where several tokens are missing.
+            texts: with one or more masks each, a run of them where several tokens are missing.
             temperature, top_k, top_p, seed, steps: as for `draw`.
+
+        Raises:
+            UserError: an argument is out of its range, or a text has no mask or is too long for the encoder.
         """
         check_sampling(temperature, top_k, top_p, 1)
         rows = [self.tokenizer.encode_with_masks(text) for text in listed(texts)]

@@ -150,7 +150,7 @@ class MaskedLM(Method):
         return score_words(self, self.head, prompts, batch_size, causal=False)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        return filled_samples(self.fill_mask, texts, self.encoder.max_length)
+        return filled_samples(self, self.fill_mask, texts)
 
     def fill_mask(self, text: str, top_k: int = 5) -> Fillings:
         """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""

@@ -65,8 +65,8 @@ class SpanCorruption(Denoising):
     def build(self) -> None:
         if not self.tokenizer.sentinel_ids:
             raise UserError(
-                "this tokenizer has no sentinels to stand for missing spans: set data.tokenizer.sentinels, such as 32, or "
-                "take TextInfilling, which needs none"
+                "this tokenizer has no sentinels to stand for missing spans: train one with data.tokenizer.sentinels, such "
+                "as 32, or take TextInfilling, which needs none"
             )
         super().build()
         self.register_buffer("sentinels", torch.tensor(self.tokenizer.sentinel_ids), persistent=False)
@@ -86,10 +86,7 @@ class SpanCorruption(Denoising):
         return self.tokenizer.sentinel_ids
 
     def marked(self, text: str) -> list[int]:
-        ids = self.tokenizer.encode_with_masks(text, self.tokenizer.sentinel_ids)
-        if self.tokenizer.sentinel_ids[0] not in ids:
-            raise UserError(f"there is no [MASK] in {text!r}: write it where words are missing")
-        return ids
+        return self.tokenizer.encode_with_masks(text, self.tokenizer.sentinel_ids)
 
     def filled(self, source: Sequence[int], written: Sequence[int]) -> str:
         sentinels = {*self.tokenizer.sentinel_ids}

@@ -220,7 +220,9 @@ def test_bad_settings_are_refused_in_one_line(tokenizer, tmp_path):
                 method.infill([text])
     with pytest.raises(UserError, match="9 masks, and there are tokens for 8"):
         connected(SpanCorruption, tokenizer).infill(["[MASK] a" * 9])
-    with pytest.raises(UserError, match="no sentinels to stand for missing spans: set data.tokenizer.sentinels"):
+    with pytest.raises(
+        UserError, match="no sentinels to stand for missing spans: train one with data.tokenizer.sentinels"
+    ):
         connected(SpanCorruption, get_tokenizer(TokenizerSettings(vocab_size=320), CORPUS))
 
 

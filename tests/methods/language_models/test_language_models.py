@@ -243,7 +243,13 @@ def test_a_mask_is_filled_with_tokens_where_an_embedding_has_more_rows_than_ther
     method = MaskedLM(PretrainedEncoder(str(tmp_path)))
     method.connect(tokenizer)
     [best] = method.fill_mask("the [MASK]", top_k=1000)
-    assert len(best) == tokenizer.vocab_size
+    assert len(best) == tokenizer.vocab_size - len(tokenizer.special_ids)
+
+
+def test_masks_that_a_sample_text_has_of_its_own_are_not_asked_for(tokenizer):
+    method = connected(MaskedLM, tokenizer)
+    [row] = method.samples(["the <mask> dog [MASK] sees a cat"])
+    assert row["text"].count("[MASK]") == 1 and "<mask>" not in row["text"]
 
 
 CHINESE = "今天天气很好。我们去公园散步，他用手机看书。" * 4
