@@ -1,0 +1,167 @@
+"""A language that is known exactly: text to train on whose best possible loss can be computed."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ssl_nlp.cache import fingerprint
+from ssl_nlp.corpora.base import Document, Split
+from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, HiddenMarkovMixture, Ints, draw_mixture
+from ssl_nlp.corpora.splits import SplitCorpus
+from ssl_nlp.errors import UserError
+
+CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
+BLOCK = 1000  # documents that are drawn together
+LEAST = 0.05  # concentration: with less, probabilities leave the range of floating point numbers
+
+
+class HiddenMarkovLanguage(SplitCorpus):
+    """Documents of a mixture of topics, each a hidden Markov model whose parameters are drawn from Dirichlet priors.
+
+    A document draws its topic, its length and then, from the topic's model, its words, which blanks separate. Its label
+    and its part are its topic, such as `topic2`. The length does not depend on anything else: from `shortest` words on,
+    each word is the last with probability `stop`, and the word number `longest` is.
+
+    Each topic starts in its stationary distribution, so parts of documents, where the border of a packed row cuts them,
+    follow the same model as whole ones. With a tokenizer of kind `word` and room for all words, tokens are words, and
+    `ssl_nlp.evaluation.limits` gives the least loss that any model can have. As in every corpus no text occurs twice.
+    The fewer words a document has, the more this changes the distribution, so `shortest` should not be too low.
+
+    Args:
+        topics: number of topics, each as likely as a Dirichlet prior with `topic_concentration` says.
+        states: number of states of each topic.
+        words: size of the vocabulary, which all topics share.
+        topic_concentration: of the Dirichlet prior of the topics' probabilities.
+        transition_concentration: of the prior of the transitions from each state. The lower, the surer the next state.
+        word_concentration: of the prior of the words of each state. The lower, the fewer words a state has.
+        shortest, longest: words of a document.
+        stop: probability that a document ends after a word, between these two.
+        documents: number of documents over all splits.
+        valid, test: share of the documents that make the split, chosen by a hash of the text.
+        seed: the parameters and the documents follow from it.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        topics: int = 4,
+        states: int = 8,
+        words: int = 128,
+        topic_concentration: float = 10.0,
+        transition_concentration: float = 0.1,
+        word_concentration: float = 0.1,
+        shortest: int = 8,
+        longest: int = 63,
+        stop: float = 0.06,
+        documents: int = 200_000,
+        valid: float = 0.01,
+        test: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(valid, test)
+        concentrations = (topic_concentration, transition_concentration, word_concentration)
+        problems = {
+            f"topics {topics}, states {states}, words {words}: use 1 or more": min(topics, states, words) < 1,
+            f"words {words}: use at most {_spellings(3)}": words > _spellings(3),
+            f"concentrations {', '.join(map(str, concentrations))}: use numbers from {LEAST} on": not all(
+                LEAST <= number < math.inf for number in concentrations
+            ),
+            f"shortest {shortest}, longest {longest}: use 1 <= shortest <= longest": not 1 <= shortest <= longest,
+            f"stop {stop}: use a probability above 0": not 0 < stop <= 1,
+            f"documents {documents}: use 1 or more": documents < 1,
+            f"seed {seed}: use 0 or more": seed < 0,
+        }
+        if found := [text for text, holds in problems.items() if holds]:
+            raise UserError(f"{self}: {'; '.join(found)}")
+        self.number, self.seed = documents, seed
+        self.model: HiddenMarkovMixture = draw_mixture(
+            (topics, states, words), concentrations, np.random.default_rng([seed, 0])
+        )
+        self.words = spell(words)
+        self.lengths = _lengths(shortest, longest, stop)
+
+    def __str__(self) -> str:
+        return "HiddenMarkovLanguage"
+
+    def read(self, split: Split) -> Iterator[Document]:
+        for block in range(-(-self.number // BLOCK)):
+            random = np.random.default_rng([self.seed, 1, block])
+            texts, topics = self.draw(min(BLOCK, self.number - block * BLOCK), random)
+            for text, topic in zip(texts, topics.tolist(), strict=True):
+                name = self.topic(topic)
+                yield Document(" ".join(self.words[word] for word in text), label=name, part=name)
+
+    def draw(self, number: int, random: np.random.Generator) -> tuple[list[list[int]], Ints]:
+        """Documents as lists of word numbers, and their topics (N,)."""
+        topic = _outcomes(np.exp(self.model.topics)[None].repeat(number, 0), random)
+        lengths = _outcomes(self.lengths[None].repeat(number, 0), random)
+        transitions, emissions = np.exp(self.model.transitions), np.exp(self.model.emissions)
+        state = _outcomes(np.exp(self.model.initial)[topic], random)
+        words = []
+        for _ in range(len(self.lengths) - 1):
+            words.append(_outcomes(emissions[topic, state], random))
+            state = _outcomes(transitions[topic, state], random)
+        rows = np.stack(words, axis=1)
+        return [row[:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)], topic
+
+    def topic(self, number: int) -> str:
+        """The label of the documents of a topic."""
+        return f"topic{number}"
+
+    def as_numbers(self, texts: Sequence[str]) -> Ints:
+        """(N, longest) word numbers of documents, filled with -1."""
+        numbers = {word: number for number, word in enumerate(self.words)}
+        rows = np.full((len(texts), len(self.lengths) - 1), UNSEEN)
+        for row, text in zip(rows, texts, strict=True):
+            words = [numbers[word] for word in text.split()]
+            row[: len(words)] = words
+        return rows
+
+    def ends(self, whole: bool) -> Floats:
+        """The probability that a document ends after its first t words, if it has so many, for t from 0 to `longest`.
+
+        Args:
+            whole: whether these are words from its beginning; otherwise from a random place in it, where a row begins
+                that was cut from a stream of documents.
+        """
+        at_least = self.lengths[::-1].cumsum()[::-1]
+        if whole:
+            return self.lengths / at_least
+        # The place is any word of any document with the same probability: r words are left in one of r or more.
+        left = np.concatenate([[0.0], at_least[1:]])
+        return left / left[::-1].cumsum()[::-1]
+
+    def fingerprint(self) -> str:
+        model = self.model
+        numbers = [array.tolist() for array in (model.topics, model.transitions, model.emissions, self.lengths)]
+        return fingerprint("HiddenMarkovLanguage", self.shares, self.number, self.seed, self.words, numbers)
+
+
+def spell(number: int) -> list[str]:
+    """As many different words, all of two syllables or all of three."""
+    syllables = [consonant + vowel for consonant in CONSONANTS for vowel in VOWELS]
+    longest = 2 if number <= _spellings(2) else 3
+    size = len(syllables)
+    return ["".join(syllables[n // size**place % size] for place in range(longest)) for n in range(number)]
+
+
+def _spellings(syllables: int) -> int:
+    """Number of words of so many syllables."""
+    return (len(CONSONANTS) * len(VOWELS)) ** syllables
+
+
+def _lengths(shortest: int, longest: int, stop: float) -> Floats:
+    """(longest + 1,) the probability that a document has 0, 1, ... words."""
+    lengths = np.zeros(longest + 1)
+    lengths[shortest:] = stop * (1 - stop) ** np.arange(longest + 1 - shortest)
+    lengths[longest] = (1 - stop) ** (longest - shortest)
+    return lengths
+
+
+def _outcomes(probabilities: Floats, random: np.random.Generator) -> Ints:
+    """(N,) one draw from each of N distributions (N, outcomes)."""
+    sums = probabilities.cumsum(axis=1)
+    return (random.random((len(sums), 1)) * sums[:, -1:] >= sums).sum(axis=1)

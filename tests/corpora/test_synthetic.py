@@ -1,0 +1,85 @@
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from ssl_nlp.corpora import SPLITS, HiddenMarkovLanguage
+from ssl_nlp.corpora.hidden_markov import UNSEEN
+from ssl_nlp.corpora.synthetic import spell
+from ssl_nlp.errors import UserError
+
+
+def tiny(**settings) -> HiddenMarkovLanguage:
+    defaults = {"topics": 2, "states": 2, "words": 4, "shortest": 3, "longest": 9, "stop": 0.3, "documents": 400}
+    return HiddenMarkovLanguage(**{**defaults, "valid": 0.2, "test": 0.1, **settings})
+
+
+def test_a_corpus_like_any_other():
+    language = tiny(words=50)
+    splits = {split: list(language.documents(split)) for split in SPLITS}
+    assert splits["train"] == list(tiny(words=50).documents("train"))
+    texts = [document.text for document in chain(*splits.values())]
+    assert len(set(texts)) == len(texts) > 390
+    assert 40 < len(splits["valid"]) < 120
+    assert {document.label for document in splits["train"]} == {"topic0", "topic1"}
+    assert all(document.part == document.label for document in splits["train"])
+    assert {len(text.split()) for text in texts} == set(range(3, 10))
+    assert set(" ".join(texts).split()) <= set(language.words)
+
+
+def test_drawn_documents_have_the_probabilities_of_the_model():
+    """Topics, lengths, and words two apart, within five standard errors."""
+    language, number = tiny(), 20_000
+    rows, topics = language.draw(number, np.random.default_rng(0))
+
+    def compare(counts: np.ndarray, probabilities: np.ndarray) -> None:
+        error = np.sqrt(probabilities * (1 - probabilities) / number)
+        assert (np.abs(counts / number - probabilities) <= 5 * error + 1e-12).all()
+
+    compare(np.bincount(topics, minlength=2), np.exp(language.model.topics))
+    compare(np.bincount([len(row) for row in rows], minlength=10), language.lengths)
+    pairs = np.array([[one, UNSEEN, other] for one in range(4) for other in range(4)])
+    counted = Counter((row[0], row[2]) for row in rows)
+    found = np.array([counted[one, other] for one, _, other in pairs.tolist()])
+    compare(found, np.exp(language.model.log_likelihood(pairs)))
+
+
+def test_ends_are_those_of_whole_documents_and_of_documents_cut_at_a_random_word():
+    language = tiny()
+    lengths = language.lengths
+    assert lengths.sum() == pytest.approx(1)
+    assert lengths @ np.arange(10) == pytest.approx(3 + sum(0.7**n for n in range(1, 7)))
+    whole = [lengths[t] / lengths[t:].sum() for t in range(10)]
+    np.testing.assert_allclose(language.ends(whole=True), whole, atol=1e-12)
+    assert whole == pytest.approx([0, 0, 0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3, 1])
+    left = Counter()  # words left of a document, from each of its words on
+    for length, p in enumerate(lengths):
+        for place in range(length):
+            left[length - place] += p
+    cut = [left[t] / sum(left[r] for r in range(t, 10)) for t in range(10)]
+    np.testing.assert_allclose(language.ends(whole=False), cut, atol=1e-12)
+
+
+@pytest.mark.parametrize("number", [1, 4900, 5000])
+def test_words_are_different_and_as_many_as_asked(number: int):
+    words = spell(number)
+    assert len(set(words)) == number
+    assert {len(word) for word in words} == {4 if number <= 4900 else 6}
+
+
+def test_the_fingerprint_follows_every_setting():
+    settings = {"topics": 3, "states": 3, "words": 5, "shortest": 2, "longest": 8, "stop": 0.2, "documents": 401}
+    settings |= {"topic_concentration": 1, "transition_concentration": 1, "word_concentration": 1, "seed": 1}
+    settings |= {"valid": 0.3, "test": 0.2}
+    keys = [tiny().fingerprint(), *(tiny(**{name: value}).fingerprint() for name, value in settings.items())]
+    assert len(set(keys)) == len(keys)
+    assert tiny().fingerprint() == keys[0]
+
+
+def test_impossible_settings_are_listed_in_one_error():
+    with pytest.raises(UserError, match=r"HiddenMarkovLanguage: topics 0, .*; shortest 5, longest 4.*; stop 0"):
+        tiny(topics=0, shortest=5, longest=4, stop=0)
+    for name, value in {"words": 10**9, "documents": 0, "seed": -1, "word_concentration": 0.01}.items():
+        with pytest.raises(UserError, match=rf"{value}\b.*: use"):
+            tiny(**{name: value})
