@@ -125,7 +125,7 @@ def _pretrained(name: str) -> Target:
     tokenizer = load_pretrained(name)
 
     def build(kind: type[Method], encoder: PretrainedEncoder) -> Method:
-        encoder.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer.fingerprint())
+        encoder.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer)
         method = kind(encoder)
         method.causal, method.pooling = encoder.causal, Method.pooling
         method.connect(tokenizer)

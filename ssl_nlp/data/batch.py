@@ -39,6 +39,8 @@ class TokenBatch:
             floats, stands where there is none.
         windows: (B, 3) int64 or None. Where a row holds a question and a window of a text (`Questions`): the positions
             [start, stop) of the window, and the number of the text's tokens before it.
+        unknown: words that a vocabulary of V tokens lacks, for encoders that can spell them. The ids from V on stand for
+            them in their order.
         cursor: the position of a stream of documents after this batch, as plain data; None for corpora on disk.
     """
 
@@ -54,6 +56,7 @@ class TokenBatch:
     causal: bool | None = None
     labels: Tensor | None = None
     windows: Tensor | None = None
+    unknown: Sequence[str] = ()
     cursor: dict[str, Any] | None = None
 
     @property

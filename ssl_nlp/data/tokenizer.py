@@ -16,7 +16,7 @@ from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus
 from ssl_nlp.data.tokenizer_training import BOUNDARY, MASK, PAD, SENTINEL, UNK, train_backend
 from ssl_nlp.data.word_tokens import WordCutter, WordEncoding, train_words
-from ssl_nlp.data.words import WORD_RULES, boundaries, needs_word_rules
+from ssl_nlp.data.words import WORD_RULES, needs_word_rules, trimmed, word_starts
 from ssl_nlp.errors import UserError
 
 
@@ -123,6 +123,20 @@ class Tokenizer:
         """
         return [(ids, starts) for ids, starts, _ in self._framed(texts)]
 
+    def encode_open(self, texts: list[str], spells: Callable[[str], bool]) -> tuple[list[list[int]], list[str]]:
+        """As `encode`, but words that the vocabulary lacks get ids from `vocab_size` on where `spells` is true of them.
+
+        Returns the ids of each text, and these words in the order of their ids. Only tokens of kind `word` lack any.
+        """
+        rows, numbers = [], dict[str, int]()
+        for ids, _, encoding in self._framed(texts):
+            if self._cutter is not None and isinstance(encoding, WordEncoding) and self.unk_id in ids:
+                for place, word in enumerate(self._cutter.words(encoding), start=len(self.prefix)):
+                    if ids[place] == self.unk_id and spells(word):
+                        ids[place] = numbers.setdefault(word, self.vocab_size + len(numbers))
+            rows.append(ids)
+        return rows, [*numbers]
+
     def encode_with_offsets(self, texts: list[str]) -> list[tuple[list[int], list[bool], list[tuple[int, int] | None]]]:
         """As `encode`, and the characters [start, stop) of each token, without white space before it.
 
@@ -131,7 +145,7 @@ class Tokenizer:
         before: list[None] = [None] * len(self.prefix)
         after: list[None] = [None] * len(self.suffix)
         return [
-            (ids, starts, [*before, *_trimmed(text, encoding.offsets), *after])
+            (ids, starts, [*before, *trimmed(text, encoding.offsets), *after])
             for text, (ids, starts, encoding) in zip(texts, self._framed(texts), strict=True)
         ]
 
@@ -152,7 +166,7 @@ class Tokenizer:
             if isinstance(encoding, WordEncoding):
                 starts = [True] * len(ids)
             elif self._roles["characters"] or needs_word_rules(text):
-                starts = _word_starts(text, encoding.offsets)
+                starts = word_starts(text, encoding.offsets)
             else:
                 words = encoding.word_ids
                 starts = [word is None or word != last for word, last in zip(words, [None, *words], strict=False)]
@@ -201,26 +215,14 @@ class Tokenizer:
         """A token as the vocabulary has it, such as `Ġdog`; None if there is none with this id."""
         return self._backend.id_to_token(token_id)
 
+    def spellings(self) -> list[str]:
+        """The text of each token, without white space around it, by id; empty for special tokens."""
+        special = {*self.special_ids}
+        return ["" if number in special else self.token(number).strip() for number in range(self.vocab_size)]
+
     def token(self, token_id: int) -> str:
         """The text of a single token, as a person would write it."""
         return self._backend.decode([token_id], skip_special_tokens=False)
-
-
-def _word_starts(text: str, offsets: list[tuple[int, int]]) -> list[bool]:
-    """For each token, whether a word begins with it; white space before a word belongs to the word's first token."""
-    places, starts, before = boundaries(text), [], -1
-    for start, _ in _trimmed(text, offsets):
-        starts.append(start in places and start != before)  # several tokens may be the bytes of one character
-        before = start
-    return starts
-
-
-def _trimmed(text: str, offsets: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The offsets without the white space that tokens begin with."""
-    for start, end in offsets:
-        while start < end - 1 and text[start].isspace():
-            start += 1
-        yield start, end
 
 
 def choose_tokenizer(settings: TokenizerSettings, corpus: Corpus, wanted: Tokenizer | str | None) -> Tokenizer:

@@ -60,6 +60,11 @@ class WordCutter:
         words = map(str.lower, pieces) if self._lowercase else pieces
         return WordEncoding([look_up(word, unknown) for word in words if not word.isspace()], pieces)
 
+    def words(self, encoding: WordEncoding) -> list[str]:
+        """The words of an encoding, as they were looked up."""
+        words = [piece for piece in encoding.pieces if not piece.isspace()]
+        return [word.lower() for word in words] if self._lowercase else words
+
 
 def train_words(
     vocab_size: int, min_count: int, lowercase: bool, special: list[str], texts: Callable[[], Iterator[str]]

@@ -5,6 +5,7 @@ their letter, and where a script has no spaces (Chinese, Japanese, Thai, Lao, Kh
 words end. Words of a dictionary rather than characters, because a single character of these scripts is seldom a word.
 """
 
+from collections.abc import Iterator
 from itertools import accumulate
 
 import icu4py
@@ -49,6 +50,23 @@ def words_and_marks(text: str) -> list[str]:
 def boundaries(text: str) -> set[int]:
     """Every position where a word, or a piece between words, begins."""
     return {0, *accumulate(map(len, WordBreaker(text, "en")))}
+
+
+def word_starts(text: str, offsets: list[tuple[int, int]]) -> list[bool]:
+    """For each token, whether a word begins with it; white space before a word belongs to the word's first token."""
+    places, starts, before = boundaries(text), [], -1
+    for start, _ in trimmed(text, offsets):
+        starts.append(start in places and start != before)  # several tokens may be the bytes of one character
+        before = start
+    return starts
+
+
+def trimmed(text: str, offsets: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The offsets without the white space that tokens begin with."""
+    for start, end in offsets:
+        while start < end - 1 and text[start].isspace():
+            start += 1
+        yield start, end
 
 
 def first_words(text: str, number: int, longest: int) -> str:

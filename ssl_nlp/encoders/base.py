@@ -6,12 +6,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.depth import depths, layers_of
 from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.encoders.sif import SIF
+from ssl_nlp.encoders.tokens import Tokens
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.bases import Base
@@ -48,7 +50,7 @@ class Encoder(nn.Module, ABC):
     Attributes:
         dim: width D of the hidden states. Known after `build`.
         max_length: the longest row that `forward` takes. Known after `build`.
-        vocab_size, pad_id, causal: the arguments of `build`. Causal means that a position sees only itself and what
+        vocab_size, pad_id, causal: as in `build`. Causal means that a position sees only itself and what
             precedes it.
         exportable: whether `torch.onnx` can write a graph of it.
         separate: whether the states are two halves, the first of which sees only what precedes a position, the second only
@@ -71,7 +73,7 @@ class Encoder(nn.Module, ABC):
     """
 
     absent_in_checkpoints: ClassVar[tuple[str, ...]] = ("embedding_from",)  # a file to read
-    exportable: ClassVar[bool] = True
+    exportable: bool = True
 
     dim: int
     max_length: int
@@ -91,6 +93,7 @@ class Encoder(nn.Module, ABC):
     prompt: nn.Embedding
     prompt_length: int = 0
     lacks_language_head: bool = False
+    _tokens: Tokens | None = None  # the tokenizer of `build`, for `_create` alone
     base_names: tuple[str, ...] = ()  # of the weights in the state dict that an adapter has frozen
     _built: dict[str, int | bool] | None = None
     start: Callable[["Encoder"], None] | None = None
@@ -99,17 +102,14 @@ class Encoder(nn.Module, ABC):
     made_causal: bool | None = None
 
     def __init__(
-        self,
-        freeze: Frozen | int | None = None,
-        adapter: Adapter | None = None,
-        embedding_from: str | None = None,
+        self, freeze: Frozen | int | None = None, adapter: Adapter | None = None, embedding_from: str | None = None
     ) -> None:
         super().__init__()
         self.freeze = checked_freeze(freeze)
         self.adapter = adapter
         self.embedding_from = embedding_from
 
-    def build(self, vocab_size: int, pad_id: int, causal: bool | None, tokens: str | None = None) -> None:
+    def build(self, vocab_size: int, pad_id: int, causal: bool | None, tokenizer: Tokens | None = None) -> None:
         """Create the parameters. Called by the model's `connect`; a second call with the same arguments does nothing.
 
         Args:
@@ -117,13 +117,13 @@ class Encoder(nn.Module, ABC):
             pad_id: the id of padding.
             causal: whether a position sees only itself and what precedes it. None: as it was made or trained, and
                 bidirectional if it may be either.
-            tokens: `Tokenizer.fingerprint()` of the tokenizer that makes the ids: two tokenizers of equal size give
-                the same id to different tokens.
+            tokenizer: the one that makes the ids: two tokenizers of equal size give the same id to different tokens.
 
         Raises:
             UserError: the encoder cannot be causal (or bidirectional) as the model needs it, does not know that many
                 tokens, or was built with other arguments.
         """
+        tokens = None if tokenizer is None else tokenizer.fingerprint()
         if causal is None:
             causal = self.made_causal if self._built is None else self.causal
         wanted: dict[str, int | bool] = {"vocab_size": vocab_size, "pad_id": pad_id, "causal": bool(causal)}
@@ -138,7 +138,9 @@ class Encoder(nn.Module, ABC):
         if self._built is None:
             self.vocab_size, self.pad_id, self.causal = vocab_size, pad_id, bool(causal)
             self._takes_direction = causal is not None
+            self._tokens = tokenizer
             self._create()
+            self._tokens = None
             self._load_start()
             if self.adapter is not None:
                 self._adapt(self.adapter)
@@ -240,10 +242,18 @@ class Encoder(nn.Module, ABC):
     def embedding(self) -> nn.Embedding:
         """The token embedding (V, E), to which a language modelling head ties its weights."""
 
+    def look_up(self, ids: Tensor) -> Tensor:
+        """(..., E): the vectors of tokens (...) before any dropout, with their gradient, that of padding included."""
+        return F.embedding(ids, self.embedding.weight, sparse=self.embedding.sparse)
+
     @torch.no_grad()
     def token_vectors(self, ids: Tensor) -> Tensor:
         """(N, E): copies of the vectors of tokens (N,), as the encoder reads them outside of training."""
-        return self.embedding.weight[ids]
+        return self.look_up(ids)
+
+    def spells(self, word: str) -> bool:
+        """Whether the encoder makes a vector of a word that the vocabulary lacks (`TokenBatch.unknown`)."""
+        return False
 
     @property
     def part_embedding(self) -> nn.Embedding | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_nlp.data.batch import TokenBatch
 
@@ -56,5 +57,6 @@ class SIF(nn.Module):
 
     def _means(self, states: Tensor, batch: TokenBatch) -> Tensor:
         """(B, D): the weighted sum of the vectors of each text, divided by the number of its words."""
-        weights = self.weights[batch.input_ids] * batch.is_text
+        known = F.pad(self.weights, (0, 1), value=1.0)  # the weight of words that the training text lacks, p(w) = 0
+        weights = known[batch.input_ids.clamp(max=len(self.weights))] * batch.is_text
         return (states * weights.unsqueeze(-1)).sum(dim=1) / (weights > 0).sum(dim=1, keepdim=True).clamp(min=1)

@@ -185,7 +185,7 @@ class Module(SavedModule):
             return
         if not hasattr(self, "encoder"):
             raise UserError(f"{type(self).__name__} has no encoder: give it one, such as Transformer('small')")
-        self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal, tokenizer.fingerprint())
+        self.encoder.build(tokenizer.vocab_size, tokenizer.pad_id, self.causal, tokenizer)
         self.prepare(tokenizer)
 
     def borrow(self, encoder: Encoder) -> None:

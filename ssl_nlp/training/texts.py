@@ -115,8 +115,11 @@ class TextModule(Module):
         return self._embed(texts, batch_size, embed_batch).get("", torch.empty(0, self.embedding_dim))
 
     def covers(self, word: str) -> bool:
-        """Whether the tokenizer knows a word, or all of its pieces: if not, its embedding is that of any unknown word."""
-        [(ids, _)] = self.tokenizer.encode([word])
+        """Whether the tokenizer knows a word or all of its pieces, or the encoder spells it.
+
+        If not, its embedding is that of any unknown word.
+        """
+        [ids], _ = self.tokenizer.encode_open([word], self.encoder.spells)
         return self.tokenizer.unk_id not in ids[len(self.tokenizer.prefix) : len(ids) - len(self.tokenizer.suffix)]
 
     def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
@@ -172,7 +175,7 @@ class TextModule(Module):
     def _embed(
         self, texts: Iterable[str], batch_size: int, embed_batch: Callable[[TokenBatch], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        ids = [ids for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
+        ids, unknown = self.tokenizer.encode_open(listed(texts, batch_size), self.encoder.spells)
         ids = cut_rows(ids, self.tokenizer, self.encoder.max_length)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         training = self.training
@@ -181,6 +184,7 @@ class TextModule(Module):
         for start in range(0, len(ids), batch_size):
             rows = order[start : start + batch_size]
             batch = pad_rows([ids[i] for i in rows], None, self.tokenizer, self.encoder.max_length)
+            batch = replace(batch, unknown=unknown)
             for name, found in embed_batch(batch.to(self.device)).items():
                 embeddings.setdefault(name, torch.empty(len(ids), found.shape[1]))[rows] = found.float().cpu()
         self.train(training)

@@ -60,7 +60,7 @@ def begin_with_vectors(encoder: Encoder, tokenizer: Tokenizer, name: str) -> str
 def _of_run(source: Encoder, words: dict[str, list[int]]) -> dict[str, Tensor]:
     """The vectors (E,) of words in the encoder of a run."""
     tokenizer: Tokenizer = source.tokenizer
-    source.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer.fingerprint())
+    source.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer)
     own = tokens_of_words(tokenizer)
     both = [word for word in own if word in words]
     vectors = source.token_vectors(torch.tensor([own[word][-1] for word in both], dtype=torch.int64))
@@ -70,8 +70,7 @@ def _of_run(source: Encoder, words: dict[str, list[int]]) -> dict[str, Tensor]:
 def tokens_of_words(tokenizer: Tokenizer) -> dict[str, list[int]]:
     """The tokens that alone make a word, at the beginning of a text or, last, after a space, by word."""
     special = {*tokenizer.special_ids}
-    spelled = {tokenizer.token(number).strip(): None for number in range(tokenizer.vocab_size) if number not in special}
-    words = [word for word in spelled if word]
+    words = [word for word in dict.fromkeys(tokenizer.spellings()) if word]
     found: dict[str, list[int]] = defaultdict(list)
     start, end = len(tokenizer.prefix), len(tokenizer.suffix)
     for before in ("", " "):

@@ -57,7 +57,7 @@ def tiny_encoder(method: str = "") -> list[str]:
     if method == "bidirectional_lm":
         return ["--model.encoder.dim=16", "--model.encoder.embedding_dim=null"]
     if method in ("cbow", "glove", "skip_gram"):
-        return ["--model.encoder.dim=16"]
+        return ["--model.encoder.dim=16", *["--model.encoder.ngrams=[3, 5]"] * (method == "cbow")]
     return [
         "--model.encoder=ssl_nlp.encoders.Transformer",
         "--model.encoder.dim=16",

@@ -104,7 +104,7 @@ CASES = {
     "skip_gram_paths": Case(
         lambda: SkipGram(window=1, subsample=0, output="hierarchical_softmax", optimization=ROWS_ONLY),
         exact=True,
-        encoder=WORDS,
+        encoder=partial(WORDS, ngrams=(3, 4), buckets=50),
     ),
     "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
 }

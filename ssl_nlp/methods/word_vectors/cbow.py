@@ -33,7 +33,7 @@ class CBOW(Windowed):
 
     def _means(self, windows: Windows) -> Tensor:
         """(C, T, D): the mean input vector of each window; 0 for an empty one."""
-        inputs = self.rows(self.encoder.embedding, windows.around)
+        inputs = self.encoder.look_up(windows.around)
         weights = windows.near / windows.near.sum(dim=2, keepdim=True).clamp(min=1)
         matrices = inputs.new_zeros(*windows.words.shape, inputs.shape[1])
         band(matrices, weights.shape[2]).copy_(weights)

@@ -74,7 +74,7 @@ class GloVe(WordVectors):
         if not isinstance(batch, CountedPairs) or batch.counts is None:
             raise UserError("GloVe reads counts of words near each other: set data.unit to cooccurrence")
         word, context = batch.input_ids.unbind(dim=1)
-        products = (self.rows(self.encoder.embedding, word) * self.rows(self.contexts, context)).sum(dim=1)
+        products = (self.encoder.look_up(word) * self.rows(self.contexts, context)).sum(dim=1)
         biases = self.rows(self.biases, word) + self.rows(self.context_biases, context)
         estimates = products + biases.squeeze(1)
         if self.total:

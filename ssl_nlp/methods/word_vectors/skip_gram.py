@@ -36,7 +36,7 @@ class SkipGram(Windowed):
     def _by_negatives(self, windows: Windows) -> Tensor:
         around = windows.around
         negatives = self.draw_negatives(len(around))
-        inputs = self.rows(self.encoder.embedding, windows.words)
+        inputs = self.encoder.look_up(windows.words)
         outputs = self.rows(self.outputs, torch.cat([around, negatives], dim=1))
         return skip_gram(inputs, outputs, windows.near, self.negatives / SHARED)
 
@@ -46,6 +46,6 @@ class SkipGram(Windowed):
         near = F.pad(windows.near.flatten(0, 1), (0, 0, reach, reach))
         width = near.shape[1]
         chosen = near.as_strided((len(words), width), (width, width - 1), width - 1)
-        inputs = self.rows(self.encoder.embedding, windows.ids).unfold(0, width, 1)
+        inputs = self.encoder.look_up(windows.ids).unfold(0, width, 1)
         nodes = self.rows(self.outputs, self.frequencies.nodes[words])
         return hierarchical_softmax(nodes @ inputs, self.frequencies.signs[words], chosen)

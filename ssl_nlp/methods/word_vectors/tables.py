@@ -45,7 +45,8 @@ class WordVectors(Method):
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         """The rarest word of each text, and the words whose vectors point most nearly the same way."""
         known = self.maskable & (self.token_counts > 0)
-        unit = F.normalize(self.encoder.embedding.weight.float(), dim=1)
+        every = torch.arange(self.vocab_size, device=known.device)
+        unit = F.normalize(self.encoder.token_vectors(every).float(), dim=1)
         found = []
         for ids, _ in self.tokenizer.encode(texts):
             words = [token for token in ids if known[token]]
@@ -61,7 +62,8 @@ class WordVectors(Method):
 
     def check_data(self, data: TextDataModule) -> None:
         super().check_data(data)
-        if not self._lent and {*self.encoder.parameters()} != {self.encoder.embedding.weight}:
+        tables = {table.weight for table in self.encoder.modules() if isinstance(table, nn.Embedding)}
+        if not self._lent and {*self.encoder.parameters()} != tables:
             raise UserError(
                 f"{type(self).__name__} trains word vectors and no other weights of a {type(self.encoder).__name__}: "
                 "set encoder to ssl_nlp.encoders.BagOfWords"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gensim.models.fasttext import ft_ngram_hashes
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -31,8 +32,8 @@ def data(unit: str = "block", **more) -> TextDataModule:
 
 def made(kind: type[Windowed], **arguments) -> Windowed:
     """A method over vectors that are not small, and knows the counts of words."""
-    arguments = {"window": 3, "negatives": 4, "subsample": 0.1, "optimization": ADAM} | arguments
-    method, module = kind(BagOfWords(dim=6), **arguments), data()
+    arguments = {"encoder": BagOfWords(dim=6), "window": 3, "negatives": 4, "subsample": 0.1} | arguments
+    method, module = kind(**{"optimization": ADAM} | arguments), data()
     method.connect(module.tokenizer)
     method.token_counts.copy_(torch.from_numpy(module.token_counts()))
     torch.manual_seed(0)
@@ -95,6 +96,29 @@ def test_the_loss_and_its_gradient_are_those_of_a_loop_over_pairs(kind, output, 
         torch.testing.assert_close(weight.grad.to_dense(), copy.grad, rtol=1e-4, atol=1e-5)
     torch.manual_seed(3)
     assert [int(number) for number in method.count_targets(batch()).values()] == [targets]
+
+
+@pytest.mark.parametrize(("kind", "optimizer"), [(SkipGram, "torch.optim.SparseAdam"), (CBOW, "adamw")])
+def test_a_word_with_ngrams_is_the_mean_of_its_parts_and_passes_its_gradient_on_to_them(kind, optimizer):
+    """The oracle multiplies both tables with a matrix that says which parts each word has."""
+    encoder = BagOfWords(dim=6, ngrams=[3, 5], buckets=40)
+    method = made(kind, encoder=encoder, optimization=Optimization(optimizer))
+    torch.manual_seed(3)
+    [term] = method.loss(batch()).terms.values()
+    term.total.backward()
+    words, ngrams = encoder.embedding.weight, encoder.ngrams.table.weight
+    assert all(weight.grad.is_sparse == (optimizer != "adamw") for weight in (words, ngrams))
+    parts = torch.eye(method.vocab_size, method.vocab_size + 40)
+    for token in method.maskable.nonzero().flatten().tolist():
+        for row in ft_ngram_hashes(method.tokenizer.token(token), 3, 5, 40):
+            parts[token, method.vocab_size + row] += 1
+    copies = [weight.detach().clone().requires_grad_() for weight in (words, ngrams)]
+    inputs = parts / parts.sum(dim=1, keepdim=True) @ torch.cat(copies)
+    total, _ = slow_loss(method, 3, inputs, method.outputs.weight.detach())
+    total.backward()
+    torch.testing.assert_close(term.total, total)
+    for weight, copy in zip((words, ngrams), copies, strict=True):
+        torch.testing.assert_close(weight.grad.to_dense(), copy.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_windows_are_drawn_around_what_subsampling_leaves_of_each_document():
@@ -167,10 +191,11 @@ def trainer(folder: Path, steps: int, **arguments) -> Trainer:
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("accumulated", [1, 2])
-@pytest.mark.parametrize(("kind", "output"), [(SkipGram, OUTPUTS[0]), (CBOW, OUTPUTS[1])])
-def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(kind, output, accumulated, tmp_path):
+@pytest.mark.parametrize(("kind", "output", "ngrams"), [(SkipGram, OUTPUTS[0], [3, 4]), (CBOW, OUTPUTS[1], None)])
+def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(kind, output, ngrams, accumulated, tmp_path):
     def fit(checkpoint: Path | None = None) -> Method:
-        method = kind(BagOfWords(dim=6, dropout=0.1), output=output, optimization=ADAM)
+        encoder = BagOfWords(dim=6, dropout=0.1, ngrams=ngrams, buckets=50)
+        method = kind(encoder, output=output, optimization=ADAM)
         keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=3)
         run = trainer(tmp_path, 6, accumulate_grad_batches=accumulated, limit_val_batches=0, callbacks=[keep])
         run.fit(method, data(), ckpt_path=checkpoint, weights_only=True)
