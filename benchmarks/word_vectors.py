@@ -1,11 +1,14 @@
 """Skip-gram or CBOW beside gensim, on the same words: words a second, and agreement with human judgements of similarity.
 
+With `--ngrams 3 6`, both have character n-grams, as fastText does.
+
 For each seed, trains both in turn with the same dimension, window, negatives, subsampling, epochs and threads, and prints
 words a second (as gensim counts: before subsampling) and Spearman correlations of cosines with human scores (WordSim-353
 and SimLex-999, which gensim brings, and MEN if its file is given). Ends with the means over the seeds and the difference
 between the two, each with a 95 % interval.
 
-    python benchmarks/word_vectors.py --text train.jsonl [--method SkipGram] [--epochs 5] [--seeds 3] [--men men.txt]
+    python benchmarks/word_vectors.py --text train.jsonl [--method SkipGram] [--ngrams 3 6] [--epochs 5] [--seeds 3]
+        [--men men.txt]
 """
 
 import argparse
@@ -39,6 +42,8 @@ def main() -> None:
         "--text", required=True, help="text to train on, one document a line, or JSON lines with `text`"
     )
     parser.add_argument("--method", choices=METHODS, default="SkipGram")
+    parser.add_argument("--ngrams", type=int, nargs=2, default=None, help="characters of the shortest and the longest")
+    parser.add_argument("--buckets", type=int, default=200_000, help="rows of the table of n-gram vectors")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -98,17 +103,24 @@ def train_gensim(
 ) -> tuple[Vectors, float]:
     """Vectors of gensim by token, and seconds of training."""
     part = gensim.models.word2vec.MAX_WORDS_IN_BATCH  # it ignores the rest of a longer document
-    texts = [[str(word) for word in d[start : start + part]] for d in documents for start in range(0, len(d), part)]
-    model = gensim.models.Word2Vec(
-        vector_size=100, window=5, negative=5, sg=int(arguments.method == "SkipGram"), min_count=1, sample=1e-3,
-        workers=arguments.threads, epochs=arguments.epochs, seed=seed,
-    )  # fmt: skip
+    names = data.tokenizer.spellings()
+    texts = [[names[word] for word in d[start : start + part]] for d in documents for start in range(0, len(d), part)]
+    given = {
+        "vector_size": 100, "window": 5, "negative": 5, "sg": int(arguments.method == "SkipGram"), "min_count": 1,
+        "sample": 1e-3, "workers": arguments.threads, "epochs": arguments.epochs, "seed": seed,
+    }  # fmt: skip
+    if arguments.ngrams:
+        shortest, longest = arguments.ngrams
+        model = gensim.models.FastText(**given, min_n=shortest, max_n=longest, bucket=arguments.buckets)
+    else:
+        model = gensim.models.Word2Vec(**given)
     model.build_vocab(texts)
     start = time.perf_counter()
     model.train(texts, total_examples=model.corpus_count, epochs=model.epochs)
     seconds = time.perf_counter() - start
     vectors = np.zeros((data.tokenizer.vocab_size, 100), np.float32)
-    vectors[[int(word) for word in model.wv.index_to_key]] = model.wv.vectors
+    places = {name: place for place, name in enumerate(names)}
+    vectors[[places[word] for word in model.wv.index_to_key]] = model.wv.vectors
     return vectors, seconds
 
 
@@ -118,14 +130,16 @@ def train_ours(
     """Our vectors by token, and seconds of the whole `fit`."""
     seed_everything(seed, verbose=False)
     optimization = Optimization("ssl_nlp.training.RowAdagrad", 0.2, warmup=0, schedule="linear", final=0.0)
-    method = METHODS[arguments.method](BagOfWords(dim=100), window=5, negatives=5, optimization=optimization)
+    encoder = BagOfWords(dim=100, ngrams=arguments.ngrams, buckets=arguments.buckets)
+    method = METHODS[arguments.method](encoder, window=5, negatives=5, optimization=optimization)
     trainer = Trainer(
         accelerator="cpu", max_epochs=arguments.epochs, limit_val_batches=0, logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, use_distributed_sampler=False,
     )  # fmt: skip
     start = time.perf_counter()
     trainer.fit(method, data)
-    return method.encoder.embedding.weight.detach().numpy(), time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    return encoder.token_vectors(torch.arange(data.tokenizer.vocab_size)).numpy(), seconds
 
 
 def read_pairs(path: Path) -> Pairs:
