@@ -144,7 +144,19 @@ class Recurrent(Encoder):
 
     # torch's cells are compiled already, and the sizes of packed sequences would make a compiler begin anew all the time.
     @torch.compiler.disable
-    def forward(self, batch: TokenBatch, cache: "RecurrentCache | None" = None, added: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: TokenBatch,
+        cache: "RecurrentCache | None" = None,
+        added: Tensor | None = None,
+        begin: Tensor | None = None,
+    ) -> Tensor:
+        """As `Encoder.forward`.
+
+        Args:
+            begin: (layers, 1 or 2, B, D), the states before the first token of each row and, of an LSTM, those of its cell;
+                None: 0, or those of the cache.
+        """
         rows, length = batch.input_ids.shape
         self._check_length(length + (0 if cache is None else cache.seen))
         if batch.causal not in (None, self.causal):
@@ -157,13 +169,11 @@ class Recurrent(Encoder):
         if documents.number == 0:
             return states.new_zeros(rows, length, self.dim)
         lines = documents.places[: documents.number] // length  # the row of each document
+        before = begin if cache is None else cache.states
         for index, layer in enumerate(self.layers):
-            if cache is None:
-                states, _ = layer(states, documents)
-            else:
-                last = cache.states[index]
-                states, end = layer(states, documents, last[:, lines])
-                last[:, lines] = end.to(last.dtype)
+            states, end = layer(states, documents, None if before is None else before[index][:, lines])
+            if cache is not None:
+                cache.states[index][:, lines] = end.to(cache.states.dtype)
         hidden = states.new_zeros(rows * length, self.dim)
         return hidden.index_put((documents.places,), states).view(rows, length, self.dim)
 

@@ -69,6 +69,7 @@ class Continuation:
         added: (B, 1, E), added to every token embedding by the encoder.
         source: what the encoder reads of B source texts, where it is a decoder.
         special: ids of special tokens that may be written, beside the end.
+        begin: (layers, 1 or 2, B, D), the states with which a recurrent encoder begins; None: 0.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Continuation:
         added: Tensor | None = None,
         source: Source | None = None,
         special: Collection[int] = (),
+        begin: Tensor | None = None,
     ) -> None:
         self.encoder, self.head, self.tokenizer, self.added, self.source = encoder, head, tokenizer, added, source
         self.device = device = encoder.embedding.weight.device
@@ -90,6 +92,8 @@ class Continuation:
         segments = torch.tensor([[0] * p + [1] * (longest - p) for p in padding], device=device)
         self._unread = TokenBatch(ids, segments, packed=any(padding), padded=any(padding), causal=True)
         self._cache = encoder.new_cache(len(rows), longest + steps - 1)  # the last token is never read
+        if begin is not None:
+            self._cache.states.copy_(begin)
         never = {*tokenizer.special_ids} - {tokenizer.end_id, *special}
         self._never = torch.tensor(sorted(never), device=device).long()
 

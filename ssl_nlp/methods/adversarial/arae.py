@@ -28,6 +28,7 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDrawing, examined, take_rows
+from ssl_nlp.modules.decoder import DecoderKind
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.adversarial import gradient_penalties
 from ssl_nlp.objectives.geometry import unit_vectors, widened
@@ -64,6 +65,7 @@ class ARAE(SentenceDrawing):
         noise_dim: width of z.
         width: of the two hidden layers of generator and critic.
         decoder_layers: number of layers of the decoder.
+        decoder_kind: `transformer`, or a recurrent network: `lstm`, `gru` or `rnn`.
         tied_embeddings: let encoder and decoder share their token embeddings.
         critic_learning_rate: of the critic, which Adam trains at a constant rate. The authors train far longer, at 1e-4.
         generator_learning_rate: likewise of the generator.
@@ -87,13 +89,14 @@ class ARAE(SentenceDrawing):
         noise_dim: int = 32,
         width: int = 256,
         decoder_layers: int = 2,
+        decoder_kind: DecoderKind = "transformer",
         tied_embeddings: bool = False,
         critic_learning_rate: float = 1e-3,
         generator_learning_rate: float = 1e-3,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__(encoder, latent_dim, decoder_layers, tied_embeddings, optimization, compile)
+        super().__init__(encoder, latent_dim, decoder_layers, decoder_kind, tied_embeddings, optimization, compile)
         counts = {
             "autoencoder_every": autoencoder_every,
             "generator_every": generator_every,

@@ -18,6 +18,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDecoding, examined, take_rows
+from ssl_nlp.modules.decoder import DecoderKind
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.views import Mask, View, apply_views
 from ssl_nlp.training.optimization import Optimization
@@ -35,6 +36,7 @@ class Autoencoder(SentenceDecoding):
         latent_dim: width Z of the vector; None: the mean of the encoder's states as it is.
         noise: corruptions of the sentences in training, one after the other; none: a plain autoencoder.
         decoder_layers: number of layers of the decoder.
+        decoder_kind: `transformer`, or a recurrent network: `lstm`, `gru` or `rnn`.
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -48,11 +50,12 @@ class Autoencoder(SentenceDecoding):
         latent_dim: int | None = None,
         noise: list[View] | None = None,
         decoder_layers: int = 2,
+        decoder_kind: DecoderKind = "transformer",
         tied_embeddings: bool = False,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__(encoder, latent_dim, decoder_layers, tied_embeddings, optimization, compile)
+        super().__init__(encoder, latent_dim, decoder_layers, decoder_kind, tied_embeddings, optimization, compile)
         self.noise = noise or []
 
     def build(self) -> None:

@@ -1,7 +1,7 @@
 """Methods that write a sentence from its embedding, and some of them sentences from vectors that they draw."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.modules.decoder import Decoder
+from ssl_nlp.modules.decoder import Decoder, DecoderKind
 from ssl_nlp.modules.generation import check_sampling, seeded, texts_of
 from ssl_nlp.training.optimization import Optimization
 
@@ -32,6 +32,7 @@ class SentenceDecoding(Method):
         encoder: bidirectional.
         latent_dim: width Z of the vector; None: that of the encoder's states.
         decoder_layers: number of layers of the decoder.
+        decoder_kind: of network.
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -45,6 +46,7 @@ class SentenceDecoding(Method):
         encoder: Encoder | None,
         latent_dim: int | None,
         decoder_layers: int,
+        decoder_kind: DecoderKind,
         tied_embeddings: bool,
         optimization: Optimization | None,
         compile: bool,
@@ -53,12 +55,16 @@ class SentenceDecoding(Method):
         for name, value in {"latent_dim": latent_dim, "decoder_layers": decoder_layers}.items():
             if value is not None and value < 1:
                 raise UserError(f"{name} must be 1 or more, not {value}")
+        if decoder_kind not in (kinds := get_args(DecoderKind)):
+            raise UserError(f"decoder_kind {decoder_kind!r} is unknown: use {', '.join(kinds)}")
         self.latent_dim = latent_dim
         self.decoder_layers = decoder_layers
+        self.decoder_kind = decoder_kind
         self.tied_embeddings = tied_embeddings
 
     def build(self) -> None:
         self.decoder = Decoder(
+            self.decoder_kind,
             self.embedding_dim,
             self.decoder_layers,
             self.encoder,
@@ -123,7 +129,7 @@ class SentenceDecoding(Method):
         """
         training = self.training
         self.eval()
-        steps = min(max_new_tokens, self.decoder.transformer.max_length + 1 - len(self.tokenizer.prefix))
+        steps = min(max_new_tokens, self.decoder.network.max_length + 1 - len(self.tokenizer.prefix))
         texts: list[str] = []
         for some in vectors.to(self.device).split(BATCH):
             new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)

@@ -27,6 +27,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDrawing, examined, take_rows
 from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.modules.decoder import DecoderKind
 from ssl_nlp.modules.pooling import pool
 from ssl_nlp.objectives.gaussian import (
     Annealing,
@@ -78,6 +79,7 @@ class VAE(SentenceDrawing):
         word_dropout: share of the tokens that the mask token hides from the decoder in training.
         importance_samples: draws K of z for `iw_nll`.
         decoder_layers: number of layers of the decoder.
+        decoder_kind: `transformer`, or a recurrent network: `lstm` (as Bowman's), `gru` or `rnn`.
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
@@ -102,11 +104,12 @@ class VAE(SentenceDrawing):
         word_dropout: float = 0.0,
         importance_samples: int = 32,
         decoder_layers: int = 2,
+        decoder_kind: DecoderKind = "transformer",
         tied_embeddings: bool = False,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
-        super().__init__(encoder, latent_dim, decoder_layers, tied_embeddings, optimization, compile)
+        super().__init__(encoder, latent_dim, decoder_layers, decoder_kind, tied_embeddings, optimization, compile)
         problems = {
             f"annealing {annealing!r} is unknown: use none, linear or cyclical": annealing not in get_args(Annealing),
             f"free_bits_per {free_bits_per!r} is unknown: use dimension or total": (

@@ -205,6 +205,8 @@ def test_bad_settings_are_refused(tokenizer, tmp_path):
         Autoencoder(latent_dim=0)
     with pytest.raises(UserError, match="decoder_layers must be 1 or more, not 0"):
         Autoencoder(decoder_layers=0)
+    with pytest.raises(UserError, match="decoder_kind 'lstn' is unknown: use transformer, rnn, lstm, gru"):
+        Autoencoder(decoder_kind="lstn")
     data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), unit="block", length=64)
     trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match="Autoencoder reads sentence rows, not block ones: set data.unit to sentence"):

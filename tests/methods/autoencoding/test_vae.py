@@ -3,13 +3,14 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.distributions import Normal, kl_divergence
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer, load_pretrained
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import PretrainedEncoder, Transformer
+from ssl_nlp.encoders import PretrainedEncoder, Recurrent, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Method, Optimization
 from ssl_nlp.training.optimizers import build_optimizer
@@ -190,6 +191,28 @@ def test_annealing_counts_optimizer_steps_and_survives_a_resume(tmp_path):
     resumed.fit(method(), data(), ckpt_path=tmp_path / "a.ckpt", weights_only=False)
     expected = [2 * min(step / 5, 1) for step in range(7) for _ in range(2)]
     assert weights == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_bowmans_networks_resume_to_the_bit_and_their_checkpoint_needs_nothing_else(tmp_path):
+    def fitted(checkpoint=None, **arguments) -> tuple[VAE, Trainer]:
+        bowmans = {"decoder_layers": 1, "decoder_kind": "lstm", "word_dropout": 0.5, "annealing": "linear"}
+        network = Recurrent("lstm", layers=1, dim=16, max_length=64)
+        method = VAE(network, 5, annealing_steps=4, **bowmans, **PLAIN)
+        run = trainer(tmp_path, limit_val_batches=0, **arguments)
+        run.fit(method, data(), ckpt_path=checkpoint, weights_only=True)
+        return method, run
+
+    keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=2)
+    whole, run = fitted(enable_checkpointing=True, callbacks=[keep])
+    resumed, _ = fitted(tmp_path / "step=2.ckpt")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = Method.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert loaded.draw(3, seed=0) == whole.draw(3, seed=0)
+    assert loaded.reconstruct(TEXTS[:3]) == whole.reconstruct(TEXTS[:3])
+    assert torch.isfinite(loaded.score(TEXTS[:3]).nats).all()
 
 
 def test_the_importance_weighted_bound_nears_the_likelihood_from_above(tokenizer):
