@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder, Transformer
@@ -13,6 +14,29 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.modules.decoder import LONGEST, attention_heads
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.modules.heads import LanguageModelHead
+
+
+def beginning(tokenizer: Tokenizer) -> list[int]:
+    """What a decoder begins with: what stands in front of a text or, if nothing does, padding, as T5's decoder does."""
+    return tokenizer.prefix or [tokenizer.pad_id]
+
+
+def begun(target: TokenBatch, tokenizer: Tokenizer) -> TokenBatch:
+    """Texts (B, T) with the `beginning` of a decoder, which predicts their first tokens, too.
+
+    They have it already unless the tokenizer puts nothing in front of a text. Then the rows become longer by one position.
+    """
+    if tokenizer.prefix:
+        return target
+    assert target.next_ids is not None
+    return replace(
+        target,
+        input_ids=F.pad(target.input_ids, (1, 0), value=tokenizer.pad_id),
+        segment_ids=F.pad(target.segment_ids, (1, 0), value=1),
+        next_ids=torch.cat([target.input_ids[:, :1], target.next_ids], dim=1),
+        starts_word=None,
+        n_tokens=target.n_tokens + len(target),
+    )
 
 
 class CrossDecoder(nn.Module):
@@ -25,8 +49,7 @@ class CrossDecoder(nn.Module):
         layers: number of layers.
         encoder: of the source. It is built, so that its width D and its token embedding (V, E) are known. If it has a
             `decoder_start`, this decoder begins with it.
-        tokenizer: frames both texts. The decoder begins with the prefix or, if it is empty, with padding, as T5's does, and
-            ends with the end token.
+        tokenizer: frames both texts. The decoder begins with its `beginning`, and ends with the end token.
         width: of the decoder's states; None: E.
         dropout: as in `Transformer`.
         tied: share the encoder's token embedding. The output layer always shares the decoder's.
@@ -41,7 +64,7 @@ class CrossDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.prefix = tokenizer.prefix or [tokenizer.pad_id]
+        self.prefix = beginning(tokenizer)
         own = encoder.embedding.embedding_dim
         width = own if width is None else width
         if tied and width != own:

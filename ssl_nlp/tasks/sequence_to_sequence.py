@@ -9,6 +9,7 @@ states. In a decoder alone (Liu et al., arXiv:1801.10198) a causal encoder reads
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +25,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.generated_text import check_packages, score_texts
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
-from ssl_nlp.modules.decoder import check_prefix
+from ssl_nlp.modules.cross_decoder import beginning, begun
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
@@ -103,7 +104,6 @@ class SequenceToSequence(Task):
         if self.form == "decoder_only":
             self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding)
         else:
-            check_prefix(self.tokenizer)  # the targets have one
             self.decoder = CrossDecoder(
                 self.decoder_layers,
                 self.encoder,
@@ -146,9 +146,10 @@ class SequenceToSequence(Task):
         return {"target_token": (following != IGNORE_INDEX).sum()}
 
     def _target(self, batch: TokenBatch) -> TokenBatch:
+        """The targets as a decoder reads and predicts them."""
         if batch.pair is None:
             raise UserError("SequenceToSequence needs a target beside each text: set data.unit to pair")
-        return batch.pair
+        return begun(batch.pair, self.tokenizer)
 
     def _joined(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
         """Rows of source and target, and the target's token that follows each position (B, S + T), or `IGNORE_INDEX`."""
@@ -157,7 +158,7 @@ class SequenceToSequence(Task):
         drop = self._dropped
         own = torch.arange(len(batch), device=batch.input_ids.device)
         pairing = Pairing(own, own + len(batch), torch.ones_like(own, dtype=torch.bool))
-        rows, _ = join_pairs(batch, pairing, self.tokenizer.pad_id, drop)
+        rows, _ = join_pairs(replace(batch, pair=target), pairing, self.tokenizer.pad_id, drop)
         # A position of the target, counted in its own row: the last of the source stands for those that were dropped.
         place = torch.arange(rows.input_ids.shape[1], device=own.device) - batch.is_text.sum(dim=1, keepdim=True) + drop
         inside = (place >= max(drop - 1, 0)) & (place < target.input_ids.shape[1])
@@ -166,8 +167,11 @@ class SequenceToSequence(Task):
 
     @property
     def _dropped(self) -> int:
-        """Tokens of the target's frame that a row with the source leaves out: [CLS] x [SEP] y [SEP], but <s> x <s> y."""
-        return len(self.tokenizer.prefix) if self.tokenizer.suffix else 0
+        """How many tokens of the target's `beginning` a row with the source leaves out.
+
+        [CLS] x [SEP] y [SEP], x </s> y </s>, but <s> x <s> y.
+        """
+        return len(beginning(self.tokenizer)) if self.tokenizer.suffix else 0
 
     def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:
         return super().summarize(means, statistics) | {"perplexity": means["loss"].exp()}
@@ -185,9 +189,10 @@ class SequenceToSequence(Task):
         if rows:
             sources = self._sources(batch.input_ids[rows], batch.segment_ids[rows])
             written = self._search(sources, outputs[rows] if self.form == "encoder_decoder" else None)
-            target = self._target(batch)
+            assert batch.pair is not None
+            targets, real = batch.pair.input_ids, batch.pair.is_text
             for row, output in zip(rows, written, strict=True):
-                found[row] = numbers[row], target.input_ids[row, target.is_text[row]].tolist(), output
+                found[row] = numbers[row], targets[row, real[row]].tolist(), output
         return found
 
     def result(self, items: list[tuple[int, list[int], str] | None]) -> Result:
@@ -287,7 +292,7 @@ class SequenceToSequence(Task):
     @property
     def _beginning(self) -> list[int]:
         """What stands between source and target in one row, beside the frame of the source."""
-        return self.tokenizer.prefix[self._dropped :]
+        return beginning(self.tokenizer)[self._dropped :]
 
     def _longest(self, batch: TokenBatch) -> list[int]:
         """The most tokens of the output for each source."""

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 import torch
 from lightning.pytorch import Trainer
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizerFast, T5TokenizerFast
 
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import Pairs, TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
@@ -99,6 +99,42 @@ def test_the_loss_equals_a_walk_over_every_pair(form, tokenizer):
     bits, size = loss.metrics["bits_per_byte"]
     assert float(bits) == pytest.approx(total / math.log(2), rel=1e-5)
     assert int(size) == sum(len(target.encode()) for _, target in PAIRS[:8])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", FORMS)
+def test_with_a_tokenizer_of_t5_the_decoder_begins_with_padding(form, tmp_path):
+    """Nothing stands in front of a text. The oracles: a walk over every pair, and greedy decoding without a cache."""
+    tokenizer = t5_tokenizer(tmp_path)
+    model = connected(tokenizer, form, search=BeamSearch(beams=1, max_new_tokens=6))
+    pairs = [("the dog", "the"), ("a dog sees", "dog the"), ("the", "sees a dog the")]
+    begin = [tokenizer.pad_id] if form == "encoder_decoder" else []
+    head = model.head if form == "decoder_only" else model.decoder.head
+    total, targets, written = 0.0, 0, []
+    for source, target in pairs:
+        (x, _), (y, _) = tokenizer.encode([source, target])
+        for t, following in enumerate(y):
+            total -= float(head(last_state(model, x, begin + y[:t])).log_softmax(-1)[following])
+            targets += 1
+        new: list[int] = []
+        while len(new) < 6 and tokenizer.end_id not in new:
+            logits = head(last_state(model, x, begin + new))
+            logits[[token for token in tokenizer.special_ids if token != tokenizer.end_id]] = -torch.inf
+            new.append(int(logits.argmax()))
+        written.append(tokenizer.decode(new))
+    batch = batch_of(tokenizer, pairs)
+    term = model.loss(batch).terms["target_token"]
+    assert int(term.targets) == targets == int(model.count_targets(batch)["target_token"])
+    assert float(term.total) == pytest.approx(total, rel=1e-5)
+    assert model.predict([source for source, _ in pairs]) == written
+
+
+def t5_tokenizer(folder) -> Tokenizer:
+    words = ["<pad>", "</s>", "<unk>", "▁the", "▁dog", "▁a", "▁sees", "▁", *"abcdefghijklmnopqrstuvwxyz.,"]
+    T5TokenizerFast(vocab=[(word, -float(place)) for place, word in enumerate(words)], extra_ids=4).save_pretrained(
+        folder
+    )
+    return load_pretrained(str(folder))
 
 
 def last_state(model: SequenceToSequence, x: list[int], y: list[int]) -> torch.Tensor:
