@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ssl_nlp.evaluation.result import Array, Statistic
+from ssl_nlp.evaluation.result import Array, Statistic, bleu
 
 RESAMPLES = 2000
 CHUNK = 100  # resamples in memory at a time
@@ -29,7 +29,8 @@ class Sample:
 
     Attributes:
         scores: (S,) one number per seed.
-        items: for each seed the contribution of each test item, (N,) or (N, 2); None if the score is not made of items.
+        items: for each seed the contribution of each test item, (N,) or as `evaluation.Result` says; None if the score is
+            not made of items.
         statistic: of the items, which is the score, as in `evaluation.Result`.
         trained: whether we trained it, from a seed. Baselines and published models do not vary with a seed.
     """
@@ -128,6 +129,8 @@ def _means(samples: Sequence[Sample], counts: Array) -> Array:
             items = np.asarray(np.mean(sample.items or (), axis=0, dtype=np.float64))
             known = ~np.isnan(items)  # words are not covered elsewhere
             means.append(counts[:, known] @ items[known] / np.maximum(counts[:, known].sum(axis=1), 1))
+        elif sample.statistic == "bleu":
+            means.append(np.mean([bleu(counts @ items) for items in sample.items or ()], axis=0))
         else:  # the mean of the correlations, which is not the correlation of the mean prediction
             means.append(np.mean([spearman_of_resamples(items, counts) for items in sample.items or ()], axis=0))
     return np.stack(means)

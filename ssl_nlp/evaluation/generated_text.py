@@ -34,7 +34,7 @@ def score_texts(outputs: Sequence[str], references: Sequence[str]) -> Result:
     BLEU and chrF are those of sacrebleu, over all texts together and cased; the details hold their signatures. If most
     references are Chinese, BLEU takes sacrebleu's tokenizer `zh` instead of `13a`. ROUGE-1, ROUGE-2 and ROUGE-L are means
     of the F1 of each text, by rouge-score without stemming. For it a word is a run of letters and digits in lower case, or
-    a single Chinese character.
+    a single Chinese character. The items are the counts of each text that BLEU is made of.
 
     Raises:
         UserError: a library is missing.
@@ -44,7 +44,11 @@ def score_texts(outputs: Sequence[str], references: Sequence[str]) -> Result:
         ROUGE, tokenizer=_Words()
     )
     chinese = sum(bool(_IS_HAN.search(text)) for text in references) > len(references) / 2
-    bleu, chrf = metrics.BLEU(tokenize="zh" if chinese else "13a"), metrics.CHRF()
+    words = "zh" if chinese else "13a"
+    bleu, chrf = metrics.BLEU(tokenize=words), metrics.CHRF()
+    single = metrics.BLEU(tokenize=words, effective_order=True)  # its counts are those of `bleu`
+    counted = [single.sentence_score(output, [text]) for output, text in zip(outputs, references, strict=True)]
+    items = np.array([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in counted], dtype=np.int32)
     rows = [scorer.score(reference, output) for output, reference in zip(outputs, references, strict=True)]
     found = {
         "bleu": bleu.corpus_score(outputs, [references]).score,
@@ -52,7 +56,7 @@ def score_texts(outputs: Sequence[str], references: Sequence[str]) -> Result:
     }
     found |= {name.lower(): 100 * float(np.mean([row[name].fmeasure for row in rows])) for name in ROUGE}
     details = {"texts": len(outputs), "bleu": str(bleu.get_signature()), "chrf": str(chrf.get_signature())}
-    return Result("bleu", found, details)
+    return Result("bleu", found, details, items, "bleu")
 
 
 class _Words:

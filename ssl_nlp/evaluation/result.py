@@ -13,7 +13,7 @@ PROTOCOL = 2
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
 """
 
-Statistic = Literal["mean", "spearman"]
+Statistic = Literal["mean", "spearman", "bleu"]
 Array = npt.NDArray[Any]
 
 
@@ -26,8 +26,10 @@ class Result:
         metrics: all numbers by name.
         details: plain data that are too long for a table: confusion matrix, numbers by class, the chosen `pooling`.
         items: the contribution of each test item to the primary metric, for a paired bootstrap over items; None if it
-            does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores.
-        statistic: how the primary metric follows from the items: as their mean, or the rank correlation of their columns.
+            does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for BLEU, (N, 10):
+            the counts that `bleu` takes.
+        statistic: how the primary metric follows from the items: as their mean, the rank correlation of their columns, or
+            the BLEU of their sums.
     """
 
     primary_metric: str
@@ -57,7 +59,7 @@ def statistic_of(items: Array, statistic: Statistic) -> float:
     known = items[~np.isnan(items.reshape(len(items), -1)).any(axis=1)]
     if statistic == "mean":
         return float(known.mean()) if len(known) else 0.0
-    return spearman(*known.T)
+    return spearman(*known.T) if statistic == "spearman" else float(bleu(known.sum(axis=0)))
 
 
 def spearman(x: Array, y: Array) -> float:
@@ -68,6 +70,22 @@ def spearman(x: Array, y: Array) -> float:
 def pearson(x: Array, y: Array) -> float:
     """Linear correlation; 0 if one of the two does not vary."""
     return float(stats.pearsonr(x, y).statistic) if _vary(x, y) else 0.0
+
+
+def bleu(counts: Array) -> Array:
+    """Corpus BLEU (...) in percent, smoothed as sacrebleu's by default.
+
+    Args:
+        counts: (..., 10), summed over the texts of a corpus: words of the outputs; words of the references; n-grams of the
+            outputs that match one of the reference, for n from 1 to 4; n-grams of the outputs.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    words, wanted, matched, grams = np.split(counts, [1, 2, 6], axis=-1)
+    halved = 0.5 ** np.cumsum(matched == 0, axis=-1)  # matches that count where there are none: 1/2, then 1/4, ...
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.where(grams > 0, np.where(matched > 0, matched, halved) / np.maximum(grams, 1), 0))
+    brevity = np.minimum(1 - wanted / np.maximum(words, 1), 0)
+    return np.asarray(np.where(matched.any(axis=-1), 100 * np.exp(logs.mean(axis=-1) + brevity[..., 0]), 0.0))
 
 
 def _vary(*columns: Array) -> bool:

@@ -48,6 +48,20 @@ def test_rank_correlations_of_resamples_are_scipys(ties):
     assert spearman_of_resamples(np.ones((40, 2)), counts).tolist() == [0.0] * 20
 
 
+def test_bleu_is_resampled_as_that_of_a_corpus_and_not_as_a_mean():
+    rng = np.random.default_rng(0)
+    grams = rng.integers(4, 20, size=(60, 1)) - np.arange(4)
+    matched = [rng.binomial(grams, share) for share in (0.5, 0.7)]
+    items = [np.hstack([grams[:, :1], grams[:, :1] + 1, some, grams]) for some in matched]
+    pair = [sample(one, statistic="bleu", trained=False) for one in items]
+    drawn = resample(pair, 50)
+    chosen = np.random.default_rng((0, 0)).integers(60, size=(50, 60))
+    for one, found in zip(items, drawn.items, strict=True):
+        np.testing.assert_allclose(found, [statistic_of(one[rows], "bleu") for rows in chosen])
+    low, high = drawn.interval(1, 0)
+    assert 0 < low < pair[1].scores[0] - pair[0].scores[0] < high
+
+
 def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():
     """Without seeds it approaches the normal interval of the mean difference."""
     rng = np.random.default_rng(0)
