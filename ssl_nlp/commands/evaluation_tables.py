@@ -32,9 +32,12 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
     if prompts:
         shown.append(_prompts(suite, prompts))
-    drawn = [(name, r) for name, found in rows for r in found.values() if "generation" in r.details]
-    if drawn:
-        shown.append(_generation(suite, drawn))
+    drawn: dict[str, list[tuple[str, Result]]] = {}  # by evaluator
+    for name, found in rows:
+        for key, r in found.items():
+            if "generation" in r.details:
+                drawn.setdefault(key, []).append((name, r))
+    shown += [_generation(suite, key.rpartition(".")[0], some) for key, some in drawn.items()]
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if language:
         shown.append(language_table(suite, language))
@@ -107,9 +110,11 @@ def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
     return table
 
 
-def _generation(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+def _generation(suite: str, data: str, rows: Sequence[tuple[str, Result]]) -> Table:
     numbers = {r.details["generation"]["sentences"] for _, r in rows}
-    table = Table(title=f"{escape(suite)}: {' or '.join(f'{n:,}' for n in sorted(numbers))} drawn sentences")
+    number = " or ".join(f"{n:,}" for n in sorted(numbers))
+    what = f", beside {data}" if data else ""
+    table = Table(title=escape(f"{suite}: {number} drawn sentences{what}"))
     table.add_column("")
     for metric in rows[0][1].metrics:
         table.add_column(metric.replace("_", "\n"), justify="right", vertical="bottom")

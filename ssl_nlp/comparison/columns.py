@@ -60,8 +60,10 @@ def columns(suite: str, name: str, result: Result) -> list[Column]:
 
 
 def _drawn(suite: str, name: str, result: Result, metric: str) -> Column:
+    data, _, _ = name.rpartition(".")
+    title = METRICS.get(metric, metric.replace("_", " "))
     higher = False if metric == result.primary_metric else None
-    return Column(f"{suite}/{name}/{metric}", METRICS.get(metric, metric.replace("_", " ")), higher, group=GENERATION)
+    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, group=GENERATION)
 
 
 def _column(suite: str, name: str, result: Result, metric: str) -> Column:

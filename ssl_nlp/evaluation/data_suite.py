@@ -15,6 +15,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.prompts import Prompts
@@ -23,12 +24,19 @@ from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordS
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 
 Task = Literal[
-    "classification", "similarity", "retrieval", "word_similarity", "analogies", "language_modelling", "prompts"
+    "classification",
+    "similarity",
+    "retrieval",
+    "word_similarity",
+    "analogies",
+    "language_modelling",
+    "generation",
+    "prompts",
 ]
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
 RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
 
-Data = LabelledSplits | ScoredPairs | TextPairs | WordAnalogies | list[str] | tuple[Prompts, ...]
+Data = LabelledSplits | ScoredPairs | TextPairs | WordAnalogies | list[str] | FreeGeneration | tuple[Prompts, ...]
 
 
 def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[str, Evaluator] | None = None) -> Suite:
@@ -55,6 +63,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             continue
         elif isinstance(given, list):
             evaluators[f"{key}.language_modelling"] = LanguageModelling(given)
+            continue
+        elif isinstance(given, FreeGeneration):
+            evaluators[f"{key}.free_generation"] = given
             continue
         elif isinstance(given, WordAnalogies):
             evaluators[f"{key}.analogies"] = Analogies(given)

@@ -8,13 +8,14 @@
       words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
       capitals: {task: analogies, test: questions-words.txt, candidates: frequent-words.txt}
       letters: {task: language_modelling, test: letters.txt}
+      drawn: {task: generation, train: train.txt, test: letters.txt}
       mood: {task: prompts, train: train.tsv, text: sentence, label: label, template: "{text} It was {label}.",
              words: {"0": bad, "1": good}, shots: [0, 4]}
       order: {class_path: own_evaluator.WordOrder, init_args: {path: letters.txt}}
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
-one of pairs of texts. `valid` and `test` of a classification may be shares of `train`. Prompts are described in
-`ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
+one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation, may be shares of `train`. Prompts
+are described in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from ssl_nlp.evaluation.analogies import read_analogies
 from ssl_nlp.evaluation.classification import LabelledSplits
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.evaluator import Evaluator
-from ssl_nlp.evaluation.generation_suite import GENERATION
+from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
@@ -127,6 +128,22 @@ class PlainFiles:
 
 
 @dataclass(frozen=True)
+class DrawnFiles:
+    """Training texts, and held-out ones beside which drawn sentences are measured."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("generation",)
+
+    train: str | list[str]
+    test: float | str | list[str] = 0.1
+    text: int | str = "text"
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The evaluator."""
+        return free_generation(TextFiles(self.train, self.test, None, "line", self.text, format=self.format))
+
+
+@dataclass(frozen=True)
 class PromptFiles(LabelledFiles):
     """Texts with classes, for models without training; see `Template`. At most 1,000 test texts are used."""
 
@@ -158,7 +175,7 @@ class PromptFiles(LabelledFiles):
 
 
 RESERVED = ("docs", "prompts", "words", GENERATION, "files", *HUB_SUITES)
-FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, PromptFiles)
+FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, DrawnFiles, PromptFiles)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
@@ -211,7 +228,7 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
     if key in ("train", "valid", "test", "candidates"):
         several = value if isinstance(value, list) else [value]
-        share = issubclass(kind, LabelledFiles) and key != "train" and isinstance(value, int | float)
+        share = issubclass(kind, LabelledFiles | DrawnFiles) and key != "train" and isinstance(value, int | float)
         return share or (bool(several) and all(isinstance(path, str) for path in several))
     if key in ("template", "separator", "rank"):
         return isinstance(value, str)

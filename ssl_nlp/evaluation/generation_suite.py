@@ -19,7 +19,12 @@ SEED = 0  # of the choice of held-out sentences
 
 
 def generation_suite(corpus: Corpus) -> Suite:
-    """The suite for models that were trained on a corpus.
+    """The suite for models that were trained on a corpus."""
+    return Suite(GENERATION, {"free_generation": free_generation(corpus)}, [])
+
+
+def free_generation(corpus: Corpus) -> FreeGeneration:
+    """The evaluator of models that were trained on a corpus.
 
     Held-out sentences come from the valid and the test split, at random. Half of them, at most 1,000, are compared with as
     many drawn ones; as many others are those of the reverse perplexity.
@@ -37,7 +42,7 @@ def generation_suite(corpus: Corpus) -> Suite:
     number = min(DRAWN, len(held_out) // 2)
     sample, others = ([held_out[i] for i in order[start : start + number]] for start in (0, number))
     train = [*islice(_sentences(corpus, "train"), TRAIN)]
-    return Suite(GENERATION, {"free_generation": FreeGeneration(train, sample, others)}, [])
+    return FreeGeneration(train, sample, others)
 
 
 def _sentences(corpus: Corpus, split: Split) -> Iterator[str]:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
+from ssl_nlp.comparison.columns import columns
 from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_quantity
@@ -155,6 +156,9 @@ def test_of_free_generation_every_number_has_a_column_and_the_reverse_perplexity
     assert found.rows[0].ties[key].best and not found.rows[1].ties[key].tie
     assert "generation: free generation" in shown(found)
     assert "the &lt;dog&gt;" in render_page(found)
+    [result] = drawn(90.0, 0.5).values()
+    titles = [column.title for column in columns("mine", "stories.free_generation", result)]
+    assert titles == ["stories: reverse perplexity", "stories: self-BLEU", "stories: copies"]
 
 
 def test_equally_good_methods_tie(tmp_path):

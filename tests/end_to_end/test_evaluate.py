@@ -175,6 +175,19 @@ def test_what_runs_draw_is_measured_beside_held_out_text(folder, capsys):
     assert "drawn" in page and "distinct-2" in page
 
 
+def test_what_a_run_draws_is_measured_beside_the_users_own_files(folder, capsys):
+    for name in ("one", "other"):
+        (folder / f"{name}.txt").write_text("".join(f"the {name} dog {i} sees the cat\n" for i in range(30)))
+    given = "{task: generation, train: NAME.txt, test: 0.3}"
+    data = ", ".join(f"{name}: {given.replace('NAME', name)}" for name in ("one", "other"))
+    (folder / "drawn.yaml").write_text(f"name: drawn\ndata: {{{data}}}")
+    assert run("evaluate", "causal_lm", "--config", "drawn.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "drawn sentences, beside one" in shown and "drawn sentences, beside other" in shown
+    found = read_suite(folder / "runs" / "causal_lm" / "evaluation.json", "drawn")
+    assert [*found.evaluators] == [*found.baselines["held_out"]] == ["one.free_generation", "other.free_generation"]
+
+
 def test_free_generation_needs_the_training_text_of_a_run(folder, capfd):
     shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "mine.ckpt")
     assert "the training text of mine.ckpt is not known" in refused(capfd, "mine.ckpt", "--suite", "generation")

@@ -169,6 +169,31 @@ def test_files_of_every_kind(files):
     assert set(suite.train_texts) == set(data.train.texts)
 
 
+def test_drawn_texts_beside_files(files):
+    write("stories.txt", ["The dog sees a cat. It barks.", *(f"The dog {i} runs." for i in range(40)), "leak"])
+    write("one.txt", ["A single one."])
+    write("new.txt", [*(f"A cat {i} sleeps. It dreams {i}." for i in range(5)), "leak"])
+    given = {"task": "generation", "train": "stories.txt"}
+    suite = files_suite(config(stories=given | {"test": "new.txt"}))
+    [(name, evaluator)] = suite.evaluators.items()
+    assert name == "stories.free_generation" and not suite.texts
+    assert evaluator.train[:2] == ["The dog sees a cat.", "It barks."] and len(evaluator.train) == 42
+    held_out = {*evaluator.sample, *evaluator.held_out}
+    assert len(evaluator.sample) == len(evaluator.held_out) == 5
+    assert held_out < {"leak", *(f"A cat {i} sleeps." for i in range(5)), *(f"It dreams {i}." for i in range(5))}
+    shared = files_suite(config(stories=given | {"test": 0.3})).evaluators["stories.free_generation"]
+    assert not {*shared.train} & {*shared.sample, *shared.held_out}
+    assert 10 < len(shared.train) < 40
+    for wrong, complaint in (
+        ({"test": None}, "`test: None` is not a valid setting"),
+        ({"shots": 1}, "unknown `shots`"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            files_suite(config(stories=given | wrong))
+    with pytest.raises(UserError, match="1 held-out sentences, too few"):
+        files_suite(config(stories=given | {"test": "one.txt"}))
+
+
 def test_pairs_of_texts_with_classes(files):
     rows = [f"a {i // 3}\tb {i}\t{'yes' if i % 2 else 'no'}" for i in range(90)]
     write("nli.tsv", ["premise\thypothesis\tlabel", *rows])
