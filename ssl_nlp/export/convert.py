@@ -101,8 +101,8 @@ def _(module: ReplacedToken) -> StockModel:
 def _(module: Denoising) -> StockModel:
     stock = stock_encoder(module)
     stock.left_out.append(
-        "It is the encoder alone: the layers of the decoder are those of no stock class, because T5 and BART have other "
-        "positions than rotary ones and other feed-forward layers."
+        "It is the encoder alone: the weights of the decoder fit no stock class, because T5ForConditionalGeneration and "
+        "BartForConditionalGeneration have other positions than rotary ones."
     )
     return stock
 
@@ -125,9 +125,9 @@ def _(module: MultiObjective) -> StockModel:
 
 @_with_head.register
 def _(module: Task) -> StockModel:
+    ways = "export it with --format onnx, or its encoder" if isinstance(module, WholeTexts) else "export its encoder"
     raise UserError(
-        f"transformers has no class with the head of {type(module).__name__}: export it with --format onnx, or its encoder "
-        "alone with --format sentence-transformers"
+        f"transformers has no class for {type(module).__name__}: {ways} alone with --format sentence-transformers"
     )
 
 

@@ -16,6 +16,7 @@ from ssl_nlp.data.tokenizer import get_tokenizer, load_pretrained
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.export.convert import stock_model
 from ssl_nlp.modules import BeamSearch
 from ssl_nlp.tasks import SequenceToSequence
 from ssl_nlp.training import Optimization
@@ -289,6 +290,12 @@ def test_a_checkpoint_holds_everything_and_a_training_resumes_to_the_bit(form, t
     trainer.fit(resumed, datamodule=data(batch_size=32), ckpt_path=str(tmp_path / "half.ckpt"))
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_only_its_encoder_can_be_exported(tokenizer):
+    message = "no class for SequenceToSequence: export its encoder alone with --format sentence-transformers"
+    with pytest.raises(UserError, match=message):
+        stock_model(connected(tokenizer, "encoder_decoder"))
 
 
 def test_bad_settings_are_refused_in_one_line(tmp_path):

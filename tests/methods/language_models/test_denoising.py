@@ -238,7 +238,7 @@ def test_the_encoder_is_exported_without_the_decoder(kind, tokenizer):
     stock = stock_model(connected(kind, tokenizer))
     assert stock.loads_as == ["AutoModel"]
     [note] = stock.left_out
-    assert note.startswith("It is the encoder alone: the layers of the decoder are those of no stock class")
+    assert note.startswith("It is the encoder alone: the weights of the decoder fit no stock class, because T5For")
 
 
 def test_checkpoints_and_embeddings(tokenizer, tmp_path):
