@@ -56,6 +56,12 @@ def plain_complaint(message: str) -> str:
     return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 
+def constructor_complaint(message: str) -> str | None:
+    """What a constructor said, in the list of complaints of all types that an option may have; None if none of them did."""
+    said = re.findall(r"^ *- (?!Expected |Does not validate |Option )(.+)", message, re.MULTILINE)
+    return said[-1] if said else None
+
+
 def nearest(option: str, known: Iterable[str]) -> str | None:
     """The option whose name, and then whose place, is most like this one; None if none is similar.
 

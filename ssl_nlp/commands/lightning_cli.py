@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_nlp.commands import trainer_settings
 from ssl_nlp.commands.arguments import config_files, read_config, values
-from ssl_nlp.commands.complaints import plain_complaint
+from ssl_nlp.commands.complaints import constructor_complaint, plain_complaint
 from ssl_nlp.commands.help import help_text, help_wanted
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
@@ -334,6 +334,10 @@ def run_cli(
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__cause__ or cause.__context__
+        if cause is None and (
+            said := constructor_complaint(str(error))
+        ):  # of several types, the first one is the cause
+            cause = UserError(said)
         raise (cause or error) from None
 
 

@@ -90,6 +90,11 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.encoder.tied": ["false"],
         "--model.encoder.max_length": ["-1", "0", "16"],
     },
+    "causal_masked_lm": {
+        "--model.causal_share": ["1.5", ".nan"],
+        "--model.masking_rate.end": ["0"],
+        "--model.masking_rate.steps": ["0"],
+    },
     "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"]},
     "replaced_token": {
         "--model.masking_rate": ["-0.1", "0", "1.5", ".nan"],
