@@ -38,15 +38,13 @@ def fill_masks(method: Method, head: LanguageModelHead, text: str, top_k: int, s
         )
     if ids.index(mask_id) < shift:
         raise UserError(f"{text!r} begins with [MASK], which this model predicts from the token before it: add a word")
-    training = method.training
-    method.eval()
     inputs = torch.tensor([ids], device=method.device)
     batch = TokenBatch(inputs, torch.ones_like(inputs), packed=False, padded=False, n_tokens=len(ids), causal=False)
     places = (inputs[0] == mask_id).nonzero().squeeze(1)
-    logits = head(method.states(batch)[0, places - shift])[:, : method.vocab_size].float()
+    with method.evaluating():
+        logits = head(method.states(batch)[0, places - shift])[:, : method.vocab_size].float()
     logits[:, ~method.maskable] = -torch.inf
     best = logits.softmax(dim=-1).topk(min(top_k, int(method.maskable.sum())))
-    method.train(training)
     return [
         [(method.tokenizer.token(i), p) for i, p in zip(tokens, probabilities, strict=True)]
         for tokens, probabilities in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -165,30 +165,28 @@ def score_words(
     shape = (len(prompts), len(prompts[0].words) if prompts else 0)
     nats = torch.zeros(shape, dtype=torch.float64)
     tokens, sizes, cut = (torch.zeros(*shape[:-1], n, dtype=torch.int64) for n in (shape[1], shape[1], 2))
-    training = method.training
-    method.eval()
-    for first in range(0, len(prompts), CHUNK):
-        wanted: dict[tuple[int, ...], list[tuple[int, int, int, int]]] = defaultdict(list)
-        for number, prompt in enumerate(prompts[first : first + CHUNK], first):
-            filled = fill(method.tokenizer, prompt, method.encoder.max_length, causal)
-            cut[number] = torch.tensor([filled.examples_cut, filled.tokens_cut])
-            for word, (text, row) in enumerate(zip(prompt.words, filled.rows, strict=True)):
-                queries = _queries(method, row, filled, causal)
-                tokens[number, word] = len(queries)
-                sizes[number, word] = len((text + prompt.after if causal else text).encode())
-                for query in queries:
-                    wanted[query.row].append((number, word, query.place, query.target))
-        rows = sorted(wanted, key=len)
-        for start in range(0, len(rows), batch_size):
-            some = rows[start : start + batch_size]
-            batch = pad_rows(some, None, method.tokenizer, method.encoder.max_length).to(method.device)
-            hidden = method.states(replace(batch, causal=causal))
-            asked = torch.tensor([(line, *query) for line, row in enumerate(some) for query in wanted[row]])
-            line, number, word, place, target = asked.T
-            states = hidden[line.to(method.device), place.to(method.device)]
-            found = head.losses(states, target.to(method.device))
-            nats.index_put_((number, word), -found.double().cpu(), accumulate=True)
-    method.train(training)
+    with method.evaluating():
+        for first in range(0, len(prompts), CHUNK):
+            wanted: dict[tuple[int, ...], list[tuple[int, int, int, int]]] = defaultdict(list)
+            for number, prompt in enumerate(prompts[first : first + CHUNK], first):
+                filled = fill(method.tokenizer, prompt, method.encoder.max_length, causal)
+                cut[number] = torch.tensor([filled.examples_cut, filled.tokens_cut])
+                for word, (text, row) in enumerate(zip(prompt.words, filled.rows, strict=True)):
+                    queries = _queries(method, row, filled, causal)
+                    tokens[number, word] = len(queries)
+                    sizes[number, word] = len((text + prompt.after if causal else text).encode())
+                    for query in queries:
+                        wanted[query.row].append((number, word, query.place, query.target))
+            rows = sorted(wanted, key=len)
+            for start in range(0, len(rows), batch_size):
+                some = rows[start : start + batch_size]
+                batch = pad_rows(some, None, method.tokenizer, method.encoder.max_length).to(method.device)
+                hidden = method.states(replace(batch, causal=causal))
+                asked = torch.tensor([(line, *query) for line, row in enumerate(some) for query in wanted[row]])
+                line, number, word, place, target = asked.T
+                states = hidden[line.to(method.device), place.to(method.device)]
+                found = head.losses(states, target.to(method.device))
+                nats.index_put_((number, word), -found.double().cpu(), accumulate=True)
     return WordScores("likelihood" if causal else "pseudo-likelihood", nats, tokens, sizes, cut[:, 0], cut[:, 1])
 
 

@@ -39,9 +39,8 @@ def score_rows(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     nats, targets = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
     variances: Tensor | None = None
-    training = method.training
-    method.eval()
-    with torch.random.fork_rng([method.device] if method.device.type == "cuda" else []):
+    devices = [method.device] if method.device.type == "cuda" else []
+    with method.evaluating(), torch.random.fork_rng(devices):
         for number, start in enumerate(range(0, len(rows), batch_size)):
             some = order[start : start + batch_size]
             seed_generators(method.device, VALIDATION_SEED, number, 0)
@@ -52,7 +51,6 @@ def score_rows(
             if len(found) > 2:
                 variances = torch.zeros_like(nats) if variances is None else variances
                 variances[some] = found[2].double().cpu()
-    method.train(training)
     frame = len(method.tokenizer.prefix) + len(method.tokenizer.suffix)
     whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
     assert method.likelihood is not None
@@ -75,26 +73,25 @@ def score_masked(
         shift: how many positions before the mask the state stands that predicts the token. Tokens without such a state
             are not predicted.
     """
-    mask_id, training = method.tokenizer.mask_id, method.training
+    mask_id = method.tokenizer.mask_id
     assert mask_id is not None
-    method.eval()
     nats, targets, whole = [], [], []
-    for ids, _ in method.tokenizer.encode(listed(texts, batch_size)):
-        row = torch.tensor(ids, device=method.device)
-        whole.append(int(method.maskable[row].sum()))
-        row = row[: method.encoder.max_length]
-        places = method.maskable[row].nonzero().squeeze(1)
-        places = places[places >= shift]
-        total = torch.zeros((), device=method.device)
-        for start in range(0, len(places), batch_size):
-            some = places[start : start + batch_size]
-            copies = row.repeat(len(some), 1)
-            index = torch.arange(len(some), device=method.device)
-            copies[index, some] = mask_id
-            batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=False)
-            total += head.loss(method.states(batch)[index, some - shift], row[some])[0].float()
-        nats.append(float(total))
-        targets.append(len(places))
-    method.train(training)
+    with method.evaluating():
+        for ids, _ in method.tokenizer.encode(listed(texts, batch_size)):
+            row = torch.tensor(ids, device=method.device)
+            whole.append(int(method.maskable[row].sum()))
+            row = row[: method.encoder.max_length]
+            places = method.maskable[row].nonzero().squeeze(1)
+            places = places[places >= shift]
+            total = torch.zeros((), device=method.device)
+            for start in range(0, len(places), batch_size):
+                some = places[start : start + batch_size]
+                copies = row.repeat(len(some), 1)
+                index = torch.arange(len(some), device=method.device)
+                copies[index, some] = mask_id
+                batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=False)
+                total += head.loss(method.states(batch)[index, some - shift], row[some])[0].float()
+            nats.append(float(total))
+            targets.append(len(places))
     counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
     return Scores("pseudo-likelihood", torch.tensor(nats, dtype=torch.float64), *counts)

@@ -209,14 +209,12 @@ class Task(TextModule):
         Raises:
             UserError: some documents have a pair and others have none, or the batch size is below 1.
         """
-        training = self.training
-        self.eval()
-        found: list[dict[str, Any]] = [{} for _ in documents]
-        for places, batch in self.batches_of(documents, batch_size, data):
-            records = self.records(self.outputs(batch.to(self.device)), batch)
-            for place, record in zip(places, records, strict=True):
-                found[place] = record
-        self.train(training)
+        with self.evaluating():
+            found: list[dict[str, Any]] = [{} for _ in documents]
+            for places, batch in self.batches_of(documents, batch_size, data):
+                records = self.records(self.outputs(batch.to(self.device)), batch)
+                for place, record in zip(places, records, strict=True):
+                    found[place] = record
         return [plain(document) | record for document, record in zip(documents, found, strict=True)]
 
     def document_of_line(self, line: str, number: int) -> Document:

@@ -231,13 +231,11 @@ class QuestionAnswering(Task):
         The `prediction` is a part of the text, from `start` to `stop`, or an empty text if there is no answer. Its
         `probability` is that in its window.
         """
-        training = self.training
-        self.eval()
-        items: list[Candidate] = []
-        for _, batch in self.batches_of(documents, batch_size, data):
-            batch = batch.to(self.device)
-            items += self.items(self.outputs(batch), batch)
-        self.train(training)
+        with self.evaluating():
+            items: list[Candidate] = []
+            for _, batch in self.batches_of(documents, batch_size, data):
+                batch = batch.to(self.device)
+                items += self.items(self.outputs(batch), batch)
         best = best_answers(items)
         records = []
         for document, one, (start, stop) in zip(documents, best, self._places(documents, best), strict=True):

@@ -265,14 +265,12 @@ class SequenceToSequence(Task):
         rows = cut_rows(rows, self.tokenizer, room)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         outputs = [""] * len(rows)
-        training = self.training
-        self.eval()
-        for start in range(0, len(rows), batch_size):
-            some = order[start : start + batch_size]
-            batch = pad_rows([rows[i] for i in some], None, self.tokenizer, room).to(self.device)
-            for i, output in zip(some, self._search(batch), strict=True):
-                outputs[i] = output
-        self.train(training)
+        with self.evaluating():
+            for start in range(0, len(rows), batch_size):
+                some = order[start : start + batch_size]
+                batch = pad_rows([rows[i] for i in some], None, self.tokenizer, room).to(self.device)
+                for i, output in zip(some, self._search(batch), strict=True):
+                    outputs[i] = output
         return outputs
 
     def _search(self, batch: TokenBatch, states: Tensor | None = None) -> list[str]:

@@ -131,26 +131,24 @@ class Tagging(Task):
         are None for a word that has no token of its own, or whose tokens were cut off.
         """
         assert self.classes is not None
-        training = self.training
-        self.eval()
-        found: list[dict[str, Any]] = [{} for _ in documents]
-        for places, batch in self.batches_of(documents, batch_size, data):
-            best = self.outputs(batch.to(self.device)).float().softmax(dim=-1).max(dim=-1)
-            texts = [documents[place].text for place in places]
-            rows = zip(
-                places, texts, self.tokenizer.encode_with_offsets(texts), best.values.tolist(), best.indices.tolist(),
-                strict=True,
-            )  # fmt: skip
-            for place, text, (_, _, tokens), probabilities, tags in rows:
-                spans = words_to_tag(text, bool(self.characters))
-                words: list[dict[str, Any]] = [
-                    {"word": text[start:stop], "start": start, "stop": stop, "tag": None, "probability": None}
-                    for start, stop in spans
-                ]
-                for position, word in first_tokens(spans, tokens[: len(tags)]):
-                    words[word] |= {"tag": self.classes[tags[position]], "probability": probabilities[position]}
-                found[place] = plain(documents[place]) | {"prediction": words}
-        self.train(training)
+        with self.evaluating():
+            found: list[dict[str, Any]] = [{} for _ in documents]
+            for places, batch in self.batches_of(documents, batch_size, data):
+                best = self.outputs(batch.to(self.device)).float().softmax(dim=-1).max(dim=-1)
+                texts = [documents[place].text for place in places]
+                rows = zip(
+                    places, texts, self.tokenizer.encode_with_offsets(texts), best.values.tolist(), best.indices.tolist(),
+                    strict=True,
+                )  # fmt: skip
+                for place, text, (_, _, tokens), probabilities, tags in rows:
+                    spans = words_to_tag(text, bool(self.characters))
+                    words: list[dict[str, Any]] = [
+                        {"word": text[start:stop], "start": start, "stop": stop, "tag": None, "probability": None}
+                        for start, stop in spans
+                    ]
+                    for position, word in first_tokens(spans, tokens[: len(tags)]):
+                        words[word] |= {"tag": self.classes[tags[position]], "probability": probabilities[position]}
+                    found[place] = plain(documents[place]) | {"prediction": words}
         return found
 
     def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:

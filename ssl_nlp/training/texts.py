@@ -1,7 +1,8 @@
 """A module at work on texts, without a trainer: embeddings, and samples for people to read."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -139,6 +140,19 @@ class TextModule(Module):
 
         return self._embed(texts, batch_size, embed_batch)
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode, also of an encoder that another module lends; all parts have their modes back after."""
+        parts = [*self.modules(), *self.encoder.modules()]
+        modes = [part.training for part in parts]
+        self.eval()
+        self.encoder.eval()
+        try:
+            yield
+        finally:
+            for part, mode in zip(parts, modes, strict=True):
+                part.training = mode
+
     # ------------------------------------------------------------------------------------------- smooth inverse frequency
 
     def on_train_end(self) -> None:
@@ -161,13 +175,11 @@ class TextModule(Module):
         counts = torch.from_numpy(self._data.token_counts())
         frame = {*self.tokenizer.special_ids} - {self.tokenizer.unk_id}
         counts[sorted(frame)] = -1
-        training = self.encoder.training
-        self.encoder.eval()
         length = min(SIF_LENGTH, self.encoder.max_length)
         texts = spread_texts(self._data.counted, self.tokenizer, SIF_TEXTS, length)
         batches = (batch.to(self.device) for batch in texts)
-        sif.fit(counts, ((self.states(batch), batch) for batch in batches))
-        self.encoder.train(training)
+        with self.evaluating():
+            sif.fit(counts, ((self.states(batch), batch) for batch in batches))
 
     # ----------------------------------------------------------------------------------------------------------------------
 
@@ -178,16 +190,14 @@ class TextModule(Module):
         ids, unknown = self.tokenizer.encode_open(listed(texts, batch_size), self.encoder.spells)
         ids = cut_rows(ids, self.tokenizer, self.encoder.max_length)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        training = self.training
-        self.eval()
         embeddings: dict[str, Tensor] = {}
-        for start in range(0, len(ids), batch_size):
-            rows = order[start : start + batch_size]
-            batch = pad_rows([ids[i] for i in rows], None, self.tokenizer, self.encoder.max_length)
-            batch = replace(batch, unknown=unknown)
-            for name, found in embed_batch(batch.to(self.device)).items():
-                embeddings.setdefault(name, torch.empty(len(ids), found.shape[1]))[rows] = found.float().cpu()
-        self.train(training)
+        with self.evaluating():
+            for start in range(0, len(ids), batch_size):
+                rows = order[start : start + batch_size]
+                batch = pad_rows([ids[i] for i in rows], None, self.tokenizer, self.encoder.max_length)
+                batch = replace(batch, unknown=unknown)
+                for name, found in embed_batch(batch.to(self.device)).items():
+                    embeddings.setdefault(name, torch.empty(len(ids), found.shape[1]))[rows] = found.float().cpu()
         return embeddings
 
 

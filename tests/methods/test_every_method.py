@@ -120,6 +120,35 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(name, tmp_path)
     assert not all(torch.equal(value, half[key]) for key, value in whole.items())
 
 
+USES = {"generate": ["a"], "draw": 2, "score": ["a dog"], "fill_mask": "a [MASK] b", "infill": ["a [MASK] b"]}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_it_does_with_texts_in_a_training_is_without_dropout_and_leaves_every_mode(name):
+    """Also where a `MultiObjective` has the encoder, so that the modes of the objective itself are not those that count."""
+    method, encoder = METHODS[name](), Transformer(size=None, dim=16, layers=1, heads=2, max_length=80, dropout=0.1)
+    owner = method
+    if name in ("arae", "multi_objective"):  # which cannot be one of several objectives
+        method.encoder = encoder
+    else:
+        owner = MultiObjective(encoder, [method])
+    owner.connect(data(owner).tokenizer)
+    owner.train()
+    training = {part: part.training for part in [*owner.modules(), *method.modules()]}
+    seen = set()
+    for part in training:
+        part.register_forward_pre_hook(lambda part, args: seen.add(part.training))
+    texts = random_texts(3, seed=1)
+    method.samples(texts)
+    owner.samples(texts)
+    method.embed(texts)
+    for use, given in USES.items():
+        if hasattr(method, use):
+            getattr(method, use)(given)
+    assert seen == {False}
+    assert training == {part: part.training for part in training}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_copy_trains_like_its_original_and_leaves_it_alone(name, tmp_path):
     """Weights that are tied are so in the copy: they would train differently otherwise."""

@@ -127,14 +127,12 @@ class SentenceDecoding(Method):
 
         The other arguments are those of `Decoder.write`.
         """
-        training = self.training
-        self.eval()
         steps = min(max_new_tokens, self.decoder.network.max_length + 1 - len(self.tokenizer.prefix))
         texts: list[str] = []
-        for some in vectors.to(self.device).split(BATCH):
-            new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)
-            texts += texts_of(self.tokenizer, new)
-        self.train(training)
+        with self.evaluating():
+            for some in vectors.to(self.device).split(BATCH):
+                new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)
+                texts += texts_of(self.tokenizer, new)
         return texts
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
@@ -176,7 +174,8 @@ class SentenceDrawing(SentenceDecoding):
         """
         check_sampling(temperature, top_k, top_p, max_new_tokens, number)
         generator = seeded(seed, self.device)
-        vectors = self.from_prior(number, generator)
+        with self.evaluating():
+            vectors = self.from_prior(number, generator)
         return self.decode(vectors, max_new_tokens, temperature, top_k, top_p, generator)
 
     @torch.no_grad()

@@ -155,9 +155,7 @@ class CausalLM(Method):
         """The continuations of rows of tokens, in evaluation mode; the mode is restored after."""
         if not rows:
             return []
-        training = self.training
-        self.eval()
-        begun = Continuation(self.encoder, self.head, self.tokenizer, rows, steps)
-        new = continue_rows(begun, steps, temperature, top_k, top_p, generator)
-        self.train(training)
+        with self.evaluating():
+            begun = Continuation(self.encoder, self.head, self.tokenizer, rows, steps)
+            new = continue_rows(begun, steps, temperature, top_k, top_p, generator)
         return texts_of(self.tokenizer, new)

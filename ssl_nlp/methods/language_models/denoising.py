@@ -129,17 +129,15 @@ class Denoising(Method):
                 raise UserError(
                     f"a text of {len(row)} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"
                 )
-        training = self.training
-        self.eval()
         filled = []
-        for start in range(0, len(rows), batch_size):
-            some = rows[start : start + batch_size]
-            batch = pad_rows(some, None, self.tokenizer, self.encoder.max_length).to(self.device)
-            longest = [min(self.longest(len(row)), self.decoder.longest) for row in some]
-            begun = self.decoder.begin(self.encoder(batch), batch, max(longest) + 1, self.special_written)
-            found = self.search.search(begun, longest)
-            filled += [self.filled(row, written) for row, written in zip(some, found, strict=True)]
-        self.train(training)
+        with self.evaluating():
+            for start in range(0, len(rows), batch_size):
+                some = rows[start : start + batch_size]
+                batch = pad_rows(some, None, self.tokenizer, self.encoder.max_length).to(self.device)
+                longest = [min(self.longest(len(row)), self.decoder.longest) for row in some]
+                begun = self.decoder.begin(self.encoder(batch), batch, max(longest) + 1, self.special_written)
+                found = self.search.search(begun, longest)
+                filled += [self.filled(row, written) for row, written in zip(some, found, strict=True)]
         return filled
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:

@@ -300,10 +300,8 @@ class MaskedDiffusion(Method):
         generator: torch.Generator,
     ) -> list[list[int]]:
         """Framed texts with tokens in place of their masks."""
-        training = self.training
-        self.eval()
-        written = unmask(self.encoder, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator)
-        self.train(training)
+        with self.evaluating():
+            written = unmask(self.encoder, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator)
         return written
 
 

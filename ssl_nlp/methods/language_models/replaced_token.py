@@ -147,13 +147,11 @@ class ReplacedToken(Method):
             return []
         ids = [ids[: min(32, self.encoder.max_length)] for ids, _ in self.tokenizer.encode(texts)]
         batch = pad_rows(ids, None, self.tokenizer, self.encoder.max_length).to(self.device)
-        training = self.training
-        self.eval()
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(0)
-            corrupted, replaced, _, _ = self._corrupt(batch)
-        suspected = self._detect(batch.with_input_ids(corrupted)) > 0
-        self.train(training)
+        with self.evaluating():
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(0)
+                corrupted, replaced, _, _ = self._corrupt(batch)
+            suspected = self._detect(batch.with_input_ids(corrupted)) > 0
         return [
             {
                 "text": self.tokenizer.decode(now[: len(was)]),
