@@ -29,7 +29,6 @@ from ssl_nlp.quiet import progress_bars_hidden
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.tasks import Task
 from ssl_nlp.terminal import say
-from ssl_nlp.training.parts import parameter_counts
 from ssl_nlp.training.texts import TextModule
 
 DESCRIPTION = "Write a trained model as a folder that other libraries load without this package."
@@ -164,5 +163,5 @@ def _facts(target: Target, license: str, language: str | None) -> Facts:
         raise UserError(f"{directory} is broken ({error}): copy the run again, or move its checkpoint away") from error
     last = next((row for row in reversed(rows) if "val/loss" in row), {})
     metrics = {name: value for name, value in last.items() if name.startswith("val/")}
-    costs = cost(*parameter_counts(target.method), rows, target.method.encoder.ancestry)
+    costs = cost(*target.method.parameter_counts(), rows, target.method.encoder.ancestry)
     return replace(facts, config=config, metrics=metrics, cost=costs)

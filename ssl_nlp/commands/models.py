@@ -17,7 +17,6 @@ from ssl_nlp.runs.bases import weights_digest
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 from ssl_nlp.tasks import Task
-from ssl_nlp.training.parts import parameter_counts
 from ssl_nlp.training.texts import TextModule
 
 PRETRAINED = "pretrained:"
@@ -80,7 +79,7 @@ class Target:
             "method": self.kind,
             "loss_unit": self.method.loss_unit,
             "checkpoint": checkpoint,
-            "cost": cost(*parameter_counts(self.method), rows, ancestry),
+            "cost": cost(*self.method.parameter_counts(), rows, ancestry),
             "ancestry": ancestry,
         }
 

@@ -36,7 +36,6 @@ from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.tasks import Task
 from ssl_nlp.tasks.baselines import VERSION as BASELINE_VERSION
 from ssl_nlp.tasks.baselines import Baseline, baseline
-from ssl_nlp.training.parts import parameter_counts
 
 # Settings of the data and of a task that its baseline does not depend on.
 ASIDE = ("encoder", "optimization", "compile", "tokenizer", "batch_size", "workers")
@@ -123,7 +122,7 @@ def _score(run: Run, imports: Sequence[str]) -> None:
         "method": type(task).__name__,
         "loss_unit": task.loss_unit,
         "checkpoint": {"file": str(best.relative_to(run.directory)), "digest": checkpoints.digest(best)},
-        "cost": cost(*parameter_counts(task), read_numbers(run.directory / "metrics.csv"), ancestry),
+        "cost": cost(*task.parameter_counts(), read_numbers(run.directory / "metrics.csv"), ancestry),
         "ancestry": ancestry,
         "encoder": {"key": encoder_key(task.encoder), "causal": task.encoder.causal},
     }

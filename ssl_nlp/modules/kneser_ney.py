@@ -38,6 +38,9 @@ class KneserNey:
         discounts: D(1), D(2) and D(3 and more) for n-grams of 1, 2, ... tokens; None: as the counts say. The same three
             numbers everywhere make it Kneser and Ney's own method; zeros for n-grams of 1 token leave out the equally
             likely tokens.
+
+    Raises:
+        ValueError: these are not the arrays of such n-grams.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class KneserNey:
         counts: Sequence[Array],
         discounts: Sequence[Sequence[float]] | None = None,
     ) -> None:
+        _check(vocab_size, keys, counts)
         self.vocab_size, self.keys, self.counts = vocab_size, list(keys), list(counts)
         self.discounts = (
             [estimated_discounts(n) for n in counts] if discounts is None else [tuple(d) for d in discounts]
@@ -67,6 +71,11 @@ class KneserNey:
     def order(self) -> int:
         """Tokens of the longest n-grams."""
         return len(self.counts)
+
+    @property
+    def size(self) -> int:
+        """The number of different n-grams that were counted, of all lengths."""
+        return int(np.count_nonzero(self.counts[0])) + sum(map(len, self.keys))
 
     @classmethod
     def fit(
@@ -106,6 +115,38 @@ class KneserNey:
             keys.append(ordered[first])
             node[ends] = rank
         return cls(vocab_size, keys, counts, discounts)
+
+    def merged(self, other: Self) -> Self:
+        """The model of the rows of both, the same as if `fit` had counted them together. Its discounts are estimated.
+
+        Args:
+            other: of the same vocabulary and order.
+        """
+        if not (self.size and other.size):
+            return self if self.size else other
+        size, models = self.vocab_size, (self, other)
+        # Whatever does not follow from the longer n-grams can be added up: n-grams at the start of rows, and the longest.
+        own = [
+            [n - before for n, before in zip(m.counts, [*_predecessors(size, m.keys), 0], strict=True)] for m in models
+        ]
+        rows = [np.arange(size)] * 2  # of each n-gram of the two models: its row in the merged array of its length
+        keys: list[Array] = []
+        counts: list[Array] = []
+        for length in range(self.order):
+            if length > 0:
+                each = [
+                    row[m.keys[length - 1] // size] * size + m.keys[length - 1] % size
+                    for row, m in zip(rows, models, strict=True)
+                ]
+                keys.append(np.union1d(*each))
+                rows = [np.searchsorted(keys[-1], key) for key in each]
+            total = np.zeros(len(keys[-1]) if keys else size, dtype=np.int64)
+            for row, added in zip(rows, own, strict=True):
+                total[row] += added[length]
+            counts.append(total)
+        for total, before in zip(counts, _predecessors(size, keys), strict=False):
+            total += before
+        return type(self)(size, keys, counts)
 
     def log_probs(self, *rows: Array) -> Array:
         """Natural logarithms of the probabilities of all tokens but the first of each row, one row after the other.
@@ -169,6 +210,36 @@ def estimated_discounts(counts: Array) -> tuple[float, float, float]:
     if not all(0 < discount <= count for count, discount in enumerate(found, start=1)):
         return FALLBACK
     return found[0], found[1], found[2]
+
+
+def _check(vocab_size: int, keys: Sequence[Array], counts: Sequence[Array]) -> None:
+    """Check the arrays of a model, which may come from a file of unknown origin.
+
+    Raises:
+        ValueError: they are not those of n-grams.
+    """
+    if [vocab_size, *map(len, keys)] != [*map(len, counts)]:
+        raise ValueError("there is not one count for each n-gram")
+    for key, shorter in zip(keys, counts, strict=False):
+        if len(key) and not (key[0] >= 0 and (key[1:] > key[:-1]).all() and key[-1] < len(shorter) * vocab_size):
+            raise ValueError("its n-grams are not in order")
+    if any((n < 0).any() for n in counts):
+        raise ValueError("a count is negative")
+
+
+def _predecessors(vocab_size: int, keys: Sequence[Array]) -> list[Array]:
+    """The number of distinct tokens before each n-gram, for n-grams of 1, 2, ... tokens, except the longest.
+
+    Args:
+        vocab_size, keys: as for `KneserNey`.
+    """
+    found: list[Array] = []
+    shorter = np.zeros(vocab_size, dtype=np.int64)  # of each n-gram: the row of its end, all tokens but the first
+    for number, key in enumerate(keys):
+        end = shorter[key // vocab_size] * vocab_size + key % vocab_size
+        shorter = _look_up(keys[number - 1], end)[0] if number > 0 else end
+        found.append(np.bincount(shorter, minlength=len(keys[number - 1]) if number > 0 else vocab_size))
+    return found
 
 
 def _joined(rows: Iterable[Array]) -> tuple[Array, Array]:

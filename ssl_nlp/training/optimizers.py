@@ -119,9 +119,14 @@ def follow(schedule: LRScheduler) -> None:
 
 
 def logged_rates(optimizer: Optimizer) -> dict[str, float]:
-    """The learning rates by the names of the groups; of groups that differ by their layer alone, the highest rate."""
+    """The learning rates by the names of the groups; of groups that differ by their layer alone, the highest rate.
+
+    A group of empty parameters learns nothing and has no rate.
+    """
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
+        if not any(parameter.numel() for parameter in group["params"]):
+            continue
         name = group["name"].partition(".")[0]
         rates[name] = max(group["lr"], rates.get(name, 0.0))
     return rates

@@ -34,12 +34,6 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def parameter_counts(module: nn.Module) -> tuple[int, int]:
-    """The number of all parameters, and of those that are trained."""
-    parameters = [*module.parameters()]
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
-
-
 def say_how_it_starts(encoder: Encoder, optimization: Optimization) -> None:
     """Say what a user may not expect of a training that begins with published weights."""
     if encoder.pretrained and encoder.adapter is None and any(p.requires_grad for p in encoder.parameters()):

@@ -140,6 +140,11 @@ class TextModule(Module):
 
         return self._embed(texts, batch_size, embed_batch)
 
+    def parameter_counts(self) -> tuple[int, int]:
+        """The number of all parameters, and of those that are trained."""
+        parameters = [*self.parameters()]
+        return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Evaluation mode, also of an encoder that another module lends; all parts have their modes back after."""

@@ -131,6 +131,33 @@ def test_rows_do_not_see_each_other_and_their_order_does_not_matter():
     np.testing.assert_array_equal(pair.keys[0], [1 * WORDS + 2, 3 * WORDS + 4])  # 2 is not followed by 3
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_models_of_two_texts_are_merged_into_that_of_both(order):
+    """Exactly: n-grams that both have, that one has, that begin texts, and that the other text precedes with new tokens."""
+    texts = [*rows(30), *rows(30, seed=1), np.array([START]), np.array([START, 5])]
+    whole = KneserNey.fit(texts, WORDS, order)
+    for cut in (0, 1, 10, 45, len(texts)):
+        one, other = (KneserNey.fit(some, WORDS, order) for some in (texts[:cut], texts[cut:]))
+        found = one.merged(other)
+        for a, b in zip([*found.keys, *found.counts], [*whole.keys, *whole.counts], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert found.discounts == whole.discounts
+        assert found.size == whole.size
+
+
+def test_arrays_that_are_not_those_of_n_grams_are_refused():
+    model = KneserNey.fit(rows(10), WORDS, 3)
+    wrong = {
+        "not one count": (model.keys, [*model.counts[:-1], model.counts[-1][:-1]]),
+        "not in order": ([model.keys[0][::-1], model.keys[1]], model.counts),
+        "its n-grams are not": ([model.keys[0], np.append(model.keys[1][:-1], 2**62)], model.counts),
+        "negative": (model.keys, [-n for n in model.counts]),
+    }
+    for message, (keys, counts) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            KneserNey(WORDS, keys, counts)
+
+
 def test_without_text_all_tokens_are_equally_likely():
     for nothing in ([], [np.array([START])]):
         model = KneserNey.fit(nothing, WORDS, 3)

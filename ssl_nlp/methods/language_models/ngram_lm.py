@@ -4,7 +4,8 @@
 
 The probabilities follow from counts (`ssl_nlp.modules.kneser_ney`), which one pass over the training text gathers. Later
 passes add nothing: text that is counted twice would hide which n-grams are rare. Like `CausalLM`, the model sees each
-document from its start token on and predicts every token of it, the end included.
+document from its start token on and predicts every token of it, the end included. A checkpoint holds the counts alone: not
+the text, but any n tokens in a row that occur in it.
 
 In training, the loss of a batch is that under the counts at the last validation, before which all tokens are equally
 likely: in the first pass, it is the loss of text that is not counted yet.
@@ -25,10 +26,11 @@ from ssl_nlp.data.words import first_words
 from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.prompts import fill
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.kneser_ney import Array, KneserNey
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.ranks import gather_objects
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
@@ -52,24 +54,39 @@ class NGramLM(Method):
         if order < 1:
             raise UserError(f"order must be 1 or more, not {order}")
         self.order = order
-        self._rows: list[Array] = []  # the training text so far
-        self._validated = 0  # rows of it that had been read at the last validation
-        self._models: dict[int, KneserNey] = {}  # by the number of rows that they count
+        self._rows: list[Array] = []  # text that is not counted yet
+
+    def build(self) -> None:
+        self._nothing = KneserNey.fit([], self.vocab_size, self.order)
+        self._validated = self._nothing  # the counts at the last validation
+        self._recent = self._nothing  # those of the text since then
+        self._all: KneserNey | None = self._nothing  # of both; None: not yet computed
 
     def count(self, rows: Iterable[Array]) -> None:
-        """Add to the training text: documents from their start token to the one that ends them, or pieces of them."""
+        """Count more text: documents from their start token to the one that ends them, or pieces of them."""
         self._rows += [row.astype(np.int32) for row in rows]
+        self._all = None
 
-    def model(self, rows: int | None = None) -> KneserNey:
-        """The probabilities after so many rows of the training text; None: all rows so far."""
-        rows = len(self._rows) if rows is None else rows
-        if rows not in self._models:
-            self._models = {n: model for n, model in self._models.items() if n == self._validated}
-            self._models[rows] = KneserNey.fit(self._rows[:rows], self.vocab_size, self.order)
-        return self._models[rows]
+    def recent(self) -> KneserNey:
+        """The probabilities after the text since the last validation alone."""
+        if self._rows:
+            self._recent = self._recent.merged(KneserNey.fit(self._rows, self.vocab_size, self.order))
+            self._rows = []
+        return self._recent
+
+    def model(self) -> KneserNey:
+        """The probabilities after all text so far."""
+        if self._all is None:
+            self._all = self._validated.merged(self.recent())
+        return self._all
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """The number of n-grams, twice: they are what it has learned."""
+        return self.model().size, self.model().size
 
     def loss(self, batch: TokenBatch) -> Loss:
-        log_probs = self.model(self._validated if self.training else None).log_probs(*rows_of(batch))
+        model = self._validated if self.training else self.model()
+        log_probs = model.log_probs(*rows_of(batch))
         total = torch.tensor(-log_probs.sum(), device=self.device)
         return Loss({"next_token": Term(total, torch.tensor(len(log_probs), device=self.device))})
 
@@ -81,29 +98,20 @@ class NGramLM(Method):
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self._validated = len(self._rows)
+        self._validated, self._recent = self.model(), self._nothing
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The counts, and the text that they count, with which a training goes on."""
-        model = self.model()
-        arrays = {
-            "keys": model.keys,
-            "counts": [counts.astype(np.int32) for counts in model.counts],
-            "text": [np.concatenate([*self._rows, np.empty(0, np.int32)])],
-            "lengths": [np.array([len(row) for row in self._rows], dtype=np.int32)],
-        }
-        state: dict[str, Any] = {name: [*map(torch.from_numpy, parts)] for name, parts in arrays.items()}
-        return state | {"validated": self._validated}
+        """The counts at the last validation and those of the text since then, with which a training goes on.
+
+        The text itself is not there, but each of its n-grams is.
+        """
+        return {"validated": tables_of(self._validated), "recent": tables_of(self.recent())}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take the counts and the text of a checkpoint."""
-        arrays = {name: [part.cpu().numpy() for part in state[name]] for name in ("keys", "counts", "text", "lengths")}
-        ends = arrays["lengths"][0].cumsum()
-        if ends.max(initial=0) != len(arrays["text"][0]):
-            raise ValueError("its text is not complete")
-        self._rows = np.split(arrays["text"][0], ends[:-1]) if len(ends) else []
-        self._validated = state["validated"]
-        self._models = {len(self._rows): KneserNey(self.vocab_size, arrays["keys"], arrays["counts"])}
+        """Take the counts of a checkpoint."""
+        names = ("validated", "recent")
+        self._validated, self._recent = (model_of(state[name], self.vocab_size, self.order) for name in names)
+        self._rows, self._all = [], None
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The negative log-likelihood of each text and its end."""
@@ -116,6 +124,25 @@ class NGramLM(Method):
             return torch.from_numpy(nats), torch.from_numpy(targets)
 
         return score_rows(self, texts, batch_size, score_batch)
+
+    def score_words(self, prompts: Sequence[Prompt]) -> WordScores:
+        """The log-likelihood of each word of a prompt and the text after it, given the text before it."""
+        model, words = self.model(), len(prompts[0].words) if prompts else 0
+        found = [fill(self.tokenizer, prompt, self.encoder.max_length, causal=True) for prompt in prompts]
+        numbers = [
+            (
+                model.log_probs(np.array(row))[one.start - 1 :].sum(),
+                len(row) - one.start,
+                len((word + p.after).encode()),
+            )
+            for p, one in zip(prompts, found, strict=True)
+            for word, row in zip(p.words, one.rows, strict=True)
+        ]
+        scores = torch.tensor(numbers, dtype=torch.float64).view(len(prompts), words, 3)
+        nothing_cut = torch.zeros(len(prompts), dtype=torch.int64)  # it reads texts of any length
+        return WordScores(
+            "likelihood", scores[..., 0], scores[..., 1].long(), scores[..., 2].long(), nothing_cut, nothing_cut
+        )
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too
@@ -195,6 +222,24 @@ class CountedContinuation:
         """Append a token to each row, given ids (B,)."""
         for row, token in zip(self._rows, ids.tolist(), strict=True):
             row.append(token)
+
+
+def tables_of(model: KneserNey) -> dict[str, list[Tensor]]:
+    """An n-gram model as tensors."""
+    counts = [counts.astype(np.int32) for counts in model.counts]
+    return {"keys": [*map(torch.from_numpy, model.keys)], "counts": [*map(torch.from_numpy, counts)]}
+
+
+def model_of(tables: dict[str, list[Tensor]], vocab_size: int, order: int) -> KneserNey:
+    """The n-gram model of tensors.
+
+    Raises:
+        ValueError: they are not those of n-grams of up to `order` tokens.
+    """
+    keys, counts = ([part.cpu().numpy() for part in tables[name]] for name in ("keys", "counts"))
+    if len(counts) != order:
+        raise ValueError(f"it holds n-grams of up to {len(counts)} tokens, not {order}")
+    return KneserNey(vocab_size, keys, counts)
 
 
 def rows_of(batch: TokenBatch) -> Iterator[Array]:

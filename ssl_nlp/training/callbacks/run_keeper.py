@@ -7,13 +7,12 @@ from filelock import FileLock
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
-from torch import nn
 
 from ssl_nlp.runs.run import Run
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings, wandb_logger
 from ssl_nlp.training.module import Module
-from ssl_nlp.training.parts import parameter_counts
+from ssl_nlp.training.texts import TextModule
 
 
 class RunKeeper(Callback):
@@ -37,6 +36,7 @@ class RunKeeper(Callback):
             if self.wandb is not None:
                 trainer.loggers += wandb_logger(self.wandb, self.run, self._wandb_id, yaml.safe_load(self.config))
         if trainer.is_global_zero:
+            assert isinstance(pl_module, TextModule)
             say(f"{type(pl_module).__name__}: {_parameters(pl_module)}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]
@@ -66,9 +66,11 @@ class RunKeeper(Callback):
             self._lock.release()
 
 
-def _parameters(module: nn.Module) -> str:
+def _parameters(module: TextModule) -> str:
     """How many parameters there are, and how many of them are trained."""
-    total, trained = (count / 1e6 for count in parameter_counts(module))
+    total, trained = (count / 1e6 for count in module.parameter_counts())
+    if not total:
+        return "no parameters yet: it counts"
     return (
         f"{total:.2f} M parameters" if trained == total else f"{trained:.2f} M of {total:.2f} M parameters are trained"
     )

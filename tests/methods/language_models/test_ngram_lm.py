@@ -16,10 +16,11 @@ from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Trained, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.capabilities import Embedder, Scorer, lacks
+from ssl_nlp.evaluation.capabilities import Embedder, Scorer, WordScorer, lacks
 from ssl_nlp.methods import Method, MultiObjective, NGramLM
 from ssl_nlp.methods.language_models.ngram_lm import rows_of
 from ssl_nlp.modules.kneser_ney import KneserNey
+from ssl_nlp.objectives.scores import Prompt
 from ssl_nlp.training.callbacks import CollapseMonitor, Throughput
 from tests.corpus import ListCorpus, random_texts
 from tests.methods.validation import validate_texts
@@ -117,12 +118,15 @@ def test_scores_are_those_of_a_validation(trained):
 
 
 def test_the_loss_in_training_is_that_under_the_counts_of_the_last_validation(tokenizer, tmp_path):
+    read: list[np.ndarray] = []
+
     class Losses(NGramLM):
         def training_step(self, batch, batch_idx):
-            read, rows = len(self._rows), [*rows_of(batch)]
+            rows = [*rows_of(batch)]
             loss = super().training_step(batch, batch_idx)
-            before = KneserNey.fit(self._rows[: read - read % 20], self.vocab_size, self.order)
+            before = KneserNey.fit(read[: len(read) - len(read) % 20], self.vocab_size, self.order)
             assert loss.item() == pytest.approx(-before.log_probs(*rows).mean())
+            read.extend(rows)
             return loss
 
     run = trainer(tmp_path, max_epochs=1, val_check_interval=5, limit_val_batches=1)  # each 20 rows
@@ -143,10 +147,11 @@ def test_a_run_resumed_within_a_pass_or_at_its_end_counts_the_same(at, tmp_path)
     whole = fit()
     half = Method.load_from_checkpoint(tmp_path / f"step={at}.ckpt")
     resumed = fit(tmp_path / f"step={at}.ckpt")
+    for part in ("validated", "recent"):
+        states = [method.get_extra_state()[part] for method in (whole, resumed)]
+        assert_equal(*([*state["keys"], *state["counts"]] for state in states))
     assert_equal(counted(whole), counted(resumed))
-    assert whole.get_extra_state()["validated"] == resumed.get_extra_state()["validated"]
-    assert len(half._rows) == 4 * at < 4 * 20
-    assert len(whole._rows) == len(resumed._rows) == 64
+    assert (half.model().size < whole.model().size) == (at < 16)
 
 
 def test_a_checkpoint_holds_all_and_a_training_goes_on_from_it(trained, tokenizer, tmp_path):
@@ -165,15 +170,65 @@ def test_a_checkpoint_holds_all_and_a_training_goes_on_from_it(trained, tokenize
     assert_equal(counted(loaded), counted(trained))
 
 
-def test_a_broken_checkpoint_is_refused_in_one_line(trained, tmp_path):
+def test_a_checkpoint_does_not_hold_the_text(tokenizer):
+    """Texts that have the same n-grams in another order leave the same checkpoint."""
+    methods = [NGramLM(order=2) for _ in range(2)]
+    for method, rows in zip(methods, ([[0, 1, 2, 1, 3, 1, 4], [0, 5]], [[0, 5], [0, 1, 3, 1, 2, 1, 4]]), strict=True):
+        method.connect(tokenizer)
+        method.count(map(np.array, rows))
+    one, other = (method.get_extra_state()["recent"] for method in methods)
+    assert one.keys() == {"keys", "counts"}
+    assert_equal([*one["keys"], *one["counts"]], [*other["keys"], *other["counts"]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tables: tables | {"keys": [part[:-1] for part in tables["keys"]]},
+        lambda tables: tables | {"counts": [part[:-1] for part in tables["counts"]]},
+        lambda tables: tables | {"counts": tables["counts"][:-1], "keys": tables["keys"][:-1]},
+        lambda tables: tables | {"counts": [-part for part in tables["counts"]]},
+        lambda tables: tables | {"keys": [part.flip(0) for part in tables["keys"]]},
+        lambda tables: tables | {"keys": [torch.cat([part[:-1], torch.tensor([2**62])]) for part in tables["keys"]]},
+        lambda tables: {},
+        lambda tables: None,
+    ],
+)
+def test_a_broken_checkpoint_is_refused_in_one_line(trained, change, tmp_path):
     saved = {"state_dict": trained.state_dict(), "global_step": 0}
     trained.on_save_checkpoint(saved)
-    for name in ("keys", "counts", "lengths", "text"):
-        state = saved["state_dict"]["_extra_state"]
-        broken = {**state, name: [part[:-1] for part in state[name]]}
-        torch.save(saved | {"state_dict": saved["state_dict"] | {"_extra_state": broken}}, tmp_path / "a.ckpt")
-        with pytest.raises(UserError, match=r"a.ckpt: its weights do not fit its NGramLM \([^\n]*\)$"):
-            Method.load_from_checkpoint(tmp_path / "a.ckpt")
+    state = saved["state_dict"]["_extra_state"]
+    saved["state_dict"]["_extra_state"] = state | {"validated": change(state["validated"])}
+    torch.save(saved, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=r"a.ckpt: its weights do not fit its NGramLM \([^\n]*\)$"):
+        Method.load_from_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_its_size_is_the_number_of_its_n_grams(trained, tokenizer):
+    rows = [tuple(row.tolist()) for row in documents(tokenizer, "train")]
+    # The start of a text alone is not one: nothing predicts it.
+    grams = {row[start : start + n] for row in rows for n in range(1, 5) for start in range(n == 1, len(row) - n + 1)}
+    assert trained.parameter_counts() == (len(grams), len(grams))
+
+
+def test_words_of_prompts_are_scored_token_by_token_with_the_text_after_them(trained, tokenizer):
+    train = CORPUS.texts["train"]
+    prompts = [
+        Prompt((f"{train[0]} ",), train[1][:20], train[1][20:40], ("a", "the b")),
+        Prompt((), "", "", ("c", "d")),
+    ]
+    found = trained.score_words(prompts)
+    assert found.kind == "likelihood" and found.nats.shape == (2, 2) and trained.score_words([]).nats.shape == (0, 0)
+    for number, prompt in enumerate(prompts):
+        before = "".join(prompt.examples) + prompt.before
+        for place, word in enumerate(prompt.words):
+            [(ids, _)] = tokenizer.encode([before + word + prompt.after])
+            row = ids[: len(ids) - len(tokenizer.suffix)]
+            size = int(found.tokens[number, place])
+            chances = [trained.model().next_probs(np.array(row[:i]))[row[i]] for i in range(len(row) - size, len(row))]
+            assert float(found.nats[number, place]) == pytest.approx(np.log(chances).sum())
+            assert int(found.bytes[number, place]) == len((word + prompt.after).encode())
+    assert lacks(trained, WordScorer) is None
 
 
 def test_it_continues_a_text_that_it_knows_and_draws_texts_from_nothing(trained, tokenizer):
@@ -210,6 +265,7 @@ def test_it_trains_with_the_callbacks_of_a_run(tmp_path):
     run = trainer(tmp_path, max_steps=2, callbacks=[Throughput(), CollapseMonitor()], **often)
     run.fit(NGramLM(), data(PAIRS, "pair"))
     assert run.callback_metrics["train/flops"] == 0
+    assert not any("learning_rate" in name for name in run.callback_metrics)  # nothing learns at one
     assert not any("spread" in name for name in run.callback_metrics)
 
 
