@@ -1,9 +1,9 @@
 """Self-contained checkpoints that cannot run code: tensors and plain data, read with `weights_only=True`.
 
-A checkpoint names classes. A name is looked up among the classes that Python has loaded; it never causes an import. The
-class must be a public subclass of the type that the constructor's argument declares, and that type must be one of this
-package (`Encoder`, `View`, ...) or a dataclass of settings. So a checkpoint from anybody is safe to load, and a class of
-the user's own is known once the user has imported it, or named its file with `--import`.
+A checkpoint names classes. Each is looked up among those that Python has loaded; only `ROOMS` are ever imported. It must be
+a public subclass of the type that the constructor's argument declares, and that type must be one of this package
+(`Encoder`, `View`, ...) or a dataclass of settings. So a checkpoint from anybody is safe to load, and a class of the
+user's own is known once the user has imported it, or named its file with `--import`.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
 from types import NoneType, UnionType
@@ -29,6 +30,7 @@ from ssl_nlp.runs.bases import is_base
 T = TypeVar("T")
 
 PACKAGE = __name__.split(".")[0]
+ROOMS = (f"{PACKAGE}.methods", f"{PACKAGE}.tasks")  # which are imported when a checkpoint names a class of theirs
 REMEDY = "if it is yours, name its file with --import FILE.py, or import it first in Python"
 
 
@@ -62,7 +64,7 @@ def path_of(kind: type) -> str:
 def instantiate(
     description: Any, base: type[T], overrides: dict[str, Any] | None = None, where: str = "the checkpoint"
 ) -> T:
-    """The object that `describe` described. Nothing is imported, and everything is checked before it is created.
+    """The object that `describe` described. Everything is checked before it is created.
 
     Args:
         description: plain data of unknown origin.
@@ -77,20 +79,20 @@ def instantiate(
 
 
 def find_class(class_path: str, *bases: type, where: str = "the checkpoint") -> Any:
-    """The loaded class of that name, a public subclass of one of the bases. Nothing is imported.
+    """The class of that name, a public subclass of one of the bases. Only `ROOMS` are ever imported.
 
     Raises:
         UserError: there is none.
     """
     module, _, name = class_path.rpartition(".")
+    if module in ROOMS:
+        import_module(module)
     found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
     if found is None:
         found = next((kind for kind in subclasses(bases) if class_path == path_of(kind)), None)
     if found is None and (module == "__main__" or module.split(".")[0] == PACKAGE):
         # A class of a script or notebook, which may have become a file since; or one of ours, whose files move.
-        found = next(
-            (kind for kind in subclasses(bases) if name == kind.__qualname__ and _may_move(kind, module)), None
-        )
+        found = next((k for k in subclasses(bases) if name == k.__qualname__ and _may_move(k, module)), None)
     if found is None:
         raise UserError(f"{where} needs the class {class_path}, which is not known: {REMEDY}")
     if not (isinstance(found, type) and issubclass(found, bases) and not found.__name__.startswith("_")):
@@ -195,9 +197,8 @@ def _is_plain_of(value: Any, kind: Any) -> bool:
 
 
 def _named(kind: Any) -> str:
-    return (
-        " or ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else getattr(kind, "__name__", str(kind))
-    )
+    literals = get_args(kind) if get_origin(kind) is Literal else ()
+    return " or ".join(map(repr, literals)) or getattr(kind, "__name__", str(kind))
 
 
 def _is_creatable(kind: Any) -> bool:
@@ -309,8 +310,7 @@ def is_complete(file: Path | IO[bytes]) -> bool:
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if not path.is_file():
+    if not (path := Path(path)).is_file():
         raise UserError(f"no checkpoint at {path}: name a .ckpt file, such as runs/NAME/checkpoints/last.ckpt")
     return path
 

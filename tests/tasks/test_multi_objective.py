@@ -11,6 +11,7 @@ from ssl_nlp.corpora import Document
 from ssl_nlp.encoders import Trained
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective
+from ssl_nlp.runs import checkpoint
 from ssl_nlp.tasks import Classification, Tagging
 from tests.corpus import random_texts
 from tests.tasks.made import FAST, QUIET, data_of, fitted, tiny
@@ -75,6 +76,19 @@ def test_the_task_is_what_it_is_alone_with_these_weights(trained, tmp_path):
     documents = list(data.corpus.documents("valid"))[:1]
     shown = {row["objective"]: row["sample"] for row in method.sample_documents(documents)}
     assert shown.keys() == {"curious", "tagging"} and "Ada/B-PER" in shown["tagging"]
+
+
+def test_a_process_that_has_not_imported_the_tasks_loads_it_and_nothing_else_that_it_names(trained, monkeypatch):
+    import_module = checkpoint.import_module
+    imported = []
+    monkeypatch.setattr(checkpoint, "import_module", lambda name: imported.append(name) or import_module(name))
+    assert isinstance(Method.load_from_checkpoint(trained[-1]).objectives["tagging"], Tagging)
+    assert {*imported} == {"ssl_nlp.methods", "ssl_nlp.tasks"}
+    imported.clear()
+    for path in ("ssl_nlp.commands.demo.Anything", "this.Anything", "ssl_nlp.tasks.sub.Anything"):
+        with pytest.raises(UserError, match="which is not known"):
+            checkpoint.find_class(path, Method)
+    assert not imported
 
 
 def test_its_checkpoint_tags_and_starts_a_task(trained, tmp_path):
