@@ -14,6 +14,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.tasks import Task
 from ssl_nlp.terminal import say
 from ssl_nlp.training import Module
+from ssl_nlp.training.callbacks.weights_per_part import parts_apart
 
 PREDICTIONS, EMBEDDINGS = ".jsonl", ".npy"  # endings of the two kinds of files
 
@@ -63,7 +64,15 @@ def write_predictions(
         input: a file with one text a line, or two with a tab between them where the task reads pairs.
         path: the `.jsonl` file.
         batch_size: texts at a time.
+
+    Raises:
+        UserError: each part of the data has weights of its own, and the parts of texts are not known.
     """
+    if parts_apart(trainer):
+        raise UserError(
+            "each part has weights of its own (WeightsPerPart), and predict does not know the parts of texts: ssl-nlp test "
+            "scores each part with its weights, and docs/continual.md says how to load those of one"
+        )
     if input is None:
         documents: Sequence[Document] = list(data.corpus.documents("test"))
     else:

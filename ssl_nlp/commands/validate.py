@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import yaml
+from lightning.pytorch import Trainer
 
 from ssl_nlp.commands.arguments import config_files, last_value, model_of, values
 from ssl_nlp.commands.lightning_cli import Cli, run_cli
@@ -12,7 +14,9 @@ from ssl_nlp.commands.predictions import default_output
 from ssl_nlp.commands.trainer_settings import lightning_errors
 from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.run import RUNS, Run
+from ssl_nlp.training.callbacks.weights_per_part import WeightsPerPart, parts_apart
 
 ENCODER = ("--model.encoder", "--model.init_args.encoder")
 """Beginnings of the options that configure an encoder."""
@@ -22,6 +26,18 @@ class RunCli(Cli):
     """A command on a run and on the data that it was trained on."""
 
     same_data = True
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer; it evaluates each part of the data with the weights that the checkpoint has for it, if it has any.
+
+        No other callback of the run is created: anybody may have sent it.
+        """
+        trainer = super().instantiate_trainer(**kwargs)
+        saved = checkpoints.read(self.config_init[self.subcommand].ckpt_path, lazily=True, checked=True)
+        kept = saved.get("callbacks")
+        if isinstance(kept, dict) and WeightsPerPart.__name__ in kept and not parts_apart(trainer):
+            trainer.callbacks.append(WeightsPerPart())  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        return trainer
 
 
 def validate(arguments: Sequence[str], imports: Sequence[str]) -> None:

@@ -90,12 +90,18 @@ def test_joint_training_learns_all_parts_in_as_many_steps() -> None:
     assert read_metrics(Path("runs/joint/metrics.csv"))[-1]["step"] == "120"
 
 
-def test_a_part_with_weights_of_its_own_is_never_forgotten() -> None:
+def test_a_part_with_weights_of_its_own_is_never_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*stream("own", OWN)) == 0
     own = record("own")
     assert own["metrics"]["forgetting"] == 0
     assert own["metrics"]["forward_transfer"] == 0  # a part that is still to come has the start
     assert own["metrics"]["average"] > 0.5
+    assert run("validate", "--run", "own", "--ckpt_path", "runs/own/checkpoints/last.ckpt") == 0
+    found = json.loads(Path("runs/own/validation.json").read_text())
+    assert found["metrics"]["accuracy"] == pytest.approx(own["metrics"]["average"])  # parts of equal size
+    capsys.readouterr()
+    assert run("predict", "--run", "own", "--input", "valid.tsv") == 2
+    assert "predict does not know the parts of texts" in capsys.readouterr().err
 
 
 def test_a_lora_and_a_head_for_each_part_leave_the_encoder_as_it_was() -> None:

@@ -16,24 +16,26 @@ Weights = dict[str, Tensor]
 
 
 class WeightsPerPart(Callback):
-    """Trains the trained parameters anew for each part, from the same start, and validates each part with its own.
+    """Trains the trained parameters anew for each part, from the same start, and evaluates each part with its own.
 
     With `model.encoder.adapter`, these are an adapter and a head for each part, over frozen weights that all share. The
-    part of a validation text is given: it is task-incremental. Parts that are still to come have the start. A checkpoint
-    holds the weights of the last part as the model's, and those of all parts in the state of this callback.
+    part of a text is given: it is task-incremental. Parts that are still to come have the start. A checkpoint holds the
+    weights of the last part as the model's, and those of all parts in the state of this callback.
     """
 
     def __init__(self) -> None:
         self.start: Weights = {}  # by the name of the parameter
         self.kept: list[Weights] = []  # those of the parts that are finished
-        self._live: Weights | None = None  # those that are trained, while a validation uses others
-        self._used = -1  # the part whose weights the validation uses
+        self.begun = False  # whether the next part is, so that the model's weights are its own
+        self._live: Weights | None = None  # those of the model, while an evaluation uses others
+        self._used = -1  # the part whose weights the evaluation uses
 
     def state_dict(self) -> dict[str, Any]:
-        return {"start": self.start, "kept": self.kept}
+        return {"start": self.start, "kept": self.kept, "begun": self.begun}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.start, self.kept = dict(state_dict["start"]), list(state_dict["kept"])
+        self.begun = state_dict.get("begun", False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -71,10 +73,15 @@ class WeightsPerPart(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ContinualDataModule)
+        self.begun = data.finished_part is None
         if data.finished_part is not None:
             self.kept = [*self.kept[: data.finished_part], _copy(pl_module)]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.start:
+            raise UserError(
+                "WeightsPerPart: the weights of each part are in the checkpoint of the training: give ckpt_path"
+            )
         with torch.inference_mode(False):
             self._live = _copy(pl_module)
 
@@ -84,18 +91,29 @@ class WeightsPerPart(Callback):
         """Take the weights of the part of the batch: of each batch all rows are of one part."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ContinualDataModule) and batch.documents is not None and self._live is not None
-        part = int(data.parts_of("valid")[int(batch.documents[0])])
+        parts = data.parts_of("test" if trainer.testing or trainer.predicting else "valid")
+        part = int(parts[int(batch.documents[0])])
         if part == self._used:
             return
         self._used = part
         trained = len(self.kept)  # the part that is trained on, or the next one at the end of a part
-        begun = data.finished_part is None and trainer.global_step > 0
-        _load(pl_module, self.kept[part] if part < trained else self._live if part == trained and begun else self.start)
+        own = self._live if part == trained and self.begun else self.start
+        _load(pl_module, self.kept[part] if part < trained else own)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._live is not None
         _load(pl_module, self._live)
         self._live, self._used = None, -1
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+    on_test_end = on_predict_end = on_validation_end
+
+
+def parts_apart(trainer: Trainer) -> bool:
+    """Whether each part of a run has weights of its own, so that those of its model are those of the last part."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return any(isinstance(callback, WeightsPerPart) for callback in callbacks)
 
 
 def _copy(model: nn.Module) -> Weights:
