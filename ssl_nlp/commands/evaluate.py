@@ -22,7 +22,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
-from ssl_nlp.evaluation.capabilities import Embedder, Scorer, lacks
+from ssl_nlp.evaluation.capabilities import Embedder, Scorer, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.generation_suite import GENERATION, generation_suite
@@ -136,7 +136,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shared = _stored(
-            f"shared-{VERSION}",
+            "shared",
             suite,
             lambda: {
                 "majority": _majority(suite),
@@ -169,7 +169,7 @@ def _stored(
     key: str, suite: Suite, compute: Callable[[], dict[str, dict[str, Result]]]
 ) -> dict[str, dict[str, Result]]:
     """The numbers of baselines, computed once for every suite: they are the same for all runs."""
-    key = fingerprint(key, suite.fingerprint, __version__, sklearn.__version__, torch.__version__)
+    key = fingerprint(key, VERSION, suite.fingerprint, __version__, sklearn.__version__, torch.__version__)
 
     def build(directory: Path) -> None:
         result = SuiteResult(suite.fingerprint, {}, compute())
@@ -209,7 +209,7 @@ def _ngram(
         data = ngram_baseline.training_data(target.run)
     except Unable as error:
         return {}, {ngram_baseline.NAME: str(error)}
-    scored = {name: evaluator for name, evaluator in suite.evaluators.items() if evaluator.needs is Scorer}
+    scored = {name: e for name, e in suite.evaluators.items() if e.needs in (Scorer, WordScorer)}
     key = f"{ngram_baseline.NAME}-{data.store('train').digest}-{data.tokenizer.fingerprint()}"
 
     def compute() -> dict[str, dict[str, Result]]:

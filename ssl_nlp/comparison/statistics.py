@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ssl_nlp.evaluation.result import Array, Statistic, bleu
+from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic
 
 RESAMPLES = 2000
 CHUNK = 100  # resamples in memory at a time
@@ -129,10 +129,11 @@ def _means(samples: Sequence[Sample], counts: Array) -> Array:
             items = np.asarray(np.mean(sample.items or (), axis=0, dtype=np.float64))
             known = ~np.isnan(items)  # words are not covered elsewhere
             means.append(counts[:, known] @ items[known] / np.maximum(counts[:, known].sum(axis=1), 1))
-        elif sample.statistic == "bleu":
-            means.append(np.mean([bleu(counts @ items) for items in sample.items or ()], axis=0))
-        else:  # the mean of the correlations, which is not the correlation of the mean prediction
+        elif sample.statistic == "spearman":  # the mean of the correlations, which is not that of the mean prediction
             means.append(np.mean([spearman_of_resamples(items, counts) for items in sample.items or ()], axis=0))
+        else:
+            of_sums = OF_SUMS[sample.statistic]
+            means.append(np.mean([of_sums(counts @ items) for items in sample.items or ()], axis=0))
     return np.stack(means)
 
 

@@ -35,7 +35,9 @@ class RowResults:
         found = [results[name] for results in self.results if name in results and metric in results[name].metrics]
         if not found:
             return None
-        items = [result.items for result in found if result.items is not None]
+        items = [
+            r.items for r in found if r.items is not None and r.primary_metric == metric
+        ]  # those of another metric
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1
         scores = np.array([result.metrics[metric] for result in found])
         return Sample(scores, tuple(items) if whole else None, found[0].statistic, self.trained)

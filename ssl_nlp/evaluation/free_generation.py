@@ -22,7 +22,7 @@ from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.words import words_and_marks
 from ssl_nlp.evaluation.capabilities import Drawer
 from ssl_nlp.evaluation.evaluator import Evaluator
-from ssl_nlp.evaluation.result import Array, Result
+from ssl_nlp.evaluation.result import Array, Result, statistic_of
 from ssl_nlp.modules.kneser_ney import KneserNey
 
 ORDER = 5  # of the n-gram models
@@ -49,9 +49,9 @@ class FreeGeneration(Evaluator):
     - `copies`: the share of drawn sentences that are training sentences.
     - `length`: words per sentence.
 
-    Perplexities are per word, and the end of each sentence counts as one. All words that no training sentence has count as
-    the same word. Reverse perplexity, self-BLEU and distinct-n depend on the number of sentences, so only equal numbers of
-    them can be compared.
+    Perplexities are per word, and the end of each sentence counts as one; the items of the reverse perplexity are the
+    held-out sentences. All words that no training sentence has count as the same word. Reverse perplexity, self-BLEU and
+    distinct-n depend on the number of sentences, so only equal numbers of them can be compared.
 
     Attributes:
         train: sentences that the models were trained on.
@@ -75,9 +75,10 @@ class FreeGeneration(Evaluator):
         """The numbers of drawn texts."""
         firsts = [next(iter(split_sentences(text)), "") for text in texts]
         drawn = [words_of(text) for text in firsts]
+        items = self._nats_and_words(self._n_grams(drawn), self._held_out)
         metrics = {
-            "reverse_perplexity": self._perplexity(self._n_grams(drawn), self._held_out),
-            "perplexity": self._perplexity(self._train_n_grams, drawn),
+            "reverse_perplexity": statistic_of(items, "perplexity"),
+            "perplexity": statistic_of(self._nats_and_words(self._train_n_grams, drawn), "perplexity"),
             "self_bleu": self_bleu(drawn),
             "distinct_1": distinct(drawn, 1),
             "distinct_2": distinct(drawn, 2),
@@ -85,7 +86,7 @@ class FreeGeneration(Evaluator):
             "length": sum(map(len, drawn)) / len(drawn),
         }
         details = {"generation": {"sentences": len(drawn), "train": len(self._train)}, "drawn": firsts[:SHOWN]}
-        return Result("reverse_perplexity", metrics, details)
+        return Result("reverse_perplexity", metrics, details, items, "perplexity")
 
     @cached_property
     def _train(self) -> list[Sentence]:
@@ -111,8 +112,11 @@ class FreeGeneration(Evaluator):
     def _n_grams(self, sentences: Sequence[Sentence]) -> KneserNey:
         return KneserNey.fit(self._rows(sentences), UNKNOWN + 1 + len(self._vocabulary), ORDER)
 
-    def _perplexity(self, model: KneserNey, sentences: Sequence[Sentence]) -> float:
-        return math.exp(-float(model.log_probs(*self._rows(sentences)).mean()))
+    def _nats_and_words(self, model: KneserNey, sentences: Sequence[Sentence]) -> Array:
+        """(N, 2): the negative log-likelihood of each sentence, and the number of its words and its end."""
+        sizes = np.array([len(words) + 1 for words in sentences])
+        place = np.repeat(np.arange(len(sizes)), sizes)
+        return np.stack([np.bincount(place, -model.log_probs(*self._rows(sentences))), sizes], axis=1)
 
     def _rows(self, sentences: Sequence[Sentence]) -> list[Array]:
         number = self._vocabulary

@@ -16,7 +16,7 @@ import torch
 
 from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
 from ssl_nlp.evaluation.evaluator import Evaluator
-from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.result import Result, statistic_of
 from ssl_nlp.objectives.scores import Likelihood, Scores
 
 PSEUDO_TEXTS = 64  # texts whose tokens are masked in turn, which takes a forward pass for each token
@@ -25,7 +25,7 @@ NAMES = {"likelihood": "{}", "pseudo-likelihood": "pseudo_{}", "bound": "{}_boun
 
 @dataclass(frozen=True)
 class LanguageModelling(Evaluator):
-    """Nats per token, perplexity and bits per byte of texts.
+    """Nats per token, perplexity and bits per byte of texts. The items are the bits and bytes of each text.
 
     Where the scores are estimates from random draws, the details hold the `standard_error` of the bits per byte that the
     drawing causes.
@@ -47,11 +47,12 @@ class LanguageModelling(Evaluator):
         scores = score(texts)
         loss = float(scores.nats.double().sum()) / max(int(scores.targets.sum()), 1)
         # The part of a text that the encoder is too short for is taken to be like the rest.
-        nats = loss * int(scores.all_targets.sum())
+        nats = scores.nats.double() + loss * (scores.all_targets - scores.targets)
+        items = torch.stack([nats / math.log(2), torch.tensor([len(text.encode()) for text in texts])], dim=1)
         numbers = {
             "loss": loss,
             "perplexity": float(torch.tensor(loss, dtype=torch.float64).exp()),  # inf where it overflows
-            "bits_per_byte": nats / math.log(2) / sum(len(text.encode()) for text in texts),
+            "bits_per_byte": statistic_of(items.numpy(), "ratio"),
         }
         metrics = {NAMES[scores.kind].format(name): value for name, value in numbers.items()}
         primary = NAMES[scores.kind].format("bits_per_byte")
@@ -59,4 +60,4 @@ class LanguageModelling(Evaluator):
         if scores.variances is not None:
             per_nat = metrics[primary] / float(scores.nats.double().sum())
             details["standard_error"] = float(scores.variances.sum().sqrt()) * per_nat
-        return Result(primary, metrics, details)
+        return Result(primary, metrics, details, items.numpy(), "ratio")

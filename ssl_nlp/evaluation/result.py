@@ -1,5 +1,6 @@
 """The numbers of an evaluator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ PROTOCOL = 2
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
 """
 
-Statistic = Literal["mean", "spearman", "bleu"]
+Statistic = Literal["mean", "spearman", "bleu", "ratio", "perplexity"]
 Array = npt.NDArray[Any]
 
 
@@ -27,9 +28,9 @@ class Result:
         details: plain data that are too long for a table: confusion matrix, numbers by class, the chosen `pooling`.
         items: the contribution of each test item to the primary metric, for a paired bootstrap over items; None if it
             does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for BLEU, (N, 10):
-            the counts that `bleu` takes.
+            the counts that `bleu` takes; for a ratio or a perplexity, (N, 2): what is summed, and what it is divided by.
         statistic: how the primary metric follows from the items: as their mean, the rank correlation of their columns, or
-            the BLEU of their sums.
+            the BLEU, the ratio or the perplexity of their sums.
     """
 
     primary_metric: str
@@ -59,7 +60,7 @@ def statistic_of(items: Array, statistic: Statistic) -> float:
     known = items[~np.isnan(items.reshape(len(items), -1)).any(axis=1)]
     if statistic == "mean":
         return float(known.mean()) if len(known) else 0.0
-    return spearman(*known.T) if statistic == "spearman" else float(bleu(known.sum(axis=0)))
+    return spearman(*known.T) if statistic == "spearman" else float(OF_SUMS[statistic](known.sum(axis=0)))
 
 
 def spearman(x: Array, y: Array) -> float:
@@ -86,6 +87,20 @@ def bleu(counts: Array) -> Array:
         logs = np.log(np.where(grams > 0, np.where(matched > 0, matched, halved) / np.maximum(grams, 1), 0))
     brevity = np.minimum(1 - wanted / np.maximum(words, 1), 0)
     return np.asarray(np.where(matched.any(axis=-1), 100 * np.exp(logs.mean(axis=-1) + brevity[..., 0]), 0.0))
+
+
+def ratio(sums: Array) -> Array:
+    """(...): the first of two sums (..., 2), divided by the second."""
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def perplexity(sums: Array) -> Array:
+    """(...): e to the power of the ratio of nats and tokens, which are two sums (..., 2)."""
+    return np.exp(ratio(sums))
+
+
+OF_SUMS: dict[Statistic, Callable[[Array], Array]] = {"bleu": bleu, "ratio": ratio, "perplexity": perplexity}
+"""The statistics that follow from sums over the items."""
 
 
 def _vary(*columns: Array) -> bool:

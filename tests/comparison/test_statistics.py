@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_nlp.comparison.statistics import RESAMPLES, Sample, resample, spearman_of_resamples, t_interval
-from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.comparison.statistics import RESAMPLES, Sample, _means, resample, spearman_of_resamples, t_interval
+from ssl_nlp.comparison.types import Column
+from ssl_nlp.comparison.verdicts import RowResults
+from ssl_nlp.evaluation.result import Result, statistic_of
 
 
 def sample(*items, statistic="mean", trained=True):
@@ -60,6 +62,31 @@ def test_bleu_is_resampled_as_that_of_a_corpus_and_not_as_a_mean():
         np.testing.assert_allclose(found, [statistic_of(one[rows], "bleu") for rows in chosen])
     low, high = drawn.interval(1, 0)
     assert 0 < low < pair[1].scores[0] - pair[0].scores[0] < high
+
+
+@pytest.mark.parametrize("statistic", ["ratio", "perplexity"])
+def test_ratios_of_resamples_are_those_of_the_sums(statistic):
+    """Drawn in pairs: a model that needs more nats for each text is worse in every resample, however long the texts are."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 50, 40)
+    nats = sizes * rng.normal(2, 0.5, 40)
+    better, worse = (np.stack([nats * factor, sizes], axis=1) for factor in (1.0, 1.01))
+    chosen = rng.integers(40, size=(20, 40))
+    counts = np.stack([np.bincount(row, minlength=40) for row in chosen]).astype(float)
+    drawn = _means([sample(better, statistic=statistic), sample(better, worse, statistic=statistic)], counts)
+    one, other = ([statistic_of(items[row], statistic) for row in chosen] for items in (better, worse))
+    np.testing.assert_allclose(drawn, [one, np.mean([one, other], axis=0)])
+    [(low, high), _] = difference_intervals(
+        [sample(worse, statistic=statistic), sample(better, statistic=statistic)], 1
+    )
+    assert 0 < low < high
+
+
+def test_items_of_another_metric_are_not_those_of_a_column():
+    result = Result("bits_per_byte", {"bits_per_byte": 2.0, "pseudo_bits_per_byte": 1.0}, {}, np.ones((3, 2)), "ratio")
+    results = RowResults([{"lm": result}], ["data"], True)
+    assert results.sample(Column("docs/lm/bits_per_byte", "", False)).items is not None
+    assert results.sample(Column("docs/lm/pseudo_bits_per_byte", "", False)).items is None
 
 
 def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():

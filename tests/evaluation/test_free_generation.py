@@ -12,6 +12,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import FreeGeneration
 from ssl_nlp.evaluation.free_generation import distinct, self_bleu, words_of
 from ssl_nlp.evaluation.generation_suite import generation_suite
+from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.suites import get_suite
 from tests.corpus import ListCorpus, random_texts
 
@@ -108,6 +109,16 @@ def test_bad_models_are_seen_by_the_numbers():
     assert repeated.metrics["copies"] == 1
     assert abs(good.metrics["perplexity"] - real.metrics["perplexity"]) < 0.5 * real.metrics["perplexity"]
     assert real.metrics.keys() == good.metrics.keys()
+
+
+def test_the_items_of_the_reverse_perplexity_are_the_held_out_sentences():
+    drawn = texts(10, 2)
+    result = EVALUATOR.result(drawn)
+    assert statistic_of(result.items, result.statistic) == result.primary
+    for (nats, words), sentence in zip(result.items, EVALUATOR.held_out, strict=True):
+        alone = FreeGeneration(TRAIN, HELD_OUT[:10], [sentence]).result(drawn)
+        assert words == len(words_of(sentence)) + 1
+        assert nats == pytest.approx(math.log(alone.primary) * words)
 
 
 def test_the_suite_is_made_of_the_sentences_of_the_corpus():

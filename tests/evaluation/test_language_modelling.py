@@ -64,6 +64,9 @@ def test_the_likelihood_is_that_of_every_token_and_the_end():
     assert name == "language_modelling"
     assert method.training
     assert result.details["kind"] == "likelihood"
+    assert result.items.shape == (len(TEXTS), 2)
+    assert result.items[:, 1].tolist() == [len(text.encode()) for text in TEXTS]
+    assert result.items[0, 0] == pytest.approx(float(method.score(TEXTS[:1]).nats) / math.log(2))
     assert result.metrics == {
         "loss": pytest.approx(nats / targets, rel=1e-5),
         "perplexity": pytest.approx(math.exp(nats / targets), rel=1e-4),
