@@ -21,11 +21,19 @@ def fit(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         run_cli(Cli, "fit", arguments, imports)
 
 
-def plan_fit(arguments: Sequence[str], imports: Sequence[str] = ()) -> str:
-    """Return the complete configuration, as YAML, of a `fit` with these arguments."""
+def plan_fit(arguments: Sequence[str], imports: Sequence[str] = (), tried: bool = False) -> str:
+    """Return the complete configuration, as YAML, of a `fit` with these arguments.
+
+    Args:
+        arguments, imports: as for `fit`.
+        tried: find the mistakes that can be found without reading text.
+
+    Raises:
+        UserError: the user made a mistake.
+    """
     before = sys.argv
     try:
-        return run_cli(Plan, "fit", arguments, imports).config_text
+        return run_cli(Trial if tried else Plan, "fit", arguments, imports).config_text
     finally:
         sys.argv = before
 
@@ -44,3 +52,15 @@ class Plan(Cli):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing."""
+
+
+class Trial(Plan):
+    """Also checks the settings, and creates the model and the data module, whose constructors refuse what is wrong."""
+
+    def before_instantiate_classes(self) -> None:
+        self.check(self.complete_config())
+
+    def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand].clone()
+        del config["trainer"]
+        self._parser("fit").instantiate_classes(config)

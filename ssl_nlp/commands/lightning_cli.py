@@ -151,21 +151,23 @@ class Cli(LightningCLI):
             raise UserError(f"seed_everything must be between 0 and 2 ** 32 - 1, not {seed}")
         super()._set_seed()
 
-    def before_instantiate_classes(self) -> None:
-        config = self.complete_config()
+    def check(self, config: Any) -> None:
+        """Refuse settings that are wrong whatever the run and the text are."""
         trainer_settings.check(config.trainer, self.subcommand)
         if self.subcommand == "fit" and config.checkpoint_every < 1:
             raise UserError(f"checkpoint_every must be 1 or more steps, not {config.checkpoint_every}")
-        _say_once(f"{config.trainer.precision} precision, seed {config.seed_everything}")
         if config.weights_only is False:
             raise UserError("weights_only false would let a checkpoint run code: leave it out")
-        config.weights_only = True
         if self.subcommand == "predict" and config.output is None:
             raise UserError("predict does not know where to write: give --run NAME, or --output FILE")
         if self.subcommand == "fit" and config.ckpt_path in ("last", "best", "hpc", "registry"):
-            raise UserError(
-                f"--ckpt_path {config.ckpt_path}: leave it out, a run resumes from its last checkpoint anyway"
-            )
+            raise UserError(f"--ckpt_path {config.ckpt_path}: leave it out, a run resumes from its last checkpoint")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.complete_config()
+        self.check(config)
+        _say_once(f"{config.trainer.precision} precision, seed {config.seed_everything}")
+        config.weights_only = True
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             self.run_directory = Run(config.run)
             if not self.run_directory.read_state().get("ancestry"):  # a run that has one began elsewhere

@@ -61,7 +61,7 @@ def plan(fits: Mapping[str, Sequence[str]], seeds: int, imports: Sequence[str]) 
 
     if seeds < 1:
         raise UserError(f"--seeds must be 1 or more, not {seeds}")
-    return {stem: yaml.safe_load(plan_fit(fit, imports)) for stem, fit in fits.items()}
+    return {stem: yaml.safe_load(plan_fit(fit, imports, tried=True)) for stem, fit in fits.items()}
 
 
 def train_planned(
@@ -74,7 +74,8 @@ def train_planned(
     """Train everything with each seed, and return the folders of the runs.
 
     Finished runs are left as they are, and unfinished ones resume. Every run is a process of its own, so that one failure
-    does not stop the others. All are checked before the first one starts.
+    does not stop the others. All are checked before the first one starts. Where a run is refused before its first step, so
+    would be those with other seeds, and they are left out.
 
     Args:
         fits: as for `plan`.
@@ -84,19 +85,24 @@ def train_planned(
     Raises:
         UserError: a configuration differs from that of its run, or a training failed.
     """
-    missing: list[tuple[str, list[str]]] = []
+    missing: list[tuple[Run, str, list[str]]] = []
     # All with the first seed come first, so that they can be compared early.
     runs = {f"{name}-{stem}-seed{seed}": (stem, seed) for seed in range(seeds) for stem in fits}
     for run_name, (stem, seed) in runs.items():
         run = Run(run_name)
         run.check(yaml.safe_dump(plans[stem] | {"seed_everything": seed, "run": run.name}))
         if not run.finished:
-            missing.append((run.name, [*fits[stem], f"--seed_everything={seed}", f"--run={run.name}"]))
+            missing.append((run, stem, [*fits[stem], f"--seed_everything={seed}", f"--run={run.name}"]))
     failed = []
-    for number, (run_name, fit) in enumerate(missing, start=1):
-        terminal.say(f"[{number}/{len(missing)}] {run_name}")
+    refused = set()
+    for number, (run, stem, fit) in enumerate(missing, start=1):
+        if stem in refused:
+            continue
+        terminal.say(f"[{number}/{len(missing)}] {run.name}")
         if status := _run_fit([*as_options(imports), *fit]):
-            failed.append(f"{run_name} (exit status {status})")
+            failed.append(f"{run.name} (exit status {status})")
+            if status == UserError.status and not run.begun:
+                refused.add(stem)
     if failed:
         raise UserError(
             f"training failed: {', '.join(failed)}: fix what is reported above, and run the same command again"

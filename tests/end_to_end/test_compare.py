@@ -120,6 +120,14 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
     assert "training failed: mine-masked_lm-seed0 (exit status 1)" in capfd.readouterr().err
 
 
+def test_a_configuration_that_is_refused_is_not_tried_with_other_seeds(folder, monkeypatch, capfd):
+    commands = []
+    monkeypatch.setattr("ssl_nlp.commands.train_runs._run_fit", lambda arguments: commands.append(arguments) or 2)
+    assert run("compare", *SEEDS, "--output=refused", "--", *shared()) == 2
+    assert [command[-1] for command in commands] == ["--run=refused-masked_lm-seed0"]
+    assert "training failed: refused-masked_lm-seed0 (exit status 2): fix" in capfd.readouterr().err
+
+
 MISTAKES = {
     "no such run": (["nothing"], "there is no run nothing"),
     "unknown suite": (["causal", "--suite", "everything"], "causal has no results on the suite everything"),

@@ -206,6 +206,14 @@ MISTAKES = {
     "no seed": (["--task", "animals.yaml", "--seeds", "0", "masked_lm"], "--seeds must be 1 or more"),
     "tasks and methods": (["mine-animals-masked_lm-seed0", "causal_lm"], "was fine-tuned on a task, and causal_lm was not"),
     "retrained": (["--task", "animals.yaml", "--output", "mine", "masked_lm"], "has been trained since"),
+    "a setting of the trainer": (
+        ["--task", "animals.yaml", "masked_lm", "causal_lm", "--", "--trainer.max_steps=0"],
+        "max_steps 0: use 1 or more",
+    ),
+    "a setting of the data": (
+        ["--task", "animals.yaml", "masked_lm", "causal_lm", "--", "--data.batch_size=0"],
+        "batch_size",
+    ),
     "other settings": (
         ["--task", "animals.yaml", "--output", "mine", "causal_lm", "--", "--trainer.max_steps=7"],
         "started with another configuration",
