@@ -23,6 +23,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.parts import counts_only
 from ssl_nlp.training.sums import Loss
 from ssl_nlp.training.texts import TextModule
 
@@ -143,7 +144,9 @@ class MultiObjective(Method):
         return together
 
     def _measures_gradients(self) -> bool:
-        return self.gradient_cosine_every is not None and self.step % self.gradient_cosine_every == 0
+        return (
+            self.gradient_cosine_every is not None and self.step % self.gradient_cosine_every == 0 and not counts_only()
+        )
 
     def _gradient_cosines(self, losses: dict[str, Loss]) -> dict[str, tuple[Tensor, Tensor]]:
         """The cosine of each pair of objectives on the batch of this rank; none while the encoder is frozen."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import nn
@@ -32,6 +33,24 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)
+
+
+_counts_only = ContextVar("counts_only", default=False)
+
+
+@contextmanager
+def mere_count() -> Iterator[None]:
+    """Meanwhile, losses are computed for the sake of counting their operations."""
+    token = _counts_only.set(True)
+    try:
+        yield
+    finally:
+        _counts_only.reset(token)
+
+
+def counts_only() -> bool:
+    """Whether a loss is wanted by `mere_count`, so that nothing needs to be measured on the way."""
+    return _counts_only.get()
 
 
 def say_how_it_starts(encoder: Encoder, optimization: Optimization) -> None:

@@ -5,22 +5,22 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
 from ssl_nlp.training.module import Module
-from ssl_nlp.training.parts import buffers_kept
-from ssl_nlp.training.players import acting_in
+from ssl_nlp.training.parts import buffers_kept, mere_count
+from ssl_nlp.training.players import Player, acting_in, losses
 from ssl_nlp.training.ranks import sum_over_ranks
 
 
@@ -29,10 +29,10 @@ class Throughput(Callback):
 
     Tokens exclude padding and are summed over ranks. `padding` is its share of the positions since the last log, in the
     batches as the data module made them. Seconds are those of training: they include waiting for data, but neither
-    validation nor checkpoints. FLOPs are counted, not estimated: those of the forward pass of the first batch under torch's
-    counter, times three for forward and backward (Kaplan et al., arXiv:2001.08361, section 2.1), less the products that
-    frozen weights of the encoder spare, per token. Model FLOPs utilisation (Chowdhery et al., arXiv:2204.02311, appendix B)
-    divides by the vendor's peak if Lightning knows it, else by the speed of a large matrix product measured at the start.
+    validation nor checkpoints. FLOPs are counted, not estimated: those of the forward and backward pass of the first batch
+    under torch's counter, per token, and of each player what it really does. Model FLOPs utilisation (Chowdhery et al.,
+    arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by the speed of a large matrix
+    product measured at the start.
     """
 
     def __init__(self) -> None:
@@ -111,25 +111,47 @@ class Throughput(Callback):
 def training_flops(method: Module, batch: TokenBatch) -> float:
     """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
 
-    Where players rest in some of the steps, those of a step on average.
+    Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone; where some
+    rest in some of the steps, the operations are those of a step on average.
     """
+    if method.sharded:
+        return estimated_flops(method, batch)
     players = method.players()
     steps = math.lcm(*(player.every for player in players.values()))
     turns = Counter(acting_in(step, players) for step in range(steps))
-    return sum(number * _step_flops(method, batch, acting) for acting, number in turns.items()) / steps
+    try:
+        return sum(number * _step_flops(method, batch, players, acting) for acting, number in turns.items()) / steps
+    except torch.OutOfMemoryError:  # a compiled encoder needs less
+        return estimated_flops(method, batch)
 
 
-def _step_flops(method: Module, batch: TokenBatch, acting: frozenset[str]) -> int:
+def _step_flops(method: Module, batch: TokenBatch, players: Mapping[str, Player], acting: frozenset[str]) -> int:
     """Those of a step in which these players act."""
     method.acting = acting
     try:
-        if all(parameter.requires_grad for parameter in method.encoder.parameters()):
-            return 3 * forward_flops(method, batch)
-        with _spared(method.encoder) as spared:
-            forward = forward_flops(method, batch)
-        return 3 * forward - sum(spared)
+        with _counting(method) as counter, torch.enable_grad():
+            with method.trainer.precision_plugin.forward_context() if method.trained else nullcontext():
+                loss = method.loss(method.visible(batch))
+                minimised = losses(loss, loss.targets, players, acting).reshape(-1)
+            trained = [player.parameters() for name, player in players.items() if name in acting]
+            for one, parameters in zip(minimised, trained, strict=True):
+                if one.requires_grad:
+                    torch.autograd.grad(one, parameters, retain_graph=True, allow_unused=True)
     finally:
         method.acting = None
+    return counter.get_total_flops()
+
+
+def estimated_flops(method: Module, batch: TokenBatch) -> int:
+    """`training_flops` where no backward pass can be done by the way: parameters are sharded, or memory is too small.
+
+    Three times those of the forward pass (Kaplan et al., arXiv:2001.08361, section 2.1), less the products that frozen
+    weights of the encoder spare.
+    """
+    with _spared(method.encoder) as spared:
+        forward = forward_flops(method, batch)
+    frozen = not all(parameter.requires_grad for parameter in method.encoder.parameters())
+    return 3 * forward - sum(spared) * frozen
 
 
 @contextmanager
@@ -166,12 +188,19 @@ def _spared(encoder: Encoder) -> Iterator[list[int]]:
 
 def forward_flops(method: Module, batch: TokenBatch) -> int:
     """Floating-point operations of one forward pass of the loss; leaves random state, buffers and metrics alone."""
+    with _counting(method) as counter, torch.no_grad():
+        method.loss(method.visible(batch))
+    return counter.get_total_flops()
+
+
+@contextmanager
+def _counting(method: Module) -> Iterator[FlopCounterMode]:
+    """A counter of the operations that are done meanwhile; random state and buffers are restored after."""
     devices = [method.device] if method.device.type == "cuda" else []
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     eager = torch.compiler.set_stance("force_eager")
-    with torch.random.fork_rng(devices), buffers_kept(method), torch.no_grad(), eager, counter:
-        method.loss(method.visible(batch))
-    return counter.get_total_flops()
+    with torch.random.fork_rng(devices), mere_count(), buffers_kept(method), eager, counter:
+        yield counter
 
 
 def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any, **__: Any) -> int:
@@ -179,15 +208,29 @@ def _attention_flops(query: list[int], key: list[int], value: list[int], *_: Any
     return int(sdpa_flop_count(query, key, value))
 
 
+def _attention_backward_flops(
+    gradient: list[int], query: list[int], key: list[int], value: list[int], *_: Any, **__: Any
+) -> int:
+    """FLOPs of the products in the backward pass of attention, from the shapes (B, heads, T, D)."""
+    return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+
 def _recurrent_flops(inputs: list[int], weights: list[list[int]], *_: Any, **__: Any) -> int:
     """FLOPs of the products in a recurrent layer: each token meets every matrix of the weights once."""
     return 2 * math.prod(inputs[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
 
 
+def _recurrent_backward_flops(*args: Any, **__: Any) -> int:
+    """FLOPs of the products in the backward pass of a recurrent layer: the gradients of inputs, and those of weights."""
+    return 2 * _recurrent_flops(*args)
+
+
 # What torch's own list lacks: the attention kernel for CPUs, and the recurrent layers of cuDNN.
 _MORE_FLOPS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
     torch.ops.aten._cudnn_rnn: _recurrent_flops,
+    torch.ops.aten._cudnn_rnn_backward: _recurrent_backward_flops,
 }
 
 
