@@ -1,7 +1,6 @@
 """`ssl-nlp` and `python -m ssl_nlp`: the table of all commands, and how they end."""
 
 import errno
-import os
 import sys
 from importlib import import_module
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from ssl_nlp import __version__, interrupts
 from ssl_nlp.cache import cache_dir
 from ssl_nlp.commands.imports import import_code, take_imports
 from ssl_nlp.errors import UserError
+from ssl_nlp.quiet import no_bars_in_files
 from ssl_nlp.terminal import say
 
 
@@ -96,10 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     A signal that asks the process to stop ends it with one line and 128 + its number: 130 for Ctrl-C, 143 for SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if (
-        not sys.stderr.isatty()
-    ):  # progress bars of libraries (tqdm) in a log file: a line every half minute, not ten a second
-        os.environ.setdefault("TQDM_MININTERVAL", "30")
+    no_bars_in_files()
     try:
         arguments, imports = take_imports(arguments)
         name, *rest = arguments or ["--help"]

@@ -1,6 +1,8 @@
 """Silence for warnings that a user cannot act on, such as those of libraries about each other."""
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,15 @@ def quiet() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def no_bars_in_files() -> None:
+    """Switch off the progress bars of libraries where standard error is not a terminal, in this process and its children.
+
+    All of them use tqdm, which reads this when it is first imported. A bar that the user has asked for is left alone.
+    """
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @contextmanager

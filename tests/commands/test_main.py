@@ -44,9 +44,11 @@ def test_the_overview_needs_none_of_the_large_libraries():
     assert shown.stdout.endswith("set()\n")
 
 
-def test_progress_bars_of_libraries_do_not_flood_a_log_file(monkeypatch):
-    monkeypatch.setenv("TQDM_MININTERVAL", "0")  # so that it is restored
-    del os.environ["TQDM_MININTERVAL"]
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    main(["--version"])
-    assert os.environ["TQDM_MININTERVAL"] == "30"
+def test_libraries_show_progress_bars_in_a_terminal_only(monkeypatch):
+    for terminal, expected in ((True, None), (False, "1")):
+        monkeypatch.setenv("TQDM_DISABLE", "0")  # so that it is restored
+        del os.environ["TQDM_DISABLE"]
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        main(["--version"])
+        assert os.environ.get("TQDM_DISABLE") == expected

@@ -117,6 +117,7 @@ def test_two_processes_count_what_one_does(texts, tmp_path):
     for name, settings in {"one": [], "two": ["--trainer.devices=2", "--data.batch_size=2"]}.items():
         done = run_process(*fit(texts, name, "--trainer.accelerator=cpu", *settings), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+        assert "it/s" not in done.stderr and "examples/s" not in done.stderr  # progress bars of libraries
     for one, other in zip(counts("one"), counts("two"), strict=True):
         np.testing.assert_array_equal(one, other)
     one, two = (metrics(name)[-1] for name in ("one", "two"))
