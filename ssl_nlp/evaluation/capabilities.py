@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ssl_nlp.data import TokenBatch
+from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
 
 
@@ -119,6 +121,18 @@ class Searcher(Protocol):
 
     def predict(self, texts: Sequence[str], /) -> list[str]:
         """The text that was found for each text."""
+
+
+@runtime_checkable
+class LossExplainer(Protocol):
+    """Says what its loss predicts, and from what."""
+
+    def explain_loss(self, batch: TokenBatch, /) -> Predictions:
+        """The predictions in the loss of a batch as a validation computes it, with the same random draws.
+
+        Raises:
+            Unable: the loss is more than predictions of tokens from others.
+        """
 
 
 LACKING: dict[Any, str] = {

@@ -14,6 +14,8 @@ from ssl_nlp.errors import UserError
 
 SPAN_END = 0.2
 """Probability that a span ends after a word: lengths are geometric with mean 5 (SpanBERT, arXiv:1907.10529, §3.1)."""
+PROBABILITIES = (0.8, 0.1, 0.1)
+"""Of the mask, a random token, and the token itself, for a chosen token (BERT, arXiv:1810.04805, §3.1, Task 1)."""
 
 
 def choose_positions(
@@ -81,7 +83,7 @@ def mask_tokens(
     chosen: Tensor,
     mask_id: int,
     replacements: Tensor,
-    probabilities: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    probabilities: tuple[float, float, float] = PROBABILITIES,
 ) -> tuple[Tensor, Tensor]:
     """Hide the chosen tokens as BERT does (arXiv:1810.04805, §3.1, Task 1).
 

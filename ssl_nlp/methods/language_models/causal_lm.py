@@ -23,6 +23,7 @@ from ssl_nlp.modules.decoder import check_prefix
 from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.pooling import Pooling
+from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
@@ -48,13 +49,25 @@ class CausalLM(Method):
 
     def next_token(self, batch: TokenBatch) -> Term:
         """The loss of all next tokens of a batch."""
+        batch, following = self._next_tokens(batch)
+        hidden = self.encoder(batch)
+        return Term(*self.head.loss(hidden.flatten(0, 1), following.flatten()))
+
+    def _next_tokens(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
+        """All rows as the model reads them, those of the pair below, and their next tokens (B, T)."""
         if batch.pair is not None:
             batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
         if batch.next_ids is None:
             kind = type(self).__name__
             raise UserError(f"{kind} needs the next tokens of a batch: views that change the text have none")
-        hidden = self.encoder(replace(batch, causal=True))
-        return Term(*self.head.loss(hidden.flatten(0, 1), batch.next_ids.flatten()))
+        return replace(batch, causal=True), batch.next_ids
+
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Predictions:
+        """Every next token, from those before it."""
+        seen, following = self._next_tokens(batch)
+        nats = self.head.losses(self.encoder(seen).flatten(0, 1), following.flatten())
+        return Predictions(seen, following, nats.view_as(following).sum(dim=1))
 
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         parts = [part.next_ids for part in (batch, batch.pair) if part is not None and part.next_ids is not None]

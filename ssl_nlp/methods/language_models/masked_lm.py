@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
@@ -28,9 +29,10 @@ from ssl_nlp.methods.filling import Fillings, fill_masks, filled_samples
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_masked
 from ssl_nlp.modules.heads import LanguageModelHead, PairHead
-from ssl_nlp.objectives.masking import choose_positions, mask_tokens
+from ssl_nlp.objectives.masking import PROBABILITIES, choose_positions, mask_tokens
 from ssl_nlp.objectives.pairs import join_pairs, next_sentence_pairing, pair_loss, sentence_order_pairing
-from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
+from ssl_nlp.objectives.predictions import Corruption, Predictions
+from ssl_nlp.objectives.scores import Prompt, Scores, Unable, WordScores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 
@@ -118,10 +120,33 @@ class MaskedLM(Method):
 
     def _masked_token(self, batch: TokenBatch, parts: Tensor | None = None) -> tuple[Term, Tensor]:
         """The loss of masked tokens, and the hidden states (B, T, D) of the rows with the masks in them."""
+        seen, positions, targets = self._mask(batch)
+        hidden = self._encode(seen, parts)
+        return Term(*self.head.loss(hidden.flatten(0, 1)[positions], targets)), hidden
+
+    def _mask(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor, Tensor]:
+        """The rows with masks in them, and the positions (K,) and targets (K,) of the tokens to predict."""
         positions, chosen = self._choose(batch)
         corrupted, targets = mask_tokens(batch.input_ids, positions, chosen, self.tokenizer.mask_id, self.replacements)
-        hidden = self._encode(batch.with_input_ids(corrupted), parts)
-        return Term(*self.head.loss(hidden.flatten(0, 1)[positions], targets)), hidden
+        return batch.with_input_ids(corrupted), positions, targets
+
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Predictions:
+        """The chosen tokens, from the text with masks in it."""
+        if self.sentence_pairs is not None:
+            raise Unable("sentence_pairs puts two texts into a row, whose limit is not known")
+        seen, positions, targets = self._mask(batch)
+        losses = self.head.losses(self._encode(seen).flatten(0, 1)[positions], targets).double()
+        chosen = torch.full_like(batch.input_ids, IGNORE_INDEX).flatten().scatter(0, positions, targets)
+        rows = positions // batch.input_ids.shape[1]
+        eligible = (batch.is_text & self.maskable[batch.input_ids]).sum()
+        rate = float((targets != IGNORE_INDEX).sum() / eligible)
+        return Predictions(
+            seen,
+            chosen.view_as(batch.input_ids),
+            losses.new_zeros(len(batch)).index_add(0, rows, losses),
+            Corruption(rate, *PROBABILITIES[1:], self.replacements),
+        )
 
     def _encode(self, batch: TokenBatch, parts: Tensor | None = None) -> Tensor:
         """(B, T, D) hidden states. Where there are embeddings of parts, a text alone is the first part."""

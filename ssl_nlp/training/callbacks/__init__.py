@@ -5,6 +5,7 @@ from ssl_nlp.training.callbacks.collapse_monitor import CollapseMonitor
 from ssl_nlp.training.callbacks.divergence import Divergence
 from ssl_nlp.training.callbacks.elastic_weights import ElasticWeights
 from ssl_nlp.training.callbacks.embedding_writer import EmbeddingWriter
+from ssl_nlp.training.callbacks.excess_loss import ExcessLoss
 from ssl_nlp.training.callbacks.extension import Extension
 from ssl_nlp.training.callbacks.final_validation import FinalValidation
 from ssl_nlp.training.callbacks.online_probe import OnlineProbe
@@ -22,6 +23,7 @@ __all__ = [
     "Divergence",
     "ElasticWeights",
     "EmbeddingWriter",
+    "ExcessLoss",
     "Extension",
     "FinalValidation",
     "OnlineProbe",

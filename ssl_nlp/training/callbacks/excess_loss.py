@@ -1,0 +1,93 @@
+"""How far a validation loss is from the least possible one, where that is known."""
+
+import sys
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ssl_nlp.corpora import HiddenMarkovLanguage
+from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.capabilities import LossExplainer
+from ssl_nlp.evaluation.limits import ExcessSums, Limits
+from ssl_nlp.objectives.scores import Unable
+from ssl_nlp.seeding import seed_generators
+from ssl_nlp.terminal import say
+from ssl_nlp.training.module import VALIDATION_SEED, Module
+from ssl_nlp.training.ranks import sum_over_ranks
+
+
+class BelowLimit(UserError):
+    """A loss is lower than any model's can be."""
+
+    status = 1
+
+
+class ExcessLoss(Callback):
+    """On a `HiddenMarkovLanguage`, logs how far the validation loss is from its limit (`ssl_nlp.evaluation.limits`).
+
+    `val/limit` is the least loss that is possible on the same predictions, of the same rows under the same masks;
+    `val/excess_nats` is what the loss has beyond it; `val/gap_closed` is the share that is learned of what there is to
+    learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error. Methods
+    that cannot say what they predict are left alone, and so are other corpora.
+    """
+
+    def __init__(self) -> None:
+        self._limits: Limits | None = None
+        self._sums = ExcessSums()
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: they are the same in every validation
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._limits, self._known = None, {}
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        known = isinstance(data, TextDataModule) and isinstance(data.corpus, HiddenMarkovLanguage)
+        if stage not in ("fit", "validate") or not known or not isinstance(pl_module, LossExplainer):
+            return
+        try:
+            self._limits = Limits(data.corpus, data.tokenizer)
+        except Unable as error:
+            self._decline(trainer, error)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sums = ExcessSums()
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int, *more: Any
+    ) -> None:
+        if self._limits is None or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, Module) and isinstance(pl_module, LossExplainer)
+        try:
+            with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
+                seed_generators(pl_module.device, VALIDATION_SEED, batch_idx, pl_module.global_rank)
+                with trainer.precision_plugin.val_step_context():
+                    predictions = pl_module.explain_loss(pl_module.visible(batch))
+            if batch_idx not in self._known:
+                self._known[batch_idx] = self._limits.nats(predictions)
+        except Unable as error:
+            self._decline(trainer, error)
+            return
+        targets = (predictions.targets != IGNORE_INDEX).sum(dim=1)
+        self._sums.add(predictions.nats, *self._known[batch_idx], targets)
+
+    def _decline(self, trainer: Trainer, reason: Unable) -> None:
+        """Compute no limit, and say why."""
+        self._limits = None
+        if trainer.is_global_zero:
+            say(f"note: no val/excess_nats: {reason}", sys.stderr)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._limits is None or trainer.sanity_checking:
+            return
+        self._sums.sums = sum_over_ranks(self._sums.sums.to(pl_module.device)).cpu()
+        excess = self._sums.excess()
+        if excess is None:
+            return
+        pl_module.log("val/limit", excess.limit)
+        pl_module.log("val/excess_nats", excess.nats)
+        pl_module.log("val/gap_closed", excess.gap_closed)
+        if excess.impossible is not None:
+            raise BelowLimit(f"validation at step {trainer.global_step:,}: {excess.impossible}")
