@@ -25,11 +25,10 @@ from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
-from ssl_nlp.evaluation.generation_suite import GENERATION, generation_suite
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
-from ssl_nlp.evaluation.suites import get_suite
+from ssl_nlp.evaluation.suites import OF_CORPUS, get_suite
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.runs.run import Run
 from ssl_nlp.tracking import log_evaluation
@@ -95,23 +94,25 @@ def record(
         imports: the values of `--import`.
         wandb: the mode, if it is not that of a run.
     """
-    if suite == GENERATION:
-        return suite, _record_generation(targets, imports, wandb)
+    if suite in OF_CORPUS:
+        return suite, _record_of_corpus(suite, targets, imports, wandb)
     found = get_suite(suite or "docs", config)
     return found.name, record_suite(found, targets, wandb)
 
 
-def _record_generation(targets: Sequence[Target], imports: Sequence[str], wandb: Mode | None) -> list[SuiteResult]:
-    """The numbers of each target on the suite that is made of the text that it was trained on."""
+def _record_of_corpus(
+    suite: str, targets: Sequence[Target], imports: Sequence[str], wandb: Mode | None
+) -> list[SuiteResult]:
+    """The numbers of each target on a suite that is made of the corpus that it was trained on."""
     runs = [target.run for target in targets if target.run is not None]
     if without := [target.name for target in targets if target.run is None]:
-        raise UserError(f"the training text of {without[0]} is not known: --suite {GENERATION} needs runs")
+        raise UserError(f"the training text of {without[0]} is not known: --suite {suite} needs runs")
     corpora = [corpus_of(run, imports) for run in runs]
     keys = [corpus.fingerprint() for corpus in corpora]
     found: dict[int, SuiteResult] = {}  # by the place of the target
     for key in dict.fromkeys(keys):
         places = [place for place, its in enumerate(keys) if its == key]
-        results = record_suite(generation_suite(corpora[places[0]]), [targets[place] for place in places], wandb)
+        results = record_suite(OF_CORPUS[suite](corpora[places[0]]), [targets[place] for place in places], wandb)
         found |= dict(zip(places, results, strict=True))
     return [found[place] for place in range(len(targets))]
 
@@ -146,6 +147,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
         )
         if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
             shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
+        shared |= suite.references
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:

@@ -11,6 +11,7 @@ from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
+from ssl_nlp.evaluation.limits import Excess
 from ssl_nlp.evaluation.pooling import mark
 from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult
@@ -39,7 +40,9 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
                 drawn.setdefault(key, []).append((name, r))
     shown += [_generation(suite, key.rpartition(".")[0], some) for key, some in drawn.items()]
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
-    if language:
+    if exact := [(name, r) for name, r in language if "limits" in r.details]:
+        shown.append(limits_table(suite, exact))
+    elif language:
         shown.append(language_table(suite, language))
     return [*shown, _cost(targets)]
 
@@ -107,6 +110,19 @@ def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
             names = [form.format(metric) for metric in ("loss", "perplexity", "bits_per_byte")]
             if result.metrics.keys() >= set(names):
                 table.add_row(Text(name), kind, *(f"{result.metrics[metric]:,.3f}" for metric in names))
+    return table
+
+
+def limits_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
+    """One row for each model and kind of likelihood."""
+    table = Table(title=f"{escape(suite)}: nats per word, beside the least possible")
+    for column in ("", "kind", "loss", "limit", "excess", "standard error", "gap closed"):
+        table.add_column(column, justify="right" if column not in ("", "kind") else "left")
+    for name, result in rows:
+        for kind, numbers in result.details["limits"].items():
+            excess = Excess(**numbers)
+            cells = (excess.loss, excess.limit, excess.nats, excess.standard_error)
+            table.add_row(Text(name), kind, *(f"{number:.4f}" for number in cells), f"{excess.gap_closed:.1%}")
     return table
 
 

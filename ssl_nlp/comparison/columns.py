@@ -11,6 +11,7 @@ EVALUATORS = {
     "similarity": "similarity",
     "geometry": "",
     "language_modelling": "",
+    "limits": "",
 }
 METRICS = {
     "bleu": "BLEU",
@@ -25,12 +26,15 @@ METRICS = {
     "bits_per_byte": "bits per byte",
     "bits_per_byte_bound": "bits per byte (upper bound)",
     "pseudo_bits_per_byte": "bits per byte (pseudo)",
+    "excess_nats": "excess",
+    "excess_nats_bound": "excess (upper bound)",
+    "pseudo_excess_nats": "excess (pseudo)",
     "self_bleu": "self-BLEU",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",
     "length": "words",
 }
-LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric]
+LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric or "excess_nats" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
 FINE_TUNED = "fine-tuned"
 GENERATION = "free generation"
@@ -38,7 +42,9 @@ GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE, GENERATION)
 """Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""
-UNITS = {"effective_rank": "directions"}
+EXCESS = "nats/word"
+"""Unit of the columns of what language models pay beyond the least possible, each of one kind, too."""
+UNITS = {"effective_rank": "directions"} | {metric: EXCESS for metric in METRICS if "excess_nats" in metric}
 
 
 def columns(suite: str, name: str, result: Result) -> list[Column]:
@@ -76,6 +82,6 @@ def _column(suite: str, name: str, result: Result, metric: str) -> Column:
     title = " ".join(filter(None, (evaluator, METRICS.get(metric, metric.replace("_", " ")))))
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language
-    unit = LIKELIHOOD if language else UNITS.get(metric, "")
+    unit = UNITS.get(metric, LIKELIHOOD if language else "")
     group = LANGUAGE if language else PROMPTS if "prompts" in result.details else FROZEN
     return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit, group)

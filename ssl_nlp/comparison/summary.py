@@ -7,7 +7,7 @@ includes zero. Methods whose difference could not be tested are not ranked.
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ssl_nlp.comparison.columns import LIKELIHOOD
+from ssl_nlp.comparison.columns import EXCESS, LIKELIHOOD
 from ssl_nlp.comparison.costs import COSTS, gaps
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import beats
@@ -185,9 +185,8 @@ def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
 
 def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     """Name methods without a score that others have, except likelihoods, of which few methods have all kinds."""
-    frozen = [
-        column for column in columns if column.unit != LIKELIHOOD and any(column.key in r.scores for r in methods)
-    ]
+    language = (LIKELIHOOD, EXCESS)
+    frozen = [c for c in columns if c.unit not in language and any(c.key in r.scores for r in methods)]
     missing: dict[tuple[Column, ...], list[str]] = {}
     for row in methods:
         if without := tuple(column for column in frozen if column.key not in row.scores):

@@ -36,6 +36,7 @@ from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_split
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
+from ssl_nlp.evaluation.limits_suite import LIMITS
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
 from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
@@ -174,7 +175,7 @@ class PromptFiles(LabelledFiles):
         return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
 
 
-RESERVED = ("docs", "prompts", "words", GENERATION, "files", *HUB_SUITES)
+RESERVED = ("docs", "prompts", "words", GENERATION, LIMITS, "files", *HUB_SUITES)
 FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, DrawnFiles, PromptFiles)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 

@@ -3,8 +3,9 @@
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.docs_suite import docs_suite
 from ssl_nlp.evaluation.files_suite import files_suite
-from ssl_nlp.evaluation.generation_suite import GENERATION
+from ssl_nlp.evaluation.generation_suite import GENERATION, generation_suite
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES, hub_suite
+from ssl_nlp.evaluation.limits_suite import LIMITS, limits_suite
 from ssl_nlp.evaluation.prompts_suite import prompts_suite
 from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.evaluation.words_suite import words_suite
@@ -15,7 +16,8 @@ INSTALLED = {
     "words": words_suite,
 }  # made of installed packages, with which they change
 FILES = "files"  # the suite that a YAML file describes
-SUITES = (*INSTALLED, GENERATION, *HUB_SUITES)
+OF_CORPUS = {GENERATION: generation_suite, LIMITS: limits_suite}  # made of the corpus that a run was trained on
+SUITES = (*INSTALLED, *OF_CORPUS, *HUB_SUITES)
 
 
 def get_suite(name: str = "docs", config: str | None = None) -> Suite:
@@ -30,7 +32,7 @@ def get_suite(name: str = "docs", config: str | None = None) -> Suite:
         raise UserError(
             f"there is no suite {name!r}: use one of {', '.join(SUITES)}, or --config FILE for your own files"
         )
-    if name == GENERATION:
+    if name in OF_CORPUS:
         raise UserError(
             f"the suite {name} is made of the text that a run was trained on: ssl-nlp evaluate RUN --suite {name}"
         )

@@ -221,6 +221,28 @@ def test_wikitext_overlay_with_a_local_copy_of_its_shape(tmp_path):
     assert run(*config, *settings, *small_run, *tiny_encoder()) == 0
 
 
+def test_synthetic_overlay_knows_its_limit_in_training_and_in_its_suite(tmp_path, capsys):
+    language = [
+        "--data.corpus.documents=400",
+        "--data.corpus.words=30",
+        "--data.corpus.valid=0.2",
+        "--data.corpus.test=0.2",
+    ]
+    config = ["fit", "--config", "masked_lm", "--config", "data/synthetic", *language, *tiny_encoder(), "--run=a"]
+    assert run(*config, "--data.batch_size=8", "--config", str(CONFIGS / "trainer" / "debug.yaml")) == 0
+    metrics = read_metrics(tmp_path / "runs" / "a" / "metrics.csv")[-1]
+    assert float(metrics["val/loss"]) == pytest.approx(
+        float(metrics["val/limit"]) + float(metrics["val/excess_nats"]), 0.01
+    )
+    capsys.readouterr()
+    assert run("evaluate", "a", "--suite", "limits") == 0
+    shown = capsys.readouterr().out
+    assert "limits: nats per word, beside the least possible" in shown and "pseudo-likelihood" in shown
+    suite = json.loads((tmp_path / "runs" / "a" / "evaluation.json").read_text())["suites"]["limits"]
+    assert suite["evaluators"]["limits"]["metrics"]["pseudo_excess_nats"] > 0
+    assert suite["baselines"]["bayes"]["topic.knn"]["metrics"]["accuracy"] > 0.9
+
+
 def test_benchmark_config(tmp_path):
     texts = write_texts(tmp_path)
     config = ["fit", "--config", str(CONFIGS / "benchmarks" / "shakespeare_char.yaml")]

@@ -1,0 +1,124 @@
+"""The suite of exact limits: how much of a known language a model has learned."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from ssl_nlp.corpora import SPLITS, Corpus, HiddenMarkovLanguage, Split
+from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, Ints
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
+from ssl_nlp.evaluation.classification import Classification, Labelled, LabelledSplits
+from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.language_modelling import NAMES
+from ssl_nlp.evaluation.limits import ExcessSums
+from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.suite import Suite, classifiers
+from ssl_nlp.objectives.scores import Likelihood, Scores, Unable
+
+LIMITS = "limits"
+TEXTS = 1000  # documents of each split, the first ones
+
+
+@dataclass(frozen=True)
+class ExcessNats(Evaluator):
+    """Nats per word by which the score of whole documents exceeds the least possible one, each document alone.
+
+    The limit of a likelihood, and of a bound of it, is the exact probability of the document with its end, whatever the
+    tokens are. That of a pseudo-likelihood is the exact probability of each word given all others.
+
+    Attributes:
+        language: of the documents.
+        data: the documents.
+    """
+
+    needs: ClassVar[type] = Scorer
+    language: HiddenMarkovLanguage
+    data: Sequence[str]
+
+    def __call__(self, model: Scorer) -> Result:
+        """The numbers of a model.
+
+        Raises:
+            UserError: it is better than any model can be.
+            Unable: a pseudo-likelihood of tokens that are not words, or an encoder that is too short.
+        """
+        result = self._scored(model.likelihood, model.score)
+        if isinstance(model, SeveralScorer):
+            for kind in [kind for kind in model.likelihoods if kind != model.likelihood]:
+                other = self._scored(kind, partial(model.score, kind=kind))
+                result.metrics.update(other.metrics)
+                result.details["limits"].update(other.details["limits"])
+        return result
+
+    def _scored(self, kind: Likelihood | None, score: Callable[[Sequence[str]], Scores]) -> Result:
+        scores = score(list(self.data))
+        words = self.language.as_numbers(self.data)
+        lengths = (words != UNSEEN).sum(axis=1)
+        pseudo = scores.kind == "pseudo-likelihood"
+        if (scores.targets < scores.all_targets).any():
+            raise Unable("its encoder is too short for some documents")
+        if pseudo and (scores.targets.numpy() != lengths).any():
+            raise Unable("its tokens are not words: the limit of a pseudo-likelihood needs a tokenizer of kind word")
+        limit, unigram = (_pseudo if pseudo else _exact)(self.language, words, lengths)
+        sums = ExcessSums()
+        targets = torch.from_numpy(lengths if pseudo else lengths + 1)
+        sums.add(scores.nats, torch.from_numpy(limit), torch.from_numpy(unigram), targets)
+        excess = sums.excess()
+        assert excess is not None
+        if excess.impossible is not None:
+            raise UserError(excess.impossible)
+        primary = NAMES[scores.kind].format("excess_nats")
+        metrics = {primary: excess.nats, NAMES[scores.kind].format("gap_closed"): excess.gap_closed}
+        details: dict[str, Any] = {"kind": scores.kind, "limits": {scores.kind: asdict(excess)}}
+        return Result(primary, metrics, details)
+
+
+def limits_suite(corpus: Corpus) -> Suite:
+    """The suite for models that were trained on a language that is known.
+
+    Beside the scores of documents there are classifiers of their topics. The reference `bayes` takes the most probable
+    topic of each document by the exact posterior: no classifier is better on average.
+
+    Raises:
+        UserError: the corpus is another one.
+    """
+    if not isinstance(corpus, HiddenMarkovLanguage):
+        raise UserError(
+            f"the least loss on {corpus} is not known: --suite {LIMITS} needs a run on HiddenMarkovLanguage, such as "
+            "--config data/synthetic trains"
+        )
+    parts = {split: _topics(corpus, split) for split in SPLITS}
+    topics = LabelledSplits(LIMITS, parts["train"], parts["valid"], parts["test"])
+    probes = classifiers(topics, "topic.")
+    best = corpus.model.topic_posterior(corpus.as_numbers(topics.test.texts)).argmax(axis=1)
+    names = np.array([corpus.topic(number) for number in best])
+    bayes = {name: probe.result(names) for name, probe in probes.items() if isinstance(probe, Classification)}
+    exact: dict[str, Evaluator] = {"limits": ExcessNats(corpus, topics.test.texts)}
+    return Suite(LIMITS, exact | probes, topics.train.texts, {"bayes": bayes})
+
+
+def _topics(corpus: HiddenMarkovLanguage, split: Split) -> Labelled:
+    documents = [*islice(corpus.documents(split), TEXTS)]
+    return Labelled([document.text for document in documents], [str(document.label) for document in documents])
+
+
+def _exact(language: HiddenMarkovLanguage, words: Ints, lengths: Ints) -> tuple[Floats, Floats]:
+    """(N,) nats of documents with their ends, exactly and under the frequencies of words and ends."""
+    ends = 1 / (1 + language.lengths @ np.arange(len(language.lengths)))
+    unigram = np.where(words != UNSEEN, language.model.unigram[words] + np.log1p(-ends), 0.0).sum(axis=1) + np.log(ends)
+    return -(language.model.log_likelihood(words) + np.log(language.lengths[lengths])), -unigram
+
+
+def _pseudo(language: HiddenMarkovLanguage, words: Ints, lengths: Ints) -> tuple[Floats, Floats]:
+    """(N,) nats of the words of documents, each given all others, and under their frequencies."""
+    posteriors = language.model.word_posteriors(language.model.evidence(words))
+    each = np.take_along_axis(posteriors, words[:, :, None], 2)[:, :, 0]
+    nats = (each, language.model.unigram[words])
+    limit, unigram = (-np.where(words != UNSEEN, logs, 0.0).sum(axis=1) for logs in nats)
+    return limit, unigram

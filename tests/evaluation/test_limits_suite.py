@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_nlp.commands.evaluation_tables import limits_table
+from ssl_nlp.comparison.columns import LANGUAGE, columns
+from ssl_nlp.corpora import HiddenMarkovLanguage
+from ssl_nlp.corpora.hidden_markov import UNSEEN
+from ssl_nlp.data import Tokenizer, TokenizerSettings
+from ssl_nlp.data.tokenizer import train
+from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.limits_suite import ExcessNats, limits_suite
+from ssl_nlp.evaluation.run import run_evaluators
+from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedLM
+from ssl_nlp.objectives.scores import Scores
+from tests.corpus import ListCorpus, random_texts
+
+TOPICS = 3
+LANGUAGE_KNOWN = HiddenMarkovLanguage(
+    TOPICS, 2, 10, longest=12, documents=500, valid=0.2, test=0.2, word_concentration=0.5
+)
+TEXTS = [document.text for document in LANGUAGE_KNOWN.documents("test")]
+
+
+class Known:
+    """Knows the language, and pays less or more than it must."""
+
+    def __init__(self, kind, more=0.0):
+        self.likelihood, self.more = kind, more
+
+    def score(self, texts):
+        model, nats, targets = LANGUAGE_KNOWN.model, [], []
+        for text in texts:
+            words = np.array([[LANGUAGE_KNOWN.words.index(word) for word in text.split()]])
+            size = words.shape[1]
+            if self.likelihood == "pseudo-likelihood":
+                hidden = [np.where(np.arange(size) == t, UNSEEN, words) for t in range(size)]
+                each = [float(model.log_likelihood(words)[0] - model.log_likelihood(row)[0]) for row in hidden]
+                nats.append(-sum(each))
+            else:
+                nats.append(-float(model.next_words(words).sum()) - np.log(LANGUAGE_KNOWN.lengths[size]))
+            targets.append(size + (self.likelihood != "pseudo-likelihood"))
+        targets = torch.tensor(targets)
+        random = torch.randn(len(texts), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        return Scores(self.likelihood, torch.tensor(nats) + self.more * targets + 0.01 * random, targets, targets)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("likelihood", "{}"), ("bound", "{}_bound"), ("pseudo-likelihood", "pseudo_{}")],
+)
+def test_who_knows_the_language_is_at_the_limit_and_who_pays_less_has_peeked(kind, name):
+    evaluator = ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])
+    result = evaluator(Known(kind))
+    assert result.primary_metric == name.format("excess_nats")
+    assert result.primary == pytest.approx(0, abs=2e-3)
+    assert result.metrics[name.format("gap_closed")] == pytest.approx(1, abs=5e-3)
+    assert evaluator(Known(kind, more=0.5)).primary == pytest.approx(0.5, abs=2e-3)
+    with pytest.raises(UserError, match="the model sees what it should predict"):
+        evaluator(Known(kind, more=-0.01))
+
+
+def connected(method, texts):
+    tokenizer = Tokenizer(train(TokenizerSettings("word"), lambda: iter(texts)))
+    torch.manual_seed(0)
+    method.connect(tokenizer)
+    return method
+
+
+def test_every_kind_of_likelihood_has_a_row_in_the_table_and_the_lowest_excess_is_best():
+    encoder = Transformer(size=None, dim=8, layers=1, heads=2, max_length=32)
+    method = connected(CausalMaskedLM(encoder), TEXTS)
+    [result] = run_evaluators({"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}, method, None).results.values()
+    assert result.metrics.keys() == {
+        "excess_nats", "gap_closed", "pseudo_excess_nats", "pseudo_gap_closed",
+    }  # fmt: skip
+    assert result.primary > 0.1
+    found = columns("limits", "limits", result)
+    assert [column.title for column in found] == ["excess", "excess (pseudo)"]
+    assert {(c.higher_is_better, c.unit, c.group) for c in found} == {(False, "nats/word", LANGUAGE)}
+    assert limits_table("limits", [("a", result)]).row_count == 2
+
+
+def test_documents_longer_than_the_encoder_and_pieces_of_words_have_no_limit():
+    evaluators = {"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}
+    short = connected(CausalLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=9)), TEXTS)
+    assert "too short" in run_evaluators(evaluators, short, None).missing["limits"]
+    masked = MaskedLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64))
+    masked.connect(Tokenizer(train(TokenizerSettings("char"), lambda: iter(TEXTS))))
+    assert "kind word" in run_evaluators(evaluators, masked, None).missing["limits"]
+
+
+def test_no_classifier_of_the_topic_beats_bayes_rule():
+    suite = limits_suite(LANGUAGE_KNOWN)
+    bayes = suite.references["bayes"]["topic.linear_probe"].metrics["accuracy"]
+    test = suite.evaluators["topic.linear_probe"].data.test
+    right = 0
+    for text, label in zip(test.texts, test.labels, strict=True):
+        words = np.array([[LANGUAGE_KNOWN.words.index(word) for word in text.split()]])
+        model = LANGUAGE_KNOWN.model
+        alone = [  # p(topic, words), from a mixture of which the others are taken away
+            replace(model, topics=np.where(np.arange(TOPICS) == k, model.topics, -np.inf)).log_likelihood(words)[0]
+            for k in range(TOPICS)
+        ]
+        right += f"topic{int(np.argmax(alone))}" == label
+    assert bayes == pytest.approx(right / len(test))
+    assert 0.5 < bayes < 1
+
+
+def test_another_corpus_has_no_limits():
+    with pytest.raises(UserError, match="is not known: --suite limits needs a run on HiddenMarkovLanguage"):
+        limits_suite(ListCorpus(random_texts(20)))
