@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ssl_nlp.commands.parser import run_function
 from ssl_nlp.commands.text_lines import read_lines
 from ssl_nlp.errors import UserError
 from ssl_nlp.terminal import say
 
-DRAWING = (0.8, None, 0.95, None)
-"""The defaults of temperature, top_k, top_p and seed."""
+if TYPE_CHECKING:
+    from ssl_nlp.modules.sampling import SamplingOptions
+
+DRAWING: "SamplingOptions" = {"temperature": 0.8, "top_k": None, "top_p": 0.95, "seed": None}
+"""How tokens are sampled by default."""
 DRAWN = 5
 """Texts that are drawn by default."""
 
@@ -25,10 +29,10 @@ def generate(
     input: str | None = None,
     number: int | None = None,
     max_new_tokens: int | None = None,
-    temperature: float = DRAWING[0],
-    top_k: int | None = DRAWING[1],
-    top_p: float | None = DRAWING[2],
-    seed: int | None = DRAWING[3],
+    temperature: float = DRAWING["temperature"],
+    top_k: int | None = DRAWING["top_k"],
+    top_p: float | None = DRAWING["top_p"],
+    seed: int | None = DRAWING["seed"],
     beams: int | None = None,
 ) -> None:
     """Print prompts as a language model continues them, texts that a model draws, or what a SequenceToSequence writes.
@@ -53,9 +57,10 @@ def generate(
     method = load_model(checkpoint)
     kind = type(method).__name__
     prompted = prompt is not None or input is not None
-    sampling = (64 if max_new_tokens is None else max_new_tokens, temperature, top_k, top_p, seed)
+    sampling: SamplingOptions = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    longest = 64 if max_new_tokens is None else max_new_tokens
     if isinstance(method, Searcher):
-        if number is not None or sampling[1:] != DRAWING:
+        if number is not None or sampling != DRAWING:
             raise UserError(
                 f"a {kind} searches for one output of each text and draws nothing: leave out --number, --temperature, "
                 "--top_k, --top_p and --seed"
@@ -67,13 +72,14 @@ def generate(
         raise UserError(f"a {kind} does not search: leave out --beams")
     elif isinstance(method, Generator) and number is None:
         prompts = _prompts(prompt, input)
-        texts = [begun + text for begun, text in zip(prompts, method.generate(prompts, *sampling), strict=True)]
+        continuations = method.generate(prompts, longest, **sampling)
+        texts = [begun + text for begun, text in zip(prompts, continuations, strict=True)]
     elif isinstance(method, Drawer):
         if prompted and isinstance(method, Generator):
             raise UserError(f"a {kind} continues each prompt once, and draws texts without prompts: leave out --number")
         if prompted:
             raise UserError(f"a {kind} draws texts and does not continue prompts: leave out --prompt and --input")
-        texts = method.draw(DRAWN if number is None else number, *sampling)
+        texts = method.draw(DRAWN if number is None else number, longest, **sampling)
     elif isinstance(method, Generator):
         raise UserError(f"a {kind} continues each prompt once: leave out --number")
     else:

@@ -1,11 +1,12 @@
 """Capabilities of models, as protocols: an evaluator names the one it needs, and knows nothing else of a model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Unpack, runtime_checkable
 
 from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.modules.sampling import SamplingOptions
 from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
 
@@ -93,15 +94,7 @@ class Infiller(Protocol):
 class Drawer(Protocol):
     """Draws texts from a distribution of its own."""
 
-    def draw(
-        self,
-        number: int,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
+    def draw(self, number: int, max_new_tokens: int = 64, **options: Unpack[SamplingOptions]) -> list[str]:
         """`number` independent texts, of at most `max_new_tokens` tokens and of what the model has room for."""
 
 

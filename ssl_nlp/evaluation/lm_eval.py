@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.modules.generation import Continuation, continue_rows, seeded, texts_of
+from ssl_nlp.modules.generation import Continuation, continue_rows, texts_of
+from ssl_nlp.modules.sampling import Sampling
 
 NEW_TOKENS = 256
 """Tokens of a continuation, unless the task says otherwise: those of lm-eval."""
@@ -113,7 +114,7 @@ class LmEvalModel(TemplateLM):
             temperature = float(settings.get("temperature", 0.0)) if settings.get("do_sample") else 0.0
             row = self.tok_encode(context)[-(model.encoder.max_length - steps) :]
             begun = Continuation(model.encoder, model.head, model.tokenizer, [row], steps)
-            new = continue_rows(begun, steps, temperature, generator=seeded(0, model.device))
+            new = continue_rows(begun, steps, Sampling(model.device, temperature, seed=0))
             [text] = texts_of(model.tokenizer, new)
             for stop in [until] if isinstance(until, str) else until:
                 text = text.split(stop)[0] if stop else text

@@ -11,6 +11,7 @@ from ssl_nlp.encoders import Encoder, Recurrent, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.generation import Continuation, continue_rows
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.sampling import Choose, most_probable
 
 DecoderKind = Literal["transformer", "rnn", "lstm", "gru"]
 HEAD_DIM = 64
@@ -129,22 +130,11 @@ class Decoder(nn.Module):
         """(B,): -log p(sentence | vector) in nats, with the arguments of `loss`."""
         return self.head.losses(self(vectors, batch).flatten(0, 1), targets.flatten()).view_as(targets).sum(dim=1)
 
-    def write(
-        self,
-        vectors: Tensor,
-        steps: int,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """(B, steps or fewer): token ids for each vector (B, Z); the ids after an end token are meaningless.
-
-        Greedy by default; the other arguments are those of `sample`.
-        """
+    def write(self, vectors: Tensor, steps: int, choose: Choose = most_probable) -> Tensor:
+        """(B, steps or fewer): token ids for each vector (B, Z); the ids after an end token are meaningless."""
         if not len(vectors):
             return torch.empty(0, 0, dtype=torch.int64, device=vectors.device)
         prefixes = [self.tokenizer.prefix] * len(vectors)
         added, begin = self.added(vectors), self.begin(vectors)
         rows = Continuation(self.network, self.head, self.tokenizer, prefixes, steps, added, begin=begin)
-        return continue_rows(rows, steps, temperature, top_k, top_p, generator)
+        return continue_rows(rows, steps, choose)

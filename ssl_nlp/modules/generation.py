@@ -1,6 +1,5 @@
 """Generation of text, token by token, for causal language models and decoders."""
 
-import math
 from collections.abc import Collection
 from typing import Protocol
 
@@ -10,39 +9,8 @@ from torch import Tensor
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.encoders.layers import Source
-from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import LanguageModelHead
-
-
-def check_sampling(
-    temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int, number: int = 0
-) -> None:
-    """Check the arguments of a generation, and the number of texts where that is one of them.
-
-    Raises:
-        UserError: all mistakes in one line.
-    """
-    problems = [
-        f"temperature {temperature} is not a number of 0 or more" * (not 0 <= temperature < math.inf),
-        f"top_k {top_k} is not positive" * (top_k is not None and top_k < 1),
-        f"top_p {top_p} is not in (0, 1]" * (top_p is not None and not 0 < top_p <= 1),
-        f"max_new_tokens {max_new_tokens} is not positive" * (max_new_tokens < 1),
-        f"number must be 0 or more, not {number}" * (number < 0),
-    ]
-    if any(problems):
-        raise UserError("generate: " + ", ".join(filter(None, problems)))
-
-
-def seeded(seed: int | None, device: torch.device) -> torch.Generator:
-    """A random generator on `device`; without a seed, a different one every time."""
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-    elif not 0 <= seed < 2**63:
-        raise UserError(f"seed must be between 0 and 2 ** 63 - 1, not {seed}")
-    else:
-        generator.manual_seed(seed)
-    return generator
+from ssl_nlp.modules.sampling import Choose, most_probable
 
 
 class Continuable(Protocol):
@@ -125,20 +93,13 @@ class Continuation:
 
 
 @torch.no_grad()
-def continue_rows(
-    rows: Continuable,
-    steps: int,
-    temperature: float = 0.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Continue each row by sampling, or greedily.
+def continue_rows(rows: Continuable, steps: int, choose: Choose = most_probable) -> Tensor:
+    """Continue each row, token by token.
 
     Args:
         rows: B of them.
         steps: the longest continuation, at most the `steps` of a `Continuation`.
-        temperature, top_k, top_p, generator: as in `sample`.
+        choose: chooses the next tokens, such as a `Sampling`.
 
     Returns:
         (B, steps or fewer) new token ids; the ids after a row's end token are meaningless.
@@ -146,7 +107,7 @@ def continue_rows(
     new: list[Tensor] = []
     finished: bool | Tensor = False
     for _ in range(steps):
-        ids = sample(rows.logits(), temperature, top_k, top_p, generator)
+        ids = choose(rows.logits())
         new.append(ids)
         finished = (ids == rows.tokenizer.end_id) | finished
         if finished.all():
@@ -159,22 +120,3 @@ def texts_of(tokenizer: Tokenizer, new: Tensor) -> list[str]:
     """The texts of continuations (B, steps), each up to its end token."""
     end = tokenizer.end_id
     return [tokenizer.decode(row[: row.index(end)] if end in row else row) for row in new.tolist()]
-
-
-def sample(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
-) -> Tensor:
-    """Draw a token (B,) from logits (B, V), restricted to the `top_k` and the nucleus of `top_p`."""
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        kth = logits.topk(top_k).values[:, -1:]
-        logits = logits.masked_fill(logits < kth, -torch.inf)
-    if top_p is not None:
-        ordered, index = logits.sort(dim=-1, descending=True)
-        probabilities = ordered.softmax(dim=-1)
-        before = probabilities.cumsum(dim=-1) - probabilities
-        ordered = ordered.masked_fill(before >= top_p, -torch.inf)
-        logits = torch.full_like(logits, -torch.inf).scatter(-1, index, ordered)
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(-1)

@@ -6,8 +6,8 @@ from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.modules.generation import sample
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.sampling import Sampling
 from ssl_nlp.objectives.masked_diffusion import reveal_steps
 
 ROWS = 256
@@ -20,11 +20,8 @@ def unmask(
     head: LanguageModelHead,
     tokenizer: Tokenizer,
     rows: list[list[int]],
+    sampling: Sampling,
     steps: int | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
 ) -> list[list[int]]:
     """Replace the masks of each row by tokens, never by special ones.
 
@@ -35,8 +32,8 @@ def unmask(
         head: on top of it.
         tokenizer: theirs, with a mask token.
         rows: framed texts with masks.
+        sampling: chooses the tokens; their order is drawn by its generator.
         steps: the most passes for a row, which reveal about equally many tokens each; None: one token in each pass.
-        temperature, top_k, top_p, generator: as in `sample`.
 
     Returns:
         The rows with tokens in place of the masks.
@@ -54,7 +51,7 @@ def unmask(
         some = rows[start : start + ROWS]
         batch = pad_rows(some, None, tokenizer, encoder.max_length).to(device)
         ids = batch.input_ids
-        step_of = reveal_steps(ids == tokenizer.mask_id, steps, generator)
+        step_of = reveal_steps(ids == tokenizer.mask_id, steps, sampling.generator)
         for step in range(int(step_of.max()) + 1):
             here = step_of == step
             unfinished = here.any(dim=1)
@@ -63,6 +60,6 @@ def unmask(
             states = encoder(seen)
             logits = head(states[here[unfinished]])[:, : tokenizer.vocab_size].float()
             logits[:, special] = -torch.inf
-            ids = ids.masked_scatter(here, sample(logits, temperature, top_k, top_p, generator))
+            ids = ids.masked_scatter(here, sampling(logits))
         written += [new[: len(row)] for new, row in zip(ids.tolist(), some, strict=True)]
     return written

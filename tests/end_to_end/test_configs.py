@@ -81,7 +81,7 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
         assert "cannot generate text" in capfd.readouterr().err
     if isinstance(loaded, Drawer):
         assert run(*generate, "--number=2") == 0
-        drawn = [printable(text) for text in loaded.draw(2, 64, 0.8, None, 0.95, 1)]
+        drawn = [printable(text) for text in loaded.draw(2, temperature=0.8, top_p=0.95, seed=1)]
         assert capfd.readouterr().out == "".join(f"{text}\n" for text in drawn)
     if isinstance(loaded, Infiller):
         Path("gaps.txt").write_text("the [MASK] sees\n\n")

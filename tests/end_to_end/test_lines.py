@@ -85,7 +85,7 @@ def test_prompts_and_masked_texts_are_lines_too(checkpoints, monkeypatch, capfd)
     greedy = ["--temperature=0", "--max_new_tokens=20"]
     assert run("generate", "--checkpoint", checkpoints[CausalLM], "--input", "in.txt", *greedy) == 0
     method = CausalLM.load_from_checkpoint(checkpoints[CausalLM])
-    answers = method.generate(prompts, 20, 0.0)
+    answers = method.generate(prompts, 20, temperature=0)
     for prompt, answer in zip(prompts, answers, strict=True):
         say(prompt + answer)  # which escapes what a terminal would act on
     shown = capfd.readouterr().out

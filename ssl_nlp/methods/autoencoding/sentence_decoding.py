@@ -1,7 +1,7 @@
 """Methods that write a sentence from its embedding, and some of them sentences from vectors that they draw."""
 
 from collections.abc import Sequence
-from typing import ClassVar, get_args
+from typing import ClassVar, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.decoder import Decoder, DecoderKind
-from ssl_nlp.modules.generation import check_sampling, seeded, texts_of
+from ssl_nlp.modules.generation import texts_of
+from ssl_nlp.modules.sampling import Choose, Sampling, SamplingOptions, check_amount, most_probable
 from ssl_nlp.training.optimization import Optimization
 
 EXAMINED = 8
@@ -114,25 +115,13 @@ class SentenceDecoding(Method):
         return self.decode(self.embed(texts), longest)
 
     @torch.no_grad()
-    def decode(
-        self,
-        vectors: Tensor,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> list[str]:
-        """A sentence for each vector (N, Z), of at most `max_new_tokens` and of what the decoder's `max_length` allows.
-
-        The other arguments are those of `Decoder.write`.
-        """
+    def decode(self, vectors: Tensor, max_new_tokens: int, choose: Choose = most_probable) -> list[str]:
+        """A sentence for each vector (N, Z), of at most `max_new_tokens` and of what the decoder's `max_length` allows."""
         steps = min(max_new_tokens, self.decoder.network.max_length + 1 - len(self.tokenizer.prefix))
         texts: list[str] = []
         with self.evaluating():
             for some in vectors.to(self.device).split(BATCH):
-                new = self.decoder.write(some, steps, temperature, top_k, top_p, generator)
-                texts += texts_of(self.tokenizer, new)
+                texts += texts_of(self.tokenizer, self.decoder.write(some, steps, choose))
         return texts
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
@@ -153,30 +142,19 @@ class SentenceDrawing(SentenceDecoding):
         return torch.lerp(first, last, share)
 
     @torch.no_grad()
-    def draw(
-        self,
-        number: int,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
+    def draw(self, number: int, max_new_tokens: int = 64, **options: Unpack[SamplingOptions]) -> list[str]:
         """Sentences from the prior: draw a vector v for each, then token by token from p(x | v).
 
         Args:
             number: how many, 0 or more.
             max_new_tokens: the longest sentence, at most the decoder's `max_length`.
-            temperature: divides the logits of the tokens; 0 always takes the likeliest.
-            top_k: draw from the k likeliest tokens only.
-            top_p: draw from the smallest set of tokens with at least this probability.
-            seed: makes the sentences reproducible.
+            options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
         """
-        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
-        generator = seeded(seed, self.device)
+        check_amount(max_new_tokens, number)
+        sampling = Sampling(self.device, **options)
         with self.evaluating():
-            vectors = self.from_prior(number, generator)
-        return self.decode(vectors, max_new_tokens, temperature, top_k, top_p, generator)
+            vectors = self.from_prior(number, sampling.generator)
+        return self.decode(vectors, max_new_tokens, sampling)
 
     @torch.no_grad()
     def interpolate(self, first: str, second: str, steps: int = 7) -> list[str]:

@@ -13,33 +13,23 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
-from ssl_nlp.data.store import TextStatistics
-from ssl_nlp.data.words import first_words
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.language_models.left_to_right import LeftToRight
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.decoder import check_prefix
-from ssl_nlp.modules.generation import Continuation, check_sampling, continue_rows, seeded, texts_of
+from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.sums import Loss, Term
-from ssl_nlp.training.texts import listed
-
-BATCH = 64
-"""Texts that are drawn at a time."""
 
 
-class CausalLM(Method):
+class CausalLM(LeftToRight):
     """Autoregressive language model over a causal encoder. Its embedding is the state of the last token."""
 
-    causal = True
-    units = Method.all_units
     pooling: Pooling = "last"
-    language_term = "next_token"
-    likelihood = "likelihood"
 
     def build(self) -> None:
         self.head = LanguageModelHead(self.encoder.dim, self.encoder.embedding, self.encoder.language_head())
@@ -88,87 +78,7 @@ class CausalLM(Method):
         """The log-likelihood of each word of a prompt and the text after it, given the text before it."""
         return score_words(self, self.head, prompts, batch_size, causal=True)
 
-    def targets_per_byte(self, statistics: TextStatistics) -> float:
-        return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too
-
-    def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        room = self.encoder.max_length // 2  # a byte is at most a token
-        prompts = [first_words(text, 8, room).encode()[: room - 1].decode(errors="ignore") for text in texts]
-        continuations = self.generate(prompts, max_new_tokens=min(32, room), temperature=0.8, top_p=0.95, seed=0)
-        return [{"prompt": p, "continuation": c} for p, c in zip(prompts, continuations, strict=True)]
-
-    @torch.no_grad()
-    def generate(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Continue each prompt; the results do not repeat the prompts.
-
-        Args:
-            prompts: texts, also empty ones. All are continued in one batch.
-            max_new_tokens: the longest continuation; a document that ends sooner is shorter.
-            temperature: divides the logits; 0 takes the most probable token every time.
-            top_k: sample from the k most probable tokens only.
-            top_p: sample from the smallest set of tokens with at least this probability (arXiv:1904.09751).
-            seed: makes the samples reproducible.
-        """
-        check_sampling(temperature, top_k, top_p, max_new_tokens)
-        ends = -len(self.tokenizer.suffix) or None
-        rows = [ids[:ends] for ids, _ in self.tokenizer.encode(listed(prompts))]
-        longest = max(map(len, rows), default=0)
-        if longest + max_new_tokens > self.encoder.max_length:
-            raise UserError(
-                f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} exceed the encoder's max_length of "
-                f"{self.encoder.max_length}: shorten the prompt or ask for fewer"
-            )
-        return self._continue(rows, max_new_tokens, temperature, top_k, top_p, seeded(seed, self.device))
-
-    @torch.no_grad()
-    def draw(
-        self,
-        number: int,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Documents from the beginning, each drawn token by token after the start token alone.
-
-        Args:
-            number: how many, 0 or more.
-            max_new_tokens: the longest document, at most what the encoder's `max_length` leaves room for.
-            temperature, top_k, top_p, seed: as for `generate`.
-        """
-        check_sampling(temperature, top_k, top_p, max_new_tokens, number)
-        check_prefix(self.tokenizer)
-        generator = seeded(seed, self.device)
-        prefix = self.tokenizer.prefix
-        steps = min(max_new_tokens, self.encoder.max_length - len(prefix))
-        texts: list[str] = []
-        for start in range(0, number, BATCH):
-            rows = [prefix] * min(BATCH, number - start)
-            texts += self._continue(rows, steps, temperature, top_k, top_p, generator)
-        return texts
-
-    def _continue(
-        self,
-        rows: list[list[int]],
-        steps: int,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        generator: torch.Generator,
-    ) -> list[str]:
-        """The continuations of rows of tokens, in evaluation mode; the mode is restored after."""
-        if not rows:
-            return []
-        with self.evaluating():
-            begun = Continuation(self.encoder, self.head, self.tokenizer, rows, steps)
-            new = continue_rows(begun, steps, temperature, top_k, top_p, generator)
-        return texts_of(self.tokenizer, new)
+    def begin(self, rows: list[list[int]], steps: int) -> Continuation:
+        if not all(rows):
+            check_prefix(self.tokenizer)
+        return Continuation(self.encoder, self.head, self.tokenizer, rows, steps)

@@ -19,6 +19,7 @@ that of a model that writes every part without the others.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -31,8 +32,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
-from ssl_nlp.modules.generation import check_sampling, seeded
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.sampling import Sampling, SamplingOptions, check_amount
 from ssl_nlp.modules.unmasking import unmask
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from ssl_nlp.objectives.masked_diffusion import Hidden, count_by_text, hide_tokens, number_texts, spread_times
@@ -211,7 +212,7 @@ class MaskedDiffusion(Method):
             middle = slice(before + third, min(before + 2 * third, len(ids) - after))
             middles.append((middle, ids))
             rows.append([*ids[: middle.start], *[self.mask_id] * len(ids[middle]), *ids[middle.stop :]])
-        filled = self._write(rows, SAMPLE_STEPS, 1.0, None, None, seeded(0, self.device))
+        filled = self._write(rows, Sampling(self.device, seed=0), SAMPLE_STEPS)
         decode = self.tokenizer.decode
         drawn = self.draw(len(texts), 32, seed=0, steps=SAMPLE_STEPS)
         return [
@@ -229,80 +230,56 @@ class MaskedDiffusion(Method):
         self,
         number: int,
         max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
+        *,
         steps: int | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> list[str]:
         """Texts of the model: a length from that of the training texts for each, then its tokens in random order.
 
         Args:
             number: how many, 0 or more.
             max_new_tokens: longer texts are cut off there, or where the encoder has no more room.
-            temperature: divides the logits of the tokens; 0 always takes the likeliest.
-            top_k: draw from the k likeliest tokens only.
-            top_p: draw from the smallest set of tokens with at least this probability.
-            seed: makes the texts reproducible.
             steps: the most passes through the encoder for a text. The tokens that one pass draws do not see each other:
                 fewer steps are faster and worse. None: a token in each pass, which is the model's own distribution.
+            options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
         """
-        check_sampling(temperature, top_k, top_p, max_new_tokens)
-        if number < 0:
-            raise UserError(f"number must be 0 or more, not {number}")
-        generator = seeded(seed, self.device)
+        check_amount(max_new_tokens, number)
+        sampling = Sampling(self.device, **options)
         longest = min(max_new_tokens, self.encoder.max_length - len(self.tokenizer.prefix) - len(self.tokenizer.suffix))
         log_p, log_at_least = self._length_distribution()
         shares = torch.cat([log_p[:longest], log_at_least[longest : longest + 1]]).exp()
-        lengths = torch.multinomial(shares.expand(number, -1), 1, generator=generator)
+        lengths = torch.multinomial(shares.expand(number, -1), 1, generator=sampling.generator)
         rows = [
             [*self.tokenizer.prefix, *[self.mask_id] * length, *self.tokenizer.suffix]
             for length in lengths.flatten().tolist()
         ]
-        written = self._write(rows, steps, temperature, top_k, top_p, generator)
-        return [self.tokenizer.decode(ids) for ids in written]
+        return [self.tokenizer.decode(ids) for ids in self._write(rows, sampling, steps)]
 
     @torch.no_grad()
     def infill(
-        self,
-        texts: Iterable[str],
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        steps: int | None = None,
+        self, texts: Iterable[str], *, steps: int | None = None, **options: Unpack[SamplingOptions]
     ) -> list[str]:
         """Texts in which each mask (written `[MASK]`) is replaced by a token; the rest stays.
 
         Args:
             texts: with one or more masks each, a run of them where several tokens are missing.
-            temperature, top_k, top_p, seed, steps: as for `draw`.
+            steps, options: as for `draw`.
 
         Raises:
             UserError: an argument is out of its range, or a text has no mask or is too long for the encoder.
         """
-        check_sampling(temperature, top_k, top_p, 1)
+        sampling = Sampling(self.device, **options)
         rows = [self.tokenizer.encode_with_masks(text) for text in listed(texts)]
         if (longest := max(map(len, rows), default=0)) > self.encoder.max_length:
             raise UserError(
                 f"a text of {longest} tokens exceeds the encoder's max_length of {self.encoder.max_length}: shorten it"
             )
-        written = self._write(rows, steps, temperature, top_k, top_p, seeded(seed, self.device))
-        return [self.tokenizer.decode(ids) for ids in written]
+        return [self.tokenizer.decode(ids) for ids in self._write(rows, sampling, steps)]
 
-    def _write(
-        self,
-        rows: list[list[int]],
-        steps: int | None,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        generator: torch.Generator,
-    ) -> list[list[int]]:
+    def _write(self, rows: list[list[int]], sampling: Sampling, steps: int | None) -> list[list[int]]:
         """Framed texts with tokens in place of their masks."""
         with self.evaluating():
-            written = unmask(self.encoder, self.head, self.tokenizer, rows, steps, temperature, top_k, top_p, generator)
-        return written
+            return unmask(self.encoder, self.head, self.tokenizer, rows, sampling, steps)
 
 
 def checked_draws(draws: int) -> int:

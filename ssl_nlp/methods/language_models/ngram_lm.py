@@ -21,22 +21,18 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.data.store import TextStatistics
-from ssl_nlp.data.words import first_words
 from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.language_models.left_to_right import LeftToRight
 from ssl_nlp.methods.prompts import fill
 from ssl_nlp.methods.scoring import score_rows
-from ssl_nlp.modules.generation import check_sampling, continue_rows, seeded, texts_of
 from ssl_nlp.modules.kneser_ney import Array, KneserNey
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.ranks import gather_objects
 from ssl_nlp.training.sums import Loss, Term
-from ssl_nlp.training.texts import listed
 
 
-class NGramLM(Method):
+class NGramLM(LeftToRight):
     """n-gram language model: counts instead of weights. It has no encoder and embeds nothing.
 
     Args:
@@ -44,10 +40,6 @@ class NGramLM(Method):
     """
 
     short_name = "ngram_lm"
-    causal = True
-    units = Method.all_units
-    language_term = "next_token"
-    likelihood = "likelihood"
 
     def __init__(self, order: int = 5) -> None:
         super().__init__(NoEncoder())
@@ -144,58 +136,8 @@ class NGramLM(Method):
             "likelihood", scores[..., 0], scores[..., 1].long(), scores[..., 2].long(), nothing_cut, nothing_cut
         )
 
-    def targets_per_byte(self, statistics: TextStatistics) -> float:
-        return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too
-
-    def samples(self, texts: list[str]) -> list[dict[str, str]]:
-        prompts = [first_words(text, 8, 200) for text in texts]
-        continuations = self.generate(prompts, max_new_tokens=32, temperature=0.8, top_p=0.95, seed=0)
-        return [{"prompt": p, "continuation": c} for p, c in zip(prompts, continuations, strict=True)]
-
-    def generate(
-        self,
-        prompts: Sequence[str],
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Continue each prompt; the results do not repeat the prompts.
-
-        Args:
-            prompts: texts, also empty ones.
-            max_new_tokens: the longest continuation; a document that ends sooner is shorter.
-            temperature: divides the log-probabilities; 0 takes the most probable token every time.
-            top_k: sample from the k most probable tokens only.
-            top_p: sample from the smallest set of tokens with at least this probability (arXiv:1904.09751).
-            seed: makes the samples reproducible.
-        """
-        check_sampling(temperature, top_k, top_p, max_new_tokens)
-        ends = -len(self.tokenizer.suffix) or None
-        rows = [ids[:ends] for ids, _ in self.tokenizer.encode(listed(prompts))]
-        if not rows:
-            return []
-        begun = CountedContinuation(self.model(), self.tokenizer, rows)
-        generator = seeded(seed, torch.device("cpu"))
-        return texts_of(self.tokenizer, continue_rows(begun, max_new_tokens, temperature, top_k, top_p, generator))
-
-    def draw(
-        self,
-        number: int,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> list[str]:
-        """Texts from the model's own distribution: continuations of nothing.
-
-        Args:
-            number: how many.
-            max_new_tokens, temperature, top_k, top_p, seed: as in `generate`.
-        """
-        return self.generate([""] * number, max_new_tokens, temperature, top_k, top_p, seed)
+    def begin(self, rows: list[list[int]], steps: int) -> "CountedContinuation":
+        return CountedContinuation(self.model(), self.tokenizer, rows, self.device)
 
 
 class CountedContinuation:
@@ -204,11 +146,12 @@ class CountedContinuation:
     Args:
         model: gives the probabilities.
         tokenizer: of its tokens.
-        rows: B lists of at least one token id.
+        rows: B lists of token ids.
+        device: where the logits are wanted.
     """
 
-    def __init__(self, model: KneserNey, tokenizer: Tokenizer, rows: list[list[int]]) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: KneserNey, tokenizer: Tokenizer, rows: list[list[int]], device: torch.device) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, device
         self._rows = [list(row) for row in rows]
         self._never = [token for token in tokenizer.special_ids if token != tokenizer.end_id]
 
@@ -216,7 +159,7 @@ class CountedContinuation:
         """(B, V) float32, for the next token of each row: -inf for special tokens except the end."""
         probabilities = np.stack([self.model.next_probs(np.array(row[-self.model.order :])) for row in self._rows])
         probabilities[:, self._never] = 0.0
-        return torch.from_numpy(probabilities).log().float()
+        return torch.from_numpy(probabilities).log().float().to(self.device)
 
     def append(self, ids: Tensor) -> None:
         """Append a token to each row, given ids (B,)."""

@@ -13,6 +13,7 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Recurrent, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import VAE, Method, Optimization
+from ssl_nlp.modules.sampling import Sampling
 from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
@@ -369,7 +370,8 @@ def test_only_tokens_are_written_where_a_tied_embedding_has_more_rows_than_there
     method.connect(tokenizer)
     torch.nn.init.constant_(method.decoder.head.bias[-5:].detach(), 50.0)
     for temperature in (0.0, 1.0):
-        written = method.eval().decoder.write(torch.randn(4, method.latent_dim), 6, temperature)
+        choose = Sampling(method.device, temperature)
+        written = method.eval().decoder.write(torch.randn(4, method.latent_dim), 6, choose)
         assert int(written.max()) < tokenizer.vocab_size
 
 
@@ -397,7 +399,7 @@ def test_bad_settings_are_refused_together(tokenizer, tmp_path):
     with pytest.raises(UserError, match="mask token, which this tokenizer lacks: set word_dropout"):
         connected(maskless, word_dropout=0.1)
     method = connected(tokenizer)
-    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
+    with pytest.raises(UserError, match="temperature must be 0 or more, not -1"):
         method.draw(1, temperature=-1)
     with pytest.raises(UserError, match="number must be 0 or more, not -1"):
         method.draw(-1)

@@ -12,7 +12,6 @@ from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM
-from ssl_nlp.modules.generation import sample
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))
@@ -181,20 +180,19 @@ def test_what_it_draws_continues_the_empty_text(tokenizer):
     assert method.draw(0) == []
 
 
-def test_sampling_keeps_to_the_top_k_and_the_nucleus():
-    logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log().repeat(2000, 1)
-    generator = torch.Generator().manual_seed(0)
-    assert set(sample(logits, 1.0, 2, None, generator).tolist()) == {0, 1}
-    assert set(sample(logits, 1.0, None, 0.65, generator).tolist()) == {0, 1}
-    assert set(sample(logits, 1.0, None, 0.71, generator).tolist()) == {0, 1, 2}
-    assert set(sample(logits, 0, None, None, generator).tolist()) == {0}
-    counts = sample(logits, 1.0, None, None, generator).bincount(minlength=4) / 2000
-    assert torch.allclose(counts, logits[0].exp(), atol=0.05)
+def test_without_a_token_in_front_of_texts_only_prompts_are_continued(tokenizer):
+    bare = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]'))
+    method = connected(CausalLM, bare)
+    assert len(method.generate(["the"], 4)) == 1
+    with pytest.raises(UserError, match="needs a token in front of the text, and this tokenizer puts none there"):
+        method.generate(["the", ""], 4)
+    with pytest.raises(UserError, match="needs a token in front of the text, and this tokenizer puts none there"):
+        method.draw(1, 4)
 
 
 def test_bad_settings_are_refused_together(tokenizer):
     method = connected(CausalLM, tokenizer)
-    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more, top_k 0 is not positive"):
+    with pytest.raises(UserError, match="temperature must be 0 or more, not -1; top_k must be 1 or more, not 0"):
         method.generate(["a"], temperature=-1, top_k=0)
     with pytest.raises(UserError, match="exceed the encoder's max_length of 128"):
         method.generate(["a"], max_new_tokens=200)

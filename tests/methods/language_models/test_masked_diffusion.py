@@ -20,6 +20,7 @@ from ssl_nlp.export.convert import stock_model
 from ssl_nlp.methods import CausalLM, MaskedDiffusion, MultiObjective
 from ssl_nlp.methods.language_models import masked_diffusion
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.modules.sampling import Sampling
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from ssl_nlp.objectives.masked_diffusion import Hidden
 from tests.corpus import WORDS, ListCorpus, random_texts
@@ -324,7 +325,7 @@ def test_fewer_steps_are_fewer_passes_and_leave_no_mask(tokenizer):
     rows = [[*tokenizer.prefix, *[tokenizer.mask_id] * n] for n in (9, 4, 0)]
     for steps, expected in ((None, [2] * 4 + [1] * 5), (3, [2] * 3), (1, [2])):
         passes.clear()
-        written = method._write(rows, steps, 1.0, None, None, torch.Generator().manual_seed(0))
+        written = method._write(rows, Sampling(method.device, seed=0), steps)
         assert passes == expected
         assert [len(row) for row in written] == [len(row) for row in rows]
         assert not any(set(tokenizer.special_ids) & set(row[1:]) for row in written)
@@ -358,7 +359,7 @@ def test_bad_settings_are_refused(tokenizer):
     method = connected(tokenizer)
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
         method.score(["a"], draws=1)
-    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
+    with pytest.raises(UserError, match="temperature must be 0 or more, not -1"):
         method.draw(1, 8, temperature=-1)
     with pytest.raises(UserError, match="steps must be 1 or more, not 0"):
         method.draw(1, 8, steps=0)

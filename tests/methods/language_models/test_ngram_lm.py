@@ -242,8 +242,18 @@ def test_it_continues_a_text_that_it_knows_and_draws_texts_from_nothing(trained,
     assert drawn == trained.generate([""] * 5, max_new_tokens=9, seed=1) != trained.draw(5, max_new_tokens=9, seed=2)
     assert len(drawn) == 5
     assert trained.generate([]) == trained.draw(0) == []
-    with pytest.raises(UserError, match="temperature -1 is not a number of 0 or more"):
+    with pytest.raises(UserError, match="temperature must be 0 or more, not -1"):
         trained.generate(["a"], temperature=-1)
+    with pytest.raises(UserError, match="number must be 0 or more, not -1"):
+        trained.draw(-1)
+
+
+def test_it_writes_without_a_token_in_front_of_texts(tokenizer):
+    bare = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]'))
+    method = NGramLM(order=2)
+    method.connect(bare)
+    method.count([np.array(ids) for ids, _ in bare.encode(CORPUS.texts["train"])])
+    assert method.generate([""], 9, seed=0) == method.draw(1, 9, seed=0) != method.draw(1, 9, seed=1)
 
 
 def test_it_embeds_nothing_and_says_so(trained, tmp_path):
