@@ -1,5 +1,7 @@
 """The exception that the command line shows without a traceback."""
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """Something that the user can fix.
@@ -9,3 +11,9 @@ class UserError(Exception):
     """
 
     status = 2  # of the command
+
+
+def refuse(problems: Mapping[str, object], where: str = "") -> None:
+    """Raise a `UserError` that lists the problems that hold, in one line, after `where`; if none holds, do nothing."""
+    if found := [problem for problem, holds in problems.items() if holds]:
+        raise UserError(f"{where}: " * bool(where) + "; ".join(found))

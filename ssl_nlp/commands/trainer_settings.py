@@ -18,7 +18,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.training.callbacks import ProgressLines
 from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
@@ -102,8 +102,7 @@ def check(settings: Namespace, command: str) -> None:
             "bf16-mixed or 16-mixed": settings.precision in ("16-true", "transformer-engine-float16"),
         }
         problems |= _callback_problems(settings)
-    if found := [text for text, holds in problems.items() if holds]:
-        raise UserError(f"trainer: {'; '.join(found)}")
+    refuse(problems, "trainer")
 
 
 def _callback_problems(settings: Namespace) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import Document, Split
 from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, HiddenMarkovMixture, Ints, draw_mixture
 from ssl_nlp.corpora.splits import SplitCorpus
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 BLOCK = 1000  # documents that are drawn together
@@ -74,8 +74,7 @@ class HiddenMarkovLanguage(SplitCorpus):
             f"documents {documents}: use 1 or more": documents < 1,
             f"seed {seed}: use 0 or more": seed < 0,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"{self}: {'; '.join(found)}")
+        refuse(problems, str(self))
         self.number, self.seed = documents, seed
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])

@@ -25,7 +25,7 @@ from ssl_nlp.data.parts import (
     part_column,
 )
 from ssl_nlp.data.units import Sentences
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 
 
 class ContinualDataModule(TextDataModule):
@@ -86,8 +86,7 @@ class ContinualDataModule(TextDataModule):
             ),
             "a stream from the hub cannot be divided into parts: leave `streaming` out": self._streams(),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError("; ".join(found))
+        refuse(problems)
         self.parts, self.steps_per_part, self.epochs_per_part = parts, steps_per_part, epochs_per_part
         self.replay, self.joint, self.restart_schedule = replay, joint, restart_schedule
         self._columns: dict[Split, list[str]] = {}

@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data.tokenizer import Tokenizer
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 
 if TYPE_CHECKING:
     from ssl_nlp.data.datamodule import TextDataModule
@@ -87,8 +87,7 @@ def check_single_pass(trainer: Trainer, batches: int, remedy: str) -> None:
         ),
         f"overfit_batches {trainer.overfit_batches} would leave out parts: leave it out": trainer.overfit_batches != 0,
     }
-    if found := [text for text, holds in problems.items() if holds]:
-        raise UserError(f"trainer: {'; '.join(found)}")
+    refuse(problems, "trainer")
 
 
 def epoch_and_position(trainer: Trainer | None) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.encoders.character_ngrams import CharacterNGrams
 from ssl_nlp.encoders.sif import SIF
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 
 
 class BagOfWords(Encoder):
@@ -71,8 +71,7 @@ class BagOfWords(Encoder):
                 ngrams is not None and embedding_from is not None
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"encoder: {'; '.join(found)}")
+        refuse(problems, "encoder")
         self.dim, self.dropout, self.max_length, self._a = dim, dropout, max_length, sif
         self.lengths, self.buckets = None if ngrams is None else (ngrams[0], ngrams[1]), buckets
         self.exportable = ngrams is None  # a graph would have to look up bags of any size

@@ -11,7 +11,7 @@ from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.encoders.language_head import HeadLayers, our_layers
 from ssl_nlp.encoders.layers import Embeddings
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 
 Kind = Literal["rnn", "lstm", "gru"]
 
@@ -86,8 +86,7 @@ class Recurrent(Encoder):
                 separate and not tied
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError("encoder: " + "; ".join(found))
+        refuse(problems, "encoder")
 
     def hparams(self) -> dict[str, Any]:
         return {

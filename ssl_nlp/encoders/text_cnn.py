@@ -11,7 +11,7 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders.adapters.base import Adapter
 from ssl_nlp.encoders.base import Encoder, Frozen
 from ssl_nlp.encoders.layers import Embeddings
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 
 
 class TextCNN(Encoder):
@@ -63,8 +63,7 @@ class TextCNN(Encoder):
             f"dim {dim} cannot be divided among {len(widths)} widths": bool(widths) and dim % len(widths) > 0,
             f"dropout must be at least 0 and less than 1, not {dropout}": not 0 <= dropout < 1,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError("encoder: " + "; ".join(found))
+        refuse(problems, "encoder")
 
     def hparams(self) -> dict[str, Any]:
         return {

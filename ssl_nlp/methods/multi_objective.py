@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.parts import counts_only
@@ -84,8 +84,7 @@ class MultiObjective(Method):
             f"{', '.join(unfit)} cannot be the name of an objective: give its class another short_name": unfit,
             f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"MultiObjective: {'; '.join(found)}")
+        refuse(problems, "MultiObjective")
         for name, objective in zip(self._names, objectives, strict=True):
             self.add_module(name, objective)
 

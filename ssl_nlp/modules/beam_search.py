@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 from ssl_nlp.modules.generation import Continuation
 
 
@@ -28,16 +28,14 @@ class BeamSearch:
     """No output contains the same n tokens in a row twice; 0: it may."""
 
     def __post_init__(self) -> None:
-        problems = [
-            f"beams {self.beams} is not positive" * (self.beams < 1),
-            f"length_penalty {self.length_penalty} is not a number of 0 or more"
-            * (not 0 <= self.length_penalty < math.inf),
-            f"max_new_tokens {self.max_new_tokens} is not positive" * (self.max_new_tokens < 1),
-            f"source_ratio {self.source_ratio} is not a number of 0 or more" * (not 0 <= self.source_ratio < math.inf),
-            f"no_repeat_ngram {self.no_repeat_ngram} is negative" * (self.no_repeat_ngram < 0),
-        ]
-        if any(problems):
-            raise UserError("search: " + ", ".join(filter(None, problems)))
+        problems = {
+            f"beams must be 1 or more, not {self.beams}": self.beams < 1,
+            f"length_penalty must be 0 or more, not {self.length_penalty}": not 0 <= self.length_penalty < math.inf,
+            f"max_new_tokens must be 1 or more, not {self.max_new_tokens}": self.max_new_tokens < 1,
+            f"source_ratio must be 0 or more, not {self.source_ratio}": not 0 <= self.source_ratio < math.inf,
+            f"no_repeat_ngram must be 0 or more, not {self.no_repeat_ngram}": self.no_repeat_ngram < 0,
+        }
+        refuse(problems, "search")
 
     def longest(self, source_tokens: int) -> int:
         """The longest output in tokens, the end token not counted. It depends on the source alone, not on its batch."""

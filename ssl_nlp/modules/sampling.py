@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 
 Choose = Callable[[Tensor], Tensor]
 """Chooses a token for each row, (B,), given logits (B, V)."""
@@ -48,14 +48,13 @@ class Sampling:
         top_p: float | None = None,
         seed: int | None = None,
     ) -> None:
-        problems = [
-            f"temperature must be 0 or more, not {temperature}" * (not 0 <= temperature < math.inf),
-            f"top_k must be 1 or more, not {top_k}" * (top_k is not None and top_k < 1),
-            f"top_p must be above 0 and at most 1, not {top_p}" * (top_p is not None and not 0 < top_p <= 1),
-            f"seed must be between 0 and 2 ** 63 - 1, not {seed}" * (seed is not None and not 0 <= seed < 2**63),
-        ]
-        if any(problems):
-            raise UserError("; ".join(filter(None, problems)))
+        problems = {
+            f"temperature must be 0 or more, not {temperature}": not 0 <= temperature < math.inf,
+            f"top_k must be 1 or more, not {top_k}": top_k is not None and top_k < 1,
+            f"top_p must be above 0 and at most 1, not {top_p}": top_p is not None and not 0 < top_p <= 1,
+            f"seed must be between 0 and 2 ** 63 - 1, not {seed}": seed is not None and not 0 <= seed < 2**63,
+        }
+        refuse(problems)
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.generator = torch.Generator(device)
         if seed is None:
@@ -91,9 +90,8 @@ def check_amount(max_new_tokens: int, number: int = 0) -> None:
     Raises:
         UserError: both mistakes in one line.
     """
-    problems = [
-        f"max_new_tokens must be 1 or more, not {max_new_tokens}" * (max_new_tokens < 1),
-        f"number must be 0 or more, not {number}" * (number < 0),
-    ]
-    if any(problems):
-        raise UserError("; ".join(filter(None, problems)))
+    problems = {
+        f"max_new_tokens must be 1 or more, not {max_new_tokens}": max_new_tokens < 1,
+        f"number must be 0 or more, not {number}": number < 0,
+    }
+    refuse(problems)

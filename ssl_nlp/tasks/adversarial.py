@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.regularizers import Regularizer
 from ssl_nlp.training.ranks import gather_objects
@@ -50,8 +50,7 @@ class Adversarial(Regularizer):
             f"step_size must be above 0, not {step_size}": not 0 < step_size < float("inf"),
             f"weight must be 0 or more, not {weight}": not 0 <= weight < float("inf"),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"Adversarial: {'; '.join(found)}")
+        refuse(problems, "Adversarial")
         self.attack, self.eps, self.weight = attack, eps, weight
         self.steps, self.step_size = (steps, step_size) if attack == "pgd" else (1, 1.0)
         self._items: list[tuple[int, Any]] = []

@@ -21,7 +21,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.evaluation.generated_text import check_packages, score_texts
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
@@ -81,15 +81,13 @@ class SequenceToSequence(Task):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, None, optimization, compile)
-        problems = [
-            f"form {form!r} is unknown: use encoder_decoder or decoder_only" * (form not in get_args(Form)),
-            f"decoder_layers must be 1 or more, not {decoder_layers}" * (decoder_layers < 1),
-            f"label_smoothing must be at least 0 and less than 1, not {label_smoothing}"
-            * (not 0 <= label_smoothing < 1),
-            f"decoded must be 1 or more, or null, not {decoded}" * (decoded is not None and decoded < 1),
-        ]
-        if any(problems):
-            raise UserError("; ".join(filter(None, problems)))
+        problems = {
+            f"form {form!r} is unknown: use encoder_decoder or decoder_only": form not in get_args(Form),
+            f"decoder_layers must be 1 or more, not {decoder_layers}": decoder_layers < 1,
+            f"label_smoothing must be at least 0 and less than 1, not {label_smoothing}": not 0 <= label_smoothing < 1,
+            f"decoded must be 1 or more, or null, not {decoded}": decoded is not None and decoded < 1,
+        }
+        refuse(problems)
         self.form: Form = form
         self.decoder_layers, self.decoder_width, self.dropout = decoder_layers, decoder_width, dropout
         self.tied_embeddings, self.label_smoothing = tied_embeddings, label_smoothing

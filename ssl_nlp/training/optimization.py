@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.terminal import say
 
 # Peak learning rates above which pretrained weights are trained unusually fast. BERT is fine-tuned by AdamW at 2e-5 to 5e-5
@@ -95,8 +95,7 @@ class Optimization:
                 and 0 < self.decay <= 1 < self.warmup + self.decay
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"optimization: {'; '.join(found)}")
+        refuse(problems, "optimization")
 
 
 def _is_path(name: str) -> bool:

@@ -120,7 +120,7 @@ def test_the_longest_output_follows_the_source():
 
 def test_settings_are_checked_together():
     with pytest.raises(
-        UserError, match="search: beams 0 is not positive, length_penalty -1 is not a number of 0 or more"
+        UserError, match="search: beams must be 1 or more, not 0; length_penalty must be 0 or more, not -1"
     ):
         BeamSearch(beams=0, length_penalty=-1)
 

@@ -150,9 +150,3 @@ def linear_maps(module: nn.Module, targets: Sequence[str] | None) -> dict[str, n
 
 def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
-
-
-def check(problems: dict[str, bool]) -> None:
-    """Raise a UserError that lists the problems that hold."""
-    if found := [text for text, holds in problems.items() if holds]:
-        raise UserError(f"encoder.adapter: {'; '.join(found)}")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ssl_nlp.encoders.adapters.base import LayerAdapter, check, linear_maps
-from ssl_nlp.errors import UserError
+from ssl_nlp.encoders.adapters.base import LayerAdapter, linear_maps
+from ssl_nlp.errors import UserError, refuse
 
 if TYPE_CHECKING:
     from peft import IA3Config
@@ -34,7 +34,7 @@ class IA3(LayerAdapter):
 
     def __post_init__(self) -> None:
         extra = sorted(set(self.feedforward or []) - set(self.targets or []))
-        check({f"feedforward {', '.join(extra)} must be among the targets": bool(extra)})
+        refuse({f"feedforward {', '.join(extra)} must be among the targets": bool(extra)}, "encoder.adapter")
 
     def config(self, encoder: "Encoder") -> "IA3Config":
         from peft import IA3Config

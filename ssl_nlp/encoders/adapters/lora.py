@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ssl_nlp.encoders.adapters.base import NAME, LayerAdapter, adapted_layers, check, linear_maps
-from ssl_nlp.errors import UserError
+from ssl_nlp.encoders.adapters.base import NAME, LayerAdapter, adapted_layers, linear_maps
+from ssl_nlp.errors import UserError, refuse
 
 if TYPE_CHECKING:
     from peft import AdaLoraConfig, LoraConfig
@@ -39,12 +39,13 @@ class LoRA(LayerAdapter):
     norms_and_biases: bool = False
 
     def __post_init__(self) -> None:
-        check(
+        refuse(
             {
                 f"rank must be 1 or more, not {self.rank}": self.rank < 1,
                 f"alpha must be positive, not {self.alpha}": not 0 < self.alpha < math.inf,
                 f"dropout must be at least 0 and less than 1, not {self.dropout}": not 0 <= self.dropout < 1,
-            }
+            },
+            "encoder.adapter",
         )
 
     def config(self, encoder: "Encoder") -> "LoraConfig":
@@ -88,7 +89,7 @@ class AdaLoRA(LayerAdapter):
     norms_and_biases: bool = False
 
     def __post_init__(self) -> None:
-        check(
+        refuse(
             {
                 f"rank must be 1 or more, not {self.rank}": self.rank < 1,
                 f"initial_rank {self.initial_rank} is not larger than rank {self.rank}": self.initial_rank <= self.rank,
@@ -100,7 +101,8 @@ class AdaLoRA(LayerAdapter):
                 f"every must be 1 or more, not {self.every}": self.every < 1,
                 f"orthogonality must be 0 or more, not {self.orthogonality}": not 0 <= self.orthogonality < math.inf,
                 f"smoothing must be between 0 and 1, not {self.smoothing}": not 0 < self.smoothing < 1,
-            }
+            },
+            "encoder.adapter",
         )
 
     def config(self, encoder: "Encoder") -> "AdaLoraConfig":

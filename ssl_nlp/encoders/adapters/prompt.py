@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data.batch import TokenBatch
-from ssl_nlp.encoders.adapters.base import Adapter, check
-from ssl_nlp.errors import UserError
+from ssl_nlp.encoders.adapters.base import Adapter
+from ssl_nlp.errors import UserError, refuse
 
 if TYPE_CHECKING:
     from ssl_nlp.encoders.base import Encoder
@@ -29,7 +29,7 @@ class PromptTuning(Adapter):
     mergeable = False
 
     def __post_init__(self) -> None:
-        check({f"length must be 1 or more, not {self.length}": self.length < 1})
+        refuse({f"length must be 1 or more, not {self.length}": self.length < 1}, "encoder.adapter")
 
     def _create(self, encoder: "Encoder") -> None:
         if self.length >= encoder.max_length:

@@ -26,7 +26,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDrawing, examined, take_rows
 from ssl_nlp.modules.decoder import DecoderKind
 from ssl_nlp.modules.pooling import pool
@@ -104,15 +104,14 @@ class ARAE(SentenceDrawing):
             "width": width,
         }
         rates = {"critic_learning_rate": critic_learning_rate, "generator_learning_rate": generator_learning_rate}
-        problems = [
-            *(f"{name} must be 1 or more, not {value}" * (value < 1) for name, value in counts.items()),
-            f"noise must be 0 or more, not {noise}" * (not 0 <= noise < math.inf),
-            f"noise_left {noise_left} is not in (0, 1]" * (not 0 < noise_left <= 1),
-            *(f"{name} must be positive, not {rate}" * (not 0 < rate < math.inf) for name, rate in rates.items()),
-            f"distance_weight must be 0 or more, not {distance_weight}" * (not 0 <= distance_weight < math.inf),
-        ]
-        if any(problems):
-            raise UserError(f"ARAE: {'; '.join(filter(None, problems))}")
+        problems = {
+            **{f"{name} must be 1 or more, not {value}": value < 1 for name, value in counts.items()},
+            f"noise must be 0 or more, not {noise}": not 0 <= noise < math.inf,
+            f"noise_left {noise_left} is not in (0, 1]": not 0 < noise_left <= 1,
+            **{f"{name} must be positive, not {rate}": not 0 < rate < math.inf for name, rate in rates.items()},
+            f"distance_weight must be 0 or more, not {distance_weight}": not 0 <= distance_weight < math.inf,
+        }
+        refuse(problems, "ARAE")
         self.noise, self.noise_left = noise, noise_left
         self.distance_weight = distance_weight
         self.autoencoder_every, self.generator_every = autoencoder_every, generator_every

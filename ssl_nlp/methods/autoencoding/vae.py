@@ -24,7 +24,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.autoencoding.sentence_decoding import SentenceDrawing, examined, take_rows
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.decoder import DecoderKind
@@ -131,8 +131,7 @@ class VAE(SentenceDrawing):
             f"word_dropout {word_dropout} is not in [0, 1]": not 0 <= word_dropout <= 1,
             f"importance_samples {importance_samples} is not positive": importance_samples < 1,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"VAE: {'; '.join(found)}")
+        refuse(problems, "VAE")
         self.beta = beta
         self.annealing = annealing
         self.annealing_steps = annealing_steps

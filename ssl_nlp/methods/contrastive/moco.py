@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.contrastive.two_texts import VALIDATION_TEMPERATURE, Contrastive
 from ssl_nlp.modules.heads import Projection
 from ssl_nlp.modules.pooling import Pooling, pool
@@ -78,8 +78,7 @@ class MoCo(Contrastive):
             f"momentum {momentum} is not in [0, 1]": not 0 <= momentum <= 1,
             f"queue {queue} is not positive": queue < 1,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError("; ".join(found))
+        refuse(problems)
         self.temperature, self.momentum = temperature, momentum
         self.queue_size = queue
         self.key_dropout = key_dropout

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.filling import Fillings, fill_masks, filled_samples
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
 from ssl_nlp.methods.language_models.masked_lm import VALIDATION_RATE
@@ -83,8 +83,7 @@ class CausalMaskedLM(CausalLM):
                 masking_unit not in ("token", "word", "span")
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"CausalMaskedLM: {'; '.join(found)}")
+        refuse(problems, "CausalMaskedLM")
 
     def build(self) -> None:
         if self.tokenizer.mask_id is None:

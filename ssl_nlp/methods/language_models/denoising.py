@@ -11,7 +11,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.filling import with_gap
 from ssl_nlp.modules import BeamSearch, CrossDecoder
@@ -50,13 +50,12 @@ class Denoising(Method):
         compile: bool,
     ) -> None:
         super().__init__(encoder, optimization, compile)
-        problems = [
-            f"masking_rate must be between 0 and 1, not {masking_rate}" * (not 0 < masking_rate < 1),
-            f"mean_span must be 1 or more, not {mean_span}" * (not 1 <= mean_span < float("inf")),
-            f"decoder_layers must be 1 or more, not {decoder_layers}" * (decoder_layers < 1),
-        ]
-        if any(problems):
-            raise UserError("; ".join(filter(None, problems)))
+        problems = {
+            f"masking_rate must be between 0 and 1, not {masking_rate}": not 0 < masking_rate < 1,
+            f"mean_span must be 1 or more, not {mean_span}": not 1 <= mean_span < float("inf"),
+            f"decoder_layers must be 1 or more, not {decoder_layers}": decoder_layers < 1,
+        }
+        refuse(problems)
         self.noise = Noise(masking_rate, mean_span)
         self.decoder_layers, self.decoder_width, self.dropout = decoder_layers, decoder_width, dropout
         self.tied_embeddings, self.search = tied_embeddings, search or BeamSearch()

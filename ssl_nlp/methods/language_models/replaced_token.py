@@ -24,7 +24,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Encoder, Transformer
 from ssl_nlp.encoders.depth import layers_of
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.masking import choose_positions
@@ -66,8 +66,7 @@ class ReplacedToken(Method):
             f"generator_size {generator_size} is not in (0, 1]": not 0 < generator_size <= 1,
             f"detection_weight {detection_weight} is not positive and finite": not 0 < detection_weight < math.inf,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError("; ".join(found))
+        refuse(problems)
         self.masking_rate = masking_rate
         self.generator_size = generator_size
         self.detection_weight = detection_weight

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import refuse
 from ssl_nlp.methods.word_vectors.tables import WordVectors
 from ssl_nlp.objectives.word_vectors import context_windows, huffman_paths
 from ssl_nlp.training.optimization import Optimization
@@ -103,8 +103,7 @@ class Windowed(WordVectors):
                 output not in ("negative_sampling", "hierarchical_softmax")
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"{type(self).__name__}: {'; '.join(found)}")
+        refuse(problems, type(self).__name__)
         self.window, self.negatives, self.subsample = window, negatives, subsample
         self.hierarchical = output == "hierarchical_softmax"
         self._frequencies: Frequencies | None = None

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import ContinualDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.seeding import run_seed, seed_generators
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.sums import Loss
@@ -68,8 +68,7 @@ class ElasticWeights(Callback):
             f"rows must be 1 or more, not {rows}": rows < 1,
             f"decay must be above 0 and at most 1, not {decay}": not 0 < decay <= 1,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"ElasticWeights: {'; '.join(found)}")
+        refuse(problems, "ElasticWeights")
         self.strength, self.fisher, self.rows, self.decay = strength, fisher, rows, decay
         self.precision: dict[str, Tensor] = {}  # F, by the name of the parameter
         self.anchor: dict[str, Tensor] = {}  # w*
@@ -97,8 +96,7 @@ class ElasticWeights(Callback):
                 self.fisher == "model" and not isinstance(pl_module, Classifies)
             ),
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"ElasticWeights: {'; '.join(found)}")
+        refuse(problems, "ElasticWeights")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for tensors in (self.precision, self.anchor):

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from ssl_nlp.data import ContinualDataModule, TokenBatch
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.terminal import say
 from ssl_nlp.training.module import Module
 
@@ -48,8 +48,7 @@ class WeightsPerPart(Callback):
             and data.joint,
             "the parameters are sharded: use ddp": pl_module.sharded,
         }
-        if found := [text for text, holds in problems.items() if holds]:
-            raise UserError(f"WeightsPerPart: {'; '.join(found)}")
+        refuse(problems, "WeightsPerPart")
         if trainer.is_global_zero:
             own, all_of_them = (
                 sum(p.numel() for p in pl_module.parameters() if p.requires_grad or every) for every in (False, True)
