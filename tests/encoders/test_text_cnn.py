@@ -11,7 +11,7 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import TextCNN
 from ssl_nlp.encoders.adapters import LoRA, merged
 from ssl_nlp.errors import UserError
-from tests.encoders.test_recurrent import PAD, SEGMENTS, VOCAB, documents, draw, row
+from tests.encoders.small_recurrent import PAD, SEGMENTS, VOCAB, documents, draw, row
 
 WIDTHS = ([3, 4, 5], [1], [2, 7], [4])
 

@@ -1,10 +1,8 @@
+"""The bound of a masked diffusion: by enumeration, and tight for the right denoiser."""
+
 import itertools
 import math
-from functools import cache
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,21 +12,26 @@ from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.encoders.language_head import HeadLayers
-from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import LanguageModelling
 from ssl_nlp.export.convert import stock_model
 from ssl_nlp.methods import CausalLM, MaskedDiffusion, MultiObjective
 from ssl_nlp.methods.language_models import masked_diffusion
 from ssl_nlp.modules.heads import LanguageModelHead
-from ssl_nlp.modules.sampling import Sampling
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from ssl_nlp.objectives.masked_diffusion import Hidden
-from tests.corpus import WORDS, ListCorpus, random_texts
+from tests.corpus import WORDS, random_texts
+from tests.methods.language_models.small_diffusion import (
+    CORPUS,
+    LONGEST,
+    conditionals,
+    connected,
+    content,
+    counted,
+    of_letters,
+    order_losses,
+    row_of,
+)
 from tests.methods.validation import validate_texts
-
-CORPUS = ListCorpus(random_texts(60))
-LETTERS = ListCorpus(["abc", "ab", "cab", "b"] * 3)
-LONGEST = 3
 
 
 @pytest.fixture(scope="module")
@@ -37,64 +40,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def letters() -> Tokenizer:
-    return get_tokenizer(TokenizerSettings(kind="char"), LETTERS)
-
-
-def connected(tokenizer: Tokenizer, max_length: int = 64, **arguments) -> MaskedDiffusion:
-    torch.manual_seed(0)
-    method = MaskedDiffusion(Transformer(None, dim=16, layers=1, heads=2, max_length=max_length), **arguments)
-    method.connect(tokenizer)
-    for parameter in method.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return method.eval()
-
-
-def counted(tokenizer: Tokenizer, texts: list[str]) -> Any:
-    """What a data module counts in its training texts."""
-    rows = [ids for ids, _ in tokenizer.encode(texts)]
-    counts = np.bincount(np.concatenate(rows), minlength=tokenizer.vocab_size)
-    return SimpleNamespace(text_lengths=lambda: np.array([len(ids) - 1 for ids in rows]), token_counts=lambda: counts)
-
-
-def row_of(ids: list[int]) -> TokenBatch:
-    row = torch.tensor([ids])
-    return TokenBatch(row, torch.ones_like(row), packed=False, padded=False)
-
-
-@pytest.fixture(scope="module")
-def small(letters) -> MaskedDiffusion:
-    """Reads texts of up to 3 of 4 tokens: a, b, c and the unknown one."""
-    method = connected(letters, max_length=1 + LONGEST)
-    method.length_counts[:] = torch.tensor([1, 2, 4, 5, 1, 2])
-    return method
-
-
-def content(method: MaskedDiffusion) -> list[int]:
-    return method.predicted.nonzero().flatten().tolist()
-
-
-def conditionals(method: MaskedDiffusion, tokens: tuple[int, ...]):
-    """The function that gives log p(token at a place | those at other places), by a pass for each set of places."""
-    prefix, mask = method.tokenizer.prefix, method.tokenizer.mask_id
-
-    @cache
-    def log_p(visible: frozenset[int]) -> list[list[float]]:
-        seen = [token if place in visible else mask for place, token in enumerate(tokens)]
-        with torch.no_grad():
-            states = method.encoder(row_of([*prefix, *seen]))
-            return method.head(states)[0, len(prefix) :].double().log_softmax(-1).tolist()
-
-    return lambda place, visible: log_p(frozenset(visible))[place][tokens[place]]
-
-
-def order_losses(method: MaskedDiffusion, tokens: tuple[int, ...]) -> list[float]:
-    """-log p of a text in each order of its tokens, given its length."""
-    log_p = conditionals(method, tokens)
-    return [
-        -sum(log_p(place, order[:number]) for number, place in enumerate(order))
-        for order in itertools.permutations(range(len(tokens)))
-    ]
+def small() -> MaskedDiffusion:
+    return of_letters()
 
 
 def all_masks(length: int) -> list[tuple[int, ...]]:
@@ -176,16 +123,17 @@ class Exact(torch.nn.Module):
         return states.log()
 
 
-def test_the_bound_of_the_right_denoiser_is_tight(letters, monkeypatch):
+def test_the_bound_of_the_right_denoiser_is_tight(small, monkeypatch):
     """For a Markov chain each text costs its -log p, so that the mean over texts is the entropy."""
-    method = connected(letters)
+    tokenizer = small.tokenizer
+    method = connected(tokenizer)
     method.length_counts[LONGEST] = 10**9  # so that the length costs nothing
-    width = letters.vocab_size
+    width = tokenizer.vocab_size
     identity = torch.nn.Embedding.from_pretrained(torch.eye(width))
     method.head = LanguageModelHead(
         width, identity, HeadLayers(None, torch.nn.Identity(), None, None, None), ~method.predicted
     )
-    method.add_module("encoder", Exact(content(method)[-3:], letters.mask_id, width, LONGEST))
+    method.add_module("encoder", Exact(content(method)[-3:], tokenizer.mask_id, width, LONGEST))
     entropy = mean = 0.0
     for tokens, p in method.encoder.table.items():
         bound = exact_bound(method, tokens, monkeypatch)
@@ -297,78 +245,6 @@ def test_the_score_of_a_text_is_its_loss_in_a_validation(tokenizer):
     assert result.details["standard_error"] == pytest.approx(relative * result.primary, rel=1e-4)
     [cut] = connected(tokenizer, max_length=8).score([" ".join(texts)]).targets
     assert int(cut) == 7
-
-
-def test_texts_are_drawn_from_the_distribution_that_is_bounded(small):
-    method, unknown = small, small.tokenizer.special_ids[-1]
-    with torch.no_grad():
-        method.head.bias[unknown] = -100.0  # which texts of letters do not hold
-    log_q, log_at_least = length_log_probabilities(method.length_counts, torch.tensor(0))
-    names = {i: method.tokenizer.token(i) for i in content(method)[-3:]}
-    expected = {"": math.exp(log_q[0])}
-    for length, log_p in ((1, log_q[1]), (2, log_at_least[2])):
-        for tokens in itertools.product(names, repeat=length):
-            losses = order_losses(method, tokens)
-            p = math.exp(log_p) * sum(math.exp(-loss) for loss in losses) / len(losses)
-            expected["".join(names[i] for i in tokens)] = p
-    assert sum(expected.values()) == pytest.approx(1, abs=1e-4)
-    texts = method.draw(4000, max_new_tokens=2, seed=0)
-    distance = sum(abs(texts.count(text) / 4000 - p) for text, p in expected.items()) / 2
-    assert distance < 0.03
-    assert set(texts) <= set(expected)
-    assert max(map(len, method.draw(50, max_new_tokens=1000, seed=0))) == LONGEST  # the encoder has room for no more
-
-
-def test_fewer_steps_are_fewer_passes_and_leave_no_mask(tokenizer):
-    method, passes = connected(tokenizer), []
-    method.encoder.register_forward_hook(lambda _, arguments, __: passes.append(len(arguments[0])))
-    rows = [[*tokenizer.prefix, *[tokenizer.mask_id] * n] for n in (9, 4, 0)]
-    for steps, expected in ((None, [2] * 4 + [1] * 5), (3, [2] * 3), (1, [2])):
-        passes.clear()
-        written = method._write(rows, Sampling(method.device, seed=0), steps)
-        assert passes == expected
-        assert [len(row) for row in written] == [len(row) for row in rows]
-        assert not any(set(tokenizer.special_ids) & set(row[1:]) for row in written)
-
-
-def test_infilling_keeps_what_is_given(tokenizer):
-    method = connected(tokenizer).train()
-    state = torch.get_rng_state()
-    texts = ["the dog [MASK][MASK][MASK] the cat", "[MASK] bird"]
-    first, second = method.infill(texts, seed=1)
-    assert first.startswith("the dog") and first.endswith(" the cat") and len(first) > len("the dog the cat")
-    assert second.endswith(" bird") and "[MASK]" not in second
-    assert method.infill(texts, seed=1) == [first, second]
-    assert method.infill(texts, seed=2)[0] != first
-    assert method.infill([]) == method.draw(0, 8) == []
-    assert method.draw(3, 8, seed=1) == method.draw(3, 8, seed=1) != method.draw(3, 8, seed=2)
-    assert method.training
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_samples_hide_the_middle_of_a_text(tokenizer):
-    rows = connected(tokenizer).samples(["the dog sees a small cat", "a", ""])
-    assert rows[0]["text"].startswith("the dog") and rows[0]["text"].endswith("cat")
-    assert rows[0]["hidden"] and rows[0]["hidden"] in "the dog sees a small cat"
-    assert [row["hidden"] for row in rows[1:]] == ["", ""]
-
-
-def test_bad_settings_are_refused(tokenizer):
-    with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
-        MaskedDiffusion(draws=1)
-    method = connected(tokenizer)
-    with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
-        method.score(["a"], draws=1)
-    with pytest.raises(UserError, match="temperature must be 0 or more, not -1"):
-        method.draw(1, 8, temperature=-1)
-    with pytest.raises(UserError, match="steps must be 1 or more, not 0"):
-        method.draw(1, 8, steps=0)
-    with pytest.raises(UserError, match="number must be 0 or more, not -1"):
-        method.draw(-1, 8)
-    with pytest.raises(UserError, match="a text of 101 tokens exceeds the encoder's max_length of 64"):
-        method.infill(["[MASK]" * 100])
-    with pytest.raises(UserError, match=r"there is no \[MASK\] in 'the dog'"):
-        method.infill(["the dog"])
 
 
 def test_among_several_objectives_it_is_what_it_is_alone(tokenizer):

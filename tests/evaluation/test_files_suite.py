@@ -1,120 +1,20 @@
+"""Suites of the user's own files."""
+
 import json
 import re
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from ssl_nlp.corpora import Document
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Embedder, Template, get_suite, hub_suites
-from ssl_nlp.evaluation import docs_suite as docs
+from ssl_nlp.evaluation import Template
 from ssl_nlp.evaluation.files_suite import files_suite
-from ssl_nlp.evaluation.hub_suites import hub_suite
-from ssl_nlp.evaluation.suite import subset
-from tests.corpus import ListCorpus
-from tests.evaluation.vectors import Hashed
+from tests.evaluation.vectors import check_results
 
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def check_results(suite):
-    """Every evaluator of embeddings has a result; the probes with few labels, which take the longest, are left out."""
-    for name, evaluator in suite.evaluators.items():
-        if "few_labels" not in name and evaluator.needs is Embedder:
-            assert evaluator(Hashed()).primary is not None
-
-
-# ---------------------------------------------------------------------------------------------------------------- docs
-
-
-class Docs(ListCorpus):
-    """Docstrings of 25 packages, of which the last five are small."""
-
-    def documents(self, split):
-        for i in range({"train": 300, "valid": 60, "test": 60}[split]):
-            package = f"package{i % 25 if i < 100 else i % 20}"
-            yield Document(f"The {split} function {i} opens a door. Whoever enters {split} {i} sees it.", package)
-
-
-@pytest.fixture
-def docs_suite(monkeypatch):
-    monkeypatch.setattr(docs, "InstalledDocs", lambda: Docs([]))
-    return docs.docs_suite()
-
-
-def test_docs_has_the_largest_classes_and_its_parts_are_those_of_the_corpus(docs_suite):
-    data = docs_suite.evaluators["knn"].data
-    assert len(data.classes) == 20
-    assert not {f"package{i}" for i in range(20, 25)} & set(data.classes)
-    for name, part in (("train", data.train), ("valid", data.valid), ("test", data.test)):
-        assert all(text.startswith(f"The {name} function") for text in part.texts)
-    assert set(docs_suite.train_texts) == set(data.train.texts)
-    assert not set(docs_suite.evaluators["language_modelling"].data) & set(data.train.texts)
-    assert len(docs_suite.texts) == len(set(docs_suite.texts))
-
-
-def test_documents_with_the_same_beginning_are_used_once(monkeypatch):
-    class Alike(Docs):
-        def documents(self, split):
-            yield from super().documents(split)
-            yield from (Document("A door opens. " * 60 + f"{split} {end}", "package0") for end in range(2))
-
-    monkeypatch.setattr(docs, "InstalledDocs", lambda: Alike([]))
-    data = docs.docs_suite().evaluators["knn"].data
-    counts = [sum(text.startswith("A door") for text in part.texts) for part in (data.train, data.valid, data.test)]
-    assert counts == [0, 0, 1]
-
-
-def test_docs_has_a_result_for_every_evaluator(docs_suite):
-    assert list(docs_suite.evaluators) == [
-        "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
-        "language_modelling",
-    ]  # fmt: skip
-    check_results(docs_suite)
-    assert docs_suite.fingerprint == docs.docs_suite().fingerprint
-
-
-def test_queries_contain_no_names():
-    sentence = (
-        "Return the `torch.nn.Module` that my_func2() of Torch-Vision, torch and ArrayLike (in HTTPServer) wraps."
-    )
-    assert docs.without_names(sentence, {"torch"}) == "Return the that of Torch-Vision, and (in wraps."
-    documents = [
-        Document("Wrap the torch loader of a file lazily. It is opened when its first item is read.", "torch"),
-        Document("Only one sentence of many words here.", "torch"),
-        Document("Wrap FooBar. Too little is left of the first sentence.", "torch"),
-        Document("Wrap the numpy loader of a file lazily. It is opened when its first item is read.", "numpy"),
-        Document("Close all of them at once. Later calls do nothing at all.", "numpy"),
-    ]
-    pairs = docs.query_pairs(documents, {"numpy"})
-    assert set(zip(pairs.queries, pairs.answers, strict=True)) == {
-        ("Wrap the loader of a file lazily.", "It is opened when its first item is read."),
-        ("Close all of them at once.", "Later calls do nothing at all."),
-    }
-
-
-def test_excerpts_end_with_a_whole_word():
-    assert docs.excerpt("short") == "short"
-    cut = docs.excerpt("word " * 200)
-    assert len(cut) <= docs.LENGTH
-    assert set(cut.split()) == {"word"}
-    assert len(docs.excerpt("x" * 1000)) == docs.LENGTH
-
-
-def test_a_subset_hardly_changes_when_texts_are_added():
-    texts = [f"text {i}" for i in range(100)]
-    chosen = subset(texts, 20)
-    assert chosen == subset(texts[::-1], 20)
-    assert len(set(chosen) & set(subset([*texts, "one", "more"], 20))) >= 18
-
-
-# --------------------------------------------------------------------------------------------------------------- files
 
 
 def write(name, lines):
@@ -290,69 +190,6 @@ def test_mistakes_in_prompts_have_a_line(files, settings, complaint):
         files_suite(config(mood=PROMPTS | settings))
 
 
-# ----------------------------------------------------------------------------------------------------------------- hub
-
-
-def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
-    """Class numbers become names, data with secret labels are not used, and a score is a number."""
-
-    def save(name, **splits):
-        DatasetDict(splits).save_to_disk(tmp_path / name)
-        return str(tmp_path / name)
-
-    def labelled(split, number, *columns):
-        names = ClassLabel(names=["negative", "positive"])
-        features = Features(dict.fromkeys(columns, Value("string")) | {"label": names, "idx": Value("int32")})
-        rows = {column: [f"{column} {split} {i}" for i in range(number)] for column in columns}
-        return Dataset.from_dict(rows | {"label": [i % 2 for i in range(number)], "idx": [*range(number)]}, features)
-
-    def secret(*columns):
-        return labelled("secret", 5, *columns).map(lambda row: {"label": -1})
-
-    scored = Dataset.from_dict(
-        {
-            "sentence1": [f"a {i // 2}" for i in range(20)],
-            "sentence2": [f"b {i}" for i in range(20)],
-            "score": [i % 6 * 0.8 for i in range(20)],
-        }
-    )
-    single = {"train": labelled("train", 50, "sentence"), "validation": labelled("valid", 20, "sentence")}
-    double = {
-        "train": labelled("train", 50, "sentence1", "sentence2"),
-        "test": labelled("test", 9, "sentence1", "sentence2"),
-    }
-    plain = Features({"sentence": Value("string"), "label": Value("int64")})
-    numbered = {
-        split: labelled(split, number, "sentence").remove_columns("idx").cast(plain)
-        for split, number in (("train", 50), ("test", 20), ("dev", 5))
-    }
-    local = {
-        "sst2": replace(
-            hub_suites.HUB_SUITES["glue"]["sst2"], path=save("sst2", **single, test=secret("sentence")), config=None
-        ),
-        "mrpc": replace(hub_suites.HUB_SUITES["sentence"]["mrpc"], path=save("mrpc", **double), config=None),
-        "mpqa": replace(hub_suites.HUB_SUITES["sentence"]["mpqa"], path=save("mpqa", **numbered)),
-        "stsb": replace(hub_suites.HUB_SUITES["sts"]["stsb"], path=save("stsb", train=scored, test=scored)),
-    }
-    suite = hub_suite("local", local)
-    data = suite.evaluators["sst2.knn"].data
-    assert data.classes == ["negative", "positive"]
-    assert all("valid" in text for text in data.test.texts)
-    assert all("train" in text for text in [*data.train.texts, *data.valid.texts])
-    assert len(suite.evaluators["mrpc.knn"].data.test.pairs) == 9
-    data = suite.evaluators["mpqa.knn"].data
-    assert data.classes == ["0", "1"]
-    assert (len(data.train) + len(data.valid), len(data.test)) == (50, 20)
-    assert not any("dev" in text for text in data.texts)
-    assert sorted(suite.evaluators["stsb.similarity"].data.scores) == pytest.approx(sorted(scored["score"]))
-    check_results(suite)
-
-
-def test_without_the_hub_one_line_says_so():
-    with pytest.raises(UserError, match="without network"):
-        hub_suite("sts")
-
-
 @pytest.mark.parametrize(
     ("given", "culprit"),
     [
@@ -375,22 +212,3 @@ def test_a_data_set_has_no_slash_in_its_name():
     Path("named.yaml").write_text(json.dumps({"name": "mine", "data": {"a/b": {"task": "similarity"}}}))
     with pytest.raises(UserError, match="'a/b' has a / in its name"):
         files_suite("named.yaml")
-
-
-# --------------------------------------------------------------------------------------------------------------- words
-
-
-def test_the_suite_of_words_comes_with_gensim():
-    suite = get_suite("words")
-    assert list(suite.evaluators) == ["wordsim353.word_similarity", "simlex999.word_similarity", "word2vec.analogies"]
-    assert [len(e.data.first) for e in list(suite.evaluators.values())[:2]] == [353, 999]
-    analogies = suite.evaluators["word2vec.analogies"].data
-    assert len(analogies.items) == 19544
-    assert list(analogies.categories)[:2] == ["capital-common-countries", "capital-world"]
-    assert len(analogies.texts) == 905
-
-
-def test_without_gensim_one_line_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gensim", None)
-    with pytest.raises(UserError, match=r"the suite words needs the package gensim: pip install 'ssl_nlp\[gensim\]'"):
-        get_suite("words")

@@ -1,0 +1,90 @@
+"""The suite docs, on a corpus of its shape."""
+
+import pytest
+
+from ssl_nlp.corpora import Document
+from ssl_nlp.evaluation import docs_suite as docs
+from ssl_nlp.evaluation.suite import subset
+from tests.corpus import ListCorpus
+from tests.evaluation.vectors import check_results
+
+
+class Docs(ListCorpus):
+    """Docstrings of 25 packages, of which the last five are small."""
+
+    def documents(self, split):
+        for i in range({"train": 300, "valid": 60, "test": 60}[split]):
+            package = f"package{i % 25 if i < 100 else i % 20}"
+            yield Document(f"The {split} function {i} opens a door. Whoever enters {split} {i} sees it.", package)
+
+
+@pytest.fixture
+def docs_suite(monkeypatch):
+    monkeypatch.setattr(docs, "InstalledDocs", lambda: Docs([]))
+    return docs.docs_suite()
+
+
+def test_docs_has_the_largest_classes_and_its_parts_are_those_of_the_corpus(docs_suite):
+    data = docs_suite.evaluators["knn"].data
+    assert len(data.classes) == 20
+    assert not {f"package{i}" for i in range(20, 25)} & set(data.classes)
+    for name, part in (("train", data.train), ("valid", data.valid), ("test", data.test)):
+        assert all(text.startswith(f"The {name} function") for text in part.texts)
+    assert set(docs_suite.train_texts) == set(data.train.texts)
+    assert not set(docs_suite.evaluators["language_modelling"].data) & set(data.train.texts)
+    assert len(docs_suite.texts) == len(set(docs_suite.texts))
+
+
+def test_documents_with_the_same_beginning_are_used_once(monkeypatch):
+    class Alike(Docs):
+        def documents(self, split):
+            yield from super().documents(split)
+            yield from (Document("A door opens. " * 60 + f"{split} {end}", "package0") for end in range(2))
+
+    monkeypatch.setattr(docs, "InstalledDocs", lambda: Alike([]))
+    data = docs.docs_suite().evaluators["knn"].data
+    counts = [sum(text.startswith("A door") for text in part.texts) for part in (data.train, data.valid, data.test)]
+    assert counts == [0, 0, 1]
+
+
+def test_docs_has_a_result_for_every_evaluator(docs_suite):
+    assert list(docs_suite.evaluators) == [
+        "knn", "linear_probe", "few_labels_8", "few_labels_32", "few_labels_128", "retrieval", "geometry",
+        "language_modelling",
+    ]  # fmt: skip
+    check_results(docs_suite)
+    assert docs_suite.fingerprint == docs.docs_suite().fingerprint
+
+
+def test_queries_contain_no_names():
+    sentence = (
+        "Return the `torch.nn.Module` that my_func2() of Torch-Vision, torch and ArrayLike (in HTTPServer) wraps."
+    )
+    assert docs.without_names(sentence, {"torch"}) == "Return the that of Torch-Vision, and (in wraps."
+    documents = [
+        Document("Wrap the torch loader of a file lazily. It is opened when its first item is read.", "torch"),
+        Document("Only one sentence of many words here.", "torch"),
+        Document("Wrap FooBar. Too little is left of the first sentence.", "torch"),
+        Document("Wrap the numpy loader of a file lazily. It is opened when its first item is read.", "numpy"),
+        Document("Close all of them at once. Later calls do nothing at all.", "numpy"),
+    ]
+    pairs = docs.query_pairs(documents, {"numpy"})
+    assert set(zip(pairs.queries, pairs.answers, strict=True)) == {
+        ("Wrap the loader of a file lazily.", "It is opened when its first item is read."),
+        ("Close all of them at once.", "Later calls do nothing at all."),
+    }
+
+
+def test_excerpts_end_with_a_whole_word():
+    assert docs.excerpt("short") == "short"
+    cut = docs.excerpt("word " * 200)
+    assert len(cut) <= docs.LENGTH
+    assert set(cut.split()) == {"word"}
+    assert len(docs.excerpt("x" * 1000)) == docs.LENGTH
+
+
+def test_a_subset_hardly_changes_when_texts_are_added():
+    texts = [f"text {i}" for i in range(100)]
+    chosen = subset(texts, 20)
+    assert chosen == subset(texts[::-1], 20)
+    assert len(set(chosen) & set(subset([*texts, "one", "more"], 20))) >= 18
