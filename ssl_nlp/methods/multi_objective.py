@@ -38,7 +38,7 @@ class MultiObjective(Method):
     Terms and metrics of an objective are logged under its short name, with a number where a class occurs twice.
 
     Args:
-        encoder: what all objectives share.
+        encoder: shared by all objectives.
         objectives: methods and tasks without an encoder; their own `optimization` and `compile` are ignored. With a task,
             `data.labels` names the kind of labels that it reads.
         weights: one for each objective; None: 1 each.

@@ -158,7 +158,7 @@ class SentenceDrawing(SentenceDecoding):
 
     @torch.no_grad()
     def interpolate(self, first: str, second: str, steps: int = 7) -> list[str]:
-        """The likeliest tokens on the way between the embeddings of two sentences (arXiv:1511.06349, section 4.3).
+        """Write sentences greedily on the way between the embeddings of two sentences (arXiv:1511.06349, section 4.3).
 
         Args:
             first: where the way begins.

@@ -38,7 +38,7 @@ class MoCo(Contrastive):
     Validation is the same for every run, without momentum encoder and queue: see `Contrastive`.
 
     Args:
-        encoder: what turns tokens into hidden states.
+        encoder: turns tokens into hidden states.
         views: corruptions, applied one after the other to each of the two texts. Empty: the views differ
             by dropout alone. None: a fifth of the tokens is deleted.
         temperature: T, by which similarities are divided.

@@ -33,7 +33,7 @@ class SimCLR(Contrastive):
     Validation is the same for every run: see `Contrastive`.
 
     Args:
-        encoder: what turns tokens into hidden states.
+        encoder: turns tokens into hidden states.
         views: corruptions, applied one after the other to each of the two texts. Empty: the views differ
             by dropout alone (SimCSE). None: a fifth of the tokens is deleted.
         temperature: T, by which similarities are divided; its initial value if it is learned.

@@ -37,7 +37,7 @@ class Contrastive(Method):
     fifth of the tokens of each; otherwise a run whose only view is dropout would see the same text twice.
 
     Args:
-        encoder: what turns tokens into hidden states.
+        encoder: turns tokens into hidden states.
         views: corruptions, applied one after the other. Empty: the views differ by dropout alone (SimCSE,
             arXiv:2104.08821, section 3). None: a fifth of the tokens is deleted.
         projection: head between the embedding and the vectors that the loss compares.

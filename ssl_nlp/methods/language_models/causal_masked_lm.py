@@ -39,12 +39,12 @@ SHIFT = 1  # the state of a token predicts the next one, also where that is mask
 
 
 class CausalMaskedLM(CausalLM):
-    """One language model to be asked in both ways. Its embedding is the mean of the states that see the whole text.
+    """A causal and a masked language model in one. Its embedding is the mean of the states that see the whole text.
 
-    Its causal side generates and gives likelihoods; the other side fills masks, and scores texts where it is asked for
+    Its causal side generates and gives likelihoods; the other side fills masks, and gives pseudo-likelihoods on request
     (`score(texts, kind="pseudo-likelihood")`). `embed(texts, causal=True)` gives the states of the causal side.
 
-    A validation asks both sides about all rows, and `loss` is the mean of the two: `loss/next_token`, `perplexity` and
+    A validation runs both sides on all rows, and `loss` is the mean of the two: `loss/next_token`, `perplexity` and
     `bits_per_byte` as a `CausalLM` has them, `loss/masked_token`, `masked_perplexity` and `masked_bits_per_byte` as a
     `MaskedLM` has them, of 15 % of the tokens.
 

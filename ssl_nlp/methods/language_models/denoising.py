@@ -1,4 +1,4 @@
-"""Methods that restore a corrupted text with an encoder and a decoder: what `SpanCorruption` and `TextInfilling` share."""
+"""The common part of `SpanCorruption` and `TextInfilling`, which restore a corrupted text with an encoder and a decoder."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class Denoising(Method):
     A subclass sets `validation`, explains the arguments, and writes `corrupt`, `marked` and `filled`.
 
     Attributes:
-        validation: what is missing in a validation, whatever the training does, so that runs are comparable.
+        validation: the noise of a validation, the same for all runs, so that they are comparable.
     """
 
     units = ("sentence",)
@@ -69,7 +69,7 @@ class Denoising(Method):
 
     @abstractmethod
     def corrupt(self, batch: TokenBatch, noise: Noise) -> tuple[TokenBatch, TokenBatch]:
-        """What the encoder reads of the texts (B, T), and what the decoder writes, with its `next_ids`."""
+        """The texts (B, T) as the encoder reads them, and the texts that the decoder writes, with their `next_ids`."""
 
     @abstractmethod
     def marked(self, text: str) -> list[int]:

@@ -44,7 +44,7 @@ class MaskedLM(Method):
     """Masked language model over a bidirectional encoder. Its embedding is the mean of the states.
 
     Args:
-        encoder: what turns tokens into hidden states.
+        encoder: turns tokens into hidden states.
         masking_rate: share of the tokens to predict in training.
         masking_unit: hide single tokens, whole words, or spans of words (SpanBERT, arXiv:1907.10529, section 3.1).
         sentence_pairs: read pairs of texts (`unit: pair`), and predict whether the second one is the next sentence, or

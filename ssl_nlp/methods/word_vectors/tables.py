@@ -1,4 +1,4 @@
-"""What all word vectors share: tables of vectors, few rows of which change in a step."""
+"""The common part of all word vectors: tables, few rows of which change in a step."""
 
 import torch
 from torch import Tensor, nn

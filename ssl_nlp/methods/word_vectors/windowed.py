@@ -1,4 +1,4 @@
-"""What skip-gram and CBOW share: the words that are kept, the windows around them, and the ways to score a word.
+"""The common part of skip-gram and CBOW: the words that are kept, the windows around them, and the ways to score a word.
 
 Mikolov et al., "Efficient Estimation of Word Representations in Vector Space" (arXiv:1301.3781), and "Distributed
 Representations of Words and Phrases and their Compositionality" (arXiv:1310.4546). Two details are those of their program,
@@ -27,7 +27,7 @@ Output = Literal["negative_sampling", "hierarchical_softmax"]
 
 
 class Frequencies(NamedTuple):
-    """What the counts of words decide.
+    """Numbers that follow from the counts of words.
 
     Attributes:
         kept: (V,) float32, the probability that an occurrence of a word is kept.
