@@ -59,7 +59,7 @@ class Graph(nn.Module):
         super().__init__()
         if not module.encoder.exportable:
             kind = type(module.encoder).__name__
-            raise UserError(f"torch.onnx writes wrong graphs of the encoder {kind}: use its checkpoint instead")
+            raise UserError(f"torch.onnx cannot write a right graph of this {kind}: use its checkpoint instead")
         if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging | QuestionAnswering):
             raise UserError(
                 f"--format onnx has no graph for {type(module).__name__}: export its encoder alone with --format "

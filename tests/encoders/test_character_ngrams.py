@@ -13,6 +13,7 @@ from ssl_nlp.encoders.character_ngrams import ngram_hashes
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.similarity import ScoredPairs, WordSimilarity
 from ssl_nlp.export import word2vec_format
+from ssl_nlp.export.onnx_format import Graph
 from ssl_nlp.methods import Method, SimCLR, SkipGram
 from tests.end_to_end.cli import save_untrained
 
@@ -152,6 +153,9 @@ def test_bad_settings_are_refused_in_one_line(arguments, message):
         BagOfWords(**{"ngrams": LENGTHS} | arguments)
 
 
-def test_it_cannot_be_built_without_spellings():
+def test_it_has_no_graph_and_cannot_be_built_without_spellings():
+    with pytest.raises(UserError, match="cannot write a right graph of this BagOfWords: use its checkpoint instead"):
+        Graph(made())
+    assert made(ngrams=None).encoder.exportable
     with pytest.raises(UserError, match="ngrams need the spelling of tokens: give build the tokenizer"):
         BagOfWords(ngrams=LENGTHS).build(300, 0, causal=False)

@@ -19,7 +19,7 @@ from tests.tasks.cases import CASES
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "lstm": lambda: Recurrent("lstm", dim=16, embedding_dim=12, max_length=64, dropout=0.1),
     "gru": lambda: Recurrent("gru", dim=16, layers=1, max_length=64, tied=False),
-    "bag_of_words": lambda: BagOfWords(dim=16, max_length=64, dropout=0.1),
+    "bag_of_words": lambda: BagOfWords(dim=16, max_length=64, dropout=0.1, ngrams=[3, 5], buckets=50),
     "text_cnn": lambda: TextCNN(dim=18, embedding_dim=12, max_length=64, dropout=0.1),
 }
 TEXTS = ["the dog sees a cat", "a bird", ""]
