@@ -37,6 +37,7 @@ from ssl_nlp.methods import (
     TextInfilling,
 )
 from ssl_nlp.objectives.views import Delete, Repeat
+from ssl_nlp.training.callbacks.throughput import estimated_flops, training_flops
 from ssl_nlp.training.module import Module
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import save_untrained
@@ -97,6 +98,20 @@ def test_the_targets_it_counts_without_a_forward_pass_are_those_of_its_loss(name
             torch.manual_seed(3)
             counts.append({name: int(number) for name, number in count(method, batch).items()})
         assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_operations_of_its_steps_are_counted_without_a_trace(name):
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1))
+    module = data(method)
+    method.connect(module.tokenizer)
+    method.train()
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    batch = next(iter(module.val_dataloader()))
+    # A pass without a gradient needs no more; backward, attention computes its weights once more.
+    assert 0.6 < training_flops(method, batch) / estimated_flops(method, batch) < 1.03
+    assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.parameters())
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
