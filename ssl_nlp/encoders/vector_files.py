@@ -4,6 +4,7 @@ A file may come from anybody. It is read as words and numbers and nothing else, 
 vectors of wanted words are kept.
 """
 
+import codecs
 import mmap
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -48,13 +49,17 @@ def _shape(file: BinaryIO) -> tuple[int | None, int]:
     Raises:
         ValueError: the file is something else.
     """
-    head = file.readline(LONGEST_LINE).split()
-    if len(head) == 2 and all(part.isdigit() and len(part) < 12 for part in head):
-        number, width = map(int, head)
+    begin = len(codecs.BOM_UTF8) if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+    file.seek(begin)
+    head = file.readline(LONGEST_LINE)
+    parts = head.split()
+    number: int | None = None
+    if len(parts) == 2 and all(part.isdigit() and len(part) < 12 for part in parts):
+        number, width = map(int, parts)
     else:
-        number, width = None, len(head) - 1
-        file.seek(0)
-    if not 1 <= width <= WIDEST:
+        width = len(parts) - 1
+        file.seek(begin)
+    if not 1 <= width <= WIDEST or (number is None and _numbers(head, width) is None):
         raise ValueError("its first line is neither two whole numbers nor a word with its numbers")
     return number, width
 
@@ -73,8 +78,8 @@ def _vectors(file: BinaryIO, number: int | None, width: int, wanted: Collection[
         return
     place = 0
     for line in iter(lambda: file.readline(LONGEST_LINE), b""):
-        place += 1
         parts = line.rsplit(maxsplit=width)
+        place += bool(parts)
         if parts and (word := parts[0].decode("utf-8", "replace")) in wanted:
             vector = _numbers(line, width)
             if vector is None:
@@ -108,3 +113,5 @@ def _binary(file: BinaryIO, number: int, width: int, wanted: Collection[str]) ->
             place = end + 1 + size
             if word in wanted:
                 yield word, np.frombuffer(content[end + 1 : place], dtype="<f4").astype(np.float32)
+        if content[place : place + 2].strip():
+            raise ValueError(f"it goes on after vector {number}, the last one that its first line promises")

@@ -30,7 +30,7 @@ def begin_with_vectors(encoder: Encoder, tokenizer: Tokenizer, name: str) -> str
         A line that says how many vectors were found.
 
     Raises:
-        UserError: there is no such run or file, or its vectors have another width.
+        UserError: there is no such run or file, its vectors have another width, or they are of none of these words.
     """
     path, words = Path(name), tokens_of_words(tokenizer)
     if path.suffix in FILES or (path.is_file() and path.suffix != ".ckpt"):
@@ -45,6 +45,10 @@ def begin_with_vectors(encoder: Encoder, tokenizer: Tokenizer, name: str) -> str
         raise UserError(
             f"encoder.embedding_from {name}: its vectors have width {own}, and those of the encoder {width}: the two must "
             "be equal"
+        )
+    if not found:
+        raise UserError(
+            f"encoder.embedding_from {name}: none of its words is a token of this model: take another one, or leave it out"
         )
     encoder.ancestry = (*encoder.ancestry, *ancestry)
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """Files of word vectors in all their forms, and what is not one."""
 
+import codecs
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,9 @@ FORMS = {
     "glove": text(head=False),
     "binary": binary(),
     "gensim": binary(end=b""),
+    "byte order mark": codecs.BOM_UTF8 + text(),
+    "glove with a byte order mark": codecs.BOM_UTF8 + text(head=False),
+    "blank lines at the end": text() + b"\n \n",
 }
 
 
@@ -52,11 +57,14 @@ def test_of_a_word_that_is_there_twice_the_first_vector_counts(tmp_path):
     [
         (b"", "its first line is neither two whole numbers nor a word with its numbers"),
         (b"5 0\n", "its first line is neither"),
+        (b"# A list of words\n", "its first line is neither"),
+        (text().decode().encode("utf-16"), "its first line is neither"),
         (b"5 99999999999\nx", "its first line is neither"),
         (b"2 2\nthe 1 2\nx 1 y\n", "vector 2 is not 2 numbers after a word"),
         (b"the 1 2\nx 1\n", "vector 2 is not 2 numbers after a word"),
         (text().replace(b"5 6", b"9 6"), "it has 5 vectors, and its first line promises 9"),
         (binary()[:-9], "it ends within vector 5 of 5"),
+        (b"3 6\n" + binary()[4:], "it goes on after vector 3, the last one that its first line promises"),
         (b"5 6\n" + bytes(3000), "it ends within vector 1 of 5"),
         (b"999999999 6\n" + binary()[4:], "it ends within vector 6 of 999999999"),
         (b"1 2\nthe 1 nan\n", "the vector of 'the' is not finite"),

@@ -130,6 +130,9 @@ def test_other_widths_and_missing_files_are_one_line(source, tmp_path):
             UserError, match="its vectors have width 16, and those of the encoder 12: the two must be equal"
         ):
             begun("word", transformer(str(tmp_path / place), dim=12))
+    (tmp_path / "french.txt").write_text("2 16\n" + "".join(f"{w} {' '.join('1' * 16)}\n" for w in ("chien", "chat")))
+    with pytest.raises(UserError, match="french.txt: none of its words is a token of this model"):
+        begun("word", transformer(str(tmp_path / "french.txt")))
     with pytest.raises(UserError, match="nowhere.bin cannot be read"):
         begun("word", transformer("nowhere.bin"))
     with pytest.raises(UserError, match="there is no run nowhere"):
