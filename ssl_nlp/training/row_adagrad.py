@@ -27,6 +27,15 @@ class RowAdagrad(Optimizer):
         if any(group["weight_decay"] for group in self.param_groups):
             raise UserError("optimization: RowAdagrad has no weight decay: set weight_decay to 0")
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state. The squares stay float32, where torch would convert them to the type of the tables."""
+        super().load_state_dict(state_dict)
+        tables = [table for group in self.param_groups for table in group["params"]]
+        numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
+        for table, number in zip(tables, numbers, strict=True):
+            if number in state_dict["state"]:
+                self.state[table]["squares"] = state_dict["state"][number]["squares"].to(table.device)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient; returns what `closure` returns."""
@@ -39,11 +48,12 @@ class RowAdagrad(Optimizer):
                 if table.grad is None:
                     continue
                 rows = table.grad.to_sparse(1).coalesce()
-                places, values = rows.indices()[0], rows.values().view(rows.indices().shape[1], -1)
+                width = table.numel() // max(len(table), 1)
+                places, values = rows.indices()[0], rows.values().view(rows.indices().shape[1], width)
                 state = self.state[table]
                 if not state:
                     state["squares"] = torch.zeros(len(table), dtype=torch.float32, device=table.device)
                 squares = state["squares"].index_add_(0, places, values.float().square().mean(dim=1))[places]
                 steps = values * (-group["lr"] / (squares.sqrt() + group["eps"])).to(values.dtype)[:, None]
-                table.view(len(table), -1).index_add_(0, places, steps)
+                table.view(len(table), width).index_add_(0, places, steps)
         return loss
