@@ -15,6 +15,7 @@ from icu4py.breakers import WordBreaker
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from ssl_nlp.data.tokenizer_training import UNK, WIDE
+from ssl_nlp.errors import UserError
 
 # ICU's rules as far as a regular expression can follow them, for a tokenizer.json outside of this package.
 _LETTER, _DIGIT = r"[\p{L}\p{M}]", r"\p{Nd}"
@@ -77,12 +78,19 @@ def train_words(
         lowercase: fold case.
         special: special tokens, which get the first ids; `<unk>` is among them.
         texts: what to count, from the beginning at each call.
+
+    Raises:
+        UserError: no word occurs so often.
     """
     counts: Counter[str] = Counter()
     for text in texts():
         pieces = WordBreaker(text, "en")
         counts.update(map(str.lower, pieces) if lowercase else pieces)
     frequent = [(word, count) for word, count in counts.items() if count >= min_count and not word.isspace()]
+    if counts and not frequent:
+        raise UserError(
+            f"no word of the training text occurs {min_count} times: lower data.tokenizer.min_count, or give it more text"
+        )
     frequent.sort(key=lambda item: (-item[1], item[0]))
     words = [word for word, _ in frequent[: vocab_size - len(special)]]
     vocabulary = {token: number for number, token in enumerate([*special, *words])}

@@ -94,6 +94,11 @@ def test_outside_of_this_package_the_backend_cuts_what_has_spaces_alike():
     assert backend.encode(CHINESE[1]).ids != tokenizer.encode([CHINESE[1]])[0][0]
 
 
+def test_a_count_that_no_word_reaches_is_refused():
+    with pytest.raises(UserError, match="no word of the training text occurs 3 times: lower data.tokenizer.min_count"):
+        trained(["the dog sees", "the cat"], min_count=3)
+
+
 @pytest.mark.parametrize(("kind", "number"), [("word", 0), ("bpe", 2)])
 def test_a_smallest_count_is_for_words(kind, number):
     with pytest.raises(UserError, match=f"tokenizer.min_count {number}: use 1 or more"):
