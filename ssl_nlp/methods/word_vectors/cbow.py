@@ -2,8 +2,8 @@
 
     loss = - sum over words j of log p(j | mean of u_i over the words i near j)
 
-with p as in skip-gram: negative sampling, or the hierarchical softmax. The gradient of the mean is exact, as in gensim; the
-program of the paper gives each word the gradient of the sum.
+with p as in skip-gram: negative sampling, or the hierarchical softmax. Each word near j gets the exact gradient of the
+mean. The program of the paper, and gensim after it, does not divide it by the number of these words (arXiv:2012.15332).
 """
 
 import torch
