@@ -56,8 +56,9 @@ class NGramLM(LeftToRight):
 
     def count(self, rows: Iterable[Array]) -> None:
         """Count more text: documents from their start token to the one that ends them, or pieces of them."""
-        self._rows += [row.astype(np.int32) for row in rows]
-        self._all = None
+        if more := [row.astype(np.int32) for row in rows]:
+            self._rows += more
+            self._all = None
 
     def recent(self) -> KneserNey:
         """The probabilities after the text since the last validation alone."""
@@ -84,8 +85,10 @@ class NGramLM(LeftToRight):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
-        if self.trainer.current_epoch == 0:
-            self.count(gather_objects([*rows_of(batch)]))
+        # A stream counts its passes itself: to the trainer they are one epoch, or as many as it is told. The batch in which
+        # the second pass begins is left out.
+        done = self.trainer.current_epoch if batch.cursor is None else batch.cursor["epoch"]
+        self.count(gather_objects([] if done else [*rows_of(batch)]))
         return loss
 
     def on_validation_epoch_start(self) -> None:

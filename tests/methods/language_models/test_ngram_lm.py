@@ -1,7 +1,9 @@
 """The n-gram language model: what it counts in a training, and what follows from the counts."""
 
 import copy
+import json
 import math
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data import Blocks, TextDataModule, Tokenizer, TokenizerSettings
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import open_store
@@ -94,6 +97,28 @@ def test_before_any_text_all_tokens_are_equally_likely_and_64_sentences_are_lear
     ]
     assert nats[0] == pytest.approx(math.log(tokenizer.vocab_size))
     assert nats[1] < 0.5 * nats[0]
+
+
+@pytest.mark.parametrize("epochs", [{"max_steps": 40}, {"max_epochs": 4, "limit_train_batches": 10}])
+def test_one_pass_over_a_stream_is_counted_whatever_the_trainer_calls_an_epoch(epochs, tmp_path):
+    texts = random_texts(30)
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    stream = HubDataset(str(tmp_path), valid=0.1, test=None, streaming=True, window=5)
+    module = TextDataModule(stream, TokenizerSettings(vocab_size=320), "block", length=24, batch_size=2, seed=0)
+    read: list[np.ndarray] = []
+
+    class Counted(NGramLM):
+        def count(self, rows):
+            read.extend(rows := [*rows])
+            super().count(rows)
+
+    method = Counted(order=2)
+    trainer(tmp_path, limit_val_batches=0, enable_checkpointing=False, **epochs).fit(method, module)
+    framed = module.tokenizer.encode([document.text for document in stream.documents("train")])
+    once = np.bincount([*chain(*(ids for ids, _ in framed))], minlength=method.vocab_size)
+    found = np.bincount(np.concatenate([row[1:] for row in read]), minlength=method.vocab_size)
+    assert (found <= once).all()
+    assert once.sum() - 2 * 24 < found.sum() <= once.sum()  # without the batch in which the next pass begins
 
 
 def test_a_validation_logs_the_numbers_of_a_language_model(trained, tokenizer, tmp_path):
