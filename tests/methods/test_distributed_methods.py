@@ -17,16 +17,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.data.cooccurrences import CountedPairs
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import BagOfWords, Encoder, Recurrent, Transformer
 from ssl_nlp.methods import (
     ARAE,
+    CBOW,
     VAE,
     Autoencoder,
     BidirectionalLM,
     CausalLM,
     CausalMaskedLM,
+    GloVe,
     MaskedDiffusion,
     MaskedLM,
     MoCo,
@@ -106,6 +109,12 @@ CASES = {
         exact=True,
         encoder=partial(WORDS, ngrams=(3, 4), buckets=50),
     ),
+    "cbow_paths": Case(
+        lambda: CBOW(window=1, subsample=0, output="hierarchical_softmax", optimization=ROWS_ONLY),
+        exact=True,
+        encoder=WORDS,
+    ),
+    "glove": Case(lambda: GloVe(optimization=ROWS_ONLY), unit="cooccurrence", exact=True, encoder=WORDS),
     "moco_pairs": Case(lambda: MoCo(views=[], queue=16, momentum=0.5, temperature=0.5), unit="pair", exact=True),
 }
 
@@ -127,6 +136,9 @@ def batches(tokenizer: Tokenizer, unit: str, rank: int, ranks: int) -> list[Toke
     """This rank's share of each global batch, dealt as the sampler does it. Two sentences are equal."""
     found = []
     for step, rows in enumerate(ROWS):
+        if unit == "cooccurrence":
+            found.append(entries(tokenizer, rows, seed=step, mine=slice(rank, None, ranks)))
+            continue
         texts = [random_texts(rows, seed=10 * step + side, longest=12) for side in (0, 1)]
         texts[0][-1] = texts[0][0]
         ids = [[ids for ids, _ in tokenizer.encode(side)][rank::ranks] for side in texts]
@@ -134,6 +146,14 @@ def batches(tokenizer: Tokenizer, unit: str, rank: int, ranks: int) -> list[Toke
         first = replace(first, documents=torch.arange(rows)[rank::ranks])
         found.append(replace(first, pair=second) if unit == "pair" else first)
     return found
+
+
+def entries(tokenizer: Tokenizer, rows: int, seed: int, mine: slice) -> CountedPairs:
+    """Some of the rows of a batch of made-up co-occurrences."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(len(tokenizer.special_ids), tokenizer.vocab_size, (rows, 2), generator=generator)[mine]
+    counts = (0.1 + 5 * torch.rand(rows, generator=generator))[mine]
+    return CountedPairs(ids, torch.ones_like(ids), packed=False, padded=False, counts=counts, total=30.0)
 
 
 def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, Tensor]:
