@@ -113,6 +113,11 @@ class Windowed(WordVectors):
         self.outputs = nn.Embedding(self.vocab_size, self.encoder.embedding.embedding_dim)
         nn.init.zeros_(self.outputs.weight)
 
+    def take_counts(self, data: TextDataModule) -> None:
+        super().take_counts(data)
+        if getattr(data.corpus, "streaming", False):  # the valid split is counted, which may lack words of the stream
+            self.token_counts += self.maskable
+
     def connect_data(self, data: TextDataModule, stage: str) -> None:
         super().connect_data(data, stage)
         self._frequencies = None
