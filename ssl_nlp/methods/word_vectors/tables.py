@@ -23,6 +23,12 @@ class WordVectors(Method):
         """Whether gradients of tables are sparse. The optimizer is that of another method where this one borrows."""
         return not self._lent and self.optimization.optimizer in BY_ROWS
 
+    @property
+    def vectors_only(self) -> bool:
+        """Whether the encoder has no weights besides tables of vectors."""
+        tables = {table.weight for table in self.encoder.modules() if isinstance(table, nn.Embedding)}
+        return {*self.encoder.parameters()} == tables
+
     def build(self) -> None:
         self.tables()
         if self.by_rows:
@@ -30,8 +36,9 @@ class WordVectors(Method):
         for table in self.modules():
             if isinstance(table, nn.Embedding):
                 table.sparse = self.by_rows  # which tells DDP, too
-        with torch.no_grad():  # no pair trains the tokens of the frame, and the mean of a text counts them
-            self.encoder.embedding.weight[~self.maskable] = 0
+        if self.vectors_only:
+            with torch.no_grad():  # no pair trains the tokens of the frame, and the mean of a text counts them
+                self.encoder.embedding.weight[~self.maskable] = 0
 
     def tables(self) -> None:
         """Create the tables besides the token embedding."""
@@ -62,11 +69,15 @@ class WordVectors(Method):
 
     def check_data(self, data: TextDataModule) -> None:
         super().check_data(data)
-        tables = {table.weight for table in self.encoder.modules() if isinstance(table, nn.Embedding)}
-        if not self._lent and {*self.encoder.parameters()} != tables:
+        if not self._lent and not self.vectors_only:
             raise UserError(
                 f"{type(self).__name__} trains word vectors and no other weights of a {type(self.encoder).__name__}: "
                 "set encoder to ssl_nlp.encoders.BagOfWords"
+            )
+        if self.by_rows and self.sharded:
+            raise UserError(
+                f"{self.optimization.optimizer} gets gradients of some rows here, which cannot be sharded: use ddp, or "
+                "another optimizer, such as adamw"
             )
         if self.by_rows and self.trained and self.trainer.gradient_clip_val:
             raise UserError(

@@ -1,5 +1,6 @@
 """Skip-gram and CBOW against slow loops over explicit pairs, closed forms, and what every method promises."""
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -12,10 +13,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ssl_nlp.corpora import HubDataset
 from ssl_nlp.data import TextDataModule, TokenBatch, TokenizerSettings
 from ssl_nlp.encoders import BagOfWords, Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import CBOW, Method, Optimization, SkipGram
+from ssl_nlp.methods import CBOW, MaskedLM, Method, MultiObjective, Optimization, SkipGram
 from ssl_nlp.methods.word_vectors.windowed import SHARED, Windowed
 from tests.corpus import ListCorpus, random_texts
 
@@ -150,6 +152,34 @@ def test_windows_are_drawn_around_what_subsampling_leaves_of_each_document():
     assert {int(row.sum()) for row in near} >= {0, 2, 4, 6}
 
 
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_words_that_the_counted_part_of_a_stream_lacks_are_trained_too(output, tmp_path):
+    lines = [json.dumps({"text": f"the dog sees w{i}x w{i}y"}) for i in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    stream = HubDataset(str(tmp_path), valid=0.1, test=None, streaming=True, window=5)
+    method = SkipGram(BagOfWords(dim=6), subsample=0, output=output, optimization=ADAM)
+    module = TextDataModule(stream, SETTINGS, length=40, batch_size=4, seed=0)
+    trainer(tmp_path, 3, enable_checkpointing=False, limit_val_batches=0).fit(method, module)
+    words = next(iter(module.train_dataloader())).input_ids.unique()
+    assert (method.frequencies.kept[words] == method.maskable[words]).all()
+    assert (method.frequencies.noise[words] > 0).equal(method.maskable[words])
+    if method.hierarchical:
+        assert method.frequencies.signs[words].any(dim=1).equal(method.maskable[words])
+
+
+def test_other_weights_of_an_encoder_that_it_shares_keep_their_vectors_of_the_frame():
+    """Those of masks and boundaries are read there, and a vector of zeros has no direction for the norm that follows."""
+    shared = MultiObjective(Transformer(None, dim=8, layers=1, heads=2), [MaskedLM(), SkipGram()])
+    shared.connect(data().tokenizer)
+    weight = shared.encoder.embedding.weight
+    assert (
+        weight[[token for token in shared.tokenizer.special_ids if token != shared.tokenizer.pad_id]].any(dim=1).all()
+    )
+    alone = SkipGram(BagOfWords(dim=6))
+    alone.connect(shared.tokenizer)
+    assert not alone.encoder.embedding.weight[shared.tokenizer.special_ids].any()
+
+
 def test_without_subsampling_all_words_are_kept_and_special_tokens_never_are():
     method, rows = made(CBOW, subsample=0), batch()
     kept = method.windows(rows).words
@@ -235,10 +265,13 @@ def test_bad_settings_are_refused_in_one_line(arguments, message):
         SkipGram(**arguments)
 
 
-def test_an_encoder_with_other_weights_and_clipping_of_sparse_gradients_are_refused(tmp_path):
+def test_an_encoder_with_other_weights_and_what_sparse_gradients_cannot_do_are_refused(tmp_path, monkeypatch):
     method = SkipGram(Transformer(None, dim=8, layers=1, heads=2))
     with pytest.raises(UserError, match="set encoder to ssl_nlp.encoders.BagOfWords"):
         trainer(tmp_path, 1, enable_checkpointing=False).fit(method, data())
     method = SkipGram(BagOfWords(dim=6), optimization=ADAM)
     with pytest.raises(UserError, match="gradient_clip_val cannot clip gradients of some rows"):
         trainer(tmp_path, 1, enable_checkpointing=False, gradient_clip_val=1.0).fit(method, data())
+    monkeypatch.setattr(SkipGram, "sharded", True)
+    with pytest.raises(UserError, match="gets gradients of some rows here, which cannot be sharded: use ddp, or"):
+        method.check_data(data())
