@@ -21,7 +21,8 @@ class HiddenMarkovLanguage(SplitCorpus):
 
     A document draws its topic, its length and then, from the topic's model, its words, which blanks separate. Its label
     and its part are its topic, such as `topic2`. The length does not depend on anything else: from `shortest` words on,
-    each word is the last with probability `stop`, and the word number `longest` is.
+    each word is the last with probability `stop`, and the word number `longest` is. Several documents in a row have the
+    same topic, as in a book: a model that sees more than one document of a packed row gains from it, and is found out.
 
     Each topic starts in its stationary distribution, so parts of documents, where the border of a packed row cuts them,
     follow the same model as whole ones. With a tokenizer of kind `word` and room for all words, tokens are words, and
@@ -37,6 +38,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         word_concentration: of the prior of the words of each state. The lower, the fewer words a state has.
         shortest, longest: words of a document.
         stop: probability that a document ends after a word, between these two.
+        same_topic: number of documents, one after the other, that share a topic.
         documents: number of documents over all splits.
         valid, test: share of the documents that make the split, chosen by a hash of the text.
         seed: the parameters and the documents follow from it.
@@ -56,6 +58,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         shortest: int = 8,
         longest: int = 63,
         stop: float = 0.06,
+        same_topic: int = 8,
         documents: int = 200_000,
         valid: float = 0.01,
         test: float = 0.01,
@@ -71,11 +74,11 @@ class HiddenMarkovLanguage(SplitCorpus):
             ),
             f"shortest {shortest}, longest {longest}: use 1 <= shortest <= longest": not 1 <= shortest <= longest,
             f"stop {stop}: use a probability above 0": not 0 < stop <= 1,
-            f"documents {documents}: use 1 or more": documents < 1,
+            f"same_topic {same_topic}, documents {documents}: use 1 or more": min(same_topic, documents) < 1,
             f"seed {seed}: use 0 or more": seed < 0,
         }
         refuse(problems, str(self))
-        self.number, self.seed = documents, seed
+        self.number, self.same_topic, self.seed = documents, same_topic, seed
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])
         )
@@ -95,7 +98,8 @@ class HiddenMarkovLanguage(SplitCorpus):
 
     def draw(self, number: int, random: np.random.Generator) -> tuple[list[list[int]], Ints]:
         """Documents as lists of word numbers, and their topics (N,)."""
-        topic = _outcomes(np.exp(self.model.topics)[None].repeat(number, 0), random)
+        topics = np.exp(self.model.topics)[None].repeat(-(-number // self.same_topic), 0)
+        topic = _outcomes(topics, random).repeat(self.same_topic)[:number]
         lengths = _outcomes(self.lengths[None].repeat(number, 0), random)
         transitions, emissions = np.exp(self.model.transitions), np.exp(self.model.emissions)
         state = _outcomes(np.exp(self.model.initial)[topic], random)
@@ -136,7 +140,7 @@ class HiddenMarkovLanguage(SplitCorpus):
     def fingerprint(self) -> str:
         model = self.model
         numbers = [array.tolist() for array in (model.topics, model.transitions, model.emissions, self.lengths)]
-        return fingerprint("HiddenMarkovLanguage", self.shares, self.number, self.seed, self.words, numbers)
+        return fingerprint("HiddenMarkovLanguage", self.shares, self.number, self.same_topic, self.seed, numbers)
 
 
 def spell(number: int) -> list[str]:

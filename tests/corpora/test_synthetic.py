@@ -11,8 +11,8 @@ from ssl_nlp.errors import UserError
 
 
 def tiny(**settings) -> HiddenMarkovLanguage:
-    defaults = {"topics": 2, "states": 2, "words": 4, "shortest": 3, "longest": 9, "stop": 0.3, "documents": 400}
-    return HiddenMarkovLanguage(**{**defaults, "valid": 0.2, "test": 0.1, **settings})
+    defaults = {"topics": 2, "states": 2, "words": 4, "shortest": 3, "longest": 9, "stop": 0.3, "same_topic": 1}
+    return HiddenMarkovLanguage(**{**defaults, "documents": 400, "valid": 0.2, "test": 0.1, **settings})
 
 
 def test_a_corpus_like_any_other():
@@ -45,6 +45,12 @@ def test_drawn_documents_have_the_probabilities_of_the_model():
     compare(found, np.exp(language.model.log_likelihood(pairs)))
 
 
+def test_documents_one_after_the_other_share_a_topic():
+    _, topics = tiny(same_topic=5).draw(1003, np.random.default_rng(0))
+    assert (topics[:1000].reshape(200, 5) == topics[:1000:5, None]).all()
+    assert 0 < np.count_nonzero(np.diff(topics[::5])) < 200
+
+
 def test_ends_are_those_of_whole_documents_and_of_documents_cut_at_a_random_word():
     language = tiny()
     lengths = language.lengths
@@ -71,7 +77,7 @@ def test_words_are_different_and_as_many_as_asked(number: int):
 def test_the_fingerprint_follows_every_setting():
     settings = {"topics": 3, "states": 3, "words": 5, "shortest": 2, "longest": 8, "stop": 0.2, "documents": 401}
     settings |= {"topic_concentration": 1, "transition_concentration": 1, "word_concentration": 1, "seed": 1}
-    settings |= {"valid": 0.3, "test": 0.2}
+    settings |= {"same_topic": 2, "valid": 0.3, "test": 0.2}
     keys = [tiny().fingerprint(), *(tiny(**{name: value}).fingerprint() for name, value in settings.items())]
     assert len(set(keys)) == len(keys)
     assert tiny().fingerprint() == keys[0]
@@ -80,6 +86,12 @@ def test_the_fingerprint_follows_every_setting():
 def test_impossible_settings_are_listed_in_one_error():
     with pytest.raises(UserError, match=r"HiddenMarkovLanguage: topics 0, .*; shortest 5, longest 4.*; stop 0"):
         tiny(topics=0, shortest=5, longest=4, stop=0)
-    for name, value in {"words": 10**9, "documents": 0, "seed": -1, "word_concentration": 0.01}.items():
+    for name, value in {
+        "words": 10**9,
+        "documents": 0,
+        "same_topic": 0,
+        "seed": -1,
+        "word_concentration": 0.01,
+    }.items():
         with pytest.raises(UserError, match=rf"{value}\b.*: use"):
             tiny(**{name: value})
