@@ -68,15 +68,19 @@ class Limits:
         inputs = _rows([ids[row, start:stop] for row, start, stop in pieces])
         wanted = _rows([targets[row, start:stop] for row, start, stop in pieces])
         if predictions.corruption is None:
-            limits = self._next(inputs, wanted)
+            limits = self._next(inputs, wanted, predictions.context)
         else:
             limits = self._hidden(inputs, wanted, predictions.corruption)
         for total, nats in zip(found, limits, strict=True):
             np.add.at(total, [row for row, _, _ in pieces], nats)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
-    def _next(self, inputs: Ints, targets: Ints) -> tuple[Floats, Floats]:
-        """(N,) limits and unigram losses of documents, or parts of them, (N, T), whose next tokens are the targets."""
+    def _next(self, inputs: Ints, targets: Ints, context: int | None) -> tuple[Floats, Floats]:
+        """(N,) limits and unigram losses of documents, or parts of them, (N, T), whose next tokens are the targets.
+
+        That of a model with a short context takes the words before its context as unknown, but not how many there are,
+        which tells when the document may end.
+        """
         whole = (inputs[:, 0] == self.tokenizer.prefix[0])[:, None]
         # A whole document is its targets; a part of one is its first word, which is not a target, and these. A word that
         # nobody sees before the first one changes nothing, because documents begin as they go on.
@@ -90,7 +94,12 @@ class Limits:
         ends = np.where(whole, self.language.ends(whole=True)[t], self.language.ends(whole=False)[t])
         with np.errstate(divide="ignore"):
             length = np.where(ended, np.log(ends), 0.0) + np.where(is_word, np.log1p(-ends), 0.0)
-        limit = np.where(is_word, self.model.next_words(words), 0.0) + length
+        known = self.model.next_words(words)
+        if context is not None and context < words.shape[1] - 1:
+            parts = np.lib.stride_tricks.sliding_window_view(words, context + 1, axis=1)  # (N, parts, context + 1)
+            last = self.model.next_words(parts.reshape(-1, context + 1))[:, -1].reshape(parts.shape[:2])
+            known[:, context:] = last
+        limit = np.where(is_word, known, 0.0) + length
         mean = 1 / (1 + self.language.lengths @ np.arange(len(self.language.lengths)))  # ends per token
         unigram = np.where(is_word, self.model.unigram[words] + np.log1p(-mean), 0.0) + np.where(
             ended, np.log(mean), 0.0

@@ -35,9 +35,11 @@ class Predictions:
             position, predicted from all of the document.
         nats: (B,) the loss of the targets of each row, summed.
         corruption: of the rows; None: each target is the next token.
+        context: the number of tokens before a next token that the model sees; None: all of the document in the row.
     """
 
     seen: TokenBatch
     targets: Tensor
     nats: Tensor
     corruption: Corruption | None = None
+    context: int | None = None

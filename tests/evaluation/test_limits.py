@@ -95,6 +95,19 @@ def test_the_limit_of_packed_rows_knows_what_their_parts_of_documents_show(langu
     assert any(batch.input_ids[row, 0] != prefix for row in range(8))
 
 
+@pytest.mark.parametrize("context", [0, 1, 2, 9])
+def test_the_limit_of_a_short_context_knows_that_many_words_and_where_it_is(limits, context):
+    words, lengths = [1, 0, 3, 2], limits.language.lengths
+    row = [limits.tokenizer.encode([" ".join(limits.language.words[word] for word in words)])[0][0]]
+    batch = pad_rows(row, None, limits.tokenizer, 64)
+    expected = lengths[4]
+    for t, word in enumerate(words):
+        before = words[max(0, t - context) : t]
+        expected *= likelihood(limits, [*before, word]) / likelihood(limits, before)
+    [found, _] = limits.nats(replace(next_tokens(batch), context=context))
+    assert float(found[0]) == pytest.approx(-np.log(expected), abs=1e-10)
+
+
 def corrupted(x, chosen, rate, replaced, kept, allowed) -> dict[tuple[int, ...], float]:
     """The probability of each corrupted form of x, with -1 for the mask, together with that these places are chosen."""
     options = []

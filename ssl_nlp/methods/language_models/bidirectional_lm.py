@@ -23,6 +23,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.heads import LanguageModelHead
+from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.sums import Loss, Term
 
@@ -66,6 +67,15 @@ class BidirectionalLM(Method):
         parts = [_targets(part) for part in (batch, batch.pair) if part is not None]
         counts = {name: [(part[name] != IGNORE_INDEX).sum() for part in parts] for name in parts[0]}
         return {name: torch.stack(numbers).sum() for name, numbers in counts.items()}
+
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Predictions:
+        """Every next token, from those before it: the part of the forward model."""
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        following = _targets(batch)["next_token"]
+        nats = self.head.losses(self._directions(batch)[0].flatten(0, 1), following.flatten())
+        return Predictions(batch, following, nats.view_as(following).sum(dim=1))
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The negative log-likelihood of each text and its end under the forward model."""

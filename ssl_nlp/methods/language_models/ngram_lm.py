@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.data import TokenBatch, Tokenizer
-from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.language_models.left_to_right import LeftToRight
 from ssl_nlp.methods.prompts import fill
 from ssl_nlp.methods.scoring import score_rows
 from ssl_nlp.modules.kneser_ney import Array, KneserNey
+from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.ranks import gather_objects
 from ssl_nlp.training.sums import Loss, Term
@@ -107,6 +108,17 @@ class NGramLM(LeftToRight):
         names = ("validated", "recent")
         self._validated, self._recent = (model_of(state[name], self.vocab_size, self.order) for name in names)
         self._rows, self._all = [], None
+
+    def explain_loss(self, batch: TokenBatch) -> Predictions:
+        """Every next token, from the n - 1 tokens before it."""
+        if batch.pair is not None:
+            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        log_probs = torch.from_numpy(self.model().log_probs(*rows_of(batch)))
+        assert batch.next_ids is not None  # or `rows_of` would have refused the batch
+        predicted = batch.next_ids.cpu() != IGNORE_INDEX
+        nats = torch.zeros(predicted.shape, dtype=torch.float64)
+        nats[predicted] = -log_probs
+        return Predictions(batch, batch.next_ids, nats.sum(dim=1), context=self.order - 1)
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The negative log-likelihood of each text and its end."""
