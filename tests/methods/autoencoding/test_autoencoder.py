@@ -95,11 +95,12 @@ def test_accuracies_are_those_of_writing_without_a_cache_from_the_vector_alone(t
 
 
 @pytest.mark.slow
-def test_it_overfits_and_writes_every_sentence_back(tokenizer):
-    method = connected(tokenizer, dim=64, latent_dim=48)
+@pytest.mark.parametrize(("kind", "steps"), [("transformer", 300), ("lstm", 150)])
+def test_it_overfits_and_writes_every_sentence_back(kind, steps, tokenizer):
+    method = connected(tokenizer, dim=64, latent_dim=48, decoder_kind=kind)
     rows = pad_rows([ids for ids, _ in tokenizer.encode(TEXTS)], None, tokenizer, 64)
     optimizer = torch.optim.AdamW(method.parameters(), 4e-3)
-    for _ in range(300):  # so long that every token is certain: which one wins hangs on no rounding
+    for _ in range(steps):  # so long that every token is certain: which one wins hangs on no rounding
         optimizer.zero_grad()
         method.loss(rows).mean().backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
