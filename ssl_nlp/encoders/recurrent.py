@@ -299,7 +299,7 @@ def documents_of(batch: TokenBatch) -> Documents:
 
 
 def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """What a cell of torch makes of states (N, width): its own, (N, units), and those after the last token of a document.
+    """The states (N, units) that a cell of torch makes of states (N, width), and those after the last token of a document.
 
     Args:
         cell: reads forwards.

@@ -17,7 +17,7 @@ from ssl_nlp.modules.heads import LanguageModelHead
 
 
 def beginning(tokenizer: Tokenizer) -> list[int]:
-    """What a decoder begins with: what stands in front of a text or, if nothing does, padding, as T5's decoder does."""
+    """The tokens that a decoder begins with: those in front of a text or, if there are none, padding, as in T5."""
     return tokenizer.prefix or [tokenizer.pad_id]
 
 

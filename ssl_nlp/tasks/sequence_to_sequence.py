@@ -287,7 +287,7 @@ class SequenceToSequence(Task):
 
     @property
     def _beginning(self) -> list[int]:
-        """What stands between source and target in one row, beside the frame of the source."""
+        """The tokens between source and target in one row, without the frame of the source."""
         return beginning(self.tokenizer)[self._dropped :]
 
     def _longest(self, batch: TokenBatch) -> list[int]:
