@@ -1,107 +1,21 @@
 """Rows, verdicts and sentences for handwritten runs."""
 
 import csv
-import io
 import json
-import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from rich.console import Console
 
 from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.columns import columns
-from ssl_nlp.comparison.configuration import not_equal
-from ssl_nlp.comparison.facts import facts
-from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
-from ssl_nlp.comparison.table import render_tables, write_csv
+from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, read_record, write_suite
-from ssl_nlp.evaluation.result import PROTOCOL, Result
-from ssl_nlp.runs.ancestry import published
-
-ITEMS = 400
-DIFFICULTY = np.random.default_rng(0).normal(size=ITEMS)
-
-
-def accuracy(ability: float, seed: int) -> Result:
-    right = np.random.default_rng(seed).logistic(size=ITEMS) < ability + DIFFICULTY
-    items = right.astype(np.uint8)
-    return Result("accuracy", {"accuracy": float(items.mean()), "macro_f1": 0.5}, {}, items)
-
-
-def language(metric: str, value: float) -> Result:
-    return Result(metric, {metric: value}, {"kind": metric})
-
-
-def write(
-    folder,
-    name,
-    method="MaskedLM",
-    ability=0.5,
-    seed=0,
-    data="same",
-    finished=True,
-    tokens=1000.0,
-    pooling="mean",
-    protocol=PROTOCOL,
-    ancestry=(),
-    extended=(),
-    **settings,
-):
-    run = folder / "runs" / name
-    run.mkdir(parents=True)
-    config = {
-        "seed_everything": seed,
-        "run": name,
-        "model": {
-            "class_path": f"ssl_nlp.methods.{method}",
-            "init_args": {"encoder": {"class_path": "ssl_nlp.encoders.Transformer", "init_args": {"size": "tiny"}}},
-        },
-        "data": {
-            "init_args": {"corpus": {"class_path": "ssl_nlp.corpora.InstalledDocs", "init_args": {"valid": 0.05}}}
-        },
-    }
-    for key, value in settings.items():
-        *parents, last = key.split("__")
-        place = config
-        for parent in parents:
-            place = place[parent]
-        place[last] = value
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text(json.dumps({"finished": finished, "ancestry": [*ancestry], "extended": [*extended]}))
-    kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
-    answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
-    answers["knn"].details["pooling"] = pooling
-    answers |= {"language_modelling": language(kind, 2.0)} if kind else {}
-    if method == "CausalMaskedLM":
-        kind, metrics = "bits_per_byte", {"bits_per_byte": 2.0, "pseudo_bits_per_byte": 1.0}
-        answers |= {"language_modelling": Result(kind, metrics, {"kind": "likelihood"})}
-    missing = {} if kind else {"language_modelling": f"{method} gives no likelihood of a text"}
-    baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
-    header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
-    if ancestry:
-        header["cost"]["ancestor_tokens"] = sum(one["tokens"] or 0 for one in ancestry)
-    write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines, None, missing, protocol))
-
-
-def hash_of(name: str) -> int:
-    return zlib.crc32(name.encode())
-
-
-def comparison(folder: Path):
-    return compare_runs(find_runs([folder / "runs"]), "docs")
-
-
-def shown(found) -> str:
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(render_tables(found))
-    return console.export_text()
+from ssl_nlp.evaluation.result import Result
+from tests.comparison.handwritten import comparison, shown, write
 
 
 def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp_path):
@@ -184,80 +98,6 @@ def test_methods_that_do_not_beat_the_baselines_are_marked(tmp_path):
     assert "*" in good
 
 
-def test_settings_that_a_started_run_does_not_use_are_not_called_a_difference(tmp_path):
-    """Tokenizer and encoder of a run that starts from another one are those of that one, whatever its settings say."""
-    write(tmp_path, "first", data__init_args__tokenizer={"kind": "bpe", "vocab_size": 1000})
-    start = {"class_path": "ssl_nlp.encoders.Trained", "init_args": {"run": "first"}}
-    own = {"kind": "bpe", "vocab_size": 8192}
-    write(tmp_path, "second", "SimCLR", model__init_args__encoder=start, data__init_args__tokenizer=own)
-    found = comparison(tmp_path)
-    assert not [line for line in found.differences if line.startswith(("The tokenizer", "The encoder"))]
-    said = {fact.name: fact.values for fact in facts(found)}
-    assert said["tokenizer"] == {"kind bpe, vocab_size 1000": ["MaskedLM"], "that of its start": ["SimCLR"]}
-    assert said["encoder"] == {"Transformer (size tiny)": ["MaskedLM"], "that of its start": ["SimCLR"]}
-
-
-DIFFERENCES = {
-    "corpus": ({"data__init_args__corpus__init_args": {"valid": 0.1}}, "The corpus differs: data.corpus.valid is 0.05"),
-    "encoder": (
-        {"model__init_args__encoder__init_args": {"size": "small"}},
-        "The encoder differs: model.encoder.size is tiny for MaskedLM and small for SimCLR.",
-    ),
-    "tokenizer": ({"data__init_args__tokenizer": {"kind": "bpe"}}, "The tokenizer differs: data.tokenizer.kind"),
-    "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
-    "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
-    "test data": ({"data": "other"}, "The test data differ"),
-}
-
-
-@pytest.mark.parametrize("thing", DIFFERENCES)
-def test_differences_that_make_a_comparison_unfair_are_named(thing, tmp_path):
-    write(tmp_path, "a")
-    settings, sentence = DIFFERENCES[thing]
-    write(tmp_path, "b", "SimCLR", ability=0.0, **settings)
-    found = comparison(tmp_path)
-    [said] = found.differences
-    assert said.startswith(sentence)
-    assert f"Not equal: {sentence}"[:60] in shown(found)
-    compared = sum("docs/knn/accuracy" in row.ties for row in found.rows[:2])
-    assert compared == (1 if thing == "test data" else 2)  # only the best with itself
-
-
-OLD = {
-    "run": "old",
-    "checkpoint": "checkpoints/last.ckpt",
-    "digest": "a",
-    "method": "CausalLM",
-    "step": 300,
-    "flops": 1e6,
-}
-
-
-def test_the_start_of_a_run_and_the_tokens_of_its_ancestors_are_not_equal_to_none(tmp_path):
-    write(tmp_path, "a")
-    write(tmp_path, "b", "SimCLR", tokens=401_000.0, ancestry=[OLD | {"tokens": 400_000}])
-    write(tmp_path, "c", "CausalLM", tokens=1000.0, ancestry=[published("bert-base-uncased")])
-    found = comparison(tmp_path)
-    start, tokens = found.differences
-    assert "runs/old, step 300, 0.40 M tokens for SimCLR" in start
-    assert "bert-base-uncased, tokens unknown for CausalLM" in start
-    assert "new weights for MaskedLM" in start
-    assert tokens.startswith("The tokens seen, those of ancestors included, differ: ")
-    assert "401,000 for SimCLR" in tokens
-    text = " ".join(shown(found).split())
-    assert "inherited" in text
-    page = render_page(found)
-    assert f"{format_quantity(401_000)} tokens ({format_quantity(400_000)} of them by its ancestors)" in page
-    assert "runs/old, step 300, 0.40 M tokens" in page
-
-
-def test_where_all_start_from_new_weights_nothing_is_said_of_it(tmp_path):
-    write(tmp_path, "a")
-    write(tmp_path, "b", "SimCLR")
-    assert "inherited" not in shown(comparison(tmp_path))
-    assert "new weights" not in render_page(comparison(tmp_path))
-
-
 def test_classes_without_arguments_are_told_apart(tmp_path):
     """By their names, or by their modules if two modules of the user have a class of the same name."""
     for name in ("Deduplicate", "Strip", "mine.Cleaner", "theirs.Cleaner"):
@@ -271,17 +111,6 @@ def test_classes_without_arguments_are_told_apart(tmp_path):
         ["mine.Cleaner"],
         ["theirs.Cleaner"],
     ]
-
-
-def test_differences_are_known_from_the_configurations(tmp_path):
-    """`compare --seeds` names them before it trains."""
-    corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": "a.txt"}}
-    plans = {
-        "simclr": {"data": {"init_args": {"corpus": corpus, "seed": 1}}, "seed_everything": 0},
-        "vae": {"data": {"init_args": {"corpus": corpus | {"init_args": {"train": "b.txt"}}}}, "seed_everything": 1},
-    }
-    assert not_equal(plans) == ["The corpus differs: data.corpus.train is a.txt for simclr and b.txt for vae."]
-    assert not_equal(dict.fromkeys(plans, plans["vae"])) == []
 
 
 def test_configurations_of_one_method_are_labelled_by_their_differences(tmp_path):
@@ -406,36 +235,3 @@ def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
         pooled = {(row["row"], row["number"]): row["pooling"] for row in csv.DictReader(file)}
     assert pooled["CausalLM", "docs/knn/macro_f1"] == "last/mean"
     assert pooled["CausalLM", "docs/geometry/effective_rank"] == ""
-
-
-def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_path):
-    write(tmp_path, "a", "SimCLR", protocol=1, data="then")
-    write(tmp_path, "b", "MoCo", protocol=1, data="then")
-    old = comparison(tmp_path)
-    assert old.protocol == 1
-    assert f"evaluated by protocol 1, and this version has protocol {PROTOCOL}" in shown(old).replace("\n", " ")
-    write(tmp_path, "c", "CausalLM", data="now")
-    mixed = comparison(tmp_path)
-    assert mixed.protocol == PROTOCOL
-    assert any(
-        "protocols differ: 1 for MoCo, SimCLR" in line or "protocols differ" in line for line in mixed.differences
-    )
-    methods = {row.label: row for row in mixed.rows if not row.baseline}
-    compared = {label for label, row in methods.items() if "docs/knn/accuracy" in row.ties}
-    assert compared in ({"CausalLM"}, {"SimCLR", "MoCo"})
-
-
-def test_other_words_that_models_know_are_called_a_difference(tmp_path):
-    for name, method, coverage in (("a", "MaskedLM", 0.545), ("b", "SimCLR", 1.0)):
-        write(tmp_path, name, method)
-        pairs = np.random.default_rng(len(method)).normal(size=(40, 2))
-        pairs[: round(40 * (1 - coverage)), 0] = np.nan
-        result = Result("spearman", {"spearman": 0.1, "coverage": coverage}, {}, pairs, "spearman")
-        right = Result("accuracy", {"accuracy": 0.5, "coverage": 0.9}, {}, pairs[:, 0] > 0)
-        found = SuiteResult("same", {"men.word_similarity": result, "made.analogies": right})
-        write_suite(tmp_path / "runs" / name / "evaluation.json", {"method": method, "checkpoint": {}}, "docs", found)
-    said = [line for line in comparison(tmp_path).differences if "known words" in line]
-    assert said == [
-        "The share of men.word_similarity that has known words, and counts, differs: 54.5% for MaskedLM and 100.0% for "
-        "SimCLR."
-    ]

@@ -13,7 +13,7 @@ from ssl_nlp.comparison.tasks import SUITE, TASKS, compare_tasks
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.evaluation.result import Result
-from tests.comparison.test_assemble import write
+from tests.comparison.handwritten import write
 
 ITEMS = 300
 METHODS = {"m": "MaskedLM", "c": "CausalLM"}

@@ -1,0 +1,131 @@
+"""What is named as not equal in a comparison, and what is not."""
+
+import numpy as np
+import pytest
+
+from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.facts import facts
+from ssl_nlp.comparison.numbers import format_quantity
+from ssl_nlp.comparison.report import render_page
+from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.evaluation.result import PROTOCOL, Result
+from ssl_nlp.runs.ancestry import published
+from tests.comparison.handwritten import comparison, shown, write
+
+
+def test_settings_that_a_started_run_does_not_use_are_not_called_a_difference(tmp_path):
+    """Tokenizer and encoder of a run that starts from another one are those of that one, whatever its settings say."""
+    write(tmp_path, "first", data__init_args__tokenizer={"kind": "bpe", "vocab_size": 1000})
+    start = {"class_path": "ssl_nlp.encoders.Trained", "init_args": {"run": "first"}}
+    own = {"kind": "bpe", "vocab_size": 8192}
+    write(tmp_path, "second", "SimCLR", model__init_args__encoder=start, data__init_args__tokenizer=own)
+    found = comparison(tmp_path)
+    assert not [line for line in found.differences if line.startswith(("The tokenizer", "The encoder"))]
+    said = {fact.name: fact.values for fact in facts(found)}
+    assert said["tokenizer"] == {"kind bpe, vocab_size 1000": ["MaskedLM"], "that of its start": ["SimCLR"]}
+    assert said["encoder"] == {"Transformer (size tiny)": ["MaskedLM"], "that of its start": ["SimCLR"]}
+
+
+DIFFERENCES = {
+    "corpus": ({"data__init_args__corpus__init_args": {"valid": 0.1}}, "The corpus differs: data.corpus.valid is 0.05"),
+    "encoder": (
+        {"model__init_args__encoder__init_args": {"size": "small"}},
+        "The encoder differs: model.encoder.size is tiny for MaskedLM and small for SimCLR.",
+    ),
+    "tokenizer": ({"data__init_args__tokenizer": {"kind": "bpe"}}, "The tokenizer differs: data.tokenizer.kind"),
+    "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
+    "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
+    "test data": ({"data": "other"}, "The test data differ"),
+}
+
+
+@pytest.mark.parametrize("thing", DIFFERENCES)
+def test_differences_that_make_a_comparison_unfair_are_named(thing, tmp_path):
+    write(tmp_path, "a")
+    settings, sentence = DIFFERENCES[thing]
+    write(tmp_path, "b", "SimCLR", ability=0.0, **settings)
+    found = comparison(tmp_path)
+    [said] = found.differences
+    assert said.startswith(sentence)
+    assert f"Not equal: {sentence}"[:60] in shown(found)
+    compared = sum("docs/knn/accuracy" in row.ties for row in found.rows[:2])
+    assert compared == (1 if thing == "test data" else 2)  # only the best with itself
+
+
+OLD = {
+    "run": "old",
+    "checkpoint": "checkpoints/last.ckpt",
+    "digest": "a",
+    "method": "CausalLM",
+    "step": 300,
+    "flops": 1e6,
+}
+
+
+def test_the_start_of_a_run_and_the_tokens_of_its_ancestors_are_not_equal_to_none(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "b", "SimCLR", tokens=401_000.0, ancestry=[OLD | {"tokens": 400_000}])
+    write(tmp_path, "c", "CausalLM", tokens=1000.0, ancestry=[published("bert-base-uncased")])
+    found = comparison(tmp_path)
+    start, tokens = found.differences
+    assert "runs/old, step 300, 0.40 M tokens for SimCLR" in start
+    assert "bert-base-uncased, tokens unknown for CausalLM" in start
+    assert "new weights for MaskedLM" in start
+    assert tokens.startswith("The tokens seen, those of ancestors included, differ: ")
+    assert "401,000 for SimCLR" in tokens
+    text = " ".join(shown(found).split())
+    assert "inherited" in text
+    page = render_page(found)
+    assert f"{format_quantity(401_000)} tokens ({format_quantity(400_000)} of them by its ancestors)" in page
+    assert "runs/old, step 300, 0.40 M tokens" in page
+
+
+def test_where_all_start_from_new_weights_nothing_is_said_of_it(tmp_path):
+    write(tmp_path, "a")
+    write(tmp_path, "b", "SimCLR")
+    assert "inherited" not in shown(comparison(tmp_path))
+    assert "new weights" not in render_page(comparison(tmp_path))
+
+
+def test_differences_are_known_from_the_configurations(tmp_path):
+    """`compare --seeds` names them before it trains."""
+    corpus = {"class_path": "ssl_nlp.corpora.TextFiles", "init_args": {"train": "a.txt"}}
+    plans = {
+        "simclr": {"data": {"init_args": {"corpus": corpus, "seed": 1}}, "seed_everything": 0},
+        "vae": {"data": {"init_args": {"corpus": corpus | {"init_args": {"train": "b.txt"}}}}, "seed_everything": 1},
+    }
+    assert not_equal(plans) == ["The corpus differs: data.corpus.train is a.txt for simclr and b.txt for vae."]
+    assert not_equal(dict.fromkeys(plans, plans["vae"])) == []
+
+
+def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_path):
+    write(tmp_path, "a", "SimCLR", protocol=1, data="then")
+    write(tmp_path, "b", "MoCo", protocol=1, data="then")
+    old = comparison(tmp_path)
+    assert old.protocol == 1
+    assert f"evaluated by protocol 1, and this version has protocol {PROTOCOL}" in shown(old).replace("\n", " ")
+    write(tmp_path, "c", "CausalLM", data="now")
+    mixed = comparison(tmp_path)
+    assert mixed.protocol == PROTOCOL
+    assert any(
+        "protocols differ: 1 for MoCo, SimCLR" in line or "protocols differ" in line for line in mixed.differences
+    )
+    methods = {row.label: row for row in mixed.rows if not row.baseline}
+    compared = {label for label, row in methods.items() if "docs/knn/accuracy" in row.ties}
+    assert compared in ({"CausalLM"}, {"SimCLR", "MoCo"})
+
+
+def test_other_words_that_models_know_are_called_a_difference(tmp_path):
+    for name, method, coverage in (("a", "MaskedLM", 0.545), ("b", "SimCLR", 1.0)):
+        write(tmp_path, name, method)
+        pairs = np.random.default_rng(len(method)).normal(size=(40, 2))
+        pairs[: round(40 * (1 - coverage)), 0] = np.nan
+        result = Result("spearman", {"spearman": 0.1, "coverage": coverage}, {}, pairs, "spearman")
+        right = Result("accuracy", {"accuracy": 0.5, "coverage": 0.9}, {}, pairs[:, 0] > 0)
+        found = SuiteResult("same", {"men.word_similarity": result, "made.analogies": right})
+        write_suite(tmp_path / "runs" / name / "evaluation.json", {"method": method, "checkpoint": {}}, "docs", found)
+    said = [line for line in comparison(tmp_path).differences if "known words" in line]
+    assert said == [
+        "The share of men.word_similarity that has known words, and counts, differs: 54.5% for MaskedLM and 100.0% for "
+        "SimCLR."
+    ]
