@@ -4,6 +4,7 @@ Masks, dropout and samples depend on (seed, batch, rank) alone, so that a resume
 """
 
 import os
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -25,6 +26,11 @@ def seed_generators(device: torch.device, *numbers: int) -> None:
         torch.cuda.manual_seed(seed)
     elif device.type != "cpu":
         torch.manual_seed(seed)
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Give the generators of the CPU and of `device` their states back at the end of a `with` block."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _mix(*numbers: int) -> int:

@@ -8,6 +8,7 @@ may be one of them, such as tagging parts of speech: it alone sees the labels.
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain, combinations, count
 from math import inf
@@ -22,6 +23,7 @@ from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import refuse
 from ssl_nlp.methods.base import Method
+from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.parts import counts_only
 from ssl_nlp.training.sums import Loss
@@ -125,10 +127,9 @@ class MultiObjective(Method):
 
     def loss(self, batch: TokenBatch) -> Loss:
         losses = {}
-        devices = [self.device] if self.device.type == "cuda" else []
         for name, objective in self.objectives.items():
             # In a validation each draws as if it were alone, so that its numbers are those it would have alone.
-            with torch.random.fork_rng(devices, enabled=not self.training):
+            with nullcontext() if self.training else random_state_kept(self.device):
                 seen = objective.visible(replace(batch, causal=objective.causal))
                 losses[name] = objective.loss(seen) if self.training else objective.validation_loss(seen)
         together = Loss({})

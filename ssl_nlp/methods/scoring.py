@@ -11,7 +11,7 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Scores
-from ssl_nlp.seeding import seed_generators
+from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.texts import listed
 
@@ -39,8 +39,7 @@ def score_rows(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     nats, targets = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
     variances: Tensor | None = None
-    devices = [method.device] if method.device.type == "cuda" else []
-    with method.evaluating(), torch.random.fork_rng(devices):
+    with method.evaluating(), random_state_kept(method.device):
         for number, start in enumerate(range(0, len(rows), batch_size)):
             some = order[start : start + batch_size]
             seed_generators(method.device, VALIDATION_SEED, number, 0)

@@ -29,6 +29,7 @@ from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.masking import choose_positions
 from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
+from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 
@@ -147,7 +148,7 @@ class ReplacedToken(Method):
         ids = [ids[: min(32, self.encoder.max_length)] for ids, _ in self.tokenizer.encode(texts)]
         batch = pad_rows(ids, None, self.tokenizer, self.encoder.max_length).to(self.device)
         with self.evaluating():
-            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            with random_state_kept(self.device):
                 torch.manual_seed(0)
                 corrupted, replaced, _, _ = self._corrupt(batch)
             suspected = self._detect(batch.with_input_ids(corrupted)) > 0

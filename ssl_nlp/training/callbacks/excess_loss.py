@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import LossExplainer
 from ssl_nlp.evaluation.limits import ExcessSums, Limits
 from ssl_nlp.objectives.scores import Unable
-from ssl_nlp.seeding import seed_generators
+from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.terminal import say
 from ssl_nlp.training.module import VALIDATION_SEED, Module
 from ssl_nlp.training.ranks import sum_over_ranks
@@ -61,7 +60,7 @@ class ExcessLoss(Callback):
             return
         assert isinstance(pl_module, Module) and isinstance(pl_module, LossExplainer)
         try:
-            with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
+            with random_state_kept(pl_module.device):
                 seed_generators(pl_module.device, VALIDATION_SEED, batch_idx, pl_module.global_rank)
                 with trainer.precision_plugin.val_step_context():
                     predictions = pl_module.explain_loss(pl_module.visible(batch))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp.errors import UserError
@@ -11,6 +10,7 @@ from ssl_nlp.evaluation.cache import embed_in_memory
 from ssl_nlp.evaluation.capabilities import Embedder, lacks
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.run import run_evaluators
+from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.module import Module
 
 
@@ -48,7 +48,7 @@ class OnlineProbe(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or pl_module.sharded or not trainer.is_global_zero:
             return
         texts = [text for evaluator in self._evaluators.values() for text in evaluator.texts]
-        with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
+        with random_state_kept(pl_module.device):
             able = isinstance(pl_module, PoolingEmbedder) and lacks(pl_module, Embedder) is None
             poolings = Poolings(embed_in_memory(pl_module, texts)) if texts and able else None
             for name, result in run_evaluators(self._evaluators, pl_module, poolings).results.items():

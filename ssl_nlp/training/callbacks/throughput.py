@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
+from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept, mere_count
 from ssl_nlp.training.players import Player, acting_in, losses
@@ -196,11 +197,10 @@ def forward_flops(method: Module, batch: TokenBatch) -> int:
 @contextmanager
 def _counting(method: Module) -> Iterator[FlopCounterMode]:
     """A counter of the operations that are done meanwhile; random state and buffers are restored after."""
-    devices = [method.device] if method.device.type == "cuda" else []
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counter.mod_tracker = _OneModule()  # type: ignore[assignment]  # it has what the counter asks for
     eager = torch.compiler.set_stance("force_eager")
-    with torch.random.fork_rng(devices), mere_count(), buffers_kept(method), eager, counter:
+    with random_state_kept(method.device), mere_count(), buffers_kept(method), eager, counter:
         yield counter
 
 
