@@ -63,7 +63,7 @@ def slow_loss(method: Windowed, seed: int, inputs: Tensor, outputs: Tensor) -> t
         if negatives is None:
             path = [(n, s) for n, s in zip(nodes[word].tolist(), signs[word].tolist(), strict=True) if s]
             return -sum(logsigmoid(s * (vector @ outputs[n])) for n, s in path)
-        drawn = sum(logsigmoid(-vector @ outputs[n]) for n in negatives[block].tolist())
+        drawn = logsigmoid(-outputs[negatives[block]] @ vector).sum()
         return -logsigmoid(vector @ outputs[word]) - share * drawn
 
     for block, words in enumerate(windows.words.tolist()):
