@@ -242,14 +242,14 @@ class Encoder(nn.Module, ABC):
     def embedding(self) -> nn.Embedding:
         """The token embedding (V, E), to which a language modelling head ties its weights."""
 
-    def look_up(self, ids: Tensor) -> Tensor:
-        """(..., E): the vectors of tokens (...) before any dropout, with their gradient, that of padding included."""
+    def look_up(self, ids: Tensor, unknown: Sequence[str] = ()) -> Tensor:
+        """(..., E): the vectors of tokens (...) before any dropout, with their gradient; `unknown` as in `TokenBatch`."""
         return F.embedding(ids, self.embedding.weight, sparse=self.embedding.sparse)
 
     @torch.no_grad()
-    def token_vectors(self, ids: Tensor) -> Tensor:
+    def token_vectors(self, ids: Tensor, unknown: Sequence[str] = ()) -> Tensor:
         """(N, E): copies of the vectors of tokens (N,), as the encoder reads them outside of training."""
-        return self.look_up(ids)
+        return self.look_up(ids, unknown)
 
     def spells(self, word: str) -> bool:
         """Whether the encoder makes a vector of a word that the vocabulary lacks (`TokenBatch.unknown`)."""

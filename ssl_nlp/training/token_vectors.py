@@ -62,13 +62,19 @@ def begin_with_vectors(encoder: Encoder, tokenizer: Tokenizer, name: str) -> str
 
 
 def _of_run(source: Encoder, words: dict[str, list[int]]) -> dict[str, Tensor]:
-    """The vectors (E,) of words in the encoder of a run."""
+    """The vectors (E,) of words in the encoder of a run: of those that are one token there, or that it spells."""
     tokenizer: Tokenizer = source.tokenizer
     source.build(tokenizer.vocab_size, tokenizer.pad_id, None, tokenizer)
     own = tokens_of_words(tokenizer)
-    both = [word for word in own if word in words]
-    vectors = source.token_vectors(torch.tensor([own[word][-1] for word in both], dtype=torch.int64))
-    return dict(zip(both, vectors, strict=True))
+    places = {word: own[word][-1] for word in words if word in own}
+    others = [word for word in words if word not in own]
+    rows, unknown = tokenizer.encode_open(others, source.spells)
+    for word, row in zip(others, rows, strict=True):
+        match row[len(tokenizer.prefix) : len(row) - len(tokenizer.suffix)]:
+            case [token] if token not in tokenizer.special_ids:
+                places[word] = token
+    vectors = source.token_vectors(torch.tensor([*places.values()], dtype=torch.int64), unknown)
+    return dict(zip(places, vectors, strict=True))
 
 
 def tokens_of_words(tokenizer: Tokenizer) -> dict[str, list[int]]:

@@ -139,6 +139,19 @@ def test_checkpoints_runs_and_gensim_have_the_same_vectors(tmp_path):
     np.testing.assert_allclose(vectors.vectors, gensim_vectors(method).vectors, rtol=1e-5, atol=1e-7)
 
 
+def test_another_embedding_begins_with_vectors_of_words_that_the_run_spells(tmp_path):
+    method = made(tokenizer(lowercase=True))
+    save_untrained(method, method.tokenizer, tmp_path / "a.ckpt")
+    words = Tokenizer(train(TokenizerSettings("word", 300), lambda: iter(["The walking Zebra is naïve"])))
+    other = SimCLR(BagOfWords(dim=7, embedding_from=str(tmp_path / "a.ckpt")))
+    other.connect(words)
+    expected = gensim_vectors(method)
+    assert {"the", "naïve"} <= expected.key_to_index.keys() and "zebra" not in expected.key_to_index
+    for number in range(4, words.vocab_size):
+        vector = torch.tensor(expected.get_vector(words.token(number).lower()))
+        torch.testing.assert_close(other.encoder.embedding.weight[number].detach(), vector)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
