@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer, seed_everything
 from simclr_sts import read_sts
 
 from ssl_nlp.commands.trainer_settings import default_precision
-from ssl_nlp.comparison.statistics import Sample, resample, t_interval
+from ssl_nlp.comparison.statistics import Differences, Sample, t_interval
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.tokenizer import load_pretrained
@@ -61,7 +61,7 @@ def main() -> None:
     pairs, left_out = unseen_pairs(arguments.sts, arguments.captions)
     print(f"{len(pairs[0])} pairs ({left_out} left out); {arguments.steps} steps of {arguments.batch} captions")
     before = similarities(untouched(model), pairs)
-    base = Sample(np.array([spearman(*before.T)]), (before,), "spearman", trained=False)
+    base = Sample(np.array([spearman(*before.T)]), (before,), "spearman", varies=False)
     print(f"{'objective':<10} {'Spearman':>8} {'± seeds':>8} {'gain':>7} {'95 % of the gain':>18} {'seconds':>8}")
     print(f"{'untouched':<10} {base.scores[0]:>8.4f}", flush=True)
     for name in arguments.objectives:
@@ -72,11 +72,12 @@ def main() -> None:
         scores = np.array([spearman(*items.T) for items in found])
         interval = t_interval(scores)
         half = "" if interval is None else f"{(interval[1] - interval[0]) / 2:.4f}"
-        low, high = resample([Sample(scores, tuple(found), "spearman"), base]).interval(0, 1) or (np.nan, np.nan)
+        error = Differences([Sample(scores, tuple(found), "spearman"), base]).uncertainty(0, 1)
+        reach = np.nan if error is None else error.reach(0.95)
         seconds = (time.perf_counter() - start) / arguments.seeds
         gain = scores.mean() - base.scores[0]
-        reach = f"{low:.4f} to {high:.4f}"
-        print(f"{name:<10} {scores.mean():>8.4f} {half:>8} {gain:>+7.4f} {reach:>18} {seconds:>8.0f}", flush=True)
+        said = f"{gain - reach:.4f} to {gain + reach:.4f}"
+        print(f"{name:<10} {scores.mean():>8.4f} {half:>8} {gain:>+7.4f} {said:>18} {seconds:>8.0f}", flush=True)
 
 
 def packaged() -> Path:

@@ -11,7 +11,7 @@ from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
-from ssl_nlp.comparison.verdicts import RowResults, with_verdicts
+from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
@@ -23,10 +23,8 @@ BASELINES = {
     "held_out": "held-out text",
     "5-gram": "5-gram",
 }
-ONE_SEED = (
-    "Each method has one seed, so the effect of the seed is unknown; it is assumed to be as large as that of the choice of "
-    "test items."
-)
+SEEDED = ("random_words", "random_init")
+"""Baselines that are drawn at random, once."""
 
 
 def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison:
@@ -54,7 +52,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     for label, members in zip(labels, groups, strict=True):
         seeds = [evaluated[run.folder] for run in members]
         results, data = [seed.evaluators for seed in seeds], [seed.data for seed in seeds]
-        given = RowResults(results, data, trained=bool(members[0].config))
+        given = RowResults(results, data, varies=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
         rows.append(
@@ -71,9 +69,8 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
                 given,
             )
         )
-    if all(len(members) == 1 for members in groups) and len(groups) > 1:
-        notes.append(f"{ONE_SEED} To train several seeds, use ssl-nlp compare --seeds 3 CONFIG...")
     baselines = _baselines(suite, [row for row, _ in rows], evaluated)
+    notes += assumptions(rows, baselines, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
@@ -174,7 +171,7 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
                 new = Row(label, row.runs, True, scores(suite, [results]), poolings=poolings(suite, [results]))
-                given = RowResults([results], [evaluated[run.folder].data], False)
+                given = RowResults([results], [evaluated[run.folder].data], varies=name in SEEDED)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:
                     found.append((new, given))

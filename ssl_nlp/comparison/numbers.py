@@ -45,6 +45,16 @@ def format_number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def format_level(level: float) -> str:
+    """Format the level of an interval, with two digits of what is missing from 100 %.
+
+    >>> format_level(0.95), format_level(1 - 0.05 / 3), format_level(1 - 0.05 / 190)
+    ('95 %', '98.3 %', '99.974 %')
+    """
+    decimals = max(1 - math.floor(math.log10(100 * (1 - level)) + 1e-9), 0)
+    return f"{100 * level:.{decimals}f}".rstrip("0").rstrip(".") + " %"
+
+
 def format_quantity(value: float) -> str:
     """Format a large number with three digits and the prefix of its unit.
 

@@ -11,11 +11,11 @@ from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots, theme
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import facts
-from ssl_nlp.comparison.numbers import format_number, format_quantity, format_score
+from ssl_nlp.comparison.numbers import format_level, format_number, format_quantity, format_score
 from ssl_nlp.comparison.streams import heat_maps
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
-from ssl_nlp.comparison.table import missing_scores
+from ssl_nlp.comparison.table import LEGEND, TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, missing_scores
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -34,7 +34,9 @@ class Cell:
     text: str
     best: bool = False
     tied: bool = False
+    weak: bool = False
     unproven: bool = False
+    weakly_proven: bool = False
     words: str = ""
     pooling: str = ""
 
@@ -98,6 +100,7 @@ def render_page(comparison: Comparison) -> str:
         streams=heat_maps(methods),
         samples={row.label: texts for row in methods if (texts := [*_samples(row), *_drawn(row, comparison.suite)])},
         costs=costs,
+        legend={sign: LEGEND[sign] for sign in (TIE, WEAK, UNPROVEN, WEAKLY_PROVEN)},
         configuration=comparison.configuration,
         version=__version__,
     )
@@ -119,15 +122,20 @@ def _cell(row: Row, column: Column) -> Cell:
         format_score(score),
         best=verdict is not None and verdict.best,
         tied=verdict is not None and verdict.tie and not verdict.best and not row.baseline,
+        weak=verdict is not None and not (verdict.best or verdict.tie or verdict.holds or row.baseline),
         unproven=over is not None and not beats(column, over),
+        weakly_proven=over is not None and beats(column, over) and not over.holds,
         words="; ".join(words),
         pooling=mark(pooling),
     )
 
 
 def _difference(verdict: Verdict) -> str:
-    low, high = format_number(verdict.low), format_number(verdict.high)
-    return f"{'+' if verdict.difference > 0 else ''}{format_number(verdict.difference)} (95 % interval {low} to {high})"
+    """The difference with its interval, and how much seeds may vary where that is not known."""
+    low, high, sign = format_number(verdict.low), format_number(verdict.high), "+" if verdict.difference > 0 else ""
+    limit = verdict.seeds_up_to
+    holds = "" if limit is None else f", if seeds deviate by {format_number(limit)} or less"
+    return f"{sign}{format_number(verdict.difference)} ({format_level(verdict.level)} interval {low} to {high}{holds})"
 
 
 def _bars(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]:

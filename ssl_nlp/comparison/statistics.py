@@ -1,26 +1,41 @@
-"""Intervals for the difference of two scores, over the choice of test items and of seeds.
+"""Differences of two scores beyond the choice of test items and of seeds: p-values and intervals.
 
-The Multi-Bootstrap (Sellam et al., arXiv:2106.16163, section 3) resamples both: test items in pairs, because all methods
-predict the same ones, and the seeds of each method independently. This module does the same with one change: with two or
-three seeds the bootstrap underestimates the variance by (n - 1)/n and has no tails. The deviation of a mean over seeds is
-therefore drawn from Student's t, as in the t-interval of that mean; for the difference of two means this gives the
-Behrens-Fisher interval. A method with one seed is assumed to vary as much as the others. If all methods have one seed, the
-variation between seeds is unknown and is assumed to be as large as that between samples of test items, which widens the
-intervals by the square root of two. The effect of a seed on single items counts in both parts, so the intervals tend to be
-too wide rather than too narrow.
+All rows of a column predict the same test items, so items are paired, as in the Multi-Bootstrap (Sellam et al.,
+arXiv:2106.16163, section 3). The error of the difference of two mean scores has two independent parts:
+
+- over items: the variance of the mean of the paired differences of the items' contributions, normal (Student's t with N - 1
+  degrees of freedom for N items). Contributions are the items themselves where the score is their mean, and else how much
+  the score changes with the weight of an item (`contributions`);
+- over seeds: s^2 (1/n + 1/m) for n and m seeds, where s^2 is the variance between the seeds of a row, pooled over the rows
+  of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t.
+
+The effect of a seed on single items is in s^2 and would count a second time in the first part, so it is subtracted there.
+The sum of a normal and a Student's variable has the distribution of Behrens and Fisher, which is integrated numerically.
+Without seeds the test is the paired t-test; without items it is the two-sample t-test with a common variance.
+
+If no row has a second seed, s^2 is unknown: seeds are assumed to move a difference at most `ASSUMED` times as much as the
+choice of items does. `benchmarks/verdicts.py` simulates how often claims are false.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
-from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic
+from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic, statistic_of
 
-RESAMPLES = 2000
-CHUNK = 100  # resamples in memory at a time
-SEED = 0
+ASSUMED = 3.0
+"""Standard deviation of a difference over seeds, as a multiple of that over items, which is assumed where it is unknown."""
+POINTS = 101  # of the numerical integral, for seven digits
+
+RANGES: dict[Statistic, tuple[float, float]] = {
+    "spearman": (-1.0, 1.0),
+    "bleu": (0.0, 100.0),
+    "perplexity": (1.0, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -32,13 +47,66 @@ class Sample:
         items: for each seed the contribution of each test item, (N,) or as `evaluation.Result` says; None if the score is
             not made of items.
         statistic: of the items, which is the score, as in `evaluation.Result`.
-        trained: whether we trained it, from a seed. Baselines and published models do not vary with a seed.
+        varies: whether another seed would give another score. Published models and baselines that are counted do not vary.
     """
 
     scores: Array
     items: tuple[Array, ...] | None
     statistic: Statistic = "mean"
-    trained: bool = True
+    varies: bool = True
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The error of one difference: two independent parts with mean 0.
+
+    Attributes:
+        items: variance over the choice of items.
+        seeds: estimated variance over seeds.
+        size: number of items; infinite if `items` is not estimated from any.
+        freedom: degrees of freedom of `seeds`; 0 if it was not estimated.
+    """
+
+    items: float
+    seeds: float = 0.0
+    size: float = math.inf
+    freedom: int = 0
+
+    def p_value(self, difference: float) -> float:
+        """Probability of a difference at least as large in either direction where there is none."""
+        if difference == 0:
+            return 1.0
+        factors, weights = _inverse_chi_square(self.freedom)
+        variances = self.items + self.seeds * factors
+        if not variances.any():
+            return 0.0
+        variances = np.maximum(variances, np.finfo(float).tiny)
+        with np.errstate(divide="ignore", over="ignore"):  # without items, or with very few degrees of freedom of seeds
+            freedom = (self.size - 1) * np.square(np.divide(variances, self.items))  # Welch and Satterthwaite
+        tails = special.stdtr(freedom, -abs(difference) / np.sqrt(variances))
+        return float(min(2 * (weights @ tails), 1.0))
+
+    def reach(self, level: float) -> float:
+        """Half the width of the interval of the difference that covers the truth with probability `level`."""
+        scale = math.sqrt(self.items + self.seeds)
+        if scale == 0:
+            return 0.0
+        upper = 4 * scale
+        while self.p_value(upper) > 1 - level:
+            upper *= 4
+        least = 1e-9 * scale
+        return float(optimize.brentq(lambda reach: self.p_value(reach) - (1 - level), least, upper, xtol=least))
+
+
+@lru_cache(maxsize=64)
+def _inverse_chi_square(freedom: int) -> tuple[Array, Array]:
+    """Values of freedom / chi-square, (P,), and their probabilities: the trapezoidal rule in the logarithm."""
+    if freedom == 0:
+        return np.ones(1), np.ones(1)
+    low, high = np.log(stats.chi2.ppf((1e-12, 1 - 1e-12), freedom))
+    logs = np.linspace(low, high, POINTS)
+    weights = stats.chi2.pdf(np.exp(logs), freedom) * np.exp(logs)
+    return freedom / np.exp(logs), weights / weights.sum()
 
 
 def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None:
@@ -49,119 +117,168 @@ def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None
     return float(scores.mean()) - reach, float(scores.mean()) + reach
 
 
+def score_interval(items: Array, statistic: Statistic, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a score over the choice of test items, within the range that it can have.
+
+    Args:
+        items: as in `Sample`.
+        statistic: of the items, which is the score.
+        level: its probability to cover the score of all items that there could be.
+    """
+    score, size = statistic_of(items, statistic), len(items)
+    variance = float(contributions(items, statistic).var(ddof=1)) / size if size > 1 else 0.0
+    reach = Uncertainty(variance, size=size).reach(level)
+    known = items[~np.isnan(items)] if statistic == "mean" else np.array(RANGES.get(statistic, (-math.inf, math.inf)))
+    return max(score - reach, float(known.min(initial=score))), min(score + reach, float(known.max(initial=score)))
+
+
 @dataclass(frozen=True)
-class Resamples:
-    """Resampled scores, which give the interval of the difference between any two samples.
+class Differences:
+    """Differences between the samples of one column, which share the estimate of the variance between seeds.
 
     Attributes:
-        samples: the S samples.
-        seeds: (S, R) deviations of the means over seeds.
-        items: (S, R) mean scores over seeds when the same items are drawn for all samples; None without items.
+        samples: on the same test items in the same order, if they have items.
     """
 
     samples: Sequence[Sample]
-    seeds: Array
-    items: Array | None
 
-    def interval(self, one: int, other: int, level: float = 0.95) -> tuple[float, float] | None:
-        """Interval of the score of sample `one` minus that of `other`; None without items and without several seeds."""
-        if self.items is None and np.ptp(self.seeds[[one, other]], axis=1).min() == 0:
+    def difference(self, one: int, other: int) -> float:
+        """The mean score of sample `one` minus that of `other`."""
+        return float(self.samples[one].scores.mean() - self.samples[other].scores.mean())
+
+    def uncertainty(self, one: int, other: int) -> Uncertainty | None:
+        """The error of their difference; None without items, unless the seeds of both vary and some row has several."""
+        varies = self.varies(one, other)
+        if self._items is None:
+            both = self.samples[one].varies and self.samples[other].varies
+            return Uncertainty(0.0, varies * self.seeds, freedom=self.freedom) if both and self.freedom else None
+        covariance, noise, size = self._items
+        items = float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other])
+        if not varies:
+            return Uncertainty(items, size=size)
+        if not self.freedom:
+            return Uncertainty(items * (1 + ASSUMED**2), size=size)
+        return Uncertainty(max(items - varies * noise, 0.0), varies * self.seeds, size, self.freedom)
+
+    def assumed(self, one: int, other: int) -> bool:
+        """Whether their difference varies with seeds, of which nothing is known."""
+        return not self.freedom and self.varies(one, other) > 0
+
+    def largest_deviation(self, one: int, other: int, level: float) -> float:
+        """The largest standard deviation between seeds with which the interval of an `assumed` difference excludes zero.
+
+        It is that of the scores of single runs, and the same for both samples; 0 if the interval would always include zero.
+        """
+        assert self._items is not None
+        covariance, _, size = self._items
+        items = float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other])
+        most = (self.difference(one, other) / Uncertainty(1.0, size=size).reach(level)) ** 2
+        return math.sqrt(max(most - items, 0.0) / self.varies(one, other))
+
+    def varies(self, one: int, other: int) -> float:
+        """The variance of their difference over seeds, in variances of one seed: 1/n + 1/m."""
+        return sum(1 / len(sample.scores) for sample in (self.samples[one], self.samples[other]) if sample.varies)
+
+    @cached_property
+    def freedom(self) -> int:
+        """Degrees of freedom of `seeds`; 0 if no sample has several seeds."""
+        return sum(len(sample.scores) - 1 for sample in self._varying)
+
+    @cached_property
+    def seeds(self) -> float:
+        """The variance between the seeds of a sample, pooled over all that vary."""
+        squares = sum(float(np.square(sample.scores - sample.scores.mean()).sum()) for sample in self._varying)
+        return squares / max(self.freedom, 1)
+
+    @property
+    def _varying(self) -> list[Sample]:
+        return [sample for sample in self.samples if sample.varies]
+
+    @cached_property
+    def _items(self) -> tuple[Array, float, int] | None:
+        """The error over items: covariance, noise, and number of items; None without items.
+
+        The covariance is that of the samples' mean scores. The noise is the variance of the score of one seed that comes
+        from the effects of the seed on single items; it is part of the covariance and of `seeds`.
+        """
+        if any(sample.items is None or len(sample.items[0]) < 2 for sample in self.samples):
             return None
-        if self.items is None:
-            difference = self.samples[one].scores.mean() - self.samples[other].scores.mean()
-        else:
-            difference = self.items[one] - self.items[other]
-        if not self.seeds.any() and (self.samples[one].trained or self.samples[other].trained):
-            difference = difference.mean() + np.sqrt(2) * (difference - difference.mean())
-        tail = (1 - level) / 2
-        low, high = np.quantile(difference + self.seeds[one] - self.seeds[other], [tail, 1 - tail])
-        return float(low), float(high)
+        each = [
+            np.stack([contributions(one, sample.statistic) for one in sample.items or ()]) for sample in self.samples
+        ]
+        residuals = [
+            given - given.mean(axis=0) for given, sample in zip(each, self.samples, strict=True) if sample.varies
+        ]
+        noise = sum(float(rest.var(axis=1, ddof=1).sum()) for rest in residuals) / max(self.freedom, 1)
+        means = np.stack([given.mean(axis=0) for given in each])
+        size = means.shape[1]
+        return np.atleast_2d(np.cov(means)) / size, noise / size, size
 
 
-def resample(samples: Sequence[Sample], resamples: int = RESAMPLES) -> Resamples:
-    """Draw test items and seeds.
+def contributions(items: Array, statistic: Statistic) -> Array:
+    """How much each item moves the score: (N,), with mean 0. Their variance over N is that of the score over items.
 
-    Args:
-        samples: on the same test items in the same order, if they have items.
-        resamples: number of draws.
-    """
-    return Resamples(samples, _seed_draws(samples, resamples), _item_draws(samples, resamples))
-
-
-def _seed_draws(samples: Sequence[Sample], resamples: int) -> Array:
-    """(samples, R): deviations of the means over seeds."""
-    several = [sample.scores for sample in samples if len(sample.scores) > 1]
-    freedom = sum(len(scores) - 1 for scores in several)
-    pooled = np.sqrt(sum(float(np.square(scores - scores.mean()).sum()) for scores in several) / max(freedom, 1))
-    draws = np.zeros((len(samples), resamples))
-    for number, sample in enumerate(samples):
-        seeds, rng = len(sample.scores), np.random.default_rng((SEED, 1, number))
-        if seeds > 1:
-            draws[number] = _students(seeds - 1, resamples, rng) * sample.scores.std(ddof=1) / np.sqrt(seeds)
-        elif several and sample.trained:
-            draws[number] = _students(freedom, resamples, rng) * pooled
-    return draws
-
-
-def _students(freedom: int, number: int, rng: np.random.Generator) -> Array:
-    """Quantiles of Student's t in random order: random draws would leave the length of its long tails to chance."""
-    return rng.permutation(stats.t.ppf((np.arange(number) + 0.5) / number, freedom))
-
-
-def _item_draws(samples: Sequence[Sample], resamples: int) -> Array | None:
-    """(samples, R): mean scores over seeds, with the same items drawn for all samples; None without items."""
-    if not samples or any(sample.items is None for sample in samples):
-        return None
-    columns = [items for sample in samples for items in sample.items or ()]
-    rng, size, drawn = np.random.default_rng((SEED, 0)), len(columns[0]), []
-    for start in range(0, resamples, CHUNK):
-        chosen = rng.integers(size, size=(min(CHUNK, resamples - start), size))
-        rows = np.arange(len(chosen))[:, None] * size
-        counts = np.bincount((chosen + rows).ravel(), minlength=len(chosen) * size).reshape(len(chosen), size)
-        drawn.append(_means(samples, counts.astype(np.float64)))
-    return np.concatenate(drawn, axis=1)
-
-
-def _means(samples: Sequence[Sample], counts: Array) -> Array:
-    means = []
-    for sample in samples:
-        if sample.statistic == "mean":
-            items = np.asarray(np.mean(sample.items or (), axis=0, dtype=np.float64))
-            known = ~np.isnan(items)  # words are not covered elsewhere
-            means.append(counts[:, known] @ items[known] / np.maximum(counts[:, known].sum(axis=1), 1))
-        elif sample.statistic == "spearman":  # the mean of the correlations, which is not that of the mean prediction
-            means.append(np.mean([spearman_of_resamples(items, counts) for items in sample.items or ()], axis=0))
-        else:
-            of_sums = OF_SUMS[sample.statistic]
-            means.append(np.mean([of_sums(counts @ items) for items in sample.items or ()], axis=0))
-    return np.stack(means)
-
-
-def spearman_of_resamples(items: Array, counts: Array) -> Array:
-    """Compute rank correlations of resamples without building or sorting them.
+    It is the derivative of the score with respect to the weight of the item (the empirical influence function), which for a
+    rank correlation contains what the item does to the ranks of the others; of statistics of sums, it is what the score
+    loses without the item (the jackknife). Items with NaN do not count and move nothing.
 
     Args:
-        items: (N, 2). Rows with NaN are ignored.
-        counts: (R, N), how often each row occurs in each resample.
-
-    Returns:
-        (R,); 0 if one of the two columns is constant.
+        items: (N,) or as `evaluation.Result` says.
+        statistic: of the items, which is the score.
     """
-    known = ~np.isnan(items).any(axis=1)
-    items, counts = items[known], counts[:, known]
-    middle = (counts.sum(axis=1, keepdims=True) + 1) / 2
-    x, y = (_midranks(column, counts) - middle for column in items.T)
-    covariance, deviation = (counts * x * y).sum(axis=1), np.sqrt((counts * x * x).sum(axis=1))
-    deviation *= np.sqrt((counts * y * y).sum(axis=1))
-    return np.divide(covariance, deviation, out=np.zeros_like(covariance), where=deviation > 0)
+    known = ~np.isnan(items.reshape(len(items), -1)).any(axis=1)
+    given = items[known].astype(np.float64)
+    found = np.zeros(len(items))
+    if len(given):
+        found[known] = _moved(given, statistic) * len(items) / len(given)
+    return found
 
 
-def _midranks(values: Array, counts: Array) -> Array:
-    """(R, N): rank of each value in each resample; equal values share their mean rank."""
-    order = np.argsort(values, kind="stable")
-    first = np.concatenate([[True], np.diff(values[order]) > 0])
-    each = np.add.reduceat(counts[:, order], np.flatnonzero(first), axis=1)
-    ranks = np.cumsum(each, axis=1) - (each - 1) / 2
-    group = np.empty(len(values), dtype=np.intp)
-    group[order] = np.cumsum(first) - 1
-    return np.asarray(ranks[:, group])
+def _moved(items: Array, statistic: Statistic) -> Array:
+    if statistic == "mean":
+        return items - items.mean()
+    if statistic == "spearman":
+        return _of_rank_correlation(*items.T)
+    sums = items.sum(
+        axis=0
+    )  # of smooth functions of sums, what is missing without the item says as much as a derivative
+    missing = OF_SUMS[statistic](sums) - OF_SUMS[statistic](sums - items) if len(items) > 1 else np.zeros(1)
+    return np.asarray((len(items) - 1) * (missing - missing.mean()))
+
+
+def _of_rank_correlation(x: Array, y: Array) -> Array:
+    """Differentiate C / sqrt(U V), the correlation of the ranks u and v, which are shares of N with ties in the middle.
+
+    The derivative of mean(u v) is u_j v_j - 3 mean(u v) + (sum of v over the items above x_j + sum of u over those above
+    y_j) / N, because item j raises the ranks of the items above it. Those of the variances are the same with u = v.
+    """
+    u, v = (1 - _above(given, np.ones(len(given))) for given in (x, y))
+
+    def moved(one: Array, ranks: Array, other: Array, its_ranks: Array) -> tuple[float, Array]:
+        mean = float((ranks * its_ranks).mean())
+        return mean - 0.25, ranks * its_ranks - 3 * mean + _above(one, its_ranks) + _above(other, ranks)
+
+    (c, dc), (a, da), (b, db) = moved(x, u, y, v), moved(x, u, x, u), moved(y, v, y, v)
+    if min(a, b) < 1e-12:  # one of the two does not vary
+        return np.zeros(len(x))
+    return (dc - c / 2 * (da / a + db / b)) / math.sqrt(a * b)
+
+
+def _above(values: Array, weights: Array) -> Array:
+    """(N,): for each value the sum of the weights of all greater ones and half of those of its equals, over N."""
+    _, group = np.unique(values, return_inverse=True)
+    sums = np.bincount(group, weights)
+    return np.asarray((sums[::-1].cumsum()[::-1] - sums / 2)[group] / len(values))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number: those up to a level contain any false claim with at most that probability.
+
+    Holm (1979), Scandinavian Journal of Statistics 6(2): the k-th smallest of n, counted from 0, is multiplied by n - k and
+    is at least those before it.
+    """
+    found = np.empty(len(p_values))
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    found[order] = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors), 1.0)
+    return [float(p) for p in found]

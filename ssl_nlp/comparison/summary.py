@@ -1,7 +1,8 @@
 """Summary of a comparison in a few sentences, each backed by a test.
 
-"Best" and "beats" mean that the interval of the difference excludes zero; "tied" and "cannot be told apart" mean that it
-includes zero. Methods whose difference could not be tested are not ranked.
+"Best" and "beats" mean that the difference is more than chance when all columns are corrected together (`Verdict.holds`),
+because a sentence speaks of several; "tied" and "cannot be told apart" mean that it is not. Methods whose difference could
+not be tested are not ranked.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from ssl_nlp.comparison.columns import EXCESS, LIKELIHOOD
 from ssl_nlp.comparison.costs import COSTS, gaps
-from ssl_nlp.comparison.types import Column, Comparison, Row
+from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def _best_methods(methods: Sequence[Row], columns: Sequence[Column]) -> list[str
             untested.append(column)
             continue
         [leader] = [row.label for row in scored if row.ties[column.key].best]
-        equals = [row.label for row in scored if row.ties[column.key].tie and row.label != leader]
+        equals = [row.label for row in scored if not row.ties[column.key].holds and row.label != leader]
         if equals:
             tied.setdefault((leader, *equals), []).append(column)
         else:
@@ -139,7 +140,7 @@ def _baselines(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         return ["No method could be tested against a baseline."] if baselines else []
     scores = _Scores(tested, "score")
     beaten = {
-        row.label: [c for c in tested if c.key in row.over_baseline and beats(c, row.over_baseline[c.key])]
+        row.label: [c for c in tested if c.key in row.over_baseline and _shown_to_beat(c, row.over_baseline[c.key])]
         for row in methods
         if row.over_baseline
     }
@@ -149,10 +150,14 @@ def _baselines(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         said.append(_winners_over(_best_baseline(baselines, tested), beaten, scores))
     if unbeaten:
         over = [row.over_baseline.get(c.key) for c in unbeaten for row in methods if c.key in row.scores]
-        verb = "beats" if all(verdict is not None and not verdict.tie for verdict in over) else "is shown to beat"
+        verb = "beats" if all(verdict is not None and verdict.holds for verdict in over) else "is shown to beat"
         on = scores.on_any if len(unbeaten) == len(tested) else f" on {scores.named(unbeaten)}"
         said.append(f"Nothing {verb} {_best_baseline(baselines, unbeaten)}{on}.")
     return said
+
+
+def _shown_to_beat(column: Column, verdict: Verdict) -> bool:
+    return verdict.holds and beats(column, verdict)
 
 
 def _winners_over(baseline: str, beaten: dict[str, list[Column]], scores: _Scores) -> str:

@@ -13,18 +13,22 @@ from rich.text import Text
 from ssl_nlp import durable
 from ssl_nlp.comparison.columns import FROZEN, GENERATION, LANGUAGE
 from ssl_nlp.comparison.costs import means, shown_costs
-from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
+from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
 from ssl_nlp.evaluation.pooling import mark
 
 MOST_COLUMNS = 7  # that fit into 100 characters
 LABEL_WIDTH = 15
-BEST, TIE, UNPROVEN = "*", "≈", "†"  # as in the report
+BEST, TIE, WEAK, UNPROVEN, WEAKLY_PROVEN = "*", "≈", "~", "†", "‡"  # as in the report
 LEGEND = {
     BEST: "the best method of the column",
-    TIE: "a tie: the 95 % interval of its difference from the best, over test items and seeds, includes zero",
-    UNPROVEN: "not shown to be better than the best baseline of the column (95 % interval)",
+    TIE: "a tie: the interval of its difference from the best, over test items and seeds, includes zero (95 % for all "
+    "pairs of methods in the column at once)",
+    WEAK: "worse than the best in this column alone, but not when all columns are corrected together (Holm, 5 %)",
+    UNPROVEN: "not shown to be better than the best baseline of the column (95 % for all pairs with a baseline at once)",
+    WEAKLY_PROVEN: "better than the best baseline in this column alone, but not when all columns are corrected together "
+    "(Holm, 5 %)",
 }
 ADDED = {
     FROZEN: " (protocol {protocol})",
@@ -34,6 +38,8 @@ ADDED = {
 FIELDS = (
     "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n",
     "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
+    "level", "best_level", "best_corrected_p", "best_seeds_up_to",
+    "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to",
 )  # fmt: skip
 
 
@@ -54,7 +60,7 @@ def render_tables(comparison: Comparison) -> Group:
         legend.append(Text(POOLINGS, style="dim"))
     legend += [Text(f"– {line}", style="dim") for line in missing_scores(comparison)]
     if any(score.n > 1 for row in comparison.rows for score in row.scores.values()):
-        legend.append(Text("± 95 % t-interval of the mean over seeds", style="dim"))
+        legend.append(Text("± 95 % t-interval of the mean over the seeds of the row alone", style="dim"))
     return Group(*said, *tables, *legend, *noted)
 
 
@@ -73,9 +79,9 @@ def signs(row: Row, column: Column) -> str:
     verdict, over = row.ties.get(column.key), row.over_baseline.get(column.key)
     found = ""
     if verdict is not None and not row.baseline:
-        found += BEST if verdict.best else TIE if verdict.tie else ""
-    if over is not None and not beats(column, over):
-        found += UNPROVEN
+        found += BEST if verdict.best else TIE if verdict.tie else "" if verdict.holds else WEAK
+    if over is not None:
+        found += UNPROVEN if not beats(column, over) else "" if over.holds else WEAKLY_PROVEN
     return found
 
 
@@ -92,17 +98,22 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 )
                 line["pooling"] = row.pooling(number)
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                line["level"] = None if estimate.low is None else 0.95
                 if verdict := row.ties.get(number):
-                    line |= {"best_difference": verdict.difference, "best_low": verdict.low, "best_high": verdict.high}
+                    line |= _difference("best", verdict)
                     line["verdict"] = "best" if verdict.best else "tie" if verdict.tie else "different"
                 if over := row.over_baseline.get(number):
-                    line |= {
-                        "baseline_difference": over.difference,
-                        "baseline_low": over.low,
-                        "baseline_high": over.high,
-                    }
+                    line |= _difference("baseline", over)
                 writer.writerow({name: _harmless(cell) for name, cell in line.items()})
         durable.write_text(path, file.getvalue())
+
+
+def _difference(name: str, verdict: Verdict) -> dict[str, float | None]:
+    """Cells on a difference; that of the best row from itself has no level."""
+    found: dict[str, float | None] = {"difference": verdict.difference, "low": verdict.low, "high": verdict.high}
+    if not verdict.best:
+        found |= {"level": verdict.level, "corrected_p": verdict.corrected, "seeds_up_to": verdict.seeds_up_to}
+    return {f"{name}_{key}": value for key, value in found.items()}
 
 
 def _harmless(cell: object) -> object:

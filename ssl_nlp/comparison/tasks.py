@@ -1,25 +1,25 @@
 """Fine-tuned runs in one comparison: a row for each pretraining, a column for each task.
 
 A row is what the encoders of its runs come from, and what differs in how these were fine-tuned, such as a frozen encoder
-beside a trained one. Seeds are those of the fine-tuning. Where the pretraining itself has several seeds, the mean of the
-runs from each of them counts as one: runs that start from the same weights say less about another pretraining than their
-number suggests. Encoders without ancestry, trained on the task alone, are baselines.
+beside a trained one. Seeds are those of the fine-tuning. Where the pretraining of any row has several seeds, the mean of
+the runs from each pretraining counts as one: runs that start from the same weights say less about another pretraining than
+their number suggests. Encoders without ancestry, trained on the task alone, are baselines.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.assemble import ONE_SEED, choose, estimates, ordered, read_results, scores
+from ssl_nlp.comparison.assemble import choose, estimates, ordered, read_results, scores
 from ssl_nlp.comparison.columns import FINE_TUNED, METRICS
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.fine_tuned import FineTuned
 from ssl_nlp.comparison.types import Column, Comparison, Row
-from ssl_nlp.comparison.verdicts import RowResults, with_verdicts
+from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 
@@ -42,9 +42,10 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     tuned = [FineTuned(run, read_results(run, SUITE)) for run in chosen]
     groups = _rows(tuned)
     labels = _labels(groups)
+    repeated = {task for members in groups.values() for task in _repeated(members)}
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups.values(), strict=True):
-        given = _by_weights(members)
+        given = _by_weights(members, repeated)
         rows.append((_row(label, members, given), given))
     methods = [pair for pair in rows if not pair[0].baseline]
     if not methods:
@@ -54,8 +55,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     if not columns:
         reasons = "; ".join(f"{one.run.name}: {next(iter(one.results.missing.values()))}" for one in tuned)
         raise UserError(f"no run has a score ({reasons})")
-    if all(len(members) == 1 for members in groups.values()) and len(methods) > 1:
-        notes.append(f"{ONE_SEED} To train several seeds, use ssl-nlp compare --task TASK --seeds 3 RUN...")
+    notes += assumptions(methods, baselines, "ssl-nlp compare --task TASK --seeds 3 RUN...")
     notes += _notes(tuned, columns)
     configuration = _configuration(labels, list(groups.values()))
     differences = _differences(labels, list(groups.values()), [row for row, _ in methods])
@@ -95,8 +95,25 @@ def _labels(groups: Mapping[str, Sequence[FineTuned]]) -> list[str]:
     return configurations.told_apart(names, chosen, unique)
 
 
-def _by_weights(members: Sequence[FineTuned]) -> RowResults:
-    """The results of a row: one for each seed or, where the weights differ, the means of those from the same weights."""
+def _repeated(members: Sequence[FineTuned]) -> set[str]:
+    """Tasks on which a row has several pretrainings."""
+    if not members[0].run.ancestry:
+        return set()
+    starts = {(one.task, one.weights) for one in members}
+    tasks = [task for task, _ in starts]
+    return {task for task in tasks if tasks.count(task) > 1}
+
+
+def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowResults:
+    """The results of a row: one for each seed or, where weights differ, the means of those from the same weights.
+
+    On a task on which any row has several pretrainings, each pretraining counts once in all rows, because the seeds of
+    fine-tuning alone vary less. Published models keep their seeds: nobody else's pretraining is meant.
+
+    Args:
+        members: the runs of the row.
+        repeated: tasks on which a row has several pretrainings.
+    """
     results: list[dict[str, Result]] = []
     data: list[str] = []
     for task in dict.fromkeys(one.task for one in members):
@@ -104,7 +121,8 @@ def _by_weights(members: Sequence[FineTuned]) -> RowResults:
         for one in members:
             if one.task == task and task in one.results.evaluators:
                 by_weights.setdefault(one.weights, []).append(one)
-        several = len(by_weights) > 1
+        ours = bool(members[0].run.ancestry) and members[0].run.ancestry[-1]["digest"] is not None
+        several = len(by_weights) > 1 or (ours and task in repeated)
         for same in by_weights.values():
             found = [one.results.evaluators[task] for one in same]
             tested = {one.results.data for one in same}
@@ -114,7 +132,7 @@ def _by_weights(members: Sequence[FineTuned]) -> RowResults:
             ):  # fmt: skip
                 results.append({task: result})
                 data.append(fingerprint)
-    return RowResults(results, data, trained=True)
+    return RowResults(results, data, varies=True)
 
 
 def _mean(results: Sequence[Result]) -> Result:
@@ -149,7 +167,7 @@ def _baselines(tuned: Sequence[FineTuned]) -> list[tuple[Row, RowResults]]:
     rows = []
     for name, by_task in found.items():
         results = [{task: one.results.baselines[name][task]} for (task, _), one in by_task.items()]
-        given = RowResults(results, [data for _, data in by_task], trained=False)
+        given = RowResults(results, [data for _, data in by_task], varies=False)
         runs = tuple(one.run for one in by_task.values())
         missing = {
             f"{SUITE}/{one.task}": one.results.missing[f"{one.task}/baseline"]

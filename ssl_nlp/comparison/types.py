@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
 
+ALPHA = 0.05
+"""Probability of a false claim in a column, or in a whole table after correction, if there is no difference."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -11,7 +14,7 @@ class Estimate:
 
     Attributes:
         mean: of the seeds.
-        low, high: 95 % t-interval of the mean; None with one seed.
+        low, high: 95 % t-interval of the mean from its own seeds alone; None with one.
         n: number of seeds.
     """
 
@@ -27,10 +30,14 @@ class Verdict:
 
     Attributes:
         difference: of the means, this row minus the other.
-        low, high: 95 % interval of the difference, over test items and, with several seeds, over seeds. The intervals of
-            all methods in a column hold at once (Bonferroni).
+        low, high: interval of the difference over test items and seeds. All intervals of a column hold at once with
+            probability 1 - ALPHA (Bonferroni), so the level of each is higher.
         tie: whether the interval contains zero, so that neither row is called better.
         best: whether this row is the one compared with.
+        level: of the interval.
+        corrected: p-value after Holm's correction over all columns of the table.
+        seeds_up_to: the largest standard deviation between the scores of seeds with which the interval would exclude zero,
+            where no method has a second seed; None if seeds were measured, or there is a tie.
     """
 
     difference: float
@@ -38,6 +45,14 @@ class Verdict:
     high: float
     tie: bool
     best: bool = False
+    level: float = 1 - ALPHA
+    corrected: float = 1.0
+    seeds_up_to: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is more than chance when all columns of the table are corrected together."""
+        return not self.tie and self.corrected <= ALPHA
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,8 @@ class Row:
         over_baseline: difference from the best baseline of the column, by its key; for methods only. If it is a tie or in
             the wrong direction, the method is not shown to beat the baselines.
         cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
-        alike: labels of the methods that cannot be told apart from this one, by the key of the column: the intervals of
-            their differences, of the same level as those in `ties`, contain zero.
+        alike: labels of the methods that cannot be told apart from this one when all columns are corrected together, by the
+            key of the column.
         poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.
         missing: the reason why there is no number, by SUITE/EVALUATOR.
     """

@@ -1,13 +1,26 @@
-"""Tests of each row against the other methods and the best baseline of each column."""
+"""Tests of each row against the other methods and the best baseline of each column.
 
+The best row of a column is chosen by its score, so every pair that might have been compared counts: the intervals of a
+column hold at once for all pairs of methods, and for all pairs of a method and a baseline (Bonferroni). For claims about
+several columns, Holm's method corrects for the same pairs in all columns of the table.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 
-from ssl_nlp.comparison.statistics import Resamples, Sample, resample
-from ssl_nlp.comparison.types import Column, Row, Verdict
+from ssl_nlp.comparison.statistics import ASSUMED, Differences, Sample, holm
+from ssl_nlp.comparison.types import ALPHA, Column, Row, Verdict
 from ssl_nlp.evaluation import Result
+
+ONE_SEED = (
+    "There is one seed of each method, so the variation between seeds is unknown. Verdicts assume that seeds move a "
+    f"difference at most {ASSUMED:.0f} times as much as the choice of test items does. If it is twice as much as that, a "
+    "third of the columns or more hold a false claim; the report says for each claim how much seeds may vary."
+)
 
 
 @dataclass(frozen=True)
@@ -17,12 +30,12 @@ class RowResults:
     Attributes:
         results: for each seed, by evaluator.
         data: for each of the results, the fingerprint of the test data.
-        trained: whether we trained it, from a seed.
+        varies: whether another seed would give other results, as in `Sample`.
     """
 
     results: Sequence[Mapping[str, Result]]
     data: Sequence[str]
-    trained: bool
+    varies: bool
 
     def tested_on(self, column: Column) -> set[str]:
         """Fingerprints of the test data of one column; one if the seeds agree."""
@@ -40,7 +53,7 @@ class RowResults:
         ]  # those of another metric
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1
         scores = np.array([result.metrics[metric] for result in found])
-        return Sample(scores, tuple(items) if whole else None, found[0].statistic, self.trained)
+        return Sample(scores, tuple(items) if whole else None, found[0].statistic, self.varies)
 
 
 def with_verdicts(
@@ -49,29 +62,25 @@ def with_verdicts(
     """Return all rows with their verdicts."""
     rows = [row for row, _ in [*methods, *baselines]]
     results = [given for _, given in [*methods, *baselines]]
-    for column in columns:
-        if column.higher_is_better is None:
-            continue
-        samples = [given.sample(column) for given in results]
-        data = [given.tested_on(column) for given in results]
-        is_method = np.arange(len(rows)) < len(methods)
-        scored = sum(sample is not None for sample in samples[: len(methods)])
-        best = _best(samples, is_method, column.higher_is_better)
-        if best is not None and scored > 1:
-            level = 1 - 0.05 / (scored - 1)
-            compared = _Comparable.to(best, samples, data)
-            for n, verdict in compared.verdicts(best, level).items():
-                rows[n] = replace(rows[n], ties=rows[n].ties | {column.key: verdict})
-            for n in filter(lambda n: is_method[n], compared.rows):
-                verdicts = compared.verdicts(n, level)
-                alike = {rows[m].label for m, verdict in verdicts.items() if verdict.tie and is_method[m] and m != n}
-                rows[n] = replace(rows[n], alike=rows[n].alike | {column.key: alike})
-        baseline = _best(samples, ~is_method, column.higher_is_better)
-        if baseline is not None and scored:
-            compared = _Comparable.to(baseline, samples, data)
-            for n, verdict in compared.verdicts(baseline, 1 - 0.05 / scored).items():
-                if is_method[n]:
-                    rows[n] = replace(rows[n], over_baseline=rows[n].over_baseline | {column.key: verdict})
+    of_methods, of_baselines = range(len(methods)), range(len(methods), len(rows))
+    measured = {column.key: _Measured(column, results) for column in columns if column.higher_is_better is not None}
+    among = _Family(measured, list(combinations(of_methods, 2)))
+    against = _Family(measured, list(product(of_methods, of_baselines)))
+    for key, found in measured.items():
+        best = found.best(of_methods) if len(found.scored(of_methods)) > 1 else None
+        if best is not None and found.comparable(best, best):
+            for n in range(len(rows)):
+                verdict = (among if n in of_methods else against).verdict(key, n, best)
+                if verdict is not None:
+                    rows[n] = replace(rows[n], ties=rows[n].ties | {key: verdict})
+            for n in of_methods:
+                alike = {rows[m].label for m in of_methods if among.alike(key, n, m)}
+                rows[n] = replace(rows[n], alike=rows[n].alike | {key: alike})
+        baseline = found.best(of_baselines)
+        for n in of_methods:
+            verdict = None if baseline is None else against.verdict(key, n, baseline)
+            if verdict is not None:
+                rows[n] = replace(rows[n], over_baseline=rows[n].over_baseline | {key: verdict})
     return rows
 
 
@@ -80,49 +89,117 @@ def beats(column: Column, verdict: Verdict) -> bool:
     return not verdict.tie and (verdict.difference > 0) == column.higher_is_better
 
 
-def _best(samples: Sequence[Sample | None], among: np.ndarray, higher_is_better: bool) -> int | None:
-    scores = {n: sample.scores.mean() for n, sample in enumerate(samples) if sample is not None and among[n]}
-    if not scores:
-        return None
-    return (max if higher_is_better else min)(scores, key=lambda n: float(scores[n]))
+def assumptions(
+    methods: Sequence[tuple[Row, RowResults]], baselines: Sequence[tuple[Row, RowResults]], remedy: str
+) -> list[str]:
+    """Say what verdicts take for granted about rows with one seed, and what follows if it is not so.
 
-
-@dataclass(frozen=True)
-class _Comparable:
-    """Rows that were tested on the same data, in one column.
-
-    Attributes:
-        rows: their numbers, in the order of the resamples.
-        resamples: of their scores.
+    Args:
+        remedy: a command that trains several seeds.
     """
+    seeds = {row.label: _seeds(row) for row, given in [*methods, *baselines] if given.varies}
+    single = [label for label, number in seeds.items() if number == 1]
+    if not single or len(methods) + len(baselines) < 2:
+        return []
+    if len(single) == len(seeds):
+        return [f"{ONE_SEED} To train several seeds, use {remedy}"]
+    return [
+        f"{'; '.join(single)}: one seed each, assumed to vary as much as the rows with several seeds. If they vary more, "
+        "more claims about them are false."
+    ]
 
-    rows: list[int]
-    resamples: Resamples
 
-    @classmethod
-    def to(cls, one: int, samples: Sequence[Sample | None], data: Sequence[set[str]]) -> "_Comparable":
-        """Select the rows with the test data of row `one`; none if its own seeds have different test data."""
-        paired = {
-            n: sample
-            for n, sample in enumerate(samples)
-            if sample is not None and data[n] == data[one] and len(data[n]) == 1
-        }
-        lengths = {len(sample.items[0]) for sample in paired.values() if sample.items}
-        if len(lengths) > 1 or any(sample.items is None for sample in paired.values()):
-            paired = {n: replace(sample, items=None) for n, sample in paired.items()}
-        return cls(list(paired), resample(list(paired.values())))
+def _seeds(row: Row) -> int:
+    return max((score.n for score in row.scores.values()), default=0)
 
-    def verdicts(self, other: int, level: float) -> dict[int, Verdict]:
-        """Difference of each row from row `other`, by row; rows without an interval are left out."""
-        verdicts: dict[int, Verdict] = {}
-        if other not in self.rows:
-            return verdicts
-        place = self.rows.index(other)
-        means = [float(sample.scores.mean()) for sample in self.resamples.samples]
-        for number, n in enumerate(self.rows):
-            if n == other:
-                verdicts[n] = Verdict(0.0, 0.0, 0.0, tie=True, best=True)
-            elif interval := self.resamples.interval(number, place, level):
-                low, high = interval
-                verdicts[n] = Verdict(means[number] - means[place], low, high, tie=low <= 0 <= high)
-        return verdicts
+
+class _Measured:
+    """Scores of all rows in one column. Rows that were tested on the same data are compared with each other."""
+
+    def __init__(self, column: Column, results: Sequence[RowResults]) -> None:
+        self.higher_is_better = column.higher_is_better
+        self.samples = [given.sample(column) for given in results]
+        self._places: dict[int, tuple[Differences, int]] = {}
+        together: dict[str, list[int]] = {}
+        for n, given in enumerate(results):
+            data = given.tested_on(column)
+            if self.samples[n] is not None and len(data) == 1:
+                together.setdefault(data.pop(), []).append(n)
+        for members in together.values():
+            differences = Differences(_paired([sample for n in members if (sample := self.samples[n]) is not None]))
+            self._places |= {n: (differences, place) for place, n in enumerate(members)}
+
+    def scored(self, among: Sequence[int]) -> list[int]:
+        return [n for n in among if self.samples[n] is not None]
+
+    def best(self, among: Sequence[int]) -> int | None:
+        """The row with the best score; the first of several."""
+        choose = max if self.higher_is_better else min
+        scores = {n: float(sample.scores.mean()) for n in among if (sample := self.samples[n]) is not None}
+        return choose(scores, key=lambda n: scores[n]) if scores else None
+
+    def comparable(self, one: int, other: int) -> bool:
+        """Whether the error of the difference of two rows is known."""
+        if one not in self._places or other not in self._places:
+            return False
+        (differences, first), (others, second) = self._places[one], self._places[other]
+        return differences is others and (one == other or differences.uncertainty(first, second) is not None)
+
+    def p_value(self, one: int, other: int) -> float:
+        (differences, first), (_, second) = self._places[one], self._places[other]
+        uncertainty = differences.uncertainty(first, second)
+        assert uncertainty is not None
+        return uncertainty.p_value(differences.difference(first, second))
+
+    def verdict(self, one: int, other: int, level: float, corrected: float) -> Verdict:
+        """The difference of two comparable rows with its interval.
+
+        Args:
+            level: of the interval.
+            corrected: p-value after the correction for all columns.
+        """
+        (differences, first), (_, second) = self._places[one], self._places[other]
+        uncertainty, difference = differences.uncertainty(first, second), differences.difference(first, second)
+        assert uncertainty is not None
+        reach = uncertainty.reach(level)
+        tie = abs(difference) <= reach
+        assumed = differences.assumed(first, second) and not tie
+        limit = differences.largest_deviation(first, second, level) if assumed else None
+        low, high = difference - reach, difference + reach
+        return Verdict(difference, low, high, tie, level=level, corrected=corrected, seeds_up_to=limit)
+
+
+def _paired(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, without their items if some have none or others."""
+    if len({len(sample.items[0]) if sample.items else None for sample in samples}) > 1:
+        return [replace(sample, items=None) for sample in samples]
+    return list(samples)
+
+
+class _Family:
+    """Pairs of rows whose differences are tested in all columns, and corrected for their number."""
+
+    def __init__(self, columns: Mapping[str, _Measured], pairs: Sequence[tuple[int, int]]) -> None:
+        self._columns = columns
+        tested = [(key, pair) for key, found in columns.items() for pair in pairs if found.comparable(*pair)]
+        raw = [columns[key].p_value(*pair) for key, pair in tested]
+        named = [(key, frozenset(pair)) for key, pair in tested]
+        self._corrected = dict(zip(named, holm(raw), strict=True))
+        self._tests = Counter(key for key, _ in tested)
+        self._raw = dict(zip(named, raw, strict=True))
+
+    def verdict(self, key: str, one: int, other: int) -> Verdict | None:
+        """The difference of row `one` from row `other` in a column; None if it was not tested."""
+        if one == other:
+            return Verdict(0.0, 0.0, 0.0, tie=True, best=True)
+        corrected = self._corrected.get((key, frozenset((one, other))))
+        if corrected is None:
+            return None
+        return self._columns[key].verdict(one, other, 1 - ALPHA / self._tests[key], corrected)
+
+    def alike(self, key: str, one: int, other: int) -> bool:
+        """Whether two rows were tested in a column and their difference does not hold in the table."""
+        pair = (key, frozenset((one, other)))
+        if pair not in self._raw:
+            return False
+        return self._raw[pair] > ALPHA / self._tests[key] or self._corrected[pair] > ALPHA

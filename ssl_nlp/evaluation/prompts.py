@@ -38,6 +38,8 @@ Rank = Literal["sum", "token", "byte"]
 NAMES: dict[Rank, str] = {"sum": "accuracy", "token": "accuracy_per_token", "byte": "accuracy_per_byte"}
 PROMPTED = 1_000
 """Test items of prompts read from files: each takes a forward pass or more for every word and draw."""
+LEVEL = 0.95
+"""Of the interval of the accuracy."""
 
 _SLOT = re.compile(r"\{(text|pair|label)\}")
 
@@ -171,6 +173,7 @@ class Prompts(Classification):
             "kind": scores[0].kind,
             "shots": self.template.shots,
             "items": len(self.data.test),
+            "level": LEVEL,
             "draws": [{name: found[name].primary for name in self._names} for found in results],
         }
         items = right.mean(axis=0).astype(np.float32)
@@ -211,7 +214,7 @@ def _log_softmax(logits: Array) -> Array:
 
 
 def interval(right: Array) -> tuple[float, float]:
-    """95 % interval of an accuracy over the choice of test items and of examples.
+    """Interval (`LEVEL`) of an accuracy over the choice of test items and of examples.
 
     Args:
         right: (D, N), 1 where the item is right with that draw of examples. With one draw, the interval is over items only.
@@ -220,8 +223,8 @@ def interval(right: Array) -> tuple[float, float]:
         Mean -+ sqrt((z s_items)^2 / N + (t s_draws)^2 / D): normal over items, Student's t over draws, within 0 and 1.
     """
     draws, items = right.shape
-    reach = (stats.norm.ppf(0.975) * right.mean(axis=0).std(ddof=1)) ** 2 / items if items > 1 else 0.0
+    reach = (stats.norm.ppf((1 + LEVEL) / 2) * right.mean(axis=0).std(ddof=1)) ** 2 / items if items > 1 else 0.0
     if draws > 1:
-        reach += (stats.t.ppf(0.975, draws - 1) * right.mean(axis=1).std(ddof=1)) ** 2 / draws
+        reach += (stats.t.ppf((1 + LEVEL) / 2, draws - 1) * right.mean(axis=1).std(ddof=1)) ** 2 / draws
     middle, half = float(right.mean()), float(np.sqrt(reach))
     return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -26,7 +26,7 @@ class Result:
         primary_metric: the name of the main number.
         metrics: all numbers by name.
         details: plain data that are too long for a table: confusion matrix, numbers by class, the chosen `pooling`.
-        items: the contribution of each test item to the primary metric, for a paired bootstrap over items; None if it
+        items: the contribution of each test item to the primary metric, for paired tests over items; None if it
             does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for BLEU, (N, 10):
             the counts that `bleu` takes; for a ratio or a perplexity, (N, 2): what is summed, and what it is divided by.
         statistic: how the primary metric follows from the items: as their mean, the rank correlation of their columns, or

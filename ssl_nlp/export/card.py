@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import yaml
 
 from ssl_nlp import __version__
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.numbers import format_number, format_quantity
-from ssl_nlp.comparison.statistics import Sample, resample
+from ssl_nlp.comparison.statistics import score_interval
 from ssl_nlp.evaluation.record import read_record, read_suite
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.export.contents import Contents
@@ -184,9 +183,7 @@ def _evaluation(facts: Facts) -> Iterator[str]:
 def _score(result: Result) -> tuple[str, str]:
     if result.items is None:
         return format_number(result.primary), ""
-    drawn = resample([Sample(np.array([result.primary]), (result.items,), result.statistic)]).items
-    assert drawn is not None
-    low, high = np.quantile(drawn[0], [0.025, 0.975])
+    low, high = score_interval(result.items, result.statistic)
     return format_number(result.primary), f"{format_number(low)} to {format_number(high)}"
 
 

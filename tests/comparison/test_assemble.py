@@ -33,6 +33,9 @@ def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp
     assert not causal.ties["docs/knn/accuracy"].tie
     assert causal.ties["docs/knn/accuracy"].high < 0
     assert found.differences == []
+    # Untrained encoders vary with the seed, as methods do; counts of words do not.
+    [note] = found.notes
+    assert note.startswith("CausalLM; untrained CausalLM, MaskedLM: one seed each")
     # Likelihoods of different kinds never share a column, and a single one is not called the best.
     keys = [column.key for column in found.columns]
     assert keys[-2:] == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
@@ -148,6 +151,9 @@ def test_the_csv_file_holds_every_number(tmp_path):
         2,
     ]
     assert line["seeds"] == "0 1"
+    assert float(line["level"]) == 0.95
+    assert float(line["baseline_level"]) == pytest.approx(1 - 0.05 / 4)  # two methods, two baselines
+    assert 0 <= float(line["baseline_corrected_p"]) <= 1
     assert line["verdict"] in ("best", "tie")
     assert {"docs/knn/macro_f1", "cost/tokens"} <= {r["number"] for r in rows if r["row"] == "MaskedLM"}
     assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}

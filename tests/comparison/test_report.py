@@ -179,7 +179,8 @@ def test_everything_is_in_it(page, comparison):
     assert "cat at step 20" not in text  # the last validation only
     assert text.count("≈") >= 4  # four ties, and the legend
     assert "5.00 T FLOPs, 5.0 times as many" in text  # what was not equal
-    assert text.count("95 % interval") >= 4 + 3 + 3  # bars, score against cost, legend of the table
+    assert text.count("95 % interval") >= 4 + 3 + 5  # bars, score against cost, differences from the best method
+    assert text.count("~</span>") == text.count("‡</span>") == 1  # the legend
     assert "nats per token" in text
 
 

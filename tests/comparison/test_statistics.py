@@ -1,32 +1,34 @@
-"""Intervals compared with scipy's, and verdicts compared with known truths."""
+"""P-values and intervals compared with scipy's tests."""
+
+import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
-from ssl_nlp.comparison.statistics import RESAMPLES, Sample, _means, resample, spearman_of_resamples, t_interval
+from ssl_nlp.comparison.statistics import (
+    ASSUMED,
+    Differences,
+    Sample,
+    Uncertainty,
+    contributions,
+    holm,
+    score_interval,
+    t_interval,
+)
 from ssl_nlp.comparison.types import Column
 from ssl_nlp.comparison.verdicts import RowResults
 from ssl_nlp.evaluation.result import Result, statistic_of
 
 
-def sample(*items, statistic="mean", trained=True):
+def sample(*items, statistic="mean", varies=True):
     scores = np.array([statistic_of(one, statistic) for one in items])
-    return Sample(scores, tuple(items), statistic, trained)
+    return Sample(scores, tuple(items), statistic, varies)
 
 
-def difference_intervals(samples, other, resamples=RESAMPLES):
-    drawn = resample(samples, resamples)
-    return [None if n == other else drawn.interval(n, other) for n in range(len(samples))]
-
-
-def predictions(rng, ability, difficulty, deviation, seeds):
-    """Predictions of a method, right or wrong by item, with an ability that varies with the seed."""
-    found = []
-    for shift in rng.normal(0, deviation, seeds):
-        right = 1 / (1 + np.exp(-(ability + shift + difficulty)))
-        found.append((rng.random(len(difficulty)) < right).astype(np.uint8))
-    return sample(*found)
+def interval(differences, one, other, level=0.95):
+    middle, reach = differences.difference(one, other), differences.uncertainty(one, other).reach(level)
+    return middle - reach, middle + reach
 
 
 def test_the_interval_of_a_mean_is_students():
@@ -37,49 +39,61 @@ def test_the_interval_of_a_mean_is_students():
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_rank_correlations_of_resamples_are_scipys(ties):
-    rng = np.random.default_rng(0)
-    items = rng.normal(size=(40, 2))
+def test_the_contribution_of_an_item_is_what_more_of_it_changes(ties):
+    """Each item a thousand times, and one of them once more."""
+    items = np.random.default_rng(0).normal(size=(20, 2))
+    items[:, 1] += items[:, 0]
     if ties:
         items = items.round()
     items[3, 0] = np.nan
-    chosen = rng.integers(40, size=(20, 40))
-    counts = np.stack([np.bincount(row, minlength=40) for row in chosen]).astype(float)
-    expected = [statistic_of(items[row], "spearman") for row in chosen]
-    np.testing.assert_allclose(spearman_of_resamples(items, counts), expected, atol=1e-12)
-    assert spearman_of_resamples(np.ones((40, 2)), counts).tolist() == [0.0] * 20
+    times, size = 1000, len(items)
+    for given, statistic in ((items, "spearman"), (items[:, 0], "mean")):
+        many = np.repeat(given, times, axis=0)
+        known = size - 1
+        changed = [statistic_of(np.concatenate([many, given[[n]]]), statistic) for n in range(size)]
+        expected = (np.array(changed) - statistic_of(many, statistic)) * times * known * size / known
+        np.testing.assert_allclose(contributions(given, statistic), expected, atol=1e-3 * np.abs(expected).max())
+    assert contributions(np.ones((20, 2)), "spearman").tolist() == [0.0] * 20
 
 
-def test_bleu_is_resampled_as_that_of_a_corpus_and_not_as_a_mean():
+def grams(rng, share):
+    """Counts of BLEU for 60 texts."""
+    found = rng.integers(4, 20, size=(60, 1)) - np.arange(4)
+    return np.hstack([found[:, :1], found[:, :1] + 1, rng.binomial(found, share), found])
+
+
+def sums(rng):
+    """Nats and tokens of 60 texts."""
+    sizes = rng.integers(5, 50, 60)
+    return np.stack([sizes * rng.normal(2, 0.5, 60), sizes], axis=1)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "spearman", "bleu", "ratio", "perplexity"])
+def test_contributions_vary_as_much_as_resampled_scores(statistic):
     rng = np.random.default_rng(0)
-    grams = rng.integers(4, 20, size=(60, 1)) - np.arange(4)
-    matched = [rng.binomial(grams, share) for share in (0.5, 0.7)]
-    items = [np.hstack([grams[:, :1], grams[:, :1] + 1, some, grams]) for some in matched]
-    pair = [sample(one, statistic="bleu", trained=False) for one in items]
-    drawn = resample(pair, 50)
-    chosen = np.random.default_rng((0, 0)).integers(60, size=(50, 60))
-    for one, found in zip(items, drawn.items, strict=True):
-        np.testing.assert_allclose(found, [statistic_of(one[rows], "bleu") for rows in chosen])
-    low, high = drawn.interval(1, 0)
-    assert 0 < low < pair[1].scores[0] - pair[0].scores[0] < high
+    items = {"mean": rng.random(60), "spearman": rng.normal(size=(60, 2)), "bleu": grams(rng, 0.6)}.get(statistic)
+    items = sums(rng) if items is None else items
+    drawn = [statistic_of(items[rng.integers(60, size=60)], statistic) for _ in range(500)]
+    found = contributions(items, statistic)
+    assert found.mean() == pytest.approx(0, abs=1e-9)
+    assert found.std() / np.sqrt(60) == pytest.approx(np.std(drawn), rel=0.15)
 
 
-@pytest.mark.parametrize("statistic", ["ratio", "perplexity"])
-def test_ratios_of_resamples_are_those_of_the_sums(statistic):
-    """Drawn in pairs: a model that needs more nats for each text is worse in every resample, however long the texts are."""
+@pytest.mark.parametrize("statistic", ["bleu", "ratio", "perplexity"])
+def test_statistics_of_sums_are_compared_in_pairs(statistic):
+    """One that is a little worse on each text is worse, however much the texts differ."""
     rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 50, 40)
-    nats = sizes * rng.normal(2, 0.5, 40)
-    better, worse = (np.stack([nats * factor, sizes], axis=1) for factor in (1.0, 1.01))
-    chosen = rng.integers(40, size=(20, 40))
-    counts = np.stack([np.bincount(row, minlength=40) for row in chosen]).astype(float)
-    drawn = _means([sample(better, statistic=statistic), sample(better, worse, statistic=statistic)], counts)
-    one, other = ([statistic_of(items[row], statistic) for row in chosen] for items in (better, worse))
-    np.testing.assert_allclose(drawn, [one, np.mean([one, other], axis=0)])
-    [(low, high), _] = difference_intervals(
-        [sample(worse, statistic=statistic), sample(better, statistic=statistic)], 1
-    )
-    assert 0 < low < high
+    one = grams(rng, 0.6) if statistic == "bleu" else sums(rng)
+    other = one.astype(float)
+    if statistic == "bleu":
+        other[:, 2] *= 0.99
+    else:
+        other[:, 0] *= 1.01
+    pair = [sample(given, statistic=statistic, varies=False) for given in (one, other)]
+    low, high = interval(Differences(pair), 0, 1)
+    assert low < high < 0 or 0 < low < high
+    low, high = score_interval(one, statistic)
+    assert low < pair[1].scores[0] < high
 
 
 def test_items_of_another_metric_are_not_those_of_a_column():
@@ -89,57 +103,104 @@ def test_items_of_another_metric_are_not_those_of_a_column():
     assert results.sample(Column("docs/lm/pseudo_bits_per_byte", "", False)).items is None
 
 
-def test_the_bootstrap_of_a_mean_is_that_of_its_pairs():
-    """Without seeds it approaches the normal interval of the mean difference."""
+def test_items_without_a_number_do_not_count():
+    items = np.random.default_rng(0).normal(size=100)
+    items[60:] = np.nan
+    assert np.square(contributions(items, "mean")).sum() / 100**2 == pytest.approx(items[:60].var() / 60)
+    assert contributions(items[60:], "mean").tolist() == [0.0] * 40
+
+
+def test_the_interval_of_a_score_is_students_and_stays_in_its_range():
+    items = np.random.default_rng(0).random(30)
+    expected = stats.t.interval(0.95, 29, items.mean(), stats.sem(items))
+    assert score_interval(items, "mean") == pytest.approx(expected)
+    assert score_interval(np.array([1, 1, 1, 1, 0], dtype=np.uint8), "mean")[1] == 1.0
+    assert score_interval(items[:1], "mean") == (items[0], items[0])
+    assert score_interval(np.full(3, np.nan), "mean") == (0.0, 0.0)
+
+
+def test_without_seeds_it_is_the_paired_t_test():
     rng = np.random.default_rng(0)
-    one, other = rng.normal(0.0, 1.0, 2000), rng.normal(0.0, 0.1, 2000)
-    difference = one - (one + other)
-    for trained, wider in ((False, 1.0), (True, np.sqrt(2))):  # the seed of one training may matter as much
-        pair = [sample(one, trained=trained), sample(one + other, trained=trained)]
-        [interval, own] = difference_intervals(pair, 1, resamples=4000)
-        reach = 1.96 * stats.sem(difference) * wider
-        assert own is None
-        assert interval == pytest.approx((difference.mean() - reach, difference.mean() + reach), abs=0.1 * reach)
+    one, other = rng.normal(0.3, 1.0, 30), rng.normal(0.0, 0.5, 30)
+    differences = Differences([sample(one, varies=False), sample(one + other, varies=False)])
+    expected = stats.ttest_rel(one, one + other)
+    assert differences.uncertainty(0, 1).p_value(differences.difference(0, 1)) == pytest.approx(expected.pvalue)
+    assert interval(differences, 0, 1) == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
-@pytest.mark.parametrize(("seeds", "deviation", "least", "most"), [(1, 0.15, 0.9, 0.98), (3, 0.3, 0.95, 1.0)])
-def test_intervals_cover_the_truth(seeds, deviation, least, most):
-    """Of two runs of one configuration neither is called better, although their seeds matter."""
+def test_without_items_it_is_the_t_test_of_seeds_with_a_common_variance():
+    scores = [np.array(given) for given in ([1.0, 1.1, 0.9], [1.5, 1.2], [0.7], [1.3, 1.6, 1.9, 1.4])]
+    two = Differences([Sample(given, None) for given in scores[:2]])
+    expected = stats.ttest_ind(*scores[:2])
+    assert two.uncertainty(0, 1).p_value(two.difference(0, 1)) == pytest.approx(expected.pvalue, rel=1e-6)
+    assert interval(two, 0, 1) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    # The other rows tell how seeds vary, too, also for the row with one seed.
+    many = Differences([Sample(given, None) for given in scores])
+    squares = sum(np.square(given - given.mean()).sum() for given in scores)
+    reach = stats.t.ppf(0.975, 6) * np.sqrt(squares / 6 * (1 / 1 + 1 / 3))
+    assert interval(many, 2, 0) == pytest.approx((0.7 - 1.0 - reach, 0.7 - 1.0 + reach))
+    single = Differences([sample(given[:1], varies=False) for given in scores[:2]])
+    assert single.uncertainty(0, 1) is None  # one item says nothing of others
+    fixed = Differences([Sample(scores[0], None), Sample(scores[1], None, varies=False)])
+    assert fixed.uncertainty(0, 1) is None
+    assert Differences([Sample(scores[2], None)] * 2).uncertainty(0, 1) is None
+
+
+@pytest.mark.parametrize(("items", "seeds", "freedom"), [(1.0, 0.1, 1), (1.0, 1.0, 2), (0.1, 1.0, 40)])
+def test_items_and_seeds_together_have_the_distribution_of_behrens_and_fisher(items, seeds, freedom):
+    uncertainty = Uncertainty(items, seeds, freedom=freedom)
+    for difference in (0.5, 6.0):
+        beyond, _ = integrate.quad(
+            lambda t: stats.t.pdf(t, freedom) * stats.norm.sf((difference - t * math.sqrt(seeds)) / math.sqrt(items)),  # noqa: B023
+            -np.inf, np.inf, epsabs=1e-10,
+        )  # fmt: skip
+        assert uncertainty.p_value(difference) == pytest.approx(2 * beyond, rel=1e-5, abs=1e-9)
+    assert uncertainty.p_value(uncertainty.reach(0.99)) == pytest.approx(0.01)
+    assert Uncertainty(0.0).p_value(0.1) == 0.0
+    assert Uncertainty(0.0).p_value(0.0) == 1.0
+
+
+def test_what_seeds_do_to_single_items_counts_once():
+    """Two methods that differ only by noise that each seed draws anew for each item: all of it is between seeds."""
     rng = np.random.default_rng(0)
-    covered = []
-    for _ in range(300):
-        difficulty = rng.normal(0, 1, 300)
-        pair = [predictions(rng, 0.5, difficulty, deviation, seeds) for _ in range(2)]
-        low, high = difference_intervals(pair, 0, resamples=500)[1]
-        covered.append(low <= 0 <= high)
-    assert least <= np.mean(covered) <= most
+    common, size = rng.normal(size=4000), 4000
+    differences = Differences([sample(*(common + rng.normal(size=size) for _ in range(3))) for _ in range(2)])
+    found = differences.uncertainty(0, 1)
+    assert found.items < 0.05 * (2 / 3) / size
+    assert found.seeds == pytest.approx(differences.seeds * 2 / 3)
+    lasting = [rng.normal(size=size) for _ in range(2)]
+    differences = Differences([sample(*(own + rng.normal(size=size) for _ in range(3))) for own in lasting])
+    assert differences.uncertainty(0, 1).items == pytest.approx(2 / size, rel=0.1)
 
 
-def test_a_real_difference_is_found_and_seeds_that_vary_more_hide_it():
+def test_where_no_seed_is_repeated_seeds_are_assumed_to_vary_and_the_claim_says_how_much_they_may():
     rng = np.random.default_rng(0)
-    difficulty = rng.normal(0, 1, 1000)
-    low, high = difference_intervals([predictions(rng, a, difficulty, 0.0, 3) for a in (0.0, 1.0)], 0)[1]
-    assert 0 < low < high
-    low, high = difference_intervals([predictions(rng, a, difficulty, 1.0, 3) for a in (0.0, 1.0)], 0)[1]
-    assert low < 0 < high
+    items = rng.normal(size=500)
+    rows = [
+        sample(items + rng.normal(0.5, 0.3, 500)),
+        sample(items),
+        sample(items - rng.normal(0.1, 0.3, 500), varies=False),
+    ]
+    differences = Differences(rows)
+    for other in (1, 2):
+        alone = stats.ttest_rel(rows[0].items[0], rows[other].items[0]).confidence_interval(0.95)
+        widened = (alone.high - alone.low) / 2 * math.sqrt(1 + ASSUMED**2)
+        assert differences.uncertainty(0, other).reach(0.95) == pytest.approx(widened)
+        assert differences.assumed(0, other)
+        limit = differences.largest_deviation(0, other, 0.95)
+        variance = ((alone.high - alone.low) / 2 / stats.t.ppf(0.975, 499)) ** 2 + (2 if other == 1 else 1) * limit**2
+        assert Uncertainty(variance, size=500).reach(0.95) == pytest.approx(differences.difference(0, other))
 
 
-def test_one_seed_varies_as_the_others_do_and_a_baseline_not_at_all():
+def test_a_baseline_that_does_not_vary_is_as_sure_as_its_items():
     items = np.random.default_rng(0).random(500)
-    several, single = sample(items - 0.1, items, items + 0.1), sample(items - 0.3)
-    low, high = difference_intervals([several, single], 0)[1]
-    assert low < -0.3 < high
-    assert low < 0 < high
-    fixed = sample(items - 0.3, trained=False)
+    several, fixed = sample(items - 0.1, items, items + 0.1), sample(items - 0.3, varies=False)
     reach = t_interval(several.scores)
-    low, high = difference_intervals([several, fixed], 0)[1]
-    assert (low, high) == pytest.approx((-reach[1] + fixed.scores[0], -reach[0] + fixed.scores[0]), abs=0.02)
+    expected = (reach[0] - fixed.scores[0], reach[1] - fixed.scores[0])
+    assert interval(Differences([several, fixed]), 0, 1) == pytest.approx(expected)
 
 
-def test_without_items_seeds_alone_decide():
-    known = [Sample(np.array(scores), None) for scores in ([1.0, 1.1, 0.9], [2.0, 2.1, 1.9], [2.0])]
-    first, own, borrowed = difference_intervals(known, 1)
-    assert first[0] < -1 < first[1] < 0
-    assert own is None
-    assert borrowed[0] < 0 < borrowed[1]
-    assert difference_intervals([Sample(np.array([1.0]), None), Sample(np.array([2.0]), None)], 0) == [None, None]
+def test_holms_correction():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -114,6 +114,15 @@ def test_seeds_of_the_pretraining_share_a_row_and_count_once_each(tmp_path):
     assert estimate.high - estimate.mean == pytest.approx(12.706 * abs(means[0] - means[1]) / 2, rel=1e-3)
 
 
+def test_where_a_row_has_several_pretrainings_one_pretraining_counts_once_in_all_rows(tmp_path):
+    names = [tune(tmp_path, f"{start}-{seed}", start, seed=seed) for start in ("masked0", "masked1") for seed in (0, 1)]
+    names += [tune(tmp_path, f"causal0-{seed}", "causal0", seed=seed) for seed in (0, 1, 2)]
+    found = compared(*names)
+    numbers = {label: [score.n for score in row.scores.values()] for label, row in by_label(found).items()}
+    assert (numbers["MaskedLM"], numbers["CausalLM"]) == ([2], [1])
+    assert any(note.startswith("CausalLM: one seed each, assumed to vary") for note in found.notes)
+
+
 def test_ways_of_fine_tuning_are_rows_and_what_differs_between_rows_is_said(tmp_path):
     names = [tune(tmp_path, f"all{seed}", "masked0", seed=seed) for seed in (0, 1)]
     names += [tune(tmp_path, f"none{seed}", "masked0", seed=seed, freeze="all") for seed in (0, 1)]
