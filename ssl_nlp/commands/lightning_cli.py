@@ -23,6 +23,7 @@ from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
 from ssl_nlp.commands.parser import CommandParser, as_yaml
 from ssl_nlp.commands.predictions import EMBEDDINGS, check_output, task_in, write_predictions
+from ssl_nlp.commands.run_callbacks import run_callbacks
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.start import check_start, keep_encoder
@@ -40,19 +41,13 @@ from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings
 from ssl_nlp.training import Module
 from ssl_nlp.training.callbacks import (
-    Checkpoints,
-    CollapseMonitor,
     Divergence,
     EmbeddingWriter,
     ExcessLoss,
     Extension,
-    FinalValidation,
-    PartScores,
     Progress,
     ProgressLines,
     RunKeeper,
-    Samples,
-    Throughput,
     ValidationLine,
 )
 from ssl_nlp.training.callbacks.checkpoints import DurableCheckpointIO
@@ -237,7 +232,7 @@ class Cli(LightningCLI):
                 self.output = check_output(config.output, self.model)
                 own = [EmbeddingWriter(self.output), ProgressLines()]
             elif self.same_data:
-                own = [Results(Run(config.run).directory, self.step), ProgressLines()]
+                own = [Results(Run(config.run).directory, self.step), ExcessLoss(), ProgressLines()]
             folder = Path.cwd() if config.run is None or self.subcommand == "fit" else Run(config.run).directory
             self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, folder)
             profiler = trainer_settings.profiler_in(folder, config.trainer.profiler)
@@ -249,21 +244,7 @@ class Cli(LightningCLI):
         start = f" starts from {spoken(ancestry[-1])}" if ancestry else ""
         _say_once(f"runs/{run.name}" + (start if step is None else f" resumes at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
-        own = [
-            keeper,
-            Divergence(),
-            FinalValidation(),
-            Throughput(),
-            Samples(run.directory),
-            Results(run.directory),
-            PartScores(run.directory),
-            CollapseMonitor(),
-            ExcessLoss(),
-            Progress(),
-            ProgressLines(),
-            ValidationLine(),
-            Checkpoints(run.checkpoints, config.checkpoint_every, resumes=step is not None),
-        ]
+        own = run_callbacks(run, keeper, config.checkpoint_every, resumes=step is not None)
         if (longer := run.longer(self.config_text)) is not None:
             own.append(Extension(run, self.config_text, *longer))
         self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, run.checkpoints)

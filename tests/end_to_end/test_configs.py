@@ -235,6 +235,8 @@ def test_synthetic_overlay_knows_its_limit_in_training_and_in_its_suite(tmp_path
         float(metrics["val/limit"]) + float(metrics["val/excess_nats"]), 0.01
     )
     capsys.readouterr()
+    assert run("validate", "--run=a") == 0
+    assert "val/limit" in capsys.readouterr().out
     assert run("evaluate", "a", "--suite", "limits") == 0
     shown = capsys.readouterr().out
     assert "limits: nats per word, beside the least possible" in shown and "pseudo-likelihood" in shown

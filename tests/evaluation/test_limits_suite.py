@@ -14,7 +14,7 @@ from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.limits_suite import ExcessNats, limits_suite
 from ssl_nlp.evaluation.run import run_evaluators
-from ssl_nlp.methods import CausalLM, CausalMaskedLM, MaskedLM
+from ssl_nlp.methods import VAE, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM
 from ssl_nlp.objectives.scores import Scores
 from tests.corpus import ListCorpus, random_texts
 
@@ -82,6 +82,14 @@ def test_every_kind_of_likelihood_has_a_row_in_the_table_and_the_lowest_excess_i
     assert [column.title for column in found] == ["excess", "excess (pseudo)"]
     assert {(c.higher_is_better, c.unit, c.group) for c in found} == {(False, "nats/word", LANGUAGE)}
     assert limits_table("limits", [("a", result)]).row_count == 2
+
+
+@pytest.mark.parametrize("kind", [VAE, MaskedDiffusion])
+def test_a_bound_is_above_the_exact_value(kind):
+    method = connected(kind(Transformer(size=None, dim=8, layers=1, heads=2, max_length=32)), TEXTS)
+    [result] = run_evaluators({"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}, method, None).results.values()
+    assert result.primary_metric == "excess_nats_bound"
+    assert result.primary > 0.1
 
 
 def test_documents_longer_than_the_encoder_and_pieces_of_words_have_no_limit():

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -36,19 +37,20 @@ class ExcessLoss(Callback):
 
     def __init__(self) -> None:
         self._limits: Limits | None = None
+        self._reason: Unable | None = None  # why there are no limits after all, on this rank
         self._sums = ExcessSums()
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: they are the same in every validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._limits, self._known = None, {}
+        self._limits, self._reason, self._known = None, None, {}
         data = trainer.datamodule  # type: ignore[attr-defined]
         known = isinstance(data, TextDataModule) and isinstance(data.corpus, HiddenMarkovLanguage)
         if stage not in ("fit", "validate") or not known or not isinstance(pl_module, LossExplainer):
             return
         try:
             self._limits = Limits(data.corpus, data.tokenizer)
-        except Unable as error:
-            self._decline(trainer, error)
+        except Unable as error:  # the same on all ranks
+            _say(error if trainer.is_global_zero else None)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._sums = ExcessSums()
@@ -56,7 +58,7 @@ class ExcessLoss(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int, *more: Any
     ) -> None:
-        if self._limits is None or trainer.sanity_checking:
+        if self._limits is None or self._reason is not None or trainer.sanity_checking:
             return
         assert isinstance(pl_module, Module) and isinstance(pl_module, LossExplainer)
         try:
@@ -67,21 +69,21 @@ class ExcessLoss(Callback):
             if batch_idx not in self._known:
                 self._known[batch_idx] = self._limits.nats(predictions)
         except Unable as error:
-            self._decline(trainer, error)
+            self._reason = error  # other ranks learn of it at the end
             return
         targets = (predictions.targets != IGNORE_INDEX).sum(dim=1)
         self._sums.add(predictions.nats, *self._known[batch_idx], targets)
 
-    def _decline(self, trainer: Trainer, reason: Unable) -> None:
-        """Compute no limit, and say why."""
-        self._limits = None
-        if trainer.is_global_zero:
-            say(f"note: no val/excess_nats: {reason}", sys.stderr)
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._limits is None or trainer.sanity_checking:
             return
-        self._sums.sums = sum_over_ranks(self._sums.sums.to(pl_module.device)).cpu()
+        unable = torch.tensor([float(self._reason is not None)], dtype=torch.float64)
+        *sums, failed = sum_over_ranks(torch.cat([self._sums.sums, unable]).to(pl_module.device)).cpu()
+        if failed:
+            self._limits = None
+            _say(self._reason)
+            return
+        self._sums.sums = torch.stack(sums)
         excess = self._sums.excess()
         if excess is None:
             return
@@ -90,3 +92,9 @@ class ExcessLoss(Callback):
         pl_module.log("val/gap_closed", excess.gap_closed)
         if excess.impossible is not None:
             raise BelowLimit(f"validation at step {trainer.global_step:,}: {excess.impossible}")
+
+
+def _say(reason: Unable | None) -> None:
+    """Say why there are no limits, on the rank that knows it."""
+    if reason is not None:
+        say(f"note: no val/excess_nats: {reason}", sys.stderr)
