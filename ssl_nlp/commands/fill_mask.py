@@ -37,16 +37,15 @@ def fill_mask(checkpoint: str, text: str | None = None, input: str | None = None
 
     if isinstance(method, Infiller):
         if top_k is not None:
-            raise UserError(f"a {kind} fills in whole texts and ranks no tokens: leave out --top_k")
+            raise UserError(f"{kind} fills in whole texts and ranks no tokens: leave out --top_k")
         filled = iter(method.infill([asked for asked in texts if not blank(asked)]))
         for asked in texts:
             say(asked if blank(asked) else next(filled))
         return
     if not isinstance(method, MaskFiller):
-        raise UserError(f"{checkpoint} holds a {kind}, which cannot fill masks: use one of a MaskedLM")
+        raise UserError(f"{checkpoint}: {kind} fills no masks: use one of a MaskedLM or a SpanCorruption")
     for asked in texts:
+        found = [] if blank(asked) else method.fill_mask(asked, 5 if top_k is None else top_k)
         say(asked)
-        if blank(asked):
-            continue
-        for best in method.fill_mask(asked, 5 if top_k is None else top_k):
+        for best in found:
             say("  " + "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best))

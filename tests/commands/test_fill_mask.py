@@ -29,7 +29,7 @@ def test_each_text_is_printed_as_the_model_fills_it_in(
         assert run(*command, f"--text={text}") == 2
         assert f"there is no [MASK] in {text!r}: write it where words are missing" in capsys.readouterr().err
     assert run(*command, "--text=a[MASK]", "--top_k=3") == 2
-    assert "a MaskedDiffusion fills in whole texts and ranks no tokens: leave out --top_k" in capsys.readouterr().err
+    assert "MaskedDiffusion fills in whole texts and ranks no tokens: leave out --top_k" in capsys.readouterr().err
 
 
 def test_a_causal_and_masked_model_ranks_the_tokens_of_each_mask(

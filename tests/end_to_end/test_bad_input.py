@@ -32,7 +32,7 @@ OTHER: list[tuple[list[str], str]] = [
     (["evaluate", MASKED, "--suit=docs"], "did you mean --suite? ssl-nlp evaluate --help"),  # no abbreviations
     (["compare", "somewhere", "--outp=a"], "did you mean --output? ssl-nlp compare --help"),
     (["fit"], "fit needs a configuration"),
-    (["fill-mask", "--checkpoint", CAUSAL, "--text=a"], "holds a CausalLM, which cannot fill masks"),
+    (["fill-mask", "--checkpoint", CAUSAL, "--text=a"], "CausalLM fills no masks"),
     *(
         (["embed", "--checkpoint", bad, "--input", "texts.txt", "--output", "a.npy"], bad)
         for bad in ("nowhere.ckpt", "folder", "binary.txt", "texts.txt", "empty.txt", "other.ckpt", "half.ckpt")
