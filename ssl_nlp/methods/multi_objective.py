@@ -77,8 +77,8 @@ class MultiObjective(Method):
         problems = {
             "it needs at least one of `objectives`": not objectives,
             f"{len(objectives)} objectives have {len(self.weights)} weights": len(self.weights) != len(objectives),
-            f"weights {self.weights} are not all positive and finite": not all(0 < w < inf for w in self.weights),
-            f"gradient_cosine_every {gradient_cosine_every} is not positive": (
+            f"weights must all be positive and finite, not {self.weights}": not all(0 < w < inf for w in self.weights),
+            f"gradient_cosine_every must be 1 or more, not {gradient_cosine_every}": (
                 gradient_cosine_every is not None and gradient_cosine_every < 1
             ),
             f"{', '.join(adversarial)} has several players and must be trained alone": adversarial,

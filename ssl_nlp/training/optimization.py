@@ -72,22 +72,24 @@ class Optimization:
             f"schedule {self.schedule} takes no schedule_args: it has settings of its own": (
                 bool(self.schedule_args) and not _is_path(self.schedule)
             ),
-            f"learning_rate {self.learning_rate} is not positive": not self.learning_rate > 0,
-            f"muon_learning_rate {self.muon_learning_rate} is not positive (nor null)": (
+            f"learning_rate must be positive, not {self.learning_rate}": not self.learning_rate > 0,
+            f"muon_learning_rate must be positive, or null, not {self.muon_learning_rate}": (
                 self.muon_learning_rate is not None and not self.muon_learning_rate > 0
             ),
-            f"weight_decay {self.weight_decay} is negative": not self.weight_decay >= 0,
-            f"betas {list(self.betas)} are not both in [0, 1)": not all(0 <= beta < 1 for beta in self.betas),
-            f"eps {self.eps} is not positive": not self.eps > 0,
-            f"warmup {self.warmup} is negative": not self.warmup >= 0,
+            f"weight_decay must be 0 or more, not {self.weight_decay}": not self.weight_decay >= 0,
+            f"betas must both be at least 0 and less than 1, not {list(self.betas)}": not all(
+                0 <= beta < 1 for beta in self.betas
+            ),
+            f"eps must be positive, not {self.eps}": not self.eps > 0,
+            f"warmup must be 0 or more, not {self.warmup}": not self.warmup >= 0,
             f"warmup {self.warmup} is a share above 1 (a number of steps must be whole)": (
                 isinstance(self.warmup, float) and self.warmup > 1
             ),
             "learning_rate, muon_learning_rate, weight_decay and eps must be finite": math.inf
             in (self.learning_rate, self.muon_learning_rate, self.weight_decay, self.eps),
-            f"decay {self.decay} is not in (0, 1]": not 0 < self.decay <= 1,
-            f"final {self.final} is not in [0, 1]": not 0 <= self.final <= 1,
-            f"layer_decay {self.layer_decay} is not in (0, 1]": not 0 < self.layer_decay <= 1,
+            f"decay must be above 0 and at most 1, not {self.decay}": not 0 < self.decay <= 1,
+            f"final must be between 0 and 1, not {self.final}": not 0 <= self.final <= 1,
+            f"layer_decay must be above 0 and at most 1, not {self.layer_decay}": not 0 < self.layer_decay <= 1,
             f"warmup {self.warmup} and decay {self.decay} together exceed all steps": (
                 self.schedule == "warmup_stable_decay"
                 and isinstance(self.warmup, float)

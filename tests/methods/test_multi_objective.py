@@ -241,12 +241,14 @@ def test_names_that_something_else_has_are_refused(name):
 
 
 def test_bad_settings_are_refused_together():
-    with pytest.raises(UserError, match="2 objectives have 1 weights; weights \\[-1.0\\] are not all positive"):
+    with pytest.raises(
+        UserError, match="2 objectives have 1 weights; weights must all be positive and finite, not \\[-1.0\\]"
+    ):
         both(weights=[-1.0])
     for weight in (0.0, math.nan, math.inf):
-        with pytest.raises(UserError, match="are not all positive and finite"):
+        with pytest.raises(UserError, match="weights must all be positive and finite"):
             both(weights=[1.0, weight])
-    with pytest.raises(UserError, match="gradient_cosine_every 0 is not positive"):
+    with pytest.raises(UserError, match="gradient_cosine_every must be 1 or more, not 0"):
         both(gradient_cosine_every=0)
     with pytest.raises(UserError, match="at least one"):
         MultiObjective(encoder())

@@ -107,7 +107,7 @@ class ARAE(SentenceDrawing):
         problems = {
             **{f"{name} must be 1 or more, not {value}": value < 1 for name, value in counts.items()},
             f"noise must be 0 or more, not {noise}": not 0 <= noise < math.inf,
-            f"noise_left {noise_left} is not in (0, 1]": not 0 < noise_left <= 1,
+            f"noise_left must be above 0 and at most 1, not {noise_left}": not 0 < noise_left <= 1,
             **{f"{name} must be positive, not {rate}": not 0 < rate < math.inf for name, rate in rates.items()},
             f"distance_weight must be 0 or more, not {distance_weight}": not 0 <= distance_weight < math.inf,
         }

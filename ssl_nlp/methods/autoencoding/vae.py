@@ -124,12 +124,12 @@ class VAE(SentenceDrawing):
                 annealing_steps is not None and annealing == "none"
             ),
             f"annealing {annealing} needs annealing_steps": annealing != "none" and annealing_steps is None,
-            f"annealing_cycles {annealing_cycles} is not positive": annealing_cycles < 1,
+            f"annealing_cycles must be 1 or more, not {annealing_cycles}": annealing_cycles < 1,
             f"free_bits must be 0 or more, not {free_bits}": not 0 <= free_bits < math.inf,
             f"free_bits {free_bits} contradicts annealing cyclical, which frees all of the KL again and again: "
             "set one of them to 0 or none": free_bits > 0 and annealing == "cyclical",
-            f"word_dropout {word_dropout} is not in [0, 1]": not 0 <= word_dropout <= 1,
-            f"importance_samples {importance_samples} is not positive": importance_samples < 1,
+            f"word_dropout must be between 0 and 1, not {word_dropout}": not 0 <= word_dropout <= 1,
+            f"importance_samples must be 1 or more, not {importance_samples}": importance_samples < 1,
         }
         refuse(problems, "VAE")
         self.beta = beta

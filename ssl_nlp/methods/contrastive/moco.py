@@ -74,9 +74,9 @@ class MoCo(Contrastive):
     ) -> None:
         super().__init__(encoder, views, projection, pooling, optimization, compile)
         problems = {
-            f"temperature {temperature} is not positive and finite": not 0 < temperature < math.inf,
-            f"momentum {momentum} is not in [0, 1]": not 0 <= momentum <= 1,
-            f"queue {queue} is not positive": queue < 1,
+            f"temperature must be positive and finite, not {temperature}": not 0 < temperature < math.inf,
+            f"momentum must be between 0 and 1, not {momentum}": not 0 <= momentum <= 1,
+            f"queue must be 1 or more, not {queue}": queue < 1,
         }
         refuse(problems)
         self.temperature, self.momentum = temperature, momentum

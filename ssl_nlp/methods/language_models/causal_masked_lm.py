@@ -75,8 +75,10 @@ class CausalMaskedLM(CausalLM):
         self.causal_share, self.masking_rate = Ramp.of(causal_share), Ramp.of(masking_rate)
         self.masking_unit: Literal["token", "word", "span"] = masking_unit
         problems = {
-            f"causal_share {causal_share} is not in [0, 1]": not all(0 <= end <= 1 for end in self.causal_share.ends),
-            f"masking_rate {masking_rate} is not between 0 and 1": not all(
+            f"causal_share must be between 0 and 1, not {causal_share}": not all(
+                0 <= end <= 1 for end in self.causal_share.ends
+            ),
+            f"masking_rate must be between 0 and 1, not {masking_rate}": not all(
                 0 < end < 1 for end in self.masking_rate.ends
             ),
             f"masking_unit {masking_unit!r} is unknown: use token, word or span": (

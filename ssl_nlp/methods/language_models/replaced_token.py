@@ -63,9 +63,11 @@ class ReplacedToken(Method):
     ) -> None:
         super().__init__(encoder, optimization, compile)
         problems = {
-            f"masking_rate {masking_rate} is not between 0 and 1": not 0 < masking_rate < 1,
-            f"generator_size {generator_size} is not in (0, 1]": not 0 < generator_size <= 1,
-            f"detection_weight {detection_weight} is not positive and finite": not 0 < detection_weight < math.inf,
+            f"masking_rate must be between 0 and 1, not {masking_rate}": not 0 < masking_rate < 1,
+            f"generator_size must be above 0 and at most 1, not {generator_size}": not 0 < generator_size <= 1,
+            f"detection_weight must be positive and finite, not {detection_weight}": not 0
+            < detection_weight
+            < math.inf,
         }
         refuse(problems)
         self.masking_rate = masking_rate

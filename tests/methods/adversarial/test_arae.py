@@ -268,7 +268,7 @@ def test_bad_settings_are_refused_together(tmp_path: Path):
         UserError, match="ARAE: generator_every must be 1 or more, not 0; noise must be 0 or more, not -1"
     ):
         ARAE(generator_every=0, noise=-1)
-    with pytest.raises(UserError, match="noise_left 0 is not in"):
+    with pytest.raises(UserError, match="noise_left must be above 0 and at most 1, not 0"):
         ARAE(noise_left=0)
     with pytest.raises(UserError, match="ARAE reads sentence rows, not block ones: set data.unit to sentence"):
         trainer(tmp_path).fit(ARAE(encoder(16)), data(unit="block"))

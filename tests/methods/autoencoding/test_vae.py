@@ -376,7 +376,9 @@ def test_only_tokens_are_written_where_a_tied_embedding_has_more_rows_than_there
 
 
 def test_bad_settings_are_refused_together(tokenizer, tmp_path):
-    with pytest.raises(UserError, match="VAE: beta must be 0 or more, not -1; word_dropout 2 is not in"):
+    with pytest.raises(
+        UserError, match="VAE: beta must be 0 or more, not -1; word_dropout must be between 0 and 1, not 2"
+    ):
         VAE(beta=-1, word_dropout=2)
     with pytest.raises(UserError, match="beta must be 0 or more, not nan.*; free_bits must be 0 or more, not nan"):
         VAE(beta=math.nan, free_bits=math.nan)

@@ -246,7 +246,8 @@ def test_validation_hangs_on_neither_queue_nor_momentum_encoder(tokenizer):
 
 def test_bad_settings_are_refused(tmp_path, tokenizer):
     with pytest.raises(
-        UserError, match="temperature -1 is not positive and finite; momentum 1.5 is not in .0, 1.; queue 0 is not"
+        UserError,
+        match="temperature must be positive and finite, not -1; momentum must be between 0 and 1, not 1.5; queue must",
     ):
         MoCo(temperature=-1, momentum=1.5, queue=0)
     with pytest.raises(UserError, match="queue 10 is not a multiple of the 4 rows of a batch over all ranks: use 8"):

@@ -285,7 +285,8 @@ def test_both_sides_learn_sixty_four_sentences_by_heart(tokenizer):
 
 def test_bad_settings_are_refused_together(tokenizer):
     with pytest.raises(
-        UserError, match=r"causal_share 1.5 is not in \[0, 1\]; masking_rate Ramp.* is not between 0 and 1"
+        UserError,
+        match=r"causal_share must be between 0 and 1, not 1.5; masking_rate must be between 0 and 1, not Ramp",
     ):
         CausalMaskedLM(causal_share=1.5, masking_rate=Ramp(0.3, 0.0))
     with pytest.raises(UserError, match="masking_unit 'sentence' is unknown: use token, word or span"):

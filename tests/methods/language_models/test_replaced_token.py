@@ -160,10 +160,10 @@ def test_the_seed_decides(tokenizer, batch):
 
 def test_bad_settings_are_refused_together(tokenizer):
     with pytest.raises(
-        UserError, match="^masking_rate 1.5 is not .*; generator_size 2 is not .*; detection_weight -1 is"
+        UserError, match="^masking_rate must .* 1.5; generator_size must .* 2; detection_weight must .* -1$"
     ):
         ReplacedToken(masking_rate=1.5, generator_size=2, detection_weight=-1)
-    with pytest.raises(UserError, match="detection_weight nan is not positive"):
+    with pytest.raises(UserError, match="detection_weight must be positive and finite, not nan"):
         ReplacedToken(detection_weight=float("nan"))
     maskless = Tokenizer(tokenizer.serialize())
     maskless.mask_id = None
