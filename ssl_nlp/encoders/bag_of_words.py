@@ -23,8 +23,9 @@ class BagOfWords(Encoder):
     because the mean counts them.
 
     With n-grams, the state of a token is the mean of its own vector and those of the character n-grams of its spelling, so
-    that rare words learn from others. A word that the vocabulary of a tokenizer of kind `word` lacks gets the mean of its
-    n-grams in `embed` and in evaluations; training text has only the unknown token in its place.
+    that rare words learn from others; the mean is that of fastText's program, the paper has the sum. A word that the
+    vocabulary of a tokenizer of kind `word` lacks gets the mean of its n-grams in `embed` and in evaluations; training text
+    has only the unknown token in its place.
 
     Args:
         dim: width D of the vectors.
@@ -64,7 +65,8 @@ class BagOfWords(Encoder):
             f"max_length must be at least 1, not {max_length}": max_length < 1,
             f"sif must be above 0, or null, not {sif}": sif is not None and not 0 < sif < math.inf,
             f"ngrams must be the lengths of the shortest and the longest, such as [3, 6], or null, not {ngrams}": (
-                ngrams is not None and not (len(ngrams) == 2 and 1 <= ngrams[0] <= ngrams[1])
+                ngrams is not None
+                and not (len(ngrams) == 2 and {*map(type, ngrams)} == {int} and 1 <= ngrams[0] <= ngrams[1])
             ),
             f"buckets must be at least 1, not {buckets}": buckets < 1,
             "embedding_from cannot fill vectors that are means with n-grams: leave one of the two out": (

@@ -40,8 +40,9 @@ def ngram_hashes(
     owner = np.repeat(np.arange(len(marked)), characters)
     left = np.repeat(characters.cumsum(), characters) - np.arange(len(starts))  # from here to the end of the word
     values = text.view(np.int8).astype(np.uint32)
-    place, state, found = np.arange(len(starts)), np.full(len(starts), OFFSET_BASIS), []
-    for length in range(1, longest + 1):  # each n-gram is a shorter one and a character more
+    place, state = np.arange(len(starts)), np.full(len(starts), OFFSET_BASIS)
+    found = [(owner[:0], state[:0])]
+    for length in range(1, min(longest, characters.max(initial=0)) + 1):  # each n-gram prolongs a shorter one
         fits = left[place] >= length
         place, state = place[fits], state[fits]
         last = place + length - 1

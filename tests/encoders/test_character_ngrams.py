@@ -58,7 +58,7 @@ def test_ngrams_and_hashes_are_those_of_gensim(shortest, longest):
 
 def test_a_word_without_ngrams_may_be_all_there_is():
     for words in ([""], ["a"]):
-        hashes, sizes = ngram_hashes(words, 4, 6)
+        hashes, sizes = ngram_hashes(words, 4, 10**15)  # takes no longer than the longest word
         assert (hashes.tolist(), sizes.tolist()) == ([], [0])
 
 
@@ -157,6 +157,7 @@ def test_another_embedding_begins_with_vectors_of_words_that_the_run_spells(tmp_
     [
         ({"ngrams": [3]}, r"ngrams must be the lengths of the shortest and the longest, .* not \[3\]"),
         ({"ngrams": [6, 3]}, r"ngrams must be the lengths .* not \[6, 3\]"),
+        ({"ngrams": [3.0, 6.5]}, r"ngrams must be the lengths .* not \[3.0, 6.5\]"),
         ({"ngrams": [0, 3], "buckets": 0}, r"ngrams must be .* not \[0, 3\]; buckets must be at least 1, not 0"),
         ({"embedding_from": "a.ckpt"}, "embedding_from cannot fill vectors that are means with n-grams"),
     ],

@@ -4,6 +4,7 @@
 
 with p as in skip-gram: negative sampling, or the hierarchical softmax. Each word near j gets the exact gradient of the
 mean. The program of the paper, and gensim after it, does not divide it by the number of these words (arXiv:2012.15332).
+Where words have n-grams (`BagOfWords`), each word counts equally in the mean; in fastText's program, each n-gram does.
 """
 
 import torch
