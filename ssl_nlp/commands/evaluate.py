@@ -22,7 +22,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, Result, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
 from ssl_nlp.evaluation.cache import EmbeddingCache
-from ssl_nlp.evaluation.capabilities import Embedder, Scorer, WordScorer, lacks
+from ssl_nlp.evaluation.capabilities import Embedder, Scorer, Searcher, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
@@ -187,7 +187,8 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
         method = target.untrained().eval()
     name = f"{target.name}, untrained"
     poolings = _poolings(suite, name, method, target.random_key, progress)
-    asked = {name: e for name, e in suite.evaluators.items() if e.needs is not Drawer}  # what it draws is noise
+    # What it would draw or write is noise.
+    asked = {name: e for name, e in suite.evaluators.items() if e.needs not in (Drawer, Searcher)}
     return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
 
 

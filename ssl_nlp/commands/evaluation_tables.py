@@ -33,12 +33,12 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
     if prompts:
         shown.append(_prompts(suite, prompts))
-    drawn: dict[str, list[tuple[str, Result]]] = {}  # by evaluator
+    generated: dict[str, list[tuple[str, Result]]] = {}  # by evaluator
     for name, found in rows:
         for key, r in found.items():
-            if "generation" in r.details:
-                drawn.setdefault(key, []).append((name, r))
-    shown += [_generation(suite, key.rpartition(".")[0], some) for key, some in drawn.items()]
+            if {"generation", "outputs"} & r.details.keys():
+                generated.setdefault(key, []).append((name, r))
+    shown += [_generation(suite, key.rpartition(".")[0], some) for key, some in generated.items()]
     language = [(name, r) for name, found in rows for r in found.values() if "kind" in r.details]
     if exact := [(name, r) for name, r in language if "limits" in r.details]:
         shown.append(limits_table(suite, exact))
@@ -52,7 +52,7 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         name: r.primary_metric
         for _, found in rows
         for name, r in found.items()
-        if not {"kind", "prompts", "generation"} & r.details.keys()
+        if not {"kind", "prompts", "generation", "outputs"} & r.details.keys()
     }
     parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
     room = 0
@@ -127,10 +127,13 @@ def limits_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
 
 
 def _generation(suite: str, data: str, rows: Sequence[tuple[str, Result]]) -> Table:
-    numbers = {r.details["generation"]["sentences"] for _, r in rows}
-    number = " or ".join(f"{n:,}" for n in sorted(numbers))
-    what = f", beside {data}" if data else ""
-    table = Table(title=escape(f"{suite}: {number} drawn sentences{what}"))
+    details = rows[0][1].details
+    if "generation" in details:
+        numbers = sorted({r.details["generation"]["sentences"] for _, r in rows})
+        what = f"drawn sentences, beside {data}" if data else "drawn sentences"
+    else:
+        numbers, what = [details["texts"]], f"texts written from those of {data}"
+    table = Table(title=escape(f"{suite}: {' or '.join(f'{n:,}' for n in numbers)} {what}"))
     table.add_column("")
     for metric in rows[0][1].metrics:
         table.add_column(metric.replace("_", "\n"), justify="right", vertical="bottom")

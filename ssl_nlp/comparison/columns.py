@@ -12,6 +12,7 @@ EVALUATORS = {
     "geometry": "",
     "language_modelling": "",
     "limits": "",
+    "generation": "",
 }
 METRICS = {
     "bleu": "BLEU",
@@ -37,8 +38,8 @@ METRICS = {
 LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric or "excess_nats" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
 FINE_TUNED = "fine-tuned"
-GENERATION = "free generation"
-GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE, GENERATION)
+GENERATION, WRITTEN = "free generation", "texts from texts"
+GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE, GENERATION, WRITTEN)
 """Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""
@@ -83,5 +84,6 @@ def _column(suite: str, name: str, result: Result, metric: str) -> Column:
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language
     unit = UNITS.get(metric, LIKELIHOOD if language else "")
-    group = LANGUAGE if language else PROMPTS if "prompts" in result.details else FROZEN
+    groups = {"kind": LANGUAGE, "prompts": PROMPTS, "outputs": WRITTEN}
+    group = next((group for key, group in groups.items() if key in result.details), FROZEN)
     return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit, group)

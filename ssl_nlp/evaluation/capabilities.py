@@ -135,6 +135,7 @@ LACKING: dict[Any, str] = {
     Generator: "generates no text",
     Drawer: "draws no texts",
     Predictor: "predicts no labels",
+    Searcher: "writes no text from another",
 }
 
 

@@ -22,6 +22,7 @@ from ssl_nlp.evaluation.prompts import Prompts
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
+from ssl_nlp.evaluation.written_texts import WrittenTexts
 
 Task = Literal[
     "classification",
@@ -36,7 +37,16 @@ Task = Literal[
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
 RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
 
-Data = LabelledSplits | ScoredPairs | TextPairs | WordAnalogies | list[str] | FreeGeneration | tuple[Prompts, ...]
+Data = (
+    LabelledSplits
+    | ScoredPairs
+    | TextPairs
+    | WordAnalogies
+    | list[str]
+    | FreeGeneration
+    | WrittenTexts
+    | tuple[Prompts, ...]
+)
 
 
 def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[str, Evaluator] | None = None) -> Suite:
@@ -66,6 +76,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             continue
         elif isinstance(given, FreeGeneration):
             evaluators[f"{key}.free_generation"] = given
+            continue
+        elif isinstance(given, WrittenTexts):
+            evaluators[f"{key}.generation"] = given
             continue
         elif isinstance(given, WordAnalogies):
             evaluators[f"{key}.analogies"] = Analogies(given)

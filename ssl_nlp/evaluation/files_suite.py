@@ -9,13 +9,15 @@
       capitals: {task: analogies, test: questions-words.txt, candidates: frequent-words.txt}
       letters: {task: language_modelling, test: letters.txt}
       drawn: {task: generation, train: train.txt, test: letters.txt}
+      translations: {task: generation, test: captions.jsonl, text: english, pair: german}
       mood: {task: prompts, train: train.tsv, text: sentence, label: label, template: "{text} It was {label}.",
              words: {"0": bad, "1": good}, shots: [0, 4]}
       order: {class_path: own_evaluator.WordOrder, init_args: {path: letters.txt}}
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
-one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation, may be shares of `train`. Prompts
-are described in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
+one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation without a `pair`, may be shares of
+`train`. Prompts are described in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own
+(`ssl_nlp.evaluation.own`).
 """
 
 from collections.abc import Iterator
@@ -34,12 +36,14 @@ from ssl_nlp.evaluation.analogies import read_analogies
 from ssl_nlp.evaluation.classification import LabelledSplits
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
 from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.generated_text import check_packages
 from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
 from ssl_nlp.evaluation.limits_suite import LIMITS
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
 from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
+from ssl_nlp.evaluation.written_texts import WrittenTexts
 from ssl_nlp.names import check_name
 
 
@@ -129,19 +133,33 @@ class PlainFiles:
 
 
 @dataclass(frozen=True)
-class DrawnFiles:
-    """Training texts, and held-out ones beside which drawn sentences are measured."""
+class GeneratedFiles:
+    """Texts with the `pair` that models write from them; or the texts that models learned, and held-out ones.
+
+    Of pairs, at most 1,000 are used.
+    """
 
     tasks: ClassVar[tuple[Task, ...]] = ("generation",)
 
-    train: str | list[str]
+    train: str | list[str] | None = None
     test: float | str | list[str] = 0.1
     text: int | str = "text"
+    pair: int | str | None = None
     format: Format | None = None
 
     def read(self, name: str, task: Task) -> Data:
-        """The evaluator."""
-        return free_generation(TextFiles(self.train, self.test, None, "line", self.text, format=self.format))
+        """The evaluator: of texts written from others, or of drawn ones."""
+        if self.pair is None and self.train is not None:
+            return free_generation(TextFiles(self.train, self.test, None, "line", self.text, format=self.format))
+        if self.pair is None or self.train is not None or isinstance(self.test, float | int):
+            raise UserError(
+                f"{name}: give a generation either the files of `test` with the `pair` that is written from each text, or "
+                "`train`, the text that models learned and draw more of"
+            )
+        check_packages(name)
+        found = _documents(self.test, Fields(self.text, None, self.pair), self.format)
+        chosen = subset(found, WRITTEN, lambda document: document.text)
+        return WrittenTexts([document.text for document in chosen], [str(document.pair) for document in chosen])
 
 
 @dataclass(frozen=True)
@@ -175,8 +193,9 @@ class PromptFiles(LabelledFiles):
         return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
 
 
+WRITTEN = 1000  # texts from which others are written
 RESERVED = ("docs", "prompts", "words", GENERATION, LIMITS, "files", *HUB_SUITES)
-FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, DrawnFiles, PromptFiles)
+FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, GeneratedFiles, PromptFiles)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
@@ -229,7 +248,7 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
     if key in ("train", "valid", "test", "candidates"):
         several = value if isinstance(value, list) else [value]
-        share = issubclass(kind, LabelledFiles | DrawnFiles) and key != "train" and isinstance(value, int | float)
+        share = issubclass(kind, LabelledFiles | GeneratedFiles) and key != "train" and isinstance(value, int | float)
         return share or (bool(several) and all(isinstance(path, str) for path in several))
     if key in ("template", "separator", "rank"):
         return isinstance(value, str)

@@ -367,6 +367,14 @@ def test_sequence_to_sequence_configs_with_files_of_two_languages(config, form, 
     assert capfd.readouterr().out.count("\n") >= len(pairs)  # an output may hold a line break
     assert run(*generate, "--prompt=the dog", "--temperature=0.5") == 2
     assert "draws nothing: leave out --number, --temperature" in capfd.readouterr().err
+    (tmp_path / "fresh.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs[:4]))
+    described = "{task: generation, test: fresh.tsv, text: 0, pair: 1}"
+    (tmp_path / "mine.yaml").write_text(f"name: mine\ndata: {{captions: {described}}}")
+    assert run("evaluate", "a", "--config", "mine.yaml") == 0
+    assert "4 texts written from those of captions" in capfd.readouterr().out
+    suite = json.loads((tmp_path / "runs" / "a" / "evaluation.json").read_text())["suites"]["mine"]
+    assert {"bleu", "chrf", "rougel"} <= suite["evaluators"]["captions.generation"]["metrics"].keys()
+    assert not any(suite["baselines"].values())
 
 
 def test_regression_config_with_scored_pairs(tmp_path):

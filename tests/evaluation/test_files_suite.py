@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ssl_nlp.comparison.columns import columns
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import Template
+from ssl_nlp.evaluation.capabilities import lacks
 from ssl_nlp.evaluation.files_suite import files_suite
-from tests.evaluation.vectors import check_results
+from ssl_nlp.evaluation.generated_text import score_texts
+from tests.evaluation.vectors import Hashed, check_results
 
 
 @pytest.fixture(autouse=True)
@@ -87,11 +90,38 @@ def test_drawn_texts_beside_files(files):
     for wrong, complaint in (
         ({"test": None}, "`test: None` is not a valid setting"),
         ({"shots": 1}, "unknown `shots`"),
+        ({"pair": 1}, "stories: give a generation either the files of `test` with the `pair`"),
     ):
         with pytest.raises(UserError, match=complaint):
             files_suite(config(stories=given | wrong))
     with pytest.raises(UserError, match="1 held-out sentences, too few"):
         files_suite(config(stories=given | {"test": "one.txt"}))
+
+
+class Uppercase:
+    """Writes each text in capital letters."""
+
+    search = None
+
+    def predict(self, texts):
+        return [text.upper() for text in texts]
+
+
+def test_texts_written_from_those_of_files(files):
+    write("pairs.jsonl", [json.dumps({"en": f"{'a dog' * i} sees", "de": f"{'A DOG' * i} HEARS"}) for i in range(1, 9)])
+    given = {"task": "generation", "test": "pairs.jsonl", "text": "en", "pair": "de"}
+    suite = files_suite(config(captions=given))
+    [(name, evaluator)] = suite.evaluators.items()
+    assert name == "captions.generation" and not suite.texts
+    assert lacks(Hashed(), evaluator.needs) == "Hashed writes no text from another"
+    result = evaluator(Uppercase())
+    outputs = [source.upper() for source in evaluator.sources]
+    assert result.metrics == score_texts(outputs, [text.replace("SEES", "HEARS") for text in outputs]).metrics
+    assert result.details["outputs"] == outputs[:5] and len(result.items) == 8
+    [column] = columns("mine", name, result)
+    assert (column.title, column.group, column.higher_is_better) == ("captions: BLEU", "texts from texts", True)
+    with pytest.raises(UserError, match="give a generation either the files of `test` with the `pair`"):
+        files_suite(config(captions=given | {"test": 0.1}))
 
 
 def test_pairs_of_texts_with_classes(files):
