@@ -169,6 +169,8 @@ class MaskedDiffusion(Method):
         nats = -torch.where(ended, log_p[lengths], log_at_least[lengths + 1])
         last = batch.is_text
         last[:, :-1] &= batch.segment_ids[:, :-1] != batch.segment_ids[:, 1:]
+        # A row may begin with the closing token of a text whose end the row before has predicted.
+        last &= ended[texts] | (batch.next_ids != IGNORE_INDEX)
         return torch.where(last, nats[texts], 0.0).sum(dim=1)
 
     def _length_distribution(self) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ssl_nlp.data import Blocks, TokenBatch, Tokenizer
+from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
@@ -196,6 +198,11 @@ def test_the_parts_of_cut_documents_and_their_lengths_have_a_distribution(small)
     whole = [pad_rows([[*prefix, *[token] * n]], None, small.tokenizer, 64) for n in range(3)]
     cut = pad_rows([[*prefix, *[token] * 3]], None, small.tokenizer, 3)
     assert sum(math.exp(-small._length_nats(batch)) for batch in [*whole, cut]) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_closing_token_of_a_text_that_ended_in_the_row_before_costs_nothing(small):
+    row = replace(row_of([small.tokenizer.end_id]), next_ids=torch.tensor([[IGNORE_INDEX]]))
+    assert float(small._length_nats(row)) == 0
 
 
 def test_lengths_are_those_of_the_training_texts(tokenizer, tmp_path):
