@@ -6,10 +6,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer
+from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
-from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import ARAE, Method, Optimization
 from ssl_nlp.methods.adversarial.arae import layers
@@ -17,10 +15,7 @@ from ssl_nlp.objectives.adversarial import gradient_penalties
 from ssl_nlp.objectives.geometry import embedding_spread
 from ssl_nlp.training.optimizers import build_optimizers
 from ssl_nlp.training.players import backward, losses
-from tests.corpus import ListCorpus, random_texts
-
-TEXTS = random_texts(64, longest=8)
-CORPUS = ListCorpus(random_texts(60), random_texts(21, seed=1))
+from tests.methods.sentences import CORPUS, TEXTS, data, encoder, rows_of, trainer
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +28,11 @@ def batch(tokenizer) -> TokenBatch:
     return rows_of(tokenizer, TEXTS[:10])
 
 
-def rows_of(tokenizer, texts) -> TokenBatch:
-    return pad_rows([ids for ids, _ in tokenizer.encode(texts)], None, tokenizer, 64)
-
-
-def encoder(dim=32) -> Transformer:
-    return Transformer(size=None, dim=dim, layers=2, heads=2, max_length=64)
-
-
 def connected(tokenizer, dim=32, **arguments) -> ARAE:
     torch.manual_seed(0)
     method = ARAE(encoder(dim), **arguments)
     method.connect(tokenizer)
     return method
-
-
-def data(**arguments) -> TextDataModule:
-    settings = {"unit": "sentence", "length": 64, "batch_size": 4, "seed": 0} | arguments
-    return TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), **settings)
-
-
-def trainer(path, **arguments) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    settings = {"max_steps": 4, "accelerator": "cpu", "enable_checkpointing": False} | quiet | arguments
-    return Trainer(default_root_dir=path, **settings)
 
 
 def test_the_losses_equal_a_walk_over_every_sentence(tokenizer, batch):
