@@ -50,8 +50,8 @@ class HiddenMarkovLanguage(SplitCorpus):
     def __init__(
         self,
         topics: int = 4,
-        states: int = 8,
-        words: int = 128,
+        states: int = 4,
+        words: int = 64,
         topic_concentration: float = 10.0,
         transition_concentration: float = 0.1,
         word_concentration: float = 0.1,
@@ -84,6 +84,10 @@ class HiddenMarkovLanguage(SplitCorpus):
         )
         self.words = spell(words)
         self.lengths = _lengths(shortest, longest, stop)
+        self._draw_length, self._draw_topic = Outcomes(self.lengths), Outcomes(np.exp(self.model.topics))
+        self._draw_first, self._draw_next, self._draw_word = (
+            Outcomes(np.exp(logs)) for logs in (self.model.initial, self.model.transitions, self.model.emissions)
+        )
 
     def __str__(self) -> str:
         return "HiddenMarkovLanguage"
@@ -98,15 +102,15 @@ class HiddenMarkovLanguage(SplitCorpus):
 
     def draw(self, number: int, random: np.random.Generator) -> tuple[list[list[int]], Ints]:
         """Documents as lists of word numbers, and their topics (N,)."""
-        topics = np.exp(self.model.topics)[None].repeat(-(-number // self.same_topic), 0)
-        topic = _outcomes(topics, random).repeat(self.same_topic)[:number]
-        lengths = _outcomes(self.lengths[None].repeat(number, 0), random)
-        transitions, emissions = np.exp(self.model.transitions), np.exp(self.model.emissions)
-        state = _outcomes(np.exp(self.model.initial)[topic], random)
+        start = np.zeros(number, dtype=np.int64)
+        topic = self._draw_topic(start[:: self.same_topic], random).repeat(self.same_topic)[:number]
+        lengths = self._draw_length(start, random)
+        states = self.model.initial.shape[1]
+        state = topic * states + self._draw_first(topic, random)  # numbered over all topics
         words = []
         for _ in range(len(self.lengths) - 1):
-            words.append(_outcomes(emissions[topic, state], random))
-            state = _outcomes(transitions[topic, state], random)
+            words.append(self._draw_word(state, random))
+            state = topic * states + self._draw_next(state, random)
         rows = np.stack(words, axis=1)
         return [row[:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)], topic
 
@@ -164,7 +168,21 @@ def _lengths(shortest: int, longest: int, stop: float) -> Floats:
     return lengths
 
 
-def _outcomes(probabilities: Floats, random: np.random.Generator) -> Ints:
-    """(N,) one draw from each of N distributions (N, outcomes)."""
-    sums = probabilities.cumsum(axis=1)
-    return (random.random((len(sums), 1)) * sums[:, -1:] >= sums).sum(axis=1)
+class Outcomes:
+    """Draws from distributions of equally many outcomes.
+
+    Args:
+        probabilities: (..., outcomes) of R distributions, which are numbered in the order of their rows.
+    """
+
+    def __init__(self, probabilities: Floats) -> None:
+        rows = probabilities.reshape(-1, probabilities.shape[-1])
+        sums = rows.cumsum(axis=1)
+        # One sorted list of all of them: row r lies between r and r + 1.
+        self._sums = (sums / sums[:, -1:] + np.arange(len(rows))[:, None]).ravel()
+        self._outcomes = rows.shape[1]
+
+    def __call__(self, rows: Ints, random: np.random.Generator) -> Ints:
+        """(N,) an outcome of each of the distributions `rows` (N,)."""
+        places = np.searchsorted(self._sums, rows + random.random(len(rows)), side="right")
+        return np.minimum(places - rows * self._outcomes, self._outcomes - 1)  # rounding may take it to the next row
