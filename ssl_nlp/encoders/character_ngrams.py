@@ -42,7 +42,7 @@ def ngram_hashes(
     values = text.view(np.int8).astype(np.uint32)
     place, state = np.arange(len(starts)), np.full(len(starts), OFFSET_BASIS)
     found = [(owner[:0], state[:0])]
-    for length in range(1, min(longest, characters.max(initial=0)) + 1):  # each n-gram prolongs a shorter one
+    for length in range(1, min(longest, characters.max(initial=0)) + 1):  # each n-gram extends a shorter one
         fits = left[place] >= length
         place, state = place[fits], state[fits]
         last = place + length - 1
