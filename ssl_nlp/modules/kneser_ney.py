@@ -38,6 +38,7 @@ class KneserNey:
         discounts: D(1), D(2) and D(3 and more) for n-grams of 1, 2, ... tokens; None: as the counts say. The same three
             numbers everywhere make it Kneser and Ney's own method; zeros for n-grams of 1 token leave out the equally
             likely tokens.
+        ends: as the property; None: looked up when they are needed.
 
     Raises:
         ValueError: these are not the arrays of such n-grams.
@@ -49,12 +50,14 @@ class KneserNey:
         keys: Sequence[Array],
         counts: Sequence[Array],
         discounts: Sequence[Sequence[float]] | None = None,
+        ends: list[Array] | None = None,
     ) -> None:
         _check(vocab_size, keys, counts)
         self.vocab_size, self.keys, self.counts = vocab_size, list(keys), list(counts)
         self.discounts = (
             [estimated_discounts(n) for n in counts] if discounts is None else [tuple(d) for d in discounts]
         )
+        self._ends = ends
         self._shares: list[Array] = []  # (n - D(n)) / n(context) of each n-gram, by length
         self._left: list[Array] = []  # g of each context, by length
         contexts = [np.zeros(vocab_size, dtype=np.int64), *(key // vocab_size for key in self.keys)]
@@ -97,6 +100,7 @@ class KneserNey:
         positions = np.flatnonzero(place > 0)
         occurrences = np.bincount(ids[positions], minlength=vocab_size)
         keys: list[Array] = []
+        all_ends: list[Array] = []
         counts = [occurrences if order == 1 else np.zeros(vocab_size, dtype=np.int64)]
         node = ids.copy()  # of each position: the n-gram that ends there, as a row of its array
         for length in range(2, order + 1):
@@ -110,11 +114,12 @@ class KneserNey:
             # Each distinct n-gram has one token before the shorter n-gram that it ends with.
             shorter = node[ends[sorting[first]]]
             counts[-1] += np.bincount(shorter, minlength=len(counts[-1]))
+            all_ends.append(shorter)
             counted = rank if length == order else rank[place[ends] == length - 1]
             counts.append(np.bincount(counted, minlength=len(first)))
             keys.append(ordered[first])
             node[ends] = rank
-        return cls(vocab_size, keys, counts, discounts)
+        return cls(vocab_size, keys, counts, discounts, all_ends)
 
     def merged(self, other: Self) -> Self:
         """The model of the rows of both, the same as if `fit` had counted them together. Its discounts are estimated.
@@ -125,28 +130,44 @@ class KneserNey:
         if not (self.size and other.size):
             return self if self.size else other
         size, models = self.vocab_size, (self, other)
-        # Whatever does not follow from the longer n-grams can be added up: n-grams at the start of rows, and the longest.
-        own = [
-            [n - before for n, before in zip(m.counts, [*_predecessors(size, m.keys), 0], strict=True)] for m in models
-        ]
+        # Whatever does not follow from longer n-grams can be added up: n-grams at the start of rows, and the longest ones.
+        own = [[n - before for n, before in zip(m.counts, [*m._predecessors(), 0], strict=True)] for m in models]
         rows = [np.arange(size)] * 2  # of each n-gram of the two models: its row in the merged array of its length
         keys: list[Array] = []
         counts: list[Array] = []
+        ends: list[Array] = []
         for length in range(self.order):
             if length > 0:
-                each = [
-                    row[m.keys[length - 1] // size] * size + m.keys[length - 1] % size
-                    for row, m in zip(rows, models, strict=True)
-                ]
-                keys.append(np.union1d(*each))
-                rows = [np.searchsorted(keys[-1], key) for key in each]
-            total = np.zeros(len(keys[-1]) if keys else size, dtype=np.int64)
+                mine = [m.keys[length - 1] for m in models]
+                each = [row[key // size] * size + key % size for row, key in zip(rows, mine, strict=True)]
+                key, rank = np.unique(np.concatenate(each), return_inverse=True)
+                shorter, rows = rows, np.split(rank, [len(each[0])])
+                end = np.empty(len(key), dtype=np.int64)
+                for row, before, m in zip(rows, shorter, models, strict=True):
+                    end[row] = before[m.ends[length - 1]]
+                counts[-1] += np.bincount(end, minlength=len(counts[-1]))
+                keys.append(key)
+                ends.append(end)
+            counts.append(np.zeros(len(keys[-1]) if keys else size, dtype=np.int64))
             for row, added in zip(rows, own, strict=True):
-                total[row] += added[length]
-            counts.append(total)
-        for total, before in zip(counts, _predecessors(size, keys), strict=False):
-            total += before
-        return type(self)(size, keys, counts)
+                counts[-1][row] += added[length]
+        return type(self)(size, keys, counts, ends=ends)
+
+    @property
+    def ends(self) -> list[Array]:
+        """For n-grams of 2, 3, ... tokens: the row of all tokens but the first, in the array of this length; (N,)."""
+        if self._ends is None:
+            self._ends = []
+            shorter = np.zeros(self.vocab_size, dtype=np.int64)
+            for number, key in enumerate(self.keys):
+                end = shorter[key // self.vocab_size] * self.vocab_size + key % self.vocab_size
+                shorter = _look_up(self.keys[number - 1], end)[0] if number > 0 else end
+                self._ends.append(shorter)
+        return self._ends
+
+    def _predecessors(self) -> list[Array]:
+        """The number of distinct tokens before each n-gram, for n-grams of 1, 2, ... tokens, except the longest."""
+        return [np.bincount(end, minlength=len(n)) for end, n in zip(self.ends, self.counts, strict=False)]
 
     def log_probs(self, *rows: Array) -> Array:
         """Natural logarithms of the probabilities of all tokens but the first of each row, one row after the other.
@@ -225,21 +246,6 @@ def _check(vocab_size: int, keys: Sequence[Array], counts: Sequence[Array]) -> N
             raise ValueError("its n-grams are not in order")
     if any((n < 0).any() for n in counts):
         raise ValueError("a count is negative")
-
-
-def _predecessors(vocab_size: int, keys: Sequence[Array]) -> list[Array]:
-    """The number of distinct tokens before each n-gram, for n-grams of 1, 2, ... tokens, except the longest.
-
-    Args:
-        vocab_size, keys: as for `KneserNey`.
-    """
-    found: list[Array] = []
-    shorter = np.zeros(vocab_size, dtype=np.int64)  # of each n-gram: the row of its end, all tokens but the first
-    for number, key in enumerate(keys):
-        end = shorter[key // vocab_size] * vocab_size + key % vocab_size
-        shorter = _look_up(keys[number - 1], end)[0] if number > 0 else end
-        found.append(np.bincount(shorter, minlength=len(keys[number - 1]) if number > 0 else vocab_size))
-    return found
 
 
 def _joined(rows: Iterable[Array]) -> tuple[Array, Array]:

@@ -143,6 +143,8 @@ def test_models_of_two_texts_are_merged_into_that_of_both(order):
             np.testing.assert_array_equal(a, b)
         assert found.discounts == whole.discounts
         assert found.size == whole.size
+        looked_up = KneserNey(WORDS, found.keys, found.counts).ends
+        assert all(map(np.array_equal, found.ends, looked_up)) and len(looked_up) == order - 1
 
 
 def test_arrays_that_are_not_those_of_n_grams_are_refused():
