@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ssl_nlp.errors import UserError
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss
 
@@ -26,6 +27,10 @@ class Player:
     optimization: Optimization
     terms: tuple[str, ...] | None = None
     every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"every of a player must be 1 or more, not {self.every}")
 
     def parameters(self) -> list[nn.Parameter]:
         """The parameters that require a gradient."""

@@ -158,6 +158,9 @@ def test_the_logged_loss_is_that_of_the_first_player():
 
 
 def test_somebody_acts_in_every_step():
+    with pytest.raises(UserError, match="every of a player must be 1 or more, not 0"):
+        Player(nn.Linear(1, 1), Optimization(), every=0)
+
     class Idle(Adversarial):
         def players(self) -> dict[str, Player]:
             return {name: replace(player, every=2) for name, player in super().players().items()}
