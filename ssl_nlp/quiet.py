@@ -18,6 +18,7 @@ WARNINGS = (
     ".*was deprecated in v4.49.0.*",
     ".*IProgress not found.*",
     ".*smaller than the logging interval.*",
+    ".*sync_dist=True.*",  # what we log is that of all ranks already
     "(?s).*JSONARGPARSE_DEPRECATION_WARNINGS.*",
 )
 

@@ -46,6 +46,7 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     ]  # the other one needs it too
     result = run_process(*fit("two", texts, *overlay, *short, *TWO, *own), cwd=path)
     assert result.returncode == 0, result.stderr
+    assert "sync_dist" not in result.stderr
     one, two = read_metrics(path / "runs/one/metrics.csv"), read_metrics(path / "runs/two/metrics.csv")
     assert [row["train/tokens"] for row in one] == [row["train/tokens"] for row in two]
     for a, b in zip(one, two, strict=True):
