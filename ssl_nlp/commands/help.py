@@ -109,8 +109,9 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
             lines += [_line(next(class_options(kind, encoder.name, config))) for kind in kinds]
         skipped = ("--model.optimization.", "--model.compile")
         lines += [_line(option) for name, option in options.items() if not name.startswith(skipped)]
-    shown = ("optimizer", "learning_rate", "weight_decay", "schedule")
-    lines += ["", "optimization", *_some(Optimization, "--model.optimization", shown, config)]
+    if model is None or any(name.startswith("--model.optimization.") for name in options):  # not if it counts instead
+        shown = ("optimizer", "learning_rate", "weight_decay", "schedule")
+        lines += ["", "optimization", *_some(Optimization, "--model.optimization", shown, config)]
     shown = ("corpus", "tokenizer.vocab_size", "unit", "length", "batch_size")
     lines += ["", "data", *_some(TextDataModule, "--data", shown, config)]
     shown = ("max_steps", "devices", "precision", "accumulate_grad_batches", "val_check_interval")

@@ -65,6 +65,12 @@ def test_every_option_exists_with_the_value_that_the_configuration_gives_it(conf
     assert planned == yaml.safe_load(plan_fit(["--config", config]))
 
 
+def test_a_method_that_counts_shows_no_optimization():
+    shown = options(help_text("fit", ["--config", "ngram_lm", "--help"]))
+    assert "--model.order" in shown
+    assert not [name for name in shown if "optimization" in name]
+
+
 @pytest.mark.parametrize(
     "arguments", [["--config", "simclr"], ["--model", "SimCLR"], ["--model=ssl_nlp.methods.SimCLR"]]
 )

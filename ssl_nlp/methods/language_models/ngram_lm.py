@@ -37,7 +37,7 @@ class NGramLM(LeftToRight):
     """n-gram language model: counts instead of weights. It has no encoder and embeds nothing.
 
     Args:
-        order: n, tokens of the longest n-grams that are counted.
+        order: tokens of the longest n-grams that are counted, n.
     """
 
     short_name = "ngram_lm"
