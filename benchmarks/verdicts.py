@@ -96,7 +96,7 @@ def _difference(scores: Array, one: int, other: int) -> Array:
 
 
 def _assumed(ratio: float) -> Callable[[Array, int, int], Array]:
-    """One seed, of which the effect on a difference is assumed to be so many times that of items."""
+    """One seed, of which the effect on a score is assumed to be so many times that of items."""
 
     def p_value(scores: Array, one: int, other: int) -> Array:
         variance = _over_items(1)[0] * (1 + ratio**2)

@@ -13,8 +13,9 @@ The effect of a seed on single items is in s^2 and would count a second time in 
 The sum of a normal and a Student's variable has the distribution of Behrens and Fisher, which is integrated numerically.
 Without seeds the test is the paired t-test; without items it is the two-sample t-test with a common variance.
 
-If no row has a second seed, s^2 is unknown: seeds are assumed to move a difference at most `ASSUMED` times as much as the
-choice of items does. `benchmarks/verdicts.py` simulates how often claims are false.
+If no row has a second seed, s^2 is unknown: seeds are assumed to move a score at most `ASSUMED` times as much as the choice
+of items does. The paired difference would be the wrong measure: two runs of one configuration agree closely on which texts
+are hard, but not on the loss. `benchmarks/verdicts.py` simulates how often claims are false.
 """
 
 import math
@@ -28,7 +29,7 @@ from scipy import optimize, special, stats
 from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic, statistic_of
 
 ASSUMED = 3.0
-"""Standard deviation of a difference over seeds, as a multiple of that over items, which is assumed where it is unknown."""
+"""Standard deviation of a score over seeds, as a multiple of that over items, which is assumed where it is unknown."""
 POINTS = 101  # of the numerical integral, for seven digits
 
 RANGES: dict[Statistic, tuple[float, float]] = {
@@ -157,7 +158,8 @@ class Differences:
         if not varies:
             return Uncertainty(items, size=size)
         if not self.freedom:
-            return Uncertainty(items * (1 + ASSUMED**2), size=size)
+            assumed = sum(covariance[n, n] for n in (one, other) if self.samples[n].varies)
+            return Uncertainty(items + ASSUMED**2 * float(assumed), size=size)
         return Uncertainty(max(items - varies * noise, 0.0), varies * self.seeds, size, self.freedom)
 
     def assumed(self, one: int, other: int) -> bool:

@@ -17,9 +17,9 @@ from ssl_nlp.comparison.types import ALPHA, Column, Row, Verdict
 from ssl_nlp.evaluation import Result
 
 ONE_SEED = (
-    "There is one seed of each method, so the variation between seeds is unknown. Verdicts assume that seeds move a "
-    f"difference at most {ASSUMED:.0f} times as much as the choice of test items does. If it is twice as much as that, a "
-    "third of the columns or more hold a false claim; the report says for each claim how much seeds may vary."
+    "There is one seed of each method, so the variation between seeds is unknown. Verdicts assume that seeds move a score "
+    f"at most {ASSUMED:.0f} times as much as the choice of test items does. If it is twice as much as that, a third of the "
+    "columns or more hold a false claim; the report says for each claim how much seeds may vary."
 )
 
 

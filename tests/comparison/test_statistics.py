@@ -177,14 +177,16 @@ def test_where_no_seed_is_repeated_seeds_are_assumed_to_vary_and_the_claim_says_
     rng = np.random.default_rng(0)
     items = rng.normal(size=500)
     rows = [
-        sample(items + rng.normal(0.5, 0.3, 500)),
+        sample(items + rng.normal(1.5, 0.3, 500)),
         sample(items),
         sample(items - rng.normal(0.1, 0.3, 500), varies=False),
     ]
     differences = Differences(rows)
     for other in (1, 2):
         alone = stats.ttest_rel(rows[0].items[0], rows[other].items[0]).confidence_interval(0.95)
-        widened = (alone.high - alone.low) / 2 * math.sqrt(1 + ASSUMED**2)
+        sample_variances = [np.var(rows[n].items[0], ddof=1) / 500 for n in (0, 1) if n in (0, other)]
+        assumed = stats.t.ppf(0.975, 499) * ASSUMED * math.sqrt(sum(sample_variances))
+        widened = math.hypot((alone.high - alone.low) / 2, assumed)
         assert differences.uncertainty(0, other).reach(0.95) == pytest.approx(widened)
         assert differences.assumed(0, other)
         limit = differences.largest_deviation(0, other, 0.95)

@@ -63,8 +63,8 @@ MANY = [KNN, *(replace(KNN, key=f"mine/{n}.knn/accuracy", title=f"{n}: accuracy"
 def test_claims_about_several_columns_are_corrected_together():
     """A difference that is barely more than chance in one column is not among nine."""
     methods = {"SimCLR": dict.fromkeys(MANY, 0.8) | {KNN: 0.92}, "MaskedLM": dict.fromkeys(MANY, 0.8)}
-    baselines = {"TF-IDF": dict.fromkeys(MANY, 0.8)}
-    alone = compared({name: {KNN: scores[KNN]} for name, scores in methods.items()}, {"TF-IDF": {KNN: 0.8}})
+    baselines = {"TF-IDF": dict.fromkeys(MANY, 0.85)}
+    alone = compared({name: {KNN: scores[KNN]} for name, scores in methods.items()}, {"TF-IDF": {KNN: 0.85}})
     table = compared(methods, baselines)
     for found, holds in ((alone, True), (table, False)):
         better, worse, *_ = found.rows
