@@ -142,8 +142,7 @@ class Tokenizer:
 
         The tokens of the frame have None. Several tokens may be the bytes of one character.
         """
-        before: list[None] = [None] * len(self.prefix)
-        after: list[None] = [None] * len(self.suffix)
+        before, after = ([None] * len(side) for side in (self.prefix, self.suffix))
         return [
             (ids, starts, [*before, *trimmed(text, encoding.offsets), *after])
             for text, (ids, starts, encoding) in zip(texts, self._framed(texts), strict=True)
@@ -217,8 +216,7 @@ class Tokenizer:
 
     def spellings(self) -> list[str]:
         """The text of each token, without white space around it, by id; empty for special tokens."""
-        special = {*self.special_ids}
-        return ["" if number in special else self.token(number).strip() for number in range(self.vocab_size)]
+        return ["" if i in self.special_ids else self.token(i).strip() for i in range(self.vocab_size)]
 
     def token(self, token_id: int) -> str:
         """The text of a single token, as a person would write it."""
