@@ -12,7 +12,7 @@ import pytest
 from ssl_nlp.evaluation.record import read_suite
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from ssl_nlp.commands import demo
 from tests.corpus import random_texts
 from tests.end_to_end.cli import run, small, tiny_encoder
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from ssl_nlp.methods import CausalLM, MaskedLM, Method, MultiObjective, SimCLR
 from ssl_nlp.objectives.views import Delete
 from tests.commands.attacks import ATTACKS, BERT, PROOF, TOUCH, refused, saved, tiny
 from tests.end_to_end.cli import run
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.usefixtures("payload")
 

@@ -12,7 +12,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from ssl_nlp.comparison import compare_runs, find_runs
 from tests.end_to_end.cli import CONFIGS, ROOT, run, small, tiny_encoder, write_texts
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from ssl_nlp.evaluation import get_suite
 from ssl_nlp.methods import Method, NGramLM
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import torch
 
 from tests.end_to_end.cli import CONFIGS, small, tiny_encoder, write_texts
 from tests.end_to_end.kill.harness import Server, difference, left_behind
-from tests.end_to_end.test_evaluate import write_suites
+from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.slow
 
