@@ -264,8 +264,9 @@ def test_suite_of_files(tmp_path):
     (tmp_path / "captions.jsonl").write_text("\n".join(captions))
     (tmp_path / "questions-words.txt").write_text(": capitals\nOslo Norway Rome Italy\nRome Italy Oslo Norway\n")
     (tmp_path / "articles.txt").write_text("\n".join(f"a dog sees {i} cats" for i in range(20)))
+    (tmp_path / "stories.txt").write_text("\n".join(f"A dog sees {i} cats." for i in range(400)))
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
-    tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals"}
+    tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals", "stories", "translations"}
     assert {name.partition(".")[0] for name in suite.evaluators} == tasks | {"language_modelling"}
 
 
