@@ -66,7 +66,7 @@ class Sampling:
         """(B,): a token for each row of logits (B, V)."""
         if self.temperature == 0:
             return most_probable(logits)
-        logits = logits / self.temperature
+        logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature  # else tiny ones would overflow
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             kth = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < kth, -torch.inf)
