@@ -147,7 +147,6 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
         )
         if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
             shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
-        shared |= suite.references
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:

@@ -30,6 +30,7 @@ METRICS = {
     "excess_nats": "excess",
     "excess_nats_bound": "excess (upper bound)",
     "pseudo_excess_nats": "excess (pseudo)",
+    "share_of_bayes": "share of Bayes' accuracy",
     "self_bleu": "self-BLEU",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",

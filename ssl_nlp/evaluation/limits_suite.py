@@ -13,12 +13,12 @@ from ssl_nlp.corpora import SPLITS, Corpus, HiddenMarkovLanguage, Split
 from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, Ints
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
-from ssl_nlp.evaluation.classification import Classification, Labelled, LabelledSplits
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.language_modelling import NAMES
 from ssl_nlp.evaluation.limits import ExcessSums
-from ssl_nlp.evaluation.result import Result
-from ssl_nlp.evaluation.suite import Suite, classifiers
+from ssl_nlp.evaluation.result import Array, Result
+from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.objectives.scores import Likelihood, Scores, Unable
 
 LIMITS = "limits"
@@ -79,11 +79,31 @@ class ExcessNats(Evaluator):
         return Result(primary, metrics, details)
 
 
+@dataclass(frozen=True)
+class TopicProbe(LinearProbe):
+    """The linear probe of the documents' topics, as a share of the best that any classifier can do.
+
+    Its main number is (accuracy - chance) / (`bayes_accuracy` - chance), where chance is the accuracy of the most frequent
+    training topic.
+
+    Attributes:
+        best: (N,) the most probable topic of each test document by the exact posterior.
+    """
+
+    best: Sequence[str]
+
+    def result(self, predicted: Array) -> Result:
+        found = super().result(predicted)
+        gold, (names, counts) = np.array(self.data.test.labels), np.unique(self.data.train.labels, return_counts=True)
+        chance = float((gold == names[counts.argmax()]).mean())
+        bayes = float((gold == np.array(self.best)).mean())
+        items = ((gold == predicted) - chance) / (bayes - chance)
+        metrics = {"share_of_bayes": float(items.mean()), **found.metrics, "bayes_accuracy": bayes}
+        return Result("share_of_bayes", metrics, found.details, items.astype(np.float32))
+
+
 def limits_suite(corpus: Corpus) -> Suite:
     """The suite for models that were trained on a language that is known.
-
-    Beside the scores of documents there are classifiers of their topics. The reference `bayes` takes the most probable
-    topic of each document by the exact posterior: no classifier is better on average.
 
     Raises:
         UserError: the corpus is another one.
@@ -94,13 +114,14 @@ def limits_suite(corpus: Corpus) -> Suite:
             "--config data/synthetic trains"
         )
     parts = {split: _topics(corpus, split) for split in SPLITS}
-    topics = LabelledSplits(LIMITS, parts["train"], parts["valid"], parts["test"])
-    probes = classifiers(topics, "topic.")
-    best = corpus.model.topic_posterior(corpus.as_numbers(topics.test.texts)).argmax(axis=1)
-    names = np.array([corpus.topic(number) for number in best])
-    bayes = {name: probe.result(names) for name, probe in probes.items() if isinstance(probe, Classification)}
-    exact: dict[str, Evaluator] = {"limits": ExcessNats(corpus, topics.test.texts)}
-    return Suite(LIMITS, exact | probes, topics.train.texts, {"bayes": bayes})
+    test = parts["test"]
+    evaluators: dict[str, Evaluator] = {"limits": ExcessNats(corpus, test.texts)}
+    if len(corpus.model.topics) > 1:
+        posterior = corpus.model.topic_posterior(corpus.as_numbers(test.texts))
+        best = [corpus.topic(number) for number in posterior.argmax(axis=1).tolist()]
+        topics = LabelledSplits(LIMITS, parts["train"], parts["valid"], test)
+        evaluators["topic.linear_probe"] = TopicProbe(topics, best)
+    return Suite(LIMITS, evaluators, parts["train"].texts)
 
 
 def _topics(corpus: HiddenMarkovLanguage, split: Split) -> Labelled:

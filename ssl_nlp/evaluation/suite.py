@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.classification import FewLabelProbe, LabelledSplits, LinearProbe, NearestNeighbours
 from ssl_nlp.evaluation.evaluator import Evaluator
-from ssl_nlp.evaluation.result import PROTOCOL, Result
+from ssl_nlp.evaluation.result import PROTOCOL
 
 LABELS = (8, 32, 128)  # training items of each class, of the probes with few labels
 GEOMETRY = 512  # texts, and pairs, whose geometry is measured
@@ -27,13 +27,11 @@ class Suite:
         name: under which the numbers are kept.
         evaluators: by name.
         train_texts: what TF-IDF learns from.
-        references: results that stand beside those of all models, by their names and by evaluator.
     """
 
     name: str
     evaluators: dict[str, Evaluator]
     train_texts: Sequence[str]
-    references: dict[str, dict[str, Result]] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:

@@ -101,21 +101,32 @@ def test_documents_longer_than_the_encoder_and_pieces_of_words_have_no_limit():
     assert "kind word" in run_evaluators(evaluators, masked, None).missing["limits"]
 
 
-def test_no_classifier_of_the_topic_beats_bayes_rule():
-    suite = limits_suite(LANGUAGE_KNOWN)
-    bayes = suite.references["bayes"]["topic.linear_probe"].metrics["accuracy"]
-    test = suite.evaluators["topic.linear_probe"].data.test
-    right = 0
-    for text, label in zip(test.texts, test.labels, strict=True):
+def test_a_probe_of_the_topic_is_measured_by_bayes_rule_with_chance_taken_off():
+    probe = limits_suite(LANGUAGE_KNOWN).evaluators["topic.linear_probe"]
+    test, model = probe.data.test, LANGUAGE_KNOWN.model
+    best = []
+    for text in test.texts:
         words = np.array([[LANGUAGE_KNOWN.words.index(word) for word in text.split()]])
-        model = LANGUAGE_KNOWN.model
         alone = [  # p(topic, words), from a mixture of which the others are taken away
             replace(model, topics=np.where(np.arange(TOPICS) == k, model.topics, -np.inf)).log_likelihood(words)[0]
             for k in range(TOPICS)
         ]
-        right += f"topic{int(np.argmax(alone))}" == label
-    assert bayes == pytest.approx(right / len(test))
+        best.append(f"topic{int(np.argmax(alone))}")
+    bayes = np.mean([label == topic for label, topic in zip(test.labels, best, strict=True)])
     assert 0.5 < bayes < 1
+    perfect = probe.result(np.array(best))
+    assert perfect.metrics["bayes_accuracy"] == perfect.metrics["accuracy"] == pytest.approx(bayes)
+    assert perfect.primary == pytest.approx(1)
+    assert probe.majority().primary == pytest.approx(0, abs=1e-6)
+    half = probe.result(np.where(np.arange(len(best)) % 2, best, "topic0"))
+    assert half.primary == pytest.approx(float(half.items.mean()), abs=1e-6)
+    [column] = columns("limits", "topic.linear_probe", half)
+    assert column.higher_is_better and column.title == "topic: linear probe share of Bayes' accuracy"
+
+
+def test_a_single_topic_needs_no_probe():
+    language = HiddenMarkovLanguage(1, 2, 10, longest=12, documents=40, valid=0.3, test=0.3)
+    assert limits_suite(language).evaluators.keys() == {"limits"}
 
 
 def test_another_corpus_has_no_limits():
