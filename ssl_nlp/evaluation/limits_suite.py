@@ -46,8 +46,13 @@ class ExcessNats(Evaluator):
 
         Raises:
             UserError: it is better than any model can be.
-            Unable: a pseudo-likelihood of tokens that are not words, or an encoder that is too short.
+            Unable: its tokenizer does not know a word, the tokens of a pseudo-likelihood are not words, or the encoder is
+                too short.
         """
+        if unknown := [
+            word for word in sorted({*" ".join(self.data).split()}) if not getattr(model, "covers", bool)(word)
+        ]:
+            raise Unable(f"its tokenizer takes {unknown[0]!r} for any unknown word: give it more documents or entries")
         result = self._scored(model.likelihood, model.score)
         if isinstance(model, SeveralScorer):
             for kind in [kind for kind in model.likelihoods if kind != model.likelihood]:

@@ -92,13 +92,17 @@ def test_a_bound_is_above_the_exact_value(kind):
     assert result.primary > 0.1
 
 
-def test_documents_longer_than_the_encoder_and_pieces_of_words_have_no_limit():
+def test_documents_longer_than_the_encoder_pieces_of_words_and_unknown_words_have_no_limit():
     evaluators = {"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}
     short = connected(CausalLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=9)), TEXTS)
     assert "too short" in run_evaluators(evaluators, short, None).missing["limits"]
     masked = MaskedLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64))
     masked.connect(Tokenizer(train(TokenizerSettings("char"), lambda: iter(TEXTS))))
     assert "kind word" in run_evaluators(evaluators, masked, None).missing["limits"]
+    # An unknown token stands for several words, so a model may find it likelier than the word that it stands for.
+    fewer = [" ".join(sorted({*" ".join(TEXTS).split()})[1:])]
+    causal = connected(CausalLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64)), fewer)
+    assert "unknown word" in run_evaluators(evaluators, causal, None).missing["limits"]
 
 
 def test_a_probe_of_the_topic_is_measured_by_bayes_rule_with_chance_taken_off():
