@@ -220,11 +220,18 @@ def interval(right: Array) -> tuple[float, float]:
         right: (D, N), 1 where the item is right with that draw of examples. With one draw, the interval is over items only.
 
     Returns:
-        Mean -+ sqrt((z s_items)^2 / N + (t s_draws)^2 / D): normal over items, Student's t over draws, within 0 and 1.
+        Mean -+ sqrt((z s_items)^2 / N + (t s_draws)^2 / D): normal over items, Student's t over draws, within 0 and 1. What
+        single draws do to single items is in both deviations, and is subtracted from the first.
     """
     draws, items = right.shape
-    reach = (stats.norm.ppf((1 + LEVEL) / 2) * right.mean(axis=0).std(ddof=1)) ** 2 / items if items > 1 else 0.0
-    if draws > 1:
-        reach += (stats.t.ppf((1 + LEVEL) / 2, draws - 1) * right.mean(axis=1).std(ddof=1)) ** 2 / draws
+    over_items = right.mean(axis=0).var(ddof=1) / items if items > 1 else 0.0
+    if draws == 1:
+        reach = stats.norm.ppf((1 + LEVEL) / 2) ** 2 * over_items
+    else:
+        rest = right - right.mean(axis=0) - right.mean(axis=1, keepdims=True) + right.mean()
+        noise = np.square(rest).sum() / (max(items - 1, 1) * (draws - 1)) / (items * draws)
+        over_draws = right.mean(axis=1).var(ddof=1) / draws
+        reach = stats.norm.ppf((1 + LEVEL) / 2) ** 2 * max(over_items - noise, 0.0)
+        reach += stats.t.ppf((1 + LEVEL) / 2, draws - 1) ** 2 * over_draws
     middle, half = float(right.mean()), float(np.sqrt(reach))
     return max(middle - half, 0.0), min(middle + half, 1.0)
