@@ -127,6 +127,11 @@ class HiddenMarkovLanguage(SplitCorpus):
             row[: len(words)] = words
         return rows
 
+    @property
+    def end_rate(self) -> float:
+        """The share of ends among all words and ends of documents."""
+        return float(1 / (1 + self.lengths @ np.arange(len(self.lengths))))
+
     def ends(self, whole: bool) -> Floats:
         """The probability that a document ends after its first t words, if it has so many, for t from 0 to `longest`.
 

@@ -63,8 +63,6 @@ class Limits:
         )
         found = np.zeros((2, len(ids)))
         pieces = [*_pieces(segments)]
-        if not pieces:
-            return torch.zeros(len(ids), dtype=torch.float64), torch.zeros(len(ids), dtype=torch.float64)
         inputs = _rows([ids[row, start:stop] for row, start, stop in pieces])
         wanted = _rows([targets[row, start:stop] for row, start, stop in pieces])
         if predictions.corruption is None:
@@ -100,10 +98,8 @@ class Limits:
             last = self.model.next_words(parts.reshape(-1, context + 1))[:, -1].reshape(parts.shape[:2])
             known[:, context:] = last
         limit = np.where(is_word, known, 0.0) + length
-        mean = 1 / (1 + self.language.lengths @ np.arange(len(self.language.lengths)))  # ends per token
-        unigram = np.where(is_word, self.model.unigram[words] + np.log1p(-mean), 0.0) + np.where(
-            ended, np.log(mean), 0.0
-        )
+        rate = self.language.end_rate
+        unigram = np.where(is_word, self.model.unigram[words] + np.log1p(-rate), np.where(ended, np.log(rate), 0.0))
         return -limit.sum(axis=1), -unigram.sum(axis=1)
 
     def _hidden(self, inputs: Ints, targets: Ints, corruption: Corruption) -> tuple[Floats, Floats]:

@@ -136,8 +136,8 @@ def _topics(corpus: HiddenMarkovLanguage, split: Split) -> Labelled:
 
 def _exact(language: HiddenMarkovLanguage, words: Ints, lengths: Ints) -> tuple[Floats, Floats]:
     """(N,) nats of documents with their ends, exactly and under the frequencies of words and ends."""
-    ends = 1 / (1 + language.lengths @ np.arange(len(language.lengths)))
-    unigram = np.where(words != UNSEEN, language.model.unigram[words] + np.log1p(-ends), 0.0).sum(axis=1) + np.log(ends)
+    rate = language.end_rate
+    unigram = np.where(words != UNSEEN, language.model.unigram[words] + np.log1p(-rate), 0.0).sum(axis=1) + np.log(rate)
     return -(language.model.log_likelihood(words) + np.log(language.lengths[lengths])), -unigram
 
 
