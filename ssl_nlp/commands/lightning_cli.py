@@ -88,6 +88,7 @@ class Cli(LightningCLI):
     run_directory: Run | None = None
     resume: Path | None = None  # the run's own checkpoint, which training continues from
     step: int = 0  # of that checkpoint
+    callbacks_kept: Sequence[str] = ()  # names of the callbacks whose state is in the checkpoint
     extends: bool = False  # whether the run may become longer
     same_data: bool = False  # whether the command reads the data that the checkpoint was trained on
     checkpoint: dict[str, Any] | None = None  # what the data module must know about it
@@ -186,6 +187,7 @@ class Cli(LightningCLI):
         if held != asked:
             raise UserError(f"{config.ckpt_path} holds a {held}, not a {asked}: name a checkpoint of the same method")
         self.step = int(saved["global_step"])
+        self.callbacks_kept = list(saved["callbacks"]) if isinstance(saved.get("callbacks"), dict) else []
         tokenizer = Tokenizer(saved["ssl_nlp"]["tokenizer"])
         if self.resume is not None or self.same_data:
             Run(config.run).check_tokenizer(tokenizer.fingerprint(), config.ckpt_path)

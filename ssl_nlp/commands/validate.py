@@ -14,7 +14,6 @@ from ssl_nlp.commands.predictions import default_output
 from ssl_nlp.commands.trainer_settings import lightning_errors
 from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.errors import UserError
-from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.training.callbacks.weights_per_part import WeightsPerPart, parts_apart
 
@@ -33,9 +32,7 @@ class RunCli(Cli):
         No other callback of the run is created: anybody may have sent it.
         """
         trainer = super().instantiate_trainer(**kwargs)
-        saved = checkpoints.read(self.config_init[self.subcommand].ckpt_path, lazily=True, checked=True)
-        kept = saved.get("callbacks")
-        if isinstance(kept, dict) and WeightsPerPart.__name__ in kept and not parts_apart(trainer):
+        if WeightsPerPart.__name__ in self.callbacks_kept and not parts_apart(trainer):
             trainer.callbacks.append(WeightsPerPart())  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         return trainer
 
