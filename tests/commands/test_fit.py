@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_nlp.commands import lightning_cli
+from ssl_nlp.commands import lightning_cli, run_callbacks
 from ssl_nlp.runs import checkpoint
 from ssl_nlp.runs import run as run_module
 from ssl_nlp.training.callbacks import ProgressLines
@@ -18,7 +18,8 @@ from tests.end_to_end.cli import run, small, tiny_encoder, write_texts
 
 def test_the_log_of_a_run_shows_its_progress(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lightning_cli, "ProgressLines", partial(ProgressLines, seconds=0.0))
+    for module in (lightning_cli, run_callbacks):
+        monkeypatch.setattr(module, "ProgressLines", partial(ProgressLines, seconds=0.0))
     command = ["fit", "--config", "masked_lm", *small(write_texts(tmp_path)), *tiny_encoder()]
     assert run(*command, "--run=a", "--trainer.max_steps=4") == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if re.match(r"step \d+ of 4 ", line)]

@@ -57,7 +57,7 @@ FIT_MISTAKES = {
     "row longer than the model": (["--data.length=2000"], "data.length 2000"),
     "heads": (["--model.encoder.heads=3"], "not divisible by 3 heads"),
     "dropout": (["--model.encoder.dropout=1.5"], "dropout"),
-    "learning rate": (["--model.optimization.learning_rate=-1"], "learning_rate -1"),
+    "learning rate": (["--model.optimization.learning_rate=-1"], "learning_rate must be positive, not -1"),
     "vocabulary": (["--data.tokenizer.vocab_size=10"], "vocab_size 10"),
     "tokenizer": (["--data.tokenizer.name=nowhere/at/all"], "nowhere/at/all"),
     "pretrained encoder": (

@@ -119,7 +119,7 @@ def test_poolings_are_cross_fitted_and_intervals_leave_out_what_is_not_covered()
     result, best = cross_fit(Analogies(DATA), embedders)
     assert best == ["good", "good"]
     assert result.items.tolist()[2] != result.items.tolist()[2]  # NaN
-    sample = Sample(np.array([result.primary]), (result.items,), result.statistic)
+    sample = Sample(np.array([result.primary]), (result.items,), result.statistic, varies=False)
     low, high = score_interval(result.items, result.statistic)
     assert low <= result.primary <= high
     assert Differences([sample, sample]).uncertainty(0, 1).reach(0.95) == 0

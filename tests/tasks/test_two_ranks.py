@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -77,5 +78,5 @@ def test_two_processes_give_the_scores_of_one(tmp_path):
         together = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))
         for name, one in alone.items():
             assert together[name]["metrics"] == pytest.approx(one["metrics"], rel=1e-6, abs=1e-6), (name, rank)
-            assert together[name]["items"] == pytest.approx(one["items"], abs=1e-6), (name, rank)
+            assert np.array(together[name]["items"]) == pytest.approx(np.array(one["items"]), abs=1e-6), (name, rank)
             assert len(one["metrics"]) > 2

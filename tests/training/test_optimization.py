@@ -116,14 +116,14 @@ def test_all_contradictions_are_reported_in_one_line() -> None:
     message = str(error.value)
     assert "\n" not in message
     for name in (
-        "learning_rate 0",
-        "muon_learning_rate -1",
+        "; muon_learning_rate must be positive, or null, not -1;",
+        "optimization: learning_rate must be positive, not 0;",
         "weight_decay",
         "betas",
         "eps",
         "warmup 1.5",
-        "decay 0",
-        "final 2",
+        "; decay must be",
+        "; final must be",
     ):
         assert name in message, name
     assert message.count(";") == 7
