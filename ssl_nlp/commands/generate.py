@@ -76,16 +76,15 @@ def generate(
         texts = [begun + text for begun, text in zip(prompts, continuations, strict=True)]
     elif isinstance(method, Drawer):
         if prompted and isinstance(method, Generator):
-            raise UserError(f"a {kind} continues each prompt once, and draws texts without prompts: leave out --number")
+            raise UserError(f"{kind} continues each prompt once, and draws texts without prompts: leave out --number")
         if prompted:
-            raise UserError(f"a {kind} draws texts and does not continue prompts: leave out --prompt and --input")
+            raise UserError(f"{kind} draws texts and does not continue prompts: leave out --prompt and --input")
         texts = method.draw(DRAWN if number is None else number, longest, **sampling)
     elif isinstance(method, Generator):
-        raise UserError(f"a {kind} continues each prompt once: leave out --number")
+        raise UserError(f"{kind} continues each prompt once: leave out --number")
     else:
         raise UserError(
-            f"{checkpoint} holds a {kind}, which cannot generate text: use one of a CausalLM, a VAE or a "
-            "SequenceToSequence"
+            f"{checkpoint}: {kind} cannot generate text: use one of a CausalLM, a VAE or a SequenceToSequence"
         )
     for text in texts:
         say(text)

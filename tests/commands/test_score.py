@@ -66,7 +66,7 @@ def test_a_model_that_gives_several_kinds_is_asked_for_one(tokenizer, capsys):
     assert [line["nats"] for line in lines] == pytest.approx(scores.nats.tolist())
     assert {line["kind"] for line in lines} == {"pseudo-likelihood"}
     assert run(*command, "--checkpoint=CausalLM.ckpt") == 2
-    assert "holds a CausalLM, which gives a likelihood: leave out --kind" in capsys.readouterr().err
+    assert "CausalLM gives a likelihood: leave out --kind" in capsys.readouterr().err
     assert run("score", "--input=texts.txt", "--kind=bound", "--checkpoint=CausalMaskedLM.ckpt") == 2
     assert "kind 'bound' is not one of likelihood, pseudo-likelihood" in capsys.readouterr().err
 
