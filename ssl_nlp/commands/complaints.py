@@ -57,7 +57,7 @@ def plain_complaint(message: str) -> str:
 
 
 def constructor_complaint(message: str) -> str | None:
-    """What a constructor said, in the list of complaints of all types that an option may have; None if none of them did."""
+    """The complaint of a constructor, among those about all types that an option may have; None if there is none."""
     said = re.findall(r"^ *- (?!Expected |Does not validate |Option |Problem with )(.+)", message, re.MULTILINE)
     return said[-1] if said else None
 

@@ -169,7 +169,7 @@ class Differences:
     def largest_deviation(self, one: int, other: int, level: float) -> float:
         """The largest standard deviation between seeds with which the interval of an `assumed` difference excludes zero.
 
-        It is that of the scores of single runs, and the same for both samples; 0 if the interval would always include zero.
+        It measures how scores of single runs vary, and is the same for both samples; 0 if every interval includes zero.
         """
         assert self._items is not None
         covariance, _, size = self._items
@@ -200,7 +200,7 @@ class Differences:
     def _items(self) -> tuple[Array, float, int] | None:
         """The error over items: covariance, noise, and number of items; None without items.
 
-        The covariance is that of the samples' mean scores. The noise is the variance of the score of one seed that comes
+        The covariance is between the samples' mean scores. The noise is the variance of the score of one seed that comes
         from the effects of the seed on single items; it is part of the covariance and of `seeds`.
         """
         if any(sample.items is None or len(sample.items[0]) < 2 for sample in self.samples):

@@ -1,7 +1,7 @@
 """Fine-tuned runs in one comparison: a row for each pretraining, a column for each task.
 
 A row is what the encoders of its runs come from, and what differs in how these were fine-tuned, such as a frozen encoder
-beside a trained one. Seeds are those of the fine-tuning. Where the pretraining of any row has several seeds, the mean of
+beside a trained one. Seeds belong to the fine-tuning. Where the pretraining of any row has several seeds, the mean of
 the runs from each pretraining counts as one: runs that start from the same weights say less about another pretraining than
 their number suggests. Encoders without ancestry, trained on the task alone, are baselines.
 """

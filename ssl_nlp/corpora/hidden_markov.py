@@ -2,7 +2,7 @@
 
 A sequence is a row of word numbers, in which -1 stands where nothing is observed: for a hidden word, or after the end. What
 is not observed is summed over, so that one recursion gives likelihoods and the posteriors of hidden words, for any mask.
-Everything is in natural logarithms of float64. The recursions are those of Rabiner, "A Tutorial on Hidden Markov Models"
+Everything is in natural logarithms of float64. The recursions follow Rabiner, "A Tutorial on Hidden Markov Models"
 (1989), section III, with the topic as a part of the state that never changes.
 """
 

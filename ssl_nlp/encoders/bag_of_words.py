@@ -23,7 +23,7 @@ class BagOfWords(Encoder):
     because the mean counts them.
 
     With n-grams, the state of a token is the mean of its own vector and those of the character n-grams of its spelling, so
-    that rare words learn from others; the mean is that of fastText's program, the paper has the sum. A word that the
+    that rare words learn from others; fastText's program takes the mean, its paper the sum. A word that the
     vocabulary of a tokenizer of kind `word` lacks gets the mean of its n-grams in `embed` and in evaluations; training text
     has only the unknown token in its place.
 

@@ -1,6 +1,6 @@
 """Vectors of character n-grams, which words of similar spelling share (Bojanowski et al., arXiv:1607.04606).
 
-The n-grams of `where` with 3 to 6 characters are those of `<where>`: `<wh`, `whe`, `her`, `ere`, `re>`, `<whe`, ... Their
+The n-grams of `where` with 3 to 6 characters are taken from `<where>`: `<wh`, `whe`, `her`, `ere`, `re>`, `<whe`, ... Their
 vectors are the rows of a table of fixed size, where the hash FNV-1a of their UTF-8 bytes puts them. N-grams and hashes are
 those of fastText's program, which differs from the paper in two details: a mark alone is not an n-gram, and the hash takes
 bytes from 128 on as negative numbers, which set all higher bits, too.

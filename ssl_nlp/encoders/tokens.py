@@ -1,4 +1,4 @@
-"""What an encoder may ask the tokenizer that makes its ids."""
+"""The part of a tokenizer that encoders use."""
 
 from collections.abc import Sequence
 from typing import Protocol

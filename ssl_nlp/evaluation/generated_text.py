@@ -46,7 +46,7 @@ def score_texts(outputs: Sequence[str], references: Sequence[str]) -> Result:
     chinese = sum(bool(_IS_HAN.search(text)) for text in references) > len(references) / 2
     words = "zh" if chinese else "13a"
     bleu, chrf = metrics.BLEU(tokenize=words), metrics.CHRF()
-    single = metrics.BLEU(tokenize=words, effective_order=True)  # its counts are those of `bleu`
+    single = metrics.BLEU(tokenize=words, effective_order=True)  # it counts as `bleu` does
     counted = [single.sentence_score(output, [text]) for output, text in zip(outputs, references, strict=True)]
     items = np.array([[one.sys_len, one.ref_len, *one.counts, *one.totals] for one in counted], dtype=np.int32)
     rows = [scorer.score(reference, output) for output, reference in zip(outputs, references, strict=True)]

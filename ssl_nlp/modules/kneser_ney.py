@@ -241,7 +241,7 @@ def _check(vocab_size: int, keys: Sequence[Array], counts: Sequence[Array]) -> N
     """
     if [vocab_size, *map(len, keys)] != [*map(len, counts)]:
         raise ValueError("there is not one count for each n-gram")
-    for key, shorter in zip(keys, counts, strict=False):
+    for key, shorter in zip(keys, counts, strict=False):  # the longest n-grams begin no others
         if len(key) and not (key[0] >= 0 and (key[1:] > key[:-1]).all() and key[-1] < len(shorter) * vocab_size):
             raise ValueError("its n-grams are not in order")
     if any((n < 0).any() for n in counts):

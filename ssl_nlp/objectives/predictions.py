@@ -1,4 +1,4 @@
-"""What a loss predicts, and from what: enough to compute the least value that it can have on a known language."""
+"""Targets of a loss and the rows that they are predicted from, which give its least value on a known language."""
 
 from dataclasses import dataclass
 
