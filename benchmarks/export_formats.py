@@ -1,8 +1,9 @@
 """Export a run of each method in every format, and load the folders in a fresh environment without this package.
 
 Trains a tiny run of each method on the given text and exports it, as far as that has not been done. Creates a virtual
-environment that has no ssl_nlp, computes states, embeddings and logits there, and compares them with ours. Prints the
-largest differences; ends with status 1 if one is larger than it may be.
+environment that has no ssl_nlp, computes states, embeddings, logits and word vectors there, and compares them with ours.
+Prints why a format has no place for a method, and the largest differences; ends with status 1 if one is larger than it
+may be.
 
     python benchmarks/export_formats.py --text english/train.txt --folder export_formats
 """
@@ -20,17 +21,23 @@ from typing import Any
 
 import torch
 
-from ssl_nlp.__main__ import main as ssl_nlp
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.encoders import BagOfWords
 from ssl_nlp.methods import Method
 from ssl_nlp.training.texts import TextsCut
 
 ROOT = Path(__file__).resolve().parents[1]
 LOADER = ROOT / "tests" / "export" / "load_folders.py"
-METHODS = ("causal_lm", "masked_lm", "masked_lm_nsp", "replaced_token", "simclr", "moco", "autoencoder", "tsdae", "vae")
-PACKAGES = ("torch", "transformers", "sentence-transformers", "onnxruntime")
-FORMATS = ("transformers", "sentence-transformers", "onnx")
-LIMITS = {"states": 1e-4, "logits": 1e-4, "encode": 1e-5, "graph": 1e-4}
+WORD_VECTORS = ("skip_gram", "cbow", "glove")
+METHODS = (
+    "causal_lm", "masked_lm", "masked_lm_nsp", "replaced_token", "simclr", "moco", "autoencoder", "tsdae", "vae", "arae",
+    "bidirectional_lm", "causal_masked_lm", "masked_diffusion", "span_corruption", "text_infilling", "multi_objective",
+    *WORD_VECTORS,
+)  # fmt: skip
+PACKAGES = ("torch", "transformers", "sentence-transformers", "onnxruntime", "gensim")
+FORMATS = ("transformers", "sentence-transformers", "onnx", "word2vec")
+LIMITS = {"states": 1e-4, "logits": 1e-4, "encode": 1e-5, "graph": 1e-4, "words": 0.0}
+SIZE = ["--model.encoder=ssl_nlp.encoders.Transformer", "--model.encoder.size=tiny", "--model.encoder.max_length=128"]
 TEXTS = ["A small bird hears the red house.", "一只小狗看见猫。", "", "  two  spaces ", "a long text " * 200]
 
 
@@ -53,10 +60,10 @@ def main() -> None:
     subprocess.run([python, "-I", str(LOADER), "loaded.pt", json.dumps(TEXTS), *folders], check=True)
     loaded: dict[str, Any] = torch.load("loaded.pt")
     worst = 0.0
-    print(f"{'run':16} {'states':>9} {'logits':>9} {'encode':>9} {'graph':>9}")
+    print(f"{'run':16} " + " ".join(f"{kind:>9}" for kind in LIMITS))
     for name in arguments.methods:
         found = differences(name, loaded)
-        worst = max(worst, *(value / LIMITS[kind] for kind, value in found.items()))
+        worst = max(worst, *(value / LIMITS[kind] if value else 0.0 for kind, value in found.items()))
         print(f"{name:16} " + " ".join(f"{found[kind]:9.1e}" if kind in found else f"{'–':>9}" for kind in LIMITS))
     sys.exit(0 if worst <= 1 else 1)
 
@@ -65,16 +72,16 @@ def train_and_export(name: str, text: Path, steps: int) -> None:
     """Train a tiny run with a shipped configuration, and export it, as far as that has not been done."""
     if not Path("runs", name, "checkpoints", "last.ckpt").exists():
         corpus = ["--data.corpus=ssl_nlp.corpora.TextFiles", f"--data.corpus.train={text}", "--data.corpus.unit=line"]
-        size = [
-            "--model.encoder=ssl_nlp.encoders.Transformer",
-            "--model.encoder.size=tiny",
-            "--model.encoder.max_length=128",
-        ]
         short = [f"--trainer.max_steps={steps}", "--data.length=64", "--data.batch_size=16", "--wandb.mode=disabled"]
-        ssl_nlp(["fit", "--config", name, *corpus, *size, *short, "--run", name])
+        ssl_nlp("fit", "--config", name, *corpus, *([] if name in WORD_VECTORS else SIZE), *short, "--run", name)
     for kind in FORMATS:
-        if not Path("exports", f"{name}-{kind}").exists():
-            ssl_nlp(["export", name, "--format", kind])
+        if (kind == "word2vec") == (name in WORD_VECTORS) and not Path("exports", f"{name}-{kind}").exists():
+            ssl_nlp("export", name, "--format", kind)
+
+
+def ssl_nlp(*command: str) -> None:
+    """Run a command of ours, in a process as a user would; one that is refused prints its line."""
+    subprocess.run([sys.executable, "-m", "ssl_nlp", *command], check=command[0] != "export")
 
 
 def environment(path: Path, install: bool) -> str:
@@ -94,20 +101,27 @@ def environment(path: Path, install: bool) -> str:
 
 @torch.no_grad()
 def differences(name: str, loaded: dict[str, Any]) -> dict[str, float]:
-    """The largest difference of each kind of output from ours."""
+    """The largest difference of each kind of output from ours, of the formats that have a place for the method."""
     method = Method.load_from_checkpoint(Path("runs", name, "checkpoints", "last.ckpt"))
-    stock = loaded[f"{name}-transformers"]
-    batch = TokenBatch(stock["input_ids"], stock["mask"], packed=False)
-    states, text = method.states(batch), batch.is_text
-    found = {"states": difference(stock["AutoModel"]["last_hidden_state"][text], states[text])}
-    for auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM"):
-        if auto in stock:
-            found["logits"] = difference(stock[auto]["logits"][text], method.head(states)[text])  # type: ignore[operator]
+    found = {}
+    if stock := loaded.get(f"{name}-transformers"):
+        batch = TokenBatch(stock["input_ids"], stock["mask"], packed=False)
+        states, text = method.states(batch), batch.is_text
+        found["states"] = difference(stock["AutoModel"]["last_hidden_state"][text], states[text])
+        for auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM"):
+            if auto in stock:
+                found["logits"] = difference(stock[auto]["logits"][text], method.head(states)[text])  # type: ignore[operator]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextsCut)
         vectors = method.embed(TEXTS)
-    found["encode"] = difference(loaded[f"{name}-sentence-transformers"]["vectors"], vectors)
-    found["graph"] = difference(loaded[f"{name}-onnx"]["sentence_embedding"], vectors)
+    if ours := loaded.get(f"{name}-sentence-transformers"):
+        found["encode"] = difference(ours["vectors"], vectors)
+    if ours := loaded.get(f"{name}-onnx"):
+        found["graph"] = difference(ours["sentence_embedding"], vectors)
+    if words := loaded.get(f"{name}-word2vec"):
+        assert isinstance(method.encoder, BagOfWords)
+        ids = [method.tokenizer.spellings().index(word) for word in words["words"]]
+        found["words"] = difference(words["vectors"], method.encoder.token_vectors(torch.tensor(ids)))
     return found
 
 

@@ -1,9 +1,9 @@
 """Tagging, relations and questions, trained with ours and with the stock classes of `transformers`, on the same rows.
 
 For each task and seed both sides train from the same weights (a published encoder, or with `--scratch` random ones), with
-the same tokenizer, rows, batch size, learning rate, schedule and steps, and predict the same validation split. Prints
-the mean and a 95 % interval over seeds, seconds of training, and our scores beside those of the official scorers on the
-same predictions. Finished trainings are kept in `--out` and not repeated.
+the same tokenizer, rows, batch size, learning rate, schedule, steps and precision, and predict the same validation split.
+Prints the mean and a 95 % interval over seeds, seconds of training, and our scores beside those of the official scorers
+on the same predictions. Finished trainings are kept in `--out` and not repeated.
 
     python benchmarks/tasks.py wnut17 conll2000 brown_pos relations qa_en --data DATA --encoder MINILM [--seeds 3]
     python benchmarks/tasks.py cluener qa_zh --data DATA --scratch [--seeds 3]
@@ -27,6 +27,7 @@ from scipy import stats
 from tasks_official import official_scores
 from tasks_stock import StockSettings, train_stock
 
+from ssl_nlp.commands.trainer_settings import default_precision
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import Questions, TextDataModule, TokenizerSettings
 from ssl_nlp.data.labels import LabelKind
@@ -128,11 +129,12 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]
     task.connect_data(data, "validate")  # the tokenizer and the classes, before the rows are counted
     rows = len(data.maker.rows(data.store("train"), data.tokenizer, case.length))
     steps = arguments.steps or math.ceil(rows / case.batch * case.epochs)
-    settings = StockSettings(case.batch, steps, rate, seed, arguments.encoder)
+    precision = default_precision("cpu")
+    settings = StockSettings(case.batch, steps, rate, seed, arguments.encoder, bf16=precision == "bf16-mixed")
     stock = train_stock(task, data, settings)  # first: ours then trains the weights that the stock model has copied
     trainer = Trainer(
-        accelerator="cpu", max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, logger=False, limit_val_batches=0,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", precision=precision, max_steps=steps, max_epochs=-1, gradient_clip_val=1.0, logger=False,
+        limit_val_batches=0, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     start = time.perf_counter()
     trainer.fit(task, datamodule=data)

@@ -32,6 +32,7 @@ class StockSettings:
     learning_rate: float
     seed: int
     folder: Path | None  # of the published encoder
+    bf16: bool  # train in bfloat16 where that is safe
 
 
 @dataclass
@@ -57,6 +58,7 @@ def train_stock(task: Task, data: TextDataModule, settings: StockSettings) -> St
         weight_decay=0.0,
         max_grad_norm=1.0,
         seed=settings.seed,
+        bf16=settings.bf16,
         use_cpu=True,
         report_to=[],
         save_strategy="no",

@@ -43,10 +43,18 @@ def with_onnxruntime(folder: Path, texts: list[str]) -> dict:
     return {name: torch.from_numpy(found) for name, found in zip(names, session.run(names, dict(inputs)), strict=True)}
 
 
+def with_gensim(folder: Path, texts: list[str]) -> dict:
+    from gensim.models import KeyedVectors
+
+    model = KeyedVectors.load_word2vec_format(str(folder / "vectors.bin"), binary=True)
+    return {"words": model.index_to_key, "vectors": torch.from_numpy(model.vectors)}
+
+
 LOADERS = {
     "transformers": with_transformers,
     "sentence-transformers": with_sentence_transformers,
     "onnx": with_onnxruntime,
+    "word2vec": with_gensim,
 }
 
 if __name__ == "__main__":
