@@ -54,6 +54,7 @@ class TextDataModule(LightningDataModule):
         labels_per_class: train on this number of documents of each class, the same ones for every model and tokenizer;
             null for all. The tokenizer still learns from all texts of the train split.
         labels_seed: which documents these are.
+        similar_lengths: make batches of rows of similar length, which saves padding; false trains on batches of any rows.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TextDataModule(LightningDataModule):
         classes: list[str] | None = None,
         labels_per_class: int | None = None,
         labels_seed: int = 0,
+        similar_lengths: bool = True,
     ) -> None:
         super().__init__()
         self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
@@ -81,7 +83,7 @@ class TextDataModule(LightningDataModule):
         self.unit: RowKind = self.maker.kind
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
         self.labels, self.classes = labels, classes
-        self.labels_per_class, self.labels_seed = labels_per_class, labels_seed
+        self.labels_per_class, self.labels_seed, self.similar_lengths = labels_per_class, labels_seed, similar_lengths
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
@@ -253,15 +255,15 @@ class TextDataModule(LightningDataModule):
     def _batches(self, split: Split, rows: int, sizes: npt.NDArray[np.int64] | None) -> BatchSampler:
         """Batches of that many rows, in a new order in every epoch of a training."""
         training = split == "train"
+        sizes = sizes if self.similar_lengths or not training else None
         place, seed = state.rank_and_ranks(self.trainer), self._seed() if training else 0
         return BatchSampler(rows, sizes, self.batch_size, *place, seed=seed, shuffle=training)
 
     def _stream_loader(self) -> ResumableLoader:
         assert isinstance(self.corpus, HubDataset)
-        if self.labels_per_class is not None:
-            raise UserError(
-                "data.labels_per_class cannot choose from a stream: set corpus.streaming false, or leave it out"
-            )
+        chosen = {"labels_per_class": self.labels_per_class is not None, "similar_lengths": not self.similar_lengths}
+        for name in [name for name, wanted in chosen.items() if wanted]:
+            raise UserError(f"data.{name} cannot choose from a stream: set corpus.streaming false, or leave it out")
         rank, ranks = state.rank_and_ranks(self.trainer)
         self._cursors = self._cursors or [{} for _ in range(ranks)]
         self._stream = StreamBatches(
@@ -311,10 +313,8 @@ class TextDataModule(LightningDataModule):
         if self._stream is None:
             return {"splits": splits}
         rank, ranks = state.rank_and_ranks(self.trainer)
-        cursors: list[Any] = [None] * ranks
-        if ranks == 1:
-            cursors = [self._cursors[0]]
-        else:
+        cursors: list[Any] = [self._cursors[rank]] * ranks
+        if ranks > 1:
             torch.distributed.all_gather_object(cursors, self._cursors[rank])
         return {"splits": splits, "cursors": cursors, "workers": self.workers}
 

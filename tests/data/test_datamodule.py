@@ -49,6 +49,17 @@ def test_resuming_reads_nothing_of_what_was_seen(monkeypatch):
     assert len(reads) == 2 * len(last)
 
 
+def test_batches_of_any_rows_hold_all_lengths_in_training_alone():
+    def spread(split, **options):
+        data = TextDataModule(CORPUS, TokenizerSettings("char"), "sentence", 64, 8, seed=0, **options)
+        loader = data.train_dataloader() if split == "train" else data.val_dataloader()
+        lengths = [batch.is_text.sum(dim=1).float() for batch in loader]
+        return sum(float(row.std()) for row in lengths) / len(lengths)
+
+    assert spread("train") < 0.3 * spread("train", similar_lengths=False)
+    assert spread("valid", similar_lengths=False) == spread("valid")
+
+
 def test_a_pair_needs_room_for_two():
     with pytest.raises(UserError, match="data.length must be 4 or more, not 3"):
         TextDataModule(CORPUS, unit="pair", length=3)
