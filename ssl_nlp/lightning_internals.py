@@ -16,6 +16,11 @@ def has_trainer(module: LightningModule) -> bool:
     return module._trainer is not None
 
 
+def datamodule_of(trainer: Trainer) -> Any:
+    """The data module that a trainer runs with, or None. Lightning sets the attribute without declaring it."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # see above
+
+
 def batches_done(trainer: Trainer) -> int:
     """Batches that the training has begun in all epochs, the current one not counted; it survives a resume."""
     return trainer.fit_loop.epoch_loop.total_batch_idx

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_nlp.errors import UserError
+
 IGNORE_INDEX = -100
 """Stands where a position has no target or label, as in `torch.nn.functional.cross_entropy`."""
 
@@ -63,6 +65,16 @@ class TokenBatch:
     def is_text(self) -> Tensor:
         """(B, T) bool: True where a position is not padding."""
         return self.segment_ids > 0
+
+    def following(self, reader: str) -> Tensor:
+        """`next_ids`, for a reader that cannot do without.
+
+        Raises:
+            UserError: there are none; the message names the reader.
+        """
+        if self.next_ids is None:
+            raise UserError(f"{reader} needs the next tokens of a batch: views that change the text have none")
+        return self.next_ids
 
     @property
     def all_tokens(self) -> int:

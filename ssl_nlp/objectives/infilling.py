@@ -165,10 +165,9 @@ def permute_sentences(batch: TokenBatch, ends: Tensor, frame: Frame) -> TokenBat
 
 def whole_text(batch: TokenBatch, frame: Frame) -> TokenBatch:
     """The texts (B, T) as targets. What follows the last token of a text that was cut is not predicted."""
-    if batch.next_ids is None:
-        raise UserError("text infilling needs the next tokens of a batch: views that change it have none")
+    following = batch.following("text infilling")
     last = batch.is_text & ~F.pad(batch.is_text[:, 1:], (0, 1))
-    return replace(batch, next_ids=batch.next_ids.masked_fill(last & (batch.next_ids != frame.end), IGNORE_INDEX))
+    return replace(batch, next_ids=following.masked_fill(last & (following != frame.end), IGNORE_INDEX))
 
 
 def _content(batch: TokenBatch, frame: Frame) -> tuple[int, Tensor]:

@@ -80,11 +80,9 @@ class SentenceDecoding(Method):
 
     def targets(self, batch: TokenBatch) -> Tensor:
         """(B, T): the tokens of each sentence after its first one, and its end token unless the text was cut."""
-        if batch.next_ids is None:
-            raise UserError(f"{type(self).__name__} needs the next tokens of a batch: views that change it have none")
+        following = batch.following(type(self).__name__)
         last = batch.is_text & ~F.pad(batch.is_text[:, 1:], (0, 1))
-        cut = last & (batch.next_ids != self.tokenizer.end_id)
-        return batch.next_ids.masked_fill(cut, IGNORE_INDEX)
+        return following.masked_fill(last & (following != self.tokenizer.end_id), IGNORE_INDEX)
 
     def accuracies(self, vectors: Tensor, batch: TokenBatch) -> dict[str, tuple[Tensor, Tensor]]:
         """Accuracy of sentences (B, T) decoded greedily from their vectors (B, Z).

@@ -93,8 +93,7 @@ class BidirectionalLM(Method):
 
 def _targets(batch: TokenBatch) -> dict[str, Tensor]:
     """(B, T) each: the token after each position in its document, and the one before it; `IGNORE_INDEX` where none is."""
-    if batch.next_ids is None:
-        raise UserError("BidirectionalLM needs the next tokens of a batch: views that change the text have none")
+    following = batch.following("BidirectionalLM")
     before = F.pad(batch.input_ids[:, :-1], (1, 0))
     first = batch.segment_ids != F.pad(batch.segment_ids[:, :-1], (1, 0))
-    return {"next_token": batch.next_ids, "previous_token": before.masked_fill(first | ~batch.is_text, IGNORE_INDEX)}
+    return {"next_token": following, "previous_token": before.masked_fill(first | ~batch.is_text, IGNORE_INDEX)}

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
-from ssl_nlp.errors import UserError
 from ssl_nlp.methods.language_models.left_to_right import LeftToRight
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
@@ -47,10 +46,7 @@ class CausalLM(LeftToRight):
         """All rows as the model reads them, those of the pair below, and their next tokens (B, T)."""
         if batch.pair is not None:
             batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
-        if batch.next_ids is None:
-            kind = type(self).__name__
-            raise UserError(f"{kind} needs the next tokens of a batch: views that change the text have none")
-        return replace(batch, causal=True), batch.next_ids
+        return replace(batch, causal=True), batch.following(type(self).__name__)
 
     @torch.no_grad()
     def explain_loss(self, batch: TokenBatch) -> Predictions:

@@ -140,9 +140,7 @@ class MaskedDiffusion(Method):
 
     def _ends(self, batch: TokenBatch) -> Tensor:
         """(B, T) bool: where a text ends that is not cut off."""
-        if batch.next_ids is None:
-            raise UserError("MaskedDiffusion needs the next tokens of a batch: views that change the text have none")
-        return batch.next_ids == self.tokenizer.end_id
+        return batch.following("MaskedDiffusion") == self.tokenizer.end_id
 
     def _targets(self, batch: TokenBatch) -> Tensor:
         """(B,): the number of tokens and ends of each row."""

@@ -202,12 +202,8 @@ def model_of(tables: dict[str, list[Tensor]], vocab_size: int, order: int) -> Kn
 
 def rows_of(batch: TokenBatch) -> Iterator[Array]:
     """The documents of a batch, or the pieces of them, with the token that follows each if it is known: (L,) int32."""
-    if batch.next_ids is None:
-        raise UserError("NGramLM needs the next tokens of a batch: views that change the text have none")
-    for part in (batch, batch.pair):
-        if part is None or part.next_ids is None:
-            continue
-        arrays = (part.input_ids, part.segment_ids, part.next_ids)
+    for part in (batch,) if batch.pair is None else (batch, batch.pair):
+        arrays = (part.input_ids, part.segment_ids, part.following("NGramLM"))
         for ids, segments, following in zip(*(array.cpu().numpy() for array in arrays), strict=True):
             starts = np.flatnonzero(np.diff(segments, prepend=0, append=-1))
             for start, stop in pairwise(starts):

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import Corpus
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.data.sentences import split_sentences
@@ -51,7 +52,7 @@ class CollapseMonitor(Callback):
         self._said = ""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         if trainer.state.fn != "fit" or not isinstance(data, TextDataModule) or not isinstance(pl_module, Embeds):
             return
         if pl_module.sharded or not pl_module.embedding_dim:

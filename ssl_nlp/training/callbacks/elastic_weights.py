@@ -88,8 +88,7 @@ class ElasticWeights(Callback):
         assert isinstance(pl_module, Module)
         problems = {
             "the data do not come in parts: take ssl_nlp.data.ContinualDataModule": not isinstance(
-                trainer.datamodule,  # type: ignore[attr-defined]
-                ContinualDataModule,
+                internals.datamodule_of(trainer), ContinualDataModule
             ),
             "the parameters are sharded: use ddp": pl_module.sharded,
             f"{type(pl_module).__name__} has no class logits to draw labels from: set fisher to empirical": (
@@ -101,7 +100,7 @@ class ElasticWeights(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for tensors in (self.precision, self.anchor):
             tensors.update({name: tensor.to(pl_module.device) for name, tensor in tensors.items()})
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(pl_module, Module) and isinstance(data, ContinualDataModule)
         with torch.no_grad():  # an error comes now rather than after the first part
             self._loss(pl_module, data.examples(0, 1, run_seed())[0].to(pl_module.device))
@@ -114,7 +113,7 @@ class ElasticWeights(Callback):
                 parameter.grad.add_(pull.to(parameter.grad.dtype), alpha=self.strength)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(pl_module, Module) and isinstance(data, ContinualDataModule)
         if self.precision and internals.logs_now(trainer):
             pl_module.log("train/elastic_penalty", self.penalty(pl_module))

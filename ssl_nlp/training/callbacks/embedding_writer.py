@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from ssl_nlp import durable
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.terminal import say
@@ -38,7 +39,7 @@ class EmbeddingWriter(Callback):
         self._parts.append(outputs.float().cpu())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(data, TextDataModule)
         rows = torch.tensor([*chain.from_iterable([*data.test_dataloader().sampler][: len(self._parts)])])
         embeddings = torch.cat(self._parts)[rows.argsort()]  # back from order of length

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import HiddenMarkovLanguage
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
@@ -43,7 +44,7 @@ class ExcessLoss(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._limits, self._reason, self._known = None, None, {}
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         known = isinstance(data, TextDataModule) and isinstance(data.corpus, HiddenMarkovLanguage)
         if stage not in ("fit", "validate") or not known or not isinstance(pl_module, LossExplainer):
             return

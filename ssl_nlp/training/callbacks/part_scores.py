@@ -99,6 +99,6 @@ class PartScores(Callback):
 
 def _data(trainer: Trainer) -> ContinualDataModule | None:
     """The data of a training that come in parts."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
+    data = internals.datamodule_of(trainer)
     trains = trainer.state.fn == "fit" and not trainer.sanity_checking
     return data if trains and isinstance(data, ContinualDataModule) else None

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
 from ssl_nlp import durable
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.training.texts import TextModule
@@ -30,7 +31,7 @@ class Samples(Callback):
         self._documents: list[Document] | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(pl_module, TextModule)
         if trainer.state.fn != "fit" or not trainer.is_global_zero or pl_module.sharded:
             return

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import ContinualDataModule, TokenBatch
 from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.terminal import say
@@ -38,7 +39,7 @@ class WeightsPerPart(Callback):
         self.begun = state_dict.get("begun", False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(pl_module, Module)
         problems = {
             "the data do not come in parts: take ssl_nlp.data.ContinualDataModule": not isinstance(
@@ -62,7 +63,7 @@ class WeightsPerPart(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
     ) -> None:
         """Begin a part, whose first batch this is, with the start and an optimizer that has seen nothing."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(data, ContinualDataModule)
         if batch_idx in data.ends:
             _load(pl_module, self.start)
@@ -70,7 +71,7 @@ class WeightsPerPart(Callback):
                 optimizer.state.clear()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(data, ContinualDataModule)
         self.begun = data.finished_part is None
         if data.finished_part is not None:
@@ -88,7 +89,7 @@ class WeightsPerPart(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Take the weights of the part of the batch: of each batch all rows are of one part."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = internals.datamodule_of(trainer)
         assert isinstance(data, ContinualDataModule) and batch.documents is not None and self._live is not None
         parts = data.parts_of("test" if trainer.testing or trainer.predicting else "valid")
         part = int(parts[int(batch.documents[0])])
