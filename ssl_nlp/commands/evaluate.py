@@ -19,8 +19,9 @@ from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
 from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, Result, Suite
+from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, JudgedRetrieval, Result, Retrieval, Suite
 from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
+from ssl_nlp.evaluation.bm25 import bm25
 from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, Searcher, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
@@ -143,6 +144,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
                 "majority": _majority(suite),
                 "tfidf": _outcome(suite, "tfidf", None, tf_idf(suite.train_texts), progress).results,
                 "random_words": _outcome(suite, "random_words", None, random_words(), progress).results,
+                **_bm25(suite),
             },
         )
         if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
@@ -250,6 +252,11 @@ def _outcome(
 def _majority(suite: Suite) -> dict[str, Result]:
     classifiers = {name: e for name, e in suite.evaluators.items() if isinstance(e, Classification)}
     return {name: evaluator.majority() for name, evaluator in classifiers.items()}
+
+
+def _bm25(suite: Suite) -> dict[str, dict[str, Result]]:
+    searches = {name: e for name, e in suite.evaluators.items() if isinstance(e, Retrieval | JudgedRetrieval)}
+    return {"bm25": bm25().evaluate(searches)} if searches else {}
 
 
 def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:

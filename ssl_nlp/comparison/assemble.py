@@ -19,6 +19,7 @@ from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_
 BASELINES = {
     "majority": "majority class",
     "tfidf": "TF-IDF",
+    "bm25": "BM25",
     "random_words": "random words",
     "held_out": "held-out text",
     "5-gram": "5-gram",

@@ -19,7 +19,7 @@ are hard, but not on the loss. `benchmarks/verdicts.py` simulates how often clai
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -34,6 +34,8 @@ POINTS = 101  # of the numerical integral, for seven digits
 
 RANGES: dict[Statistic, tuple[float, float]] = {
     "spearman": (-1.0, 1.0),
+    "average_precision": (0.0, 1.0),
+    "v_measure": (0.0, 1.0),
     "bleu": (0.0, 100.0),
     "perplexity": (1.0, math.inf),
 }
@@ -221,7 +223,8 @@ def contributions(items: Array, statistic: Statistic) -> Array:
     """How much each item moves the score: (N,), with mean 0. Their variance over N is that of the score over items.
 
     It is the derivative of the score with respect to the weight of the item (the empirical influence function), which for a
-    rank correlation contains what the item does to the ranks of the others; of statistics of sums, it is what the score
+    rank correlation or an average precision contains what the item does to the ranks of the others, and for a V-measure
+    takes the clusters as given; of statistics of sums, it is what the score
     loses without the item (the jackknife). Items with NaN do not count and move nothing.
 
     Args:
@@ -239,8 +242,8 @@ def contributions(items: Array, statistic: Statistic) -> Array:
 def _moved(items: Array, statistic: Statistic) -> Array:
     if statistic == "mean":
         return items - items.mean()
-    if statistic == "spearman":
-        return _of_rank_correlation(*items.T)
+    if statistic in DERIVATIVES:
+        return DERIVATIVES[statistic](*items.T)
     sums = items.sum(
         axis=0
     )  # of smooth functions of sums, what is missing without the item says as much as a derivative
@@ -264,6 +267,52 @@ def _of_rank_correlation(x: Array, y: Array) -> Array:
     if min(a, b) < 1e-12:  # one of the two does not vary
         return np.zeros(len(x))
     return (dc - c / 2 * (da / a + db / b)) / math.sqrt(a * b)
+
+
+def _of_average_precision(predictions: Array, gold: Array) -> Array:
+    """Differentiate Σ_i y_i p_i / Σ_i y_i, where y is gold and p_i the mean of y over the items ranked no lower than i.
+
+    Item j changes p_i by (y_j - p_i) / n_i for the n_i items that p_i is a mean of, if j is one of them.
+    """
+    if not gold.any():
+        return np.zeros(len(gold))
+    _, group = np.unique(-predictions, return_inverse=True)  # from the highest one
+
+    def reached(weights: Array) -> Array:
+        return np.bincount(group, weights).cumsum()
+
+    number = reached(np.ones(len(gold)))
+    precision = reached(gold) / number
+    share = np.bincount(group, gold) / number
+    below, below_by_precision = (sums[::-1].cumsum()[::-1][group] for sums in (share, share * precision))
+    own = gold * precision[group]
+    return np.asarray(
+        (own + gold * below - below_by_precision - gold * own.sum() / gold.sum()) * len(gold) / gold.sum()
+    )
+
+
+def _of_v_measure(clusters: Array, classes: Array) -> Array:
+    """Differentiate 2 I / (H + G), the mutual information and the entropies of two partitions with fixed parts."""
+
+    def surprise(parts: Array) -> Array:
+        _, part, sizes = np.unique(parts, return_inverse=True, return_counts=True, axis=0)
+        return np.asarray(np.log(len(parts) / sizes)[part.ravel()])
+
+    one, other = surprise(clusters), surprise(classes)
+    both = one + other
+    shared = both - surprise(np.stack([clusters, classes], axis=1))
+    total = both.mean()
+    if total < 1e-12:  # both have one part
+        return np.zeros(len(clusters))
+    value = 2 * shared.mean() / total
+    return np.asarray((2 * (shared - shared.mean()) - value * (both - total)) / total)
+
+
+DERIVATIVES: dict[Statistic, Callable[[Array, Array], Array]] = {
+    "spearman": _of_rank_correlation,
+    "average_precision": _of_average_precision,
+    "v_measure": _of_v_measure,
+}
 
 
 def _above(values: Array, weights: Array) -> Array:

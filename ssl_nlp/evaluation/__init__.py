@@ -2,12 +2,14 @@
 
 from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation.bm25 import BM25
 from ssl_nlp.evaluation.capabilities import (
     Drawer,
     Embedder,
     Generator,
     PoolingEmbedder,
     Predictor,
+    Retriever,
     Scorer,
     WordScorer,
 )
@@ -18,21 +20,26 @@ from ssl_nlp.evaluation.classification import (
     LinearProbe,
     NearestNeighbours,
 )
+from ssl_nlp.evaluation.clustering import ClusteredTexts, Clustering
 from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
 from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.pair_classification import PairClassification, RelatedPairs
 from ssl_nlp.evaluation.prompts import Prompts, Template
 from ssl_nlp.evaluation.result import PROTOCOL, Result
-from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.retrieval import JudgedRetrieval, Judgements, Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.evaluation.suites import SUITES, get_suite
 
 __all__ = [
+    "BM25",
     "PROTOCOL",
     "SUITES",
     "Analogies",
+    "ClusteredTexts",
+    "Clustering",
     "CrossFitted",
     "Drawer",
     "Embedder",
@@ -42,17 +49,22 @@ __all__ = [
     "FreeGeneration",
     "Generator",
     "Geometry",
+    "JudgedRetrieval",
+    "Judgements",
     "Labelled",
     "LabelledSplits",
     "LanguageModelling",
     "LinearProbe",
     "NearestNeighbours",
+    "PairClassification",
     "PoolingEmbedder",
     "Predictor",
     "Prompts",
     "RandomWords",
+    "RelatedPairs",
     "Result",
     "Retrieval",
+    "Retriever",
     "ScoredPairs",
     "Scorer",
     "SentenceSimilarity",

@@ -19,7 +19,7 @@ from ssl_nlp.evaluation.vectors import to_tensor
 WIDTH = 256
 SEED = 0
 _PART = regex.compile(r"[\w\p{M}]+")
-VERSION = f"5-{WORD_RULES}"
+VERSION = f"6-{WORD_RULES}"
 """Version of the baselines, for the keys of caches."""
 
 Unit = Literal["words", "characters"]

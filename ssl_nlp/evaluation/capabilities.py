@@ -1,11 +1,12 @@
 """Capabilities of models, as protocols: an evaluator names the one it needs, and knows nothing else of a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Unpack, runtime_checkable
 
 from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
+from ssl_nlp.evaluation.result import Array
 from ssl_nlp.modules.sampling import SamplingOptions
 from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
@@ -28,6 +29,14 @@ class PoolingEmbedder(Protocol):
 
     def embed_all(self, texts: Sequence[str], /) -> Mapping[str, Tensor]:
         """Embeddings (N, E) by the name of their pooling, such as `mean`; the first of equally good ones is used."""
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Says how relevant documents are to queries in another way than by the cosines of two vectors."""
+
+    def search_in(self, documents: Sequence[str], /) -> Callable[[Sequence[str]], Array]:
+        """A function from Q queries to the scores (Q, D) of D documents, float64; higher is more relevant."""
 
 
 @runtime_checkable

@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.corpora.base import Split
+from ssl_nlp.corpora.base import Split, split_of, text_digest
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
+from ssl_nlp.evaluation.clustering import ClusteredTexts, Clustering
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.pair_classification import PairClassification, RelatedPairs
 from ssl_nlp.evaluation.prompts import Prompts
-from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
+from ssl_nlp.evaluation.retrieval import JudgedRetrieval, Judgements, Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
 from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
 from ssl_nlp.evaluation.written_texts import WrittenTexts
@@ -28,6 +30,8 @@ Task = Literal[
     "classification",
     "similarity",
     "retrieval",
+    "clustering",
+    "pair_classification",
     "word_similarity",
     "analogies",
     "language_modelling",
@@ -41,6 +45,9 @@ Data = (
     LabelledSplits
     | ScoredPairs
     | TextPairs
+    | Judgements
+    | ClusteredTexts
+    | RelatedPairs
     | WordAnalogies
     | list[str]
     | FreeGeneration
@@ -68,6 +75,17 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
         elif isinstance(given, TextPairs):
             evaluators[f"{key}.retrieval"] = Retrieval(given)
             texts, pairs = list(given.answers), list(zip(given.queries, given.answers, strict=True))
+        elif isinstance(given, Judgements):
+            evaluators[f"{key}.retrieval"] = JudgedRetrieval(given)
+            best = [given.documents[max(gains, key=lambda place: gains[place])] for gains in given.gains]
+            texts, pairs = list(given.documents), list(zip(given.queries, best, strict=True))
+        elif isinstance(given, ClusteredTexts):
+            evaluators[f"{key}.clustering"] = Clustering(given)
+            texts, pairs = list(given.test.texts), []
+        elif isinstance(given, RelatedPairs):
+            evaluators[f"{key}.pair_classification"] = PairClassification(given)
+            together = zip(given.first, given.second, given.related, strict=True)
+            texts, pairs = given.texts, [(a, b) for a, b, related in together if related]
         elif isinstance(given, tuple):
             evaluators |= {f"{key}.{one.name}": one for one in given}
             continue
@@ -166,6 +184,36 @@ def _score(name: str, document: Document) -> float:
             f"{name}: the score {document.label!r} of {document.text[:40]!r} is not a number: correct it, or name another"
         )
     return score
+
+
+def related_pairs(name: str, found: Iterable[Document]) -> RelatedPairs:
+    """Pairs of texts, from documents with a pair and the label 1 or 0.
+
+    Raises:
+        UserError: a label is something else.
+    """
+    chosen = subset(found, CAPS["test"], lambda document: f"{document.text}\n{document.pair}")
+    for document in chosen:
+        if document.label not in ("0", "1"):
+            raise UserError(
+                f"{name}: the label {document.label!r} of {document.text[:40]!r} is neither 1 (the pair belongs "
+                "together) nor 0: correct it, or name another field"
+            )
+    related = [document.label == "1" for document in chosen]
+    return RelatedPairs(name, [d.text for d in chosen], [str(d.pair) for d in chosen], related)
+
+
+def clustered_texts(name: str, found: Iterable[Document], valid: float) -> ClusteredTexts:
+    """Different texts with their classes, a share of them for validation.
+
+    Raises:
+        UserError: a text has no label, or the share leaves too little.
+    """
+    documents = list({document.text: document for document in found}.values())
+    parts: dict[Split, list[Document]] = {"valid": [], "test": [], "train": []}
+    for document in documents:
+        parts[split_of(text_digest(document.text), valid, 1 - valid)].append(document)
+    return ClusteredTexts(name, *(_labelled(name, parts[split], CAPS[split]) for split in ("valid", "test")))
 
 
 def text_pairs(name: str, found: Iterable[Document]) -> TextPairs:

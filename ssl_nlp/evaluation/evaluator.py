@@ -83,20 +83,20 @@ class CrossFitted(Evaluator):
 
     @abstractmethod
     def predictions(self, embedder: Embedder) -> Array:
-        """(N,): the prediction for each item."""
+        """(N, ...): the prediction for each item."""
 
     @abstractmethod
     def quality(self, predictions: Array, rows: Array) -> float:
         """The primary metric of some items.
 
         Args:
-            predictions: (N,).
+            predictions: (N, ...).
             rows: (N,) bool, the items that count.
         """
 
     @abstractmethod
     def result(self, predictions: Array, embedder: Embedder) -> Result:
-        """The numbers that follow from predictions (N,) of an embedder, or of its other poolings."""
+        """The numbers that follow from predictions (N, ...) of an embedder, or of its other poolings."""
 
     def __call__(self, model: Embedder) -> Result:
         return self.result(self.predictions(model), model)

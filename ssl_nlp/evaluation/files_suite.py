@@ -5,6 +5,9 @@
       sentiment: {task: classification, train: train.tsv, valid: 0.1, test: test.tsv, text: sentence, label: label}
       sts: {task: similarity, test: pairs.csv, text: first, pair: second, score: score}
       captions: {task: retrieval, test: captions.jsonl, text: english, pair: german}
+      search: {task: retrieval, documents: corpus.jsonl, queries: queries.jsonl, judgements: qrels/test.tsv}
+      topics: {task: clustering, test: topics.tsv, text: title, label: topic}
+      paraphrases: {task: pair_classification, test: pairs.tsv, text: 0, pair: 1, label: 2}
       words: {task: word_similarity, test: simlex.tsv, text: 0, pair: 1, score: 3}
       capitals: {task: analogies, test: questions-words.txt, candidates: frequent-words.txt}
       letters: {task: language_modelling, test: letters.txt}
@@ -16,7 +19,8 @@
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
 one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation without a `pair`, may be shares of
-`train`. Prompts are described in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own
+`train`, and `valid` of a clustering is a share of `test`. Queries, documents and judgements are described in
+`ssl_nlp.evaluation.judged_files`, prompts in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own
 (`ssl_nlp.evaluation.own`).
 """
 
@@ -34,11 +38,21 @@ from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.analogies import read_analogies
 from ssl_nlp.evaluation.classification import LabelledSplits
-from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs, text_pairs
+from ssl_nlp.evaluation.data_suite import (
+    Data,
+    Task,
+    clustered_texts,
+    data_suite,
+    labelled_splits,
+    related_pairs,
+    scored_pairs,
+    text_pairs,
+)
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.generated_text import check_packages
 from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
+from ssl_nlp.evaluation.judged_files import read_judgements
 from ssl_nlp.evaluation.limits_suite import LIMITS
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
@@ -85,6 +99,40 @@ class ScoredFiles:
 
 
 @dataclass(frozen=True)
+class RelatedFiles:
+    """Pairs of texts that belong together (1) or do not (0)."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("pair_classification",)
+
+    test: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    pair: int | str = "pair"
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        return related_pairs(name, _documents(self.test, Fields(self.text, self.label, self.pair), self.format))
+
+
+@dataclass(frozen=True)
+class ClusteredFiles:
+    """Texts with classes, which no model learns."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("clustering",)
+
+    test: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    valid: float = 0.2
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        return clustered_texts(name, _documents(self.test, Fields(self.text, self.label), self.format), self.valid)
+
+
+@dataclass(frozen=True)
 class AnalogyFiles:
     """Four words a line under lines with the names of categories, and files of further candidates, one a line."""
 
@@ -102,17 +150,24 @@ class AnalogyFiles:
 
 @dataclass(frozen=True)
 class PairedFiles:
-    """Texts with the text that each is to find."""
+    """Texts with the text that each is to find; or queries, documents and judgements."""
 
     tasks: ClassVar[tuple[Task, ...]] = ("retrieval",)
 
-    test: str | list[str]
+    test: str | list[str] | None = None
     text: int | str = "text"
     pair: int | str = "pair"
     format: Format | None = None
+    documents: str | list[str] | None = None
+    queries: str | list[str] | None = None
+    judgements: str | list[str] | None = None
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
+        if self.test is None and self.documents and self.queries and self.judgements:
+            return read_judgements(name, self.documents, self.queries, self.judgements)
+        if self.test is None or self.documents or self.queries or self.judgements:
+            raise UserError(f"{name}: give a retrieval either `test`, or `documents`, `queries` and `judgements`")
         return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
 
 
@@ -195,7 +250,17 @@ class PromptFiles(LabelledFiles):
 
 WRITTEN = 1000  # texts from which others are written
 RESERVED = ("docs", "prompts", "words", GENERATION, LIMITS, "files", *HUB_SUITES)
-FILES = (LabelledFiles, ScoredFiles, AnalogyFiles, PairedFiles, PlainFiles, GeneratedFiles, PromptFiles)
+FILES = (
+    LabelledFiles,
+    ScoredFiles,
+    PairedFiles,
+    ClusteredFiles,
+    RelatedFiles,
+    AnalogyFiles,
+    PlainFiles,
+    GeneratedFiles,
+    PromptFiles,
+)
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
@@ -246,7 +311,9 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 
 
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
-    if key in ("train", "valid", "test", "candidates"):
+    if kind is ClusteredFiles and key == "valid":
+        return isinstance(value, int | float) and 0 < value < 1
+    if key in ("train", "valid", "test", "candidates", "documents", "queries", "judgements"):
         several = value if isinstance(value, list) else [value]
         share = issubclass(kind, LabelledFiles | GeneratedFiles) and key != "train" and isinstance(value, int | float)
         return share or (bool(several) and all(isinstance(path, str) for path in several))

@@ -128,7 +128,9 @@ def cross_fit(evaluator: CrossFitted, embedders: Mapping[str, Embedder]) -> tupl
     first, second = (found[name] for name in best)  # of the items in `half`, and of the others
     if best[0] != best[1] and not evaluator.ranked:
         first, second = _ranks(first, half), _ranks(second, ~half)
-    return evaluator.result(np.where(half, first, second), embedders[best[0]]), best
+    chosen = first.copy()
+    chosen[~half] = second[~half]
+    return evaluator.result(chosen, embedders[best[0]]), best
 
 
 def halves(evaluator: CrossFitted) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from sklearn.metrics import average_precision_score, v_measure_score
 
 PROTOCOL = 2
 """Version of the evaluation protocol: data, caps, hyperparameters. Numbers of different versions cannot be compared.
@@ -14,7 +15,7 @@ PROTOCOL = 2
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
 """
 
-Statistic = Literal["mean", "spearman", "bleu", "ratio", "perplexity"]
+Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "ratio", "perplexity"]
 Array = npt.NDArray[Any]
 
 
@@ -27,10 +28,12 @@ class Result:
         metrics: all numbers by name.
         details: plain data that are too long for a table: confusion matrix, numbers by class, the chosen `pooling`.
         items: the contribution of each test item to the primary metric, for paired tests over items; None if it
-            does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for BLEU, (N, 10):
-            the counts that `bleu` takes; for a ratio or a perplexity, (N, 2): what is summed, and what it is divided by.
-        statistic: how the primary metric follows from the items: as their mean, the rank correlation of their columns, or
-            the BLEU, the ratio or the perplexity of their sums.
+            does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for an average
+            precision, (N, 2): predictions, and 1 or 0 for what is to be ranked first or last; for a V-measure, (N, 2):
+            numbers of clusters and of classes; for BLEU, (N, 10): the counts that `bleu` takes; for a ratio or a
+            perplexity, (N, 2): what is summed, and what it is divided by.
+        statistic: how the primary metric follows from the items: as their mean, from their columns (rank correlation,
+            average precision, V-measure), or as the BLEU, the ratio or the perplexity of their sums.
     """
 
     primary_metric: str
@@ -60,7 +63,9 @@ def statistic_of(items: Array, statistic: Statistic) -> float:
     known = items[~np.isnan(items.reshape(len(items), -1)).any(axis=1)]
     if statistic == "mean":
         return float(known.mean()) if len(known) else 0.0
-    return spearman(*known.T) if statistic == "spearman" else float(OF_SUMS[statistic](known.sum(axis=0)))
+    if statistic in OF_COLUMNS:
+        return OF_COLUMNS[statistic](*known.T)
+    return float(OF_SUMS[statistic](known.sum(axis=0)))
 
 
 def spearman(x: Array, y: Array) -> float:
@@ -71,6 +76,23 @@ def spearman(x: Array, y: Array) -> float:
 def pearson(x: Array, y: Array) -> float:
     """Linear correlation; 0 if one of the two does not vary."""
     return float(stats.pearsonr(x, y).statistic) if _vary(x, y) else 0.0
+
+
+def average_precision(predictions: Array, gold: Array) -> float:
+    """The mean precision at the places of the items with gold 1 where predictions rank them; 0 if there are none.
+
+    Items of equal prediction share the lowest of their places, so that predictions that are all the same have the share of
+    the items with gold 1, as random ones have on average.
+    """
+    return float(average_precision_score(gold, predictions)) if gold.any() else 0.0
+
+
+def v_measure(clusters: Array, classes: Array) -> float:
+    """Twice the mutual information of two partitions, divided by the sum of their entropies; 1 if both have one part.
+
+    It is the harmonic mean of homogeneity and completeness (Rosenberg and Hirschberg, EMNLP-CoNLL 2007).
+    """
+    return float(v_measure_score(classes, clusters))
 
 
 def bleu(counts: Array) -> Array:
@@ -98,6 +120,13 @@ def perplexity(sums: Array) -> Array:
     """(...): e to the power of the ratio of nats and tokens, which are two sums (..., 2)."""
     return np.exp(ratio(sums))
 
+
+OF_COLUMNS: dict[Statistic, Callable[[Array, Array], float]] = {
+    "spearman": spearman,
+    "average_precision": average_precision,
+    "v_measure": v_measure,
+}
+"""The statistics that follow from two columns of the items."""
 
 OF_SUMS: dict[Statistic, Callable[[Array], Array]] = {"bleu": bleu, "ratio": ratio, "perplexity": perplexity}
 """The statistics that follow from sums over the items."""

@@ -47,13 +47,21 @@ def test_the_contribution_of_an_item_is_what_more_of_it_changes(ties):
         items = items.round()
     items[3, 0] = np.nan
     times, size = 1000, len(items)
-    for given, statistic in ((items, "spearman"), (items[:, 0], "mean")):
+    ranked = np.stack([items[:, 0], np.arange(20) % 3 == 0], axis=1)
+    parts = np.floor(items)
+    for given, statistic in (
+        (items, "spearman"),
+        (ranked, "average_precision"),
+        (parts, "v_measure"),
+        (items[:, 0], "mean"),
+    ):
         many = np.repeat(given, times, axis=0)
         known = size - 1
         changed = [statistic_of(np.concatenate([many, given[[n]]]), statistic) for n in range(size)]
         expected = (np.array(changed) - statistic_of(many, statistic)) * times * known * size / known
         np.testing.assert_allclose(contributions(given, statistic), expected, atol=1e-3 * np.abs(expected).max())
-    assert contributions(np.ones((20, 2)), "spearman").tolist() == [0.0] * 20
+    for statistic in ("spearman", "average_precision", "v_measure"):
+        assert contributions(np.ones((20, 2)), statistic) == pytest.approx(np.zeros(20), abs=1e-12)
 
 
 def grams(rng, share):

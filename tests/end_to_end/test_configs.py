@@ -266,9 +266,15 @@ def test_suite_of_files(tmp_path):
     (tmp_path / "questions-words.txt").write_text(": capitals\nOslo Norway Rome Italy\nRome Italy Oslo Norway\n")
     (tmp_path / "articles.txt").write_text("\n".join(f"a dog sees {i} cats" for i in range(20)))
     (tmp_path / "stories.txt").write_text("\n".join(f"A dog sees {i} cats." for i in range(400)))
+    texts = [json.dumps({"_id": str(i), "text": f"a dog {i}"}) for i in range(20)]
+    for name in ("documents", "queries"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(texts))
+    (tmp_path / "judgements.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
+    (tmp_path / "paraphrases.tsv").write_text("".join(f"dog {i}\tcat {i}\t{i % 2}\n" for i in range(20)))
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
     tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals", "stories", "translations"}
-    assert {name.partition(".")[0] for name in suite.evaluators} == tasks | {"language_modelling"}
+    tasks |= {"search", "topics", "paraphrases", "language_modelling"}
+    assert {name.partition(".")[0] for name in suite.evaluators} == tasks
 
 
 def test_every_file_is_named_in_a_test():

@@ -1,11 +1,15 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torchmetrics.retrieval import RetrievalMRR, RetrievalRecall
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Retrieval, TextPairs
+from ssl_nlp.evaluation import JudgedRetrieval, Judgements, Retrieval, TextPairs
+from ssl_nlp.evaluation.pooling import cross_fit
 from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.evaluation.retrieval import query_metrics
 from tests.evaluation.vectors import Given, Hashed
 
 QUERIES = [f"w{i % 40} query {i}" for i in range(150)]
@@ -14,7 +18,7 @@ DATA = TextPairs("pairs", QUERIES, ANSWERS)
 
 
 def test_metrics_are_those_of_torchmetrics(monkeypatch):
-    monkeypatch.setattr("ssl_nlp.evaluation.retrieval.CHUNK", 64)  # less than there are queries
+    monkeypatch.setattr("ssl_nlp.evaluation.retrieval.SCORES", 5000)  # less than there are
     embedder = Hashed()
     candidates = list(dict.fromkeys(ANSWERS))
     queries, found = (torch.nn.functional.normalize(embedder.embed(t).double()) for t in (QUERIES, candidates))
@@ -40,3 +44,86 @@ def test_collapsed_embeddings_find_nothing():
 def test_one_text_to_find_is_refused():
     with pytest.raises(UserError, match="no two different texts"):
         TextPairs("one", ["a", "b"], ["c", "c"])
+
+
+def slow_metrics(scores, gains, itself):
+    """The metrics of one query, as their definitions read."""
+    found = sorted((d for d in range(len(scores)) if d != itself), key=lambda d: (-round(scores[d], 9), d))
+
+    def dcg(ranking):
+        return sum(gain / math.log2(place + 1) for place, gain in enumerate(ranking[:10], start=1))
+
+    ranking = [gains.get(document, 0) for document in found]
+    first = next((place for place, gain in enumerate(ranking, start=1) if gain), 11)
+    recalls = [sum(gain > 0 for gain in ranking[:k]) / len(gains) for k in (1, 10, 100)]
+    return [dcg(ranking) / dcg(sorted(gains.values(), reverse=True)), 1 / first if first <= 10 else 0, *recalls]
+
+
+def judged(number=130, queries=40):
+    """Documents that begin like a query are often relevant to it."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for query in range(queries):
+        weights = np.where(np.arange(number) % 9 == query % 9, 10, 1)
+        relevant = rng.choice(number, 12, replace=False, p=weights / weights.sum())
+        gains.append(dict(zip(relevant.tolist(), [3, 2, 1] * 4, strict=True)))
+    own = [int(rng.choice([*set(range(number)) - set(one)])) if n % 3 else None for n, one in enumerate(gains)]
+    documents = [f"w{n % 9} document {n}" for n in range(number)]
+    return Judgements("judged", [f"w{n % 9} query {n}" for n in range(queries)], documents, gains, own)
+
+
+def test_judged_metrics_are_those_of_a_slow_loop(monkeypatch):
+    monkeypatch.setattr("ssl_nlp.evaluation.retrieval.SCORES", 1000)  # a few queries at a time
+    data, embedder = judged(), Hashed()
+    queries, documents = (embedder.embed(texts).double() for texts in (data.queries, data.documents))
+    scores = torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(documents).T
+    expected = np.array([slow_metrics(*given) for given in zip(scores.tolist(), data.gains, data.itself, strict=True)])
+    result = JudgedRetrieval(data)(embedder)
+    assert list(result.metrics.values()) == pytest.approx(expected.mean(axis=0))
+    assert result.items == pytest.approx(expected[:, 0])
+    assert 0.05 < result.primary < 0.9
+    assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
+
+
+def test_each_query_has_the_embedding_that_is_best_on_the_other_half():
+    data, good, bad = judged(), Hashed(), Given({text: np.ones(3) for text in JudgedRetrieval(judged()).texts})
+    result, chosen = cross_fit(JudgedRetrieval(data), {"bad": bad, "good": good})
+    assert chosen == ["good", "good"]
+    assert result.metrics == JudgedRetrieval(data)(good).metrics
+
+
+def test_the_best_and_the_first_place_have_known_values():
+    gains = {4: 3, 7: 1, 9: 2}
+    assert query_metrics([3, 2, 1, 0], gains) == [1, 1, 1 / 3, 1, 1]
+    assert query_metrics([0] * 10 + [3], gains) == [0, 0, 0, 0, pytest.approx(1 / 3)]
+    assert query_metrics([1], {0: 1})[1:3] == [1, 1]  # MRR@1 and recall@1 of one relevant document are precision at 1
+    assert query_metrics([0, 1], {0: 1})[:2] == pytest.approx([1 / math.log2(3), 0.5])
+
+
+def test_equal_scores_are_ranked_in_an_order_that_relevance_does_not_change():
+    data = judged()
+    collapsed = Given({text: np.ones(3) for text in JudgedRetrieval(data).texts})
+    expected = np.array([slow_metrics([1.0] * 130, *given) for given in zip(data.gains, data.itself, strict=True)])
+    result = JudgedRetrieval(data)(collapsed)
+    assert list(result.metrics.values()) == pytest.approx(expected.mean(axis=0))
+    assert result.metrics["recall@10"] == pytest.approx(10 / 130, abs=0.04)  # as by chance
+
+
+class Backwards:
+    """Finds the documents that come last."""
+
+    def search_in(self, documents):
+        return lambda queries: np.tile(np.arange(len(documents), dtype=float), (len(queries), 1))
+
+
+def test_a_retriever_needs_no_vectors():
+    last = Judgements("last", ["q"], ["a", "b", "c"], [{2: 1}], [None])
+    assert JudgedRetrieval(last)(Backwards()).metrics["ndcg@10"] == 1
+    assert Retrieval(TextPairs("pairs", ["p", "q"], ["a", "b"]))(Backwards()).metrics["mrr@10"] == 0.75
+
+
+def test_judgements_without_anything_to_find_are_refused():
+    with pytest.raises(UserError, match="fewer than two documents"):
+        Judgements("x", ["q"], ["a"], [{0: 1}], [None])
+    with pytest.raises(UserError, match="no query with a relevant document"):
+        Judgements("x", [], ["a", "b"], [], [])
