@@ -10,8 +10,8 @@ from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
-from ssl_nlp.evaluation.limits import Excess
 from ssl_nlp.evaluation.pooling import mark
 from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult

@@ -6,7 +6,6 @@ limit. The unigram loss, that of the tokens' frequencies alone, is what a model 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -19,13 +18,6 @@ from ssl_nlp.data import Tokenizer
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.objectives.predictions import Corruption, Predictions
 from ssl_nlp.objectives.scores import Unable
-
-STANDARD_ERRORS = 4
-"""A loss that is more of them below its limit is no chance."""
-LEAST_ROWS = 30
-"""Of fewer rows, the standard error is not known well enough."""
-ROUNDING = 1e-4
-"""Nats by which the rounding of the loss alone may take it below its limit."""
 
 
 class Limits:
@@ -143,74 +135,6 @@ class Limits:
                 f"{token} is not a word of {self.language}: raise data.tokenizer.vocab_size, or give it more documents"
             )
         return words
-
-
-@dataclass(frozen=True)
-class Excess:
-    """How far a loss is from its limit, in nats per target.
-
-    Attributes:
-        loss, limit, unigram: the means over all targets.
-        standard_error: of loss - limit, over rows.
-        rows: number of rows.
-    """
-
-    loss: float
-    limit: float
-    unigram: float
-    standard_error: float
-    rows: int
-
-    @property
-    def nats(self) -> float:
-        """The loss beyond its limit."""
-        return self.loss - self.limit
-
-    @property
-    def gap_closed(self) -> float:
-        """The share of what can be learned beyond the tokens' frequencies."""
-        return (self.unigram - self.loss) / (self.unigram - self.limit)
-
-    @property
-    def impossible(self) -> str | None:
-        """An explanation if the loss is so far below its limit that this is no chance."""
-        chance = max(STANDARD_ERRORS * self.standard_error, ROUNDING)
-        if self.rows < LEAST_ROWS or self.nats >= -chance:
-            return None
-        return (
-            f"the loss {self.loss:.4f} is below {self.limit:.4f} nats per token, the least that is possible, and chance "
-            f"explains {chance:.4f} at most: the model sees what it should predict. Likely causes: attention to later "
-            "tokens or to other documents of a row, masked tokens that stay visible, or texts of this split in the "
-            "training data"
-        )
-
-
-class ExcessSums:
-    """Sums over rows, from which `Excess` follows.
-
-    Attributes:
-        sums: (9,) float64, which add up over ranks.
-    """
-
-    def __init__(self) -> None:
-        self.sums = torch.zeros(9, dtype=torch.float64)
-
-    def add(self, loss: Tensor, limit: Tensor, unigram: Tensor, targets: Tensor) -> None:
-        """Add rows: nats (B,), summed over the targets of each, and numbers of targets (B,)."""
-        loss, targets = loss.double().cpu(), targets.double().cpu()
-        gap = loss - limit
-        columns = (torch.ones_like(gap), loss, limit, unigram, targets, gap, gap**2, gap * targets, targets**2)
-        self.sums += torch.stack(columns)[:, targets > 0].sum(dim=1)
-
-    def excess(self) -> Excess | None:
-        """The result so far; None without targets."""
-        rows, loss, limit, unigram, targets, gap, gap2, both, targets2 = self.sums.tolist()
-        if not targets:
-            return None
-        mean = gap / targets
-        squares = max(gap2 - 2 * mean * both + mean**2 * targets2, 0.0)  # of gap - mean * targets
-        error = (squares * rows / max(rows - 1, 1)) ** 0.5 / targets
-        return Excess(loss / targets, limit / targets, unigram / targets, error, int(rows))
 
 
 def _pieces(segments: Ints) -> Iterator[tuple[int, int, int]]:

@@ -15,8 +15,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
 from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.excess import ExcessSums
 from ssl_nlp.evaluation.language_modelling import NAMES
-from ssl_nlp.evaluation.limits import ExcessSums
 from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.objectives.scores import Likelihood, Scores, Unable

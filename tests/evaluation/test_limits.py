@@ -13,7 +13,8 @@ from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer, TokenizerSetting
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.tokenizer import train
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.evaluation.limits import Excess, ExcessSums, Limits
+from ssl_nlp.evaluation.excess import Excess, ExcessSums
+from ssl_nlp.evaluation.limits import Limits
 from ssl_nlp.objectives.predictions import Corruption, Predictions
 from ssl_nlp.objectives.scores import Unable
 

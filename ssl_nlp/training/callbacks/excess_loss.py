@@ -13,7 +13,8 @@ from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import LossExplainer
-from ssl_nlp.evaluation.limits import ExcessSums, Limits
+from ssl_nlp.evaluation.excess import ExcessSums
+from ssl_nlp.evaluation.limits import Limits
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.terminal import say
