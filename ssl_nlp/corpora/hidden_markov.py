@@ -58,6 +58,14 @@ class HiddenMarkovMixture:
         evidence = self.evidence(words)
         return log_sum(normalized(self._forward(evidence)[:, -1] + evidence[:, -1], (1, 2)), (2,))
 
+    def shared_information(self, first: Ints, second: Ints) -> Floats:
+        """(A, B): log p(one, other) / (p(one) p(other)) of sequences (A, T) and (B, U) if two of them have the same topic.
+
+        The mean over pairs with the same topic is the mutual information of the two.
+        """
+        of_first, of_second = self.topic_posterior(first), self.topic_posterior(second)
+        return log_sum(of_first[:, None] + of_second - self.topics, (2,))
+
     def word_posteriors(self, evidence: Floats) -> Floats:
         """(B, T, V): log p(word at t | evidence at all other positions), for each t.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         shortest, longest: words of a document.
         stop: probability that a document ends after a word, between these two.
         same_topic: number of documents, one after the other, that share a topic.
+        pairs: make every second document the pair of the one before it, which has the same topic.
         documents: number of documents over all splits.
         valid, test: share of the documents that make the split, chosen by a hash of the text.
         seed: the parameters and the documents follow from it.
@@ -63,8 +65,9 @@ class HiddenMarkovLanguage(SplitCorpus):
         valid: float = 0.01,
         test: float = 0.01,
         seed: int = 0,
+        pairs: bool = False,
     ) -> None:
-        super().__init__(valid, test)
+        super().__init__(valid, test, paired=pairs)
         concentrations = (topic_concentration, transition_concentration, word_concentration)
         problems = {
             f"topics {topics}, states {states}, words {words}: use 1 or more": min(topics, states, words) < 1,
@@ -76,9 +79,10 @@ class HiddenMarkovLanguage(SplitCorpus):
             f"stop {stop}: use a probability above 0": not 0 < stop <= 1,
             f"same_topic {same_topic}, documents {documents}: use 1 or more": min(same_topic, documents) < 1,
             f"seed {seed}: use 0 or more": seed < 0,
+            f"same_topic {same_topic}: use an even number for pairs": pairs and same_topic % 2 == 1,
         }
         refuse(problems, str(self))
-        self.number, self.same_topic, self.seed = documents, same_topic, seed
+        self.number, self.same_topic, self.seed, self.pairs = documents, same_topic, seed, pairs
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])
         )
@@ -95,10 +99,16 @@ class HiddenMarkovLanguage(SplitCorpus):
     def read(self, split: Split) -> Iterator[Document]:
         for block in range(-(-self.number // BLOCK)):
             random = np.random.default_rng([self.seed, 1, block])
-            texts, topics = self.draw(min(BLOCK, self.number - block * BLOCK), random)
-            for text, topic in zip(texts, topics.tolist(), strict=True):
-                name = self.topic(topic)
-                yield Document(" ".join(self.words[word] for word in text), label=name, part=name)
+            rows, topics = self.draw(min(BLOCK, self.number - block * BLOCK), random)
+            texts, names = (
+                [" ".join(self.words[word] for word in row) for row in rows],
+                map(self.topic, topics.tolist()),
+            )
+            documents = [Document(text, label=name, part=name) for text, name in zip(texts, names, strict=True)]
+            if self.pairs:
+                both = zip(documents[::2], texts[1::2], strict=False)  # without the last one of an odd number
+                documents = [replace(document, pair=pair) for document, pair in both]
+            yield from documents
 
     def draw(self, number: int, random: np.random.Generator) -> tuple[list[list[int]], Ints]:
         """Documents as lists of word numbers, and their topics (N,)."""
@@ -149,7 +159,9 @@ class HiddenMarkovLanguage(SplitCorpus):
     def fingerprint(self) -> str:
         model = self.model
         numbers = [array.tolist() for array in (model.topics, model.transitions, model.emissions, self.lengths)]
-        return fingerprint("HiddenMarkovLanguage", self.shares, self.number, self.same_topic, self.seed, numbers)
+        return fingerprint(
+            "HiddenMarkovLanguage", self.shares, self.number, self.same_topic, self.seed, self.pairs, numbers
+        )
 
 
 def spell(number: int) -> list[str]:

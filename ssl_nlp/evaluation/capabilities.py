@@ -8,7 +8,7 @@ from torch import Tensor
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.evaluation.result import Array
 from ssl_nlp.modules.sampling import SamplingOptions
-from ssl_nlp.objectives.predictions import Predictions
+from ssl_nlp.objectives.predictions import Explained
 from ssl_nlp.objectives.scores import Likelihood, Prompt, Scores, WordScores
 
 
@@ -129,7 +129,7 @@ class Searcher(Protocol):
 class LossExplainer(Protocol):
     """Says what its loss predicts, and from what."""
 
-    def explain_loss(self, batch: TokenBatch, /) -> Predictions:
+    def explain_loss(self, batch: TokenBatch, /) -> Explained:
         """The predictions in the loss of a batch as a validation computes it, with the same random draws.
 
         Raises:

@@ -15,10 +15,10 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Excess:
-    """How far a loss is from its limit, in nats per target.
+    """How far a loss is from its limit, in the unit of the loss: nats per target, sentence or text.
 
     Attributes:
-        loss, limit, unigram: the means over all targets.
+        loss, limit, unigram: the means over all of these.
         standard_error: of loss - limit, over rows.
         rows: number of rows.
     """
@@ -46,8 +46,8 @@ class Excess:
         if self.rows < LEAST_ROWS or self.nats >= -chance:
             return None
         return (
-            f"the loss {self.loss:.4f} is below {self.limit:.4f} nats per token, the least that is possible, and chance "
-            f"explains {chance:.4f} at most: the model sees what it should predict. Likely causes: attention to later "
+            f"the loss {self.loss:.4f} is below {self.limit:.4f} nats, the least that is possible, and chance explains "
+            f"{chance:.4f} at most: the model sees what it should predict. Likely causes: attention to later "
             "tokens or to other documents of a row, masked tokens that stay visible, or texts of this split in the "
             "training data"
         )
@@ -64,7 +64,7 @@ class ExcessSums:
         self.sums = torch.zeros(9, dtype=torch.float64)
 
     def add(self, loss: Tensor, limit: Tensor, unigram: Tensor, targets: Tensor) -> None:
-        """Add rows: nats (B,), summed over the targets of each, and numbers of targets (B,)."""
+        """Add rows: nats (B,), summed over the targets of each, and their numbers (B,), by which means divide."""
         loss, targets = loss.double().cpu(), targets.double().cpu()
         gap = loss - limit
         columns = (torch.ones_like(gap), loss, limit, unigram, targets, gap, gap**2, gap * targets, targets**2)

@@ -7,16 +7,18 @@ limit. The unigram loss, that of the tokens' frequencies alone, is what a model 
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ssl_nlp.corpora import HiddenMarkovLanguage
-from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, Ints
+from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, Ints, log_sum
 from ssl_nlp.data import Tokenizer
 from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.objectives.predictions import Corruption, Predictions
+from ssl_nlp.objectives.predictions import Contrasts, Corruption, Detections, Explained, Unmaskings
 from ssl_nlp.objectives.scores import Unable
 
 
@@ -43,27 +45,23 @@ class Limits:
         self._words[self._tokens] = np.arange(len(tokens))
         self._words[tokenizer.special_ids] = UNSEEN
 
-    def nats(self, predictions: Predictions) -> tuple[Tensor, Tensor]:
-        """The limit of the loss of each row (B,), and its unigram loss (B,), in nats, summed over its targets; float64.
+    def nats(self, explained: Explained) -> tuple[Tensor, Tensor]:
+        """The limit of the loss of each row (B,), and its unigram loss (B,), in nats; float64.
 
         Raises:
             Unable: the rows hold a token that is not a word of the language.
         """
-        ids, targets, segments = (
-            tensor.cpu().numpy()
-            for tensor in (predictions.seen.input_ids, predictions.targets, predictions.seen.segment_ids)
-        )
-        found = np.zeros((2, len(ids)))
-        pieces = [*_pieces(segments)]
-        inputs = _rows([ids[row, start:stop] for row, start, stop in pieces])
-        wanted = _rows([targets[row, start:stop] for row, start, stop in pieces])
-        if predictions.corruption is None:
-            limits = self._next(inputs, wanted, predictions.context)
-        else:
-            limits = self._hidden(inputs, wanted, predictions.corruption)
-        for total, nats in zip(found, limits, strict=True):
-            np.add.at(total, [row for row, _, _ in pieces], nats)
-        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        if isinstance(explained, Unmaskings):
+            return self._unmasked(explained)
+        if isinstance(explained, Detections):
+            return self._detected(explained)
+        if isinstance(explained, Contrasts):
+            return self._contrasted(explained)
+        pieces = Pieces(explained.seen.segment_ids)
+        inputs, wanted = pieces.cut(explained.seen.input_ids), pieces.cut(explained.targets)
+        if explained.corruption is None:
+            return pieces.sums(*self._next(inputs, wanted, explained.context))
+        return pieces.sums(*self._hidden(inputs, wanted, explained.corruption))
 
     def _next(self, inputs: Ints, targets: Ints, context: int | None) -> tuple[Floats, Floats]:
         """(N,) limits and unigram losses of documents, or parts of them, (N, T), whose next tokens are the targets.
@@ -121,6 +119,84 @@ class Limits:
         unigram = np.where(is_target, self.model.unigram[wanted], 0.0)
         return -np.where(is_target, limit, 0.0).sum(axis=1), -unigram.sum(axis=1)
 
+    def _unmasked(self, explained: Unmaskings) -> tuple[Tensor, Tensor]:
+        """(B,) limits and unigram losses of rows whose documents, or parts of them, are written into masks.
+
+        On average over orders the exact probabilities of the hidden tokens add up to that of the text. Its length has the
+        exact probability, too: of just so many words, or of more where the text is cut off.
+        """
+        pieces, rate = Pieces(explained.rows.segment_ids), self.language.end_rate
+        assert explained.rows.next_ids is not None
+        inputs, following = pieces.cut(explained.rows.input_ids), pieces.cut(explained.rows.next_ids)
+        words, ended = self._as_words(inputs), (following == self.tokenizer.end_id).any(axis=1)
+        number = (words != UNSEEN).sum(axis=1)
+        limit = np.zeros(len(words))
+        for whole in (False, True):
+            ends = self.language.ends(whole)
+            with np.errstate(divide="ignore"):
+                at_least = np.append(0.0, np.log1p(-ends).cumsum())  # the log-probability of t words or more
+                length = np.where(ended, at_least[number] + np.log(ends[number]), at_least[number + 1])
+            limit -= np.where((inputs[:, 0] == self.tokenizer.prefix[0]) == whole, length, 0.0)
+        for hidden, weights in zip(explained.hidden, explained.weights.double(), strict=True):
+            masked = pieces.cut(hidden) == 1
+            posteriors = self.model.word_posteriors(self.model.evidence(np.where(masked, UNSEEN, words)))
+            log_p = np.take_along_axis(posteriors, words[:, :, None], 2)[:, :, 0]
+            limit -= np.where(masked, pieces.cut(weights) * log_p, 0.0).sum(axis=1) / len(explained.hidden)
+        each = np.where(words != UNSEEN, self.model.unigram[words] + np.log1p(-rate), 0.0)
+        return pieces.sums(limit, -each.sum(axis=1) - np.where(ended, np.log(rate), 0.0))
+
+    def _detected(self, explained: Detections) -> tuple[Tensor, Tensor]:
+        """(B,) limits and unigram losses of the examined tokens of rows, scaled to all of their tokens.
+
+        The exact posterior sums over all ways to mask a text. Instead, the mask of every token but the examined one counts
+        as known. Who knows more loses less, so no loss is below this limit, and none may reach it. With u the tokens
+        that are known not to be masked, y the examined one and `odds` as in `Detections`,
+
+            p(masked | all) / p(not masked | all) = rate * exp(odds) / ((1 - rate) * p(y | u))
+            p(replaced | all) = p(masked | all) * (1 - p(y | u)),   because a drawn token may be the original.
+
+        The unigram loss is that of the share of tokens that were replaced in these rows.
+        """
+        pieces = Pieces(explained.masked.segment_ids)
+        words = self._as_words(pieces.cut(explained.masked.input_ids))
+        drawn = pieces.cut(explained.drawn)
+        as_words = np.where(drawn == IGNORE_INDEX, UNSEEN, self._words[np.maximum(drawn, 0)])
+        posteriors = self.model.word_posteriors(self.model.evidence(words))
+        # What the generator draws that is not a word of the language has probability 0.
+        log_p = np.where(as_words == UNSEEN, -np.inf, np.take_along_axis(posteriors, as_words[:, :, None], 2)[:, :, 0])
+        examined, odds = explained.examined.cpu(), explained.odds.cpu().numpy()
+        of_text = pieces.join(log_p).gather(1, examined).numpy()
+        replaced = explained.replaced.cpu().gather(1, examined).numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            masked, unmasked = np.log(explained.rate) + odds, np.log1p(-explained.rate) + of_text
+            other = masked + np.log(-np.expm1(of_text))
+            same = np.logaddexp(unmasked, masked + of_text)
+            limit = np.logaddexp(masked, unmasked) - np.where(replaced, other, same)
+            share = float(explained.replaced.sum() / explained.tokens.sum())
+            unigram = np.where(replaced, -np.log(share), -np.log1p(-share))
+        certain = np.isneginf(odds)  # never masked
+        scale = explained.tokens.double().cpu() / examined.shape[1]
+        found = (torch.from_numpy(np.where(certain, 0.0, limit)), torch.from_numpy(unigram))
+        limits, unigrams = (nats.sum(dim=1) * scale for nats in found)
+        return limits, unigrams
+
+    def _contrasted(self, explained: Contrasts) -> tuple[Tensor, Tensor]:
+        """(B,) limits of rows of two texts, and the losses of guessing, of both texts together.
+
+        The exact probability that a candidate is the partner of a text is proportional to exp(their shared information)
+        (van den Oord et al., arXiv:1807.03748, section 2.3). On average its loss among N candidates is at least
+        log N - I(first; second), their equation 8. Candidates are the texts on the other side: those on a text's own
+        side, from which a method must tell the partner as well, only add to its loss, but are not independent of these.
+        """
+        if not self.language.pairs:
+            raise Unable("the texts of a pair need the same topic: set data.corpus.pairs to true")
+        first, second = (self._as_words(text.input_ids.cpu().numpy()) for text in (explained.first, explained.second))
+        excluded = explained.excluded.cpu().numpy()
+        shared = np.where(excluded, -np.inf, self.model.shared_information(first, second))
+        limit = log_sum(shared, (0,)) + log_sum(shared, (1,)) - 2 * shared.diagonal()
+        others = 2 * (~excluded).sum(axis=1) - 1  # of all texts but the text itself
+        return torch.from_numpy(limit), torch.from_numpy(2 * np.log(others))
+
     def _as_words(self, tokens: Ints) -> Ints:
         """The words of tokens; `UNSEEN` for the end, the mask and where there is none.
 
@@ -137,17 +213,45 @@ class Limits:
         return words
 
 
-def _pieces(segments: Ints) -> Iterator[tuple[int, int, int]]:
+class Pieces:
+    """The N documents, or parts of them, in rows.
+
+    Args:
+        segment_ids: (B, T), those of a `TokenBatch`.
+    """
+
+    def __init__(self, segment_ids: Tensor) -> None:
+        self._places = [*_places(segment_ids.cpu().numpy())]
+        self._rows = torch.tensor([row for row, _, _ in self._places])
+        self._shape = segment_ids.shape
+
+    def cut(self, rows: Tensor) -> npt.NDArray[Any]:
+        """(N, longest) the pieces of rows (B, T), filled with `IGNORE_INDEX`."""
+        array = rows.cpu().numpy()
+        longest = max(stop - start for _, start, stop in self._places)
+        kind = np.result_type(array.dtype, np.int8)
+        found = np.full((len(self._places), longest), IGNORE_INDEX, dtype=kind)
+        for piece, (row, start, stop) in zip(found, self._places, strict=True):
+            piece[: stop - start] = array[row, start:stop]
+        return found
+
+    def join(self, pieces: Floats) -> Tensor:
+        """(B, T) the rows of which `pieces` (N, longest) are the pieces, 0 elsewhere."""
+        rows = torch.zeros(self._shape, dtype=torch.float64)
+        for piece, (row, start, stop) in zip(torch.from_numpy(pieces), self._places, strict=True):
+            rows[row, start:stop] = piece[: stop - start]
+        return rows
+
+    def sums(self, limit: Floats, unigram: Floats) -> tuple[Tensor, Tensor]:
+        """(B,) each: the limits and unigram losses of pieces (N,), summed over those of a row."""
+        nothing = torch.zeros(self._shape[0], dtype=torch.float64)
+        limits, unigrams = (nothing.index_add(0, self._rows, torch.from_numpy(each)) for each in (limit, unigram))
+        return limits, unigrams
+
+
+def _places(segments: Ints) -> Iterator[tuple[int, int, int]]:
     """Row, start and stop of each document, or part of one, in rows (B, T)."""
     for row, numbers in enumerate(segments):
         for start, stop in pairwise(np.flatnonzero(np.diff(numbers, prepend=0, append=-1)).tolist()):
             if numbers[start] > 0:
                 yield row, start, stop
-
-
-def _rows(parts: list[Ints]) -> Ints:
-    """Parts of rows as rows of equal length, filled with `IGNORE_INDEX`."""
-    rows = np.full((len(parts), max(map(len, parts))), IGNORE_INDEX)
-    for row, part in zip(rows, parts, strict=True):
-        row[: len(part)] = part
-    return rows

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from ssl_nlp.data.batch import TokenBatch
+from ssl_nlp.data.batch import IGNORE_INDEX, TokenBatch
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Predictions:
         nats: (B,) the loss of the targets of each row, summed.
         corruption: of the rows; None: each target is the next token.
         context: the number of tokens before a next token that the model sees; None: all of the document in the row.
+        per_row: whether the loss is an average over rows, and not over targets.
     """
 
     seen: TokenBatch
@@ -43,3 +45,87 @@ class Predictions:
     nats: Tensor
     corruption: Corruption | None = None
     context: int | None = None
+    per_row: bool = False
+
+    @property
+    def number(self) -> Tensor:
+        """(B,) the share of each row in the number by which the loss is divided."""
+        targets = (self.targets != IGNORE_INDEX).sum(dim=1)
+        return (targets > 0).long() if self.per_row else targets
+
+
+@dataclass(frozen=True)
+class Unmaskings:
+    """Texts that are written into masks in random order, at several random moments, and their lengths.
+
+    Attributes:
+        rows: B rows of T tokens, with their next tokens. Each document of a row is a text of its own.
+        hidden: (D, B, T) bool, the masked tokens at D moments, which are predicted from the visible ones.
+        weights: (D, B, T) of their losses. A text costs the mean over moments, and its length.
+        number: (B,) the share of each row in the number by which the loss is divided.
+        nats: (B,) the loss of each row.
+    """
+
+    rows: TokenBatch
+    hidden: Tensor
+    weights: Tensor
+    number: Tensor
+    nats: Tensor
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Whether tokens were replaced by those of a generator, which filled masks independently of each other.
+
+    Some tokens of each row, E of them, stand for all.
+
+    Attributes:
+        masked: B rows as the generator read them.
+        drawn: (B, T) int64, the rows with what the generator drew, as the discriminator reads them.
+        replaced: (B, T) bool, where `drawn` differs from the text.
+        examined: (B, E) int64, the positions of these tokens, which may repeat.
+        odds: (B, E) float64: the log of how much more probable the drawn tokens are if this one, too, was masked (its own
+            probability included) than if it was not. -inf for tokens that are never masked.
+        rate: the probability that a token is masked.
+        tokens: (B,) the number of tokens in each row.
+        nats: (B,) the loss of the examined tokens, scaled to all of them.
+    """
+
+    masked: TokenBatch
+    drawn: Tensor
+    replaced: Tensor
+    examined: Tensor
+    odds: Tensor
+    rate: float
+    tokens: Tensor
+    nats: Tensor
+
+    @property
+    def number(self) -> Tensor:
+        """(B,) the share of each row in the number by which the loss is divided."""
+        return self.tokens
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """Which text belongs to which, of the first and the second texts of B rows.
+
+    Attributes:
+        first, second: the texts. Each is told from all others, as the partner of the other text of its row.
+        excluded: (B, B) bool, True for rows whose texts are not candidates for each other, because they share one.
+        nats: (B,) the losses of both texts of each row, added.
+    """
+
+    first: TokenBatch
+    second: TokenBatch
+    excluded: Tensor
+    nats: Tensor
+
+    @property
+    def number(self) -> Tensor:
+        """(B,) the share of each row in the number by which the loss is divided."""
+        return torch.full_like(self.nats, 2, dtype=torch.int64)
+
+
+Explained = Predictions | Unmaskings | Detections | Contrasts
+"""What a method says of its loss, from which the limit of the loss follows."""

@@ -17,11 +17,16 @@ def sample_tokens(logits: Tensor, allowed: Tensor) -> Tensor:
         logits: unnormalised log-probabilities.
         allowed: (v,) bool with v <= V, True for tokens that may be drawn; tokens from v on never are.
     """
-    scores = logits[:, : len(allowed)].float().masked_fill(~allowed, -torch.inf)
-    probabilities = scores.softmax(dim=-1)
+    probabilities = allowed_logits(logits, allowed).softmax(dim=-1)
     # A model that has diverged draws any token: its loss will show it, and an error on a GPU would abort the process.
     probabilities = torch.where(probabilities.isnan(), allowed.float(), probabilities)
     return torch.multinomial(probabilities, 1).squeeze(1)
+
+
+def allowed_logits(logits: Tensor, allowed: Tensor) -> Tensor:
+    """(K, v) float32 or wider: `logits` (K, V) of the first v tokens, -inf where a token is not `allowed` (v,)."""
+    logits = logits[:, : len(allowed)]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).masked_fill(~allowed, -torch.inf)
 
 
 def replace_tokens(input_ids: Tensor, positions: Tensor, chosen: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,5 +58,9 @@ def detection_loss(logits: Tensor, replaced: Tensor, real: Tensor) -> tuple[Tens
     Returns:
         The sum, a float32 scalar, and the number, an int64 scalar.
     """
-    losses = F.binary_cross_entropy_with_logits(logits.float(), replaced.float(), reduction="none")
-    return losses.masked_fill(~real, 0).sum(), real.sum()
+    return detection_losses(logits, replaced).masked_fill(~real, 0).sum(), real.sum()
+
+
+def detection_losses(logits: Tensor, replaced: Tensor) -> Tensor:
+    """(B, T) float32: the binary cross-entropy of each token. Arguments as for `detection_loss`."""
+    return F.binary_cross_entropy_with_logits(logits.float(), replaced.float(), reduction="none")

@@ -81,6 +81,22 @@ def test_the_fingerprint_follows_every_setting():
     keys = [tiny().fingerprint(), *(tiny(**{name: value}).fingerprint() for name, value in settings.items())]
     assert len(set(keys)) == len(keys)
     assert tiny().fingerprint() == keys[0]
+    assert tiny(same_topic=2, pairs=True).fingerprint() != tiny(same_topic=2).fingerprint()
+
+
+def test_the_pair_of_a_document_has_its_topic():
+    language = tiny(words=50, same_topic=2, pairs=True, documents=401)
+    alone = {
+        document.text: document
+        for document in chain(*map(tiny(words=50, same_topic=2, documents=401).documents, SPLITS))
+    }
+    documents = [document for split in SPLITS for document in language.documents(split)]
+    assert 190 < len(documents) <= 200
+    assert all(alone[document.pair].label == document.label for document in documents)
+    texts = [{text for d in language.documents(split) for text in (d.text, d.pair)} for split in SPLITS]
+    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+    with pytest.raises(UserError, match="same_topic 3: use an even number for pairs"):
+        tiny(same_topic=3, pairs=True)
 
 
 def test_impossible_settings_are_listed_in_one_error():

@@ -1,5 +1,6 @@
-"""Limits are compared with sums over all documents, masks and random tokens, and planted leaks are found."""
+"""Limits are compared with sums over all documents, masks and random tokens."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -8,7 +9,6 @@ import pytest
 import torch
 
 from ssl_nlp.corpora import HiddenMarkovLanguage
-from ssl_nlp.corpora.hidden_markov import UNSEEN
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.tokenizer import train
@@ -17,19 +17,15 @@ from ssl_nlp.evaluation.excess import Excess, ExcessSums
 from ssl_nlp.evaluation.limits import Limits
 from ssl_nlp.objectives.predictions import Corruption, Predictions
 from ssl_nlp.objectives.scores import Unable
+from tests.evaluation import small_language
+from tests.evaluation.small_language import LANGUAGE, tokenizer_of
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
 
 @pytest.fixture(scope="module")
 def language() -> HiddenMarkovLanguage:
-    return HiddenMarkovLanguage(
-        2, 2, 4, transition_concentration=0.5, word_concentration=0.5, shortest=2, longest=5, stop=0.4, documents=300
-    )
-
-
-def tokenizer_of(language: HiddenMarkovLanguage, words: int | None = None) -> Tokenizer:
-    return Tokenizer(train(TokenizerSettings("word"), lambda: iter([" ".join(language.words[:words])])))
+    return LANGUAGE
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +33,8 @@ def limits(language: HiddenMarkovLanguage) -> Limits:
     return Limits(language, tokenizer_of(language))
 
 
-def likelihood(limits: Limits, words: list[int]) -> float:
-    return float(np.exp(limits.model.log_likelihood(np.array([words]))[0])) if words else 1.0
+def likelihood(limits: Limits, words: Sequence[int]) -> float:
+    return small_language.likelihood(limits.language, words)
 
 
 def words_of(limits: Limits, ids: list[int]) -> list[int]:
@@ -190,47 +186,6 @@ def test_excess_and_its_standard_error_are_those_of_a_ratio_of_sums():
     bootstrap = np.std([(loss - limit)[rows].sum() / targets[rows].sum() for rows in drawn])
     assert excess.standard_error == pytest.approx(bootstrap, rel=0.15)
     assert ExcessSums().excess() is None
-
-
-def verdict(loss: np.ndarray, limit: np.ndarray, targets: np.ndarray) -> str | None:
-    sums = ExcessSums()
-    sums.add(*(torch.from_numpy(column) for column in (loss, limit, limit, targets)))
-    return sums.excess().impossible
-
-
-def test_planted_leaks_are_found_in_models_that_know_the_language_and_nothing_without_a_leak():
-    """One position ahead; one masked token in a hundred in sight; other documents of the row; texts seen in training."""
-    language = HiddenMarkovLanguage(3, 3, 12, longest=20, word_concentration=0.3, same_topic=2, documents=10)
-    model, random = language.model, np.random.default_rng(0)
-    rows = language.draw(1600, random)[0]
-    words = language.as_numbers([" ".join(language.words[word] for word in row) for row in rows])
-    is_word = words != UNSEEN
-    number = is_word.sum(axis=1)
-    limit = -model.next_words(words).sum(axis=1)
-    assert verdict(limit + random.normal(size=1600), limit, number) is None
-
-    ahead = np.zeros(len(words))
-    for t in range(8):  # of words that all documents have
-        seen = np.pad(words[:, : t + 2], ((0, 0), (0, 1)), constant_values=UNSEEN)[:, : t + 2]
-        posterior = model.word_posteriors(model.evidence(seen))[:, t]
-        ahead -= np.take_along_axis(posterior, words[:, t : t + 1], 1)[:, 0]
-    first = -model.next_words(words[:, :8]).sum(axis=1)
-    assert verdict(ahead, first, np.full(len(words), 8)) is not None
-
-    masked = is_word & (random.random(words.shape) < 0.15)
-    posteriors = model.word_posteriors(model.evidence(np.where(masked, UNSEEN, words)))
-    nats = np.where(masked, -np.take_along_axis(posteriors, words[:, :, None], 2)[:, :, 0], 0.0)
-    shown = np.where(random.random(words.shape) < 0.01, 0.0, nats).sum(axis=1)
-    assert verdict(nats.sum(axis=1), nats.sum(axis=1), masked.sum(axis=1)) is None
-    assert verdict(shown, nats.sum(axis=1), masked.sum(axis=1)) is not None
-
-    alone = np.stack([replace(model, topics=np.log(one)).log_likelihood(words) for one in np.eye(3) + 1e-300], axis=1)
-    second, known = alone[1::2], model.topic_posterior(words[::2])
-    beside = -np.logaddexp.reduce(known + second, axis=1)
-    assert verdict(beside, limit[1::2], number[1::2]) is not None
-
-    memorised = np.where(random.random(len(words)) < 0.05, 0.1 * number, limit)
-    assert verdict(memorised, limit, number) is not None
 
 
 def test_only_a_loss_far_below_its_limit_is_impossible():

@@ -41,6 +41,7 @@ from ssl_nlp.objectives.gaussian import (
     reparameterize,
 )
 from ssl_nlp.objectives.geometry import widened
+from ssl_nlp.objectives.predictions import Predictions
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.objectives.views import Mask
 from ssl_nlp.training.optimization import Optimization
@@ -249,6 +250,19 @@ class VAE(SentenceDrawing):
         )
         return -(parts[0] + parts[1] - parts[2]).mean(dim=0), importance_weighted_nll(*parts)
 
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Predictions:
+        """Each sentence, of whose negative log-probability the negative ELBO is an upper bound."""
+        mean, log_variance = self.posterior(batch)
+        nats = self._negative_elbo(batch, mean, log_variance)
+        return Predictions(batch, self.targets(batch), nats, per_row=True)
+
+    def _negative_elbo(self, batch: TokenBatch, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """(B,) nats of sentences for one draw of z from their posteriors."""
+        z = reparameterize(mean, log_variance)
+        kl = kl_to_standard_normal(mean, log_variance).sum(dim=1)
+        return kl + self.decoder.sentence_losses(z, batch, self.targets(batch))
+
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
         """The bound `iw_nll` of each text, as a validation finds it.
 
@@ -259,14 +273,12 @@ class VAE(SentenceDrawing):
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             mean, log_variance = self.posterior(batch)
-            z, targets = reparameterize(mean, log_variance), self.targets(batch)
-            kl = kl_to_standard_normal(mean, log_variance).sum(dim=1)
-            rows = examined(len(batch)).to(z.device)
-            nats = kl + self.decoder.sentence_losses(z, batch, targets)
+            nats = self._negative_elbo(batch, mean, log_variance)
+            rows = examined(len(batch)).to(nats.device)
             some = take_rows(batch, rows)
             elbo_nll, iw_nll = self.nll_bounds(some, mean[rows], log_variance[rows], self.importance_samples)
             gains.append((elbo_nll - iw_nll).double().cpu())
-            return nats, (targets != IGNORE_INDEX).sum(dim=1)
+            return nats, (self.targets(batch) != IGNORE_INDEX).sum(dim=1)
 
         scores = score_rows(self, texts, batch_size, score_batch)
         return replace(scores, nats=scores.nats - torch.cat(gains).mean()) if gains else scores

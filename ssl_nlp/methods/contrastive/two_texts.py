@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_nlp.data import TextDataModule, TokenBatch
+from ssl_nlp.data.batch import concatenate
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
@@ -15,6 +16,8 @@ from ssl_nlp.modules.heads import Projection
 from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.objectives.contrastive import info_nce, nearest_is_positive, sentence_ids, two_view_pairs
 from ssl_nlp.objectives.geometry import unit_vectors
+from ssl_nlp.objectives.predictions import Contrasts
+from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.objectives.views import Delete, View, apply_views
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.ranks import gather_rows
@@ -133,14 +136,34 @@ class Contrastive(Method):
             temperature: positive.
             decoupled: leave the positive out of the sum.
         """
-        ids = torch.cat([ids, ids.flip(1)])
-        candidates, offset = gather_rows(vectors)
-        all_ids, _ = gather_rows(ids)
-        positives, excluded = two_view_pairs(ids, all_ids, offset)
+        candidates, positives, excluded = self._candidates(vectors, ids)
         losses = info_nce(vectors, candidates, positives, temperature, excluded, decoupled)
         hits, asked = nearest_is_positive(vectors, candidates, positives, excluded)
         number = torch.tensor(len(losses), device=losses.device)
         return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), asked.sum())})
+
+    def _candidates(self, vectors: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of all ranks, with the positives and exclusions of `two_view_pairs`. Arguments as for `nt_xent`."""
+        ids = torch.cat([ids, ids.flip(1)])
+        candidates, offset = gather_rows(vectors)
+        return candidates, *two_view_pairs(ids, gather_rows(ids)[0], offset)
+
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Contrasts:
+        """The other text of each pair."""
+        if batch.pair is None:
+            raise Unable(
+                "two views of a text share so much that their loss may be 0: pairs have a limit (data.unit pair)"
+            )
+        if self.trained and self.trainer.world_size > 1:
+            raise Unable("the candidates are on several ranks: validate on one device")
+        first, second, ids = self.two_texts(batch)
+        vectors = self.vectors(concatenate([first, second], self.tokenizer.pad_id))
+        candidates, positives, excluded = self._candidates(vectors, ids)
+        losses = info_nce(vectors, candidates, positives, VALIDATION_TEMPERATURE, excluded).double()
+        same_row = torch.eye(len(batch), dtype=torch.bool, device=losses.device)
+        of_rows = excluded[: len(batch), : len(batch)] & ~same_row
+        return Contrasts(first, second, of_rows, losses.view(2, -1).sum(dim=0))
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         """Each text with its nearest neighbour among the others."""

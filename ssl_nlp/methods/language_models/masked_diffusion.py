@@ -37,6 +37,7 @@ from ssl_nlp.modules.sampling import Sampling, SamplingOptions, check_amount
 from ssl_nlp.modules.unmasking import unmask
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from ssl_nlp.objectives.masked_diffusion import Hidden, count_by_text, hide_tokens, number_texts, spread_times
+from ssl_nlp.objectives.predictions import Unmaskings
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
@@ -92,13 +93,11 @@ class MaskedDiffusion(Method):
         self.length_counts.copy_(torch.bincount(lengths, minlength=len(self.length_counts)))
 
     def loss(self, batch: TokenBatch) -> Loss:
-        if batch.pair is not None:
-            batch = concatenate([batch, batch.pair], self.tokenizer.pad_id)
+        batch = self._with_pair_below(batch)
         targets = self._targets(batch).sum()
         if self.training:
-            texts, content = number_texts(batch.segment_ids), self._content(batch)
-            [times] = spread_times(texts.numel(), 1, texts.device)
-            states, tokens, factors, _ = self._predict(batch, hide_tokens(texts, content, times))
+            [hidden] = self._hide(batch, 1)
+            states, tokens, factors, _ = self._predict(batch, hidden)
             nats = self.head.loss(states, tokens, factors=factors)[0] + self._length_nats(batch).sum()
             return Loss({"bound": Term(nats, targets)})
         bounds, variances = self.bounds(batch, self.draws)
@@ -124,15 +123,32 @@ class MaskedDiffusion(Method):
         Raises:
             UserError: there are fewer draws.
         """
-        checked_draws(draws)
+        return self._bounds(batch, self._hide(batch, checked_draws(draws)))
+
+    @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Unmaskings:
+        """The hidden tokens of each draw of a validation, and the lengths of the texts."""
+        batch = self._with_pair_below(batch)
+        drawn = self._hide(batch, self.draws)
+        hidden, weights = (torch.stack(each) for each in zip(*drawn, strict=True))
+        return Unmaskings(batch, hidden, weights, self._targets(batch), self._bounds(batch, drawn)[0])
+
+    def _with_pair_below(self, batch: TokenBatch) -> TokenBatch:
+        return batch if batch.pair is None else concatenate([batch, batch.pair], self.tokenizer.pad_id)
+
+    def _hide(self, batch: TokenBatch, draws: int) -> list[Hidden]:
+        """The hidden tokens of each draw."""
         texts, content = number_texts(batch.segment_ids), self._content(batch)
+        return [hide_tokens(texts, content, times) for times in spread_times(texts.numel(), draws, texts.device)]
+
+    def _bounds(self, batch: TokenBatch, drawn: Sequence[Hidden]) -> tuple[Tensor, Tensor]:
         found = []
-        for times in spread_times(texts.numel(), draws, texts.device):
-            states, tokens, factors, rows = self._predict(batch, hide_tokens(texts, content, times))
+        for hidden in drawn:
+            states, tokens, factors, rows = self._predict(batch, hidden)
             losses = self.head.losses(states, tokens).double() * factors
             found.append(losses.new_zeros(len(batch)).index_add(0, rows, losses))
-        drawn = torch.stack(found)
-        return drawn.mean(dim=0) + self._length_nats(batch), drawn.var(dim=0) / draws
+        nats = torch.stack(found)
+        return nats.mean(dim=0) + self._length_nats(batch), nats.var(dim=0) / len(drawn)
 
     def _content(self, batch: TokenBatch) -> Tensor:
         """(B, T) bool: the tokens of texts, without those of their frames."""

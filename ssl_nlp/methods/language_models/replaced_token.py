@@ -28,13 +28,22 @@ from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.masking import choose_positions
-from ssl_nlp.objectives.replaced_token import detection_loss, replace_tokens, sample_tokens
+from ssl_nlp.objectives.predictions import Detections
+from ssl_nlp.objectives.replaced_token import (
+    allowed_logits,
+    detection_loss,
+    detection_losses,
+    replace_tokens,
+    sample_tokens,
+)
 from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 
 VALIDATION_RATE = 0.15
 HEAD_WIDTH = 64  # of the generator's attention, as in the paper's models (appendix A)
+EXAMINED = 8
+"""Tokens of a row that stand for all where the limit of the loss is computed: each costs a pass of the generator."""
 DRAWN_AT_ONCE = 4096  # tokens whose logits over the vocabulary exist at the same time
 
 
@@ -94,7 +103,7 @@ class ReplacedToken(Method):
         self.detection_head = DetectionHead(self.encoder.dim)
 
     def loss(self, batch: TokenBatch) -> Loss:
-        corrupted, replaced, generator, drawn_right = self._corrupt(batch)
+        _, corrupted, replaced, generator, drawn_right = self._corrupt(batch)
         logits = self._detect(batch.with_input_ids(corrupted))
         discriminator = Term(*detection_loss(logits, replaced, batch.is_text), self.detection_weight)
         called = logits > 0
@@ -115,22 +124,22 @@ class ReplacedToken(Method):
         count = max(1, round(rate * batch.n_tokens))  # fixed for a batch: no shape depends on the data
         return choose_positions(batch, self.maskable, count, "token")
 
-    def _corrupt(self, batch: TokenBatch) -> tuple[Tensor, Tensor, Term, Tensor]:
+    def _corrupt(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor, Tensor, Term, Tensor]:
         """Let the generator fill masks.
 
         Returns:
-            The text (B, T) with what the generator drew, where that differs from the original (B, T), the generator's
-            loss, and how often it drew the original.
+            The text with masks, as the generator reads it, and (B, T) with what it drew, where that differs from the
+            original (B, T), the generator's loss, and how often it drew the original.
         """
         positions, chosen = self._choose(batch)
         original = batch.input_ids.flatten()[positions]
         masks = torch.full_like(positions, self.mask_id)
-        masked, _ = replace_tokens(batch.input_ids, positions, chosen, masks)
-        hidden = self.generator(batch.with_input_ids(masked)).flatten(0, 1)[positions]
+        masked = batch.with_input_ids(replace_tokens(batch.input_ids, positions, chosen, masks)[0])
+        hidden = self.generator(masked).flatten(0, 1)[positions]
         loss = Term(*self.generator_head.loss(hidden, torch.where(chosen, original, IGNORE_INDEX)))
         drawn = self._draw(hidden)
         corrupted, replaced = replace_tokens(batch.input_ids, positions, chosen, drawn)
-        return corrupted, replaced, loss, ((drawn == original) & chosen).sum()
+        return masked, corrupted, replaced, loss, ((drawn == original) & chosen).sum()
 
     @torch.no_grad()
     def _draw(self, hidden: Tensor) -> Tensor:
@@ -144,6 +153,48 @@ class ReplacedToken(Method):
         return logits
 
     @torch.no_grad()
+    def explain_loss(self, batch: TokenBatch) -> Detections:
+        """Whether some tokens of each row were replaced: the loss of the discriminator."""
+        masked, drawn, replaced, _, _ = self._corrupt(batch)
+        losses = detection_losses(self._detect(batch.with_input_ids(drawn)), replaced).double()
+        examined = torch.multinomial(batch.is_text.float(), EXAMINED, replacement=True)
+        tokens, is_masked = batch.is_text.sum(dim=1), masked.input_ids == self.mask_id
+        eligible = batch.is_text & self.maskable[batch.input_ids]
+        return Detections(
+            masked,
+            drawn,
+            replaced,
+            examined,
+            self._odds(masked, drawn, examined).masked_fill(~eligible.gather(1, examined), -torch.inf),
+            float(is_masked.sum() / eligible.sum()),
+            tokens,
+            losses.gather(1, examined).mean(dim=1) * tokens,
+        )
+
+    def _odds(self, masked: TokenBatch, drawn: Tensor, examined: Tensor) -> Tensor:
+        """(B, E): the log of how much more probable the drawn tokens are with a token masked than with it in sight.
+
+        Args:
+            masked: the rows as the generator read them.
+            drawn: (B, T), with what it drew.
+            examined: (B, E), the positions of these tokens, each masked or not while the others stay as they are.
+        """
+        hidden = masked.input_ids == self.mask_id
+        as_it_is, odds = self._drawn_nats(masked, drawn, hidden), []
+        for place in examined.T[:, :, None]:
+            was_hidden = hidden.gather(1, place)
+            changed = self._drawn_nats(masked, drawn, hidden.scatter(1, place, ~was_hidden))
+            odds.append(torch.where(was_hidden[:, 0], changed - as_it_is, as_it_is - changed))
+        return torch.stack(odds, dim=1)
+
+    def _drawn_nats(self, batch: TokenBatch, drawn: Tensor, hidden: Tensor) -> Tensor:
+        """(B,) -log of the probability with which the generator draws hidden tokens (B, T) from the others."""
+        states = self.generator(batch.with_input_ids(drawn.masked_fill(hidden, self.mask_id)))[hidden]
+        log_p = allowed_logits(self.generator_head(states), self.maskable).double().log_softmax(dim=-1)
+        nats = -log_p.gather(1, drawn[hidden][:, None])[:, 0]
+        return nats.new_zeros(len(drawn)).index_add(0, hidden.nonzero()[:, 0], nats)
+
+    @torch.no_grad()
     def samples(self, texts: list[str]) -> list[dict[str, str]]:
         if not texts:
             return []
@@ -152,7 +203,7 @@ class ReplacedToken(Method):
         with self.evaluating():
             with random_state_kept(self.device):
                 torch.manual_seed(0)
-                corrupted, replaced, _, _ = self._corrupt(batch)
+                _, corrupted, replaced, _, _ = self._corrupt(batch)
             suspected = self._detect(batch.with_input_ids(corrupted)) > 0
         return [
             {

@@ -10,11 +10,11 @@ from torch import Tensor
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import HiddenMarkovLanguage
 from ssl_nlp.data import TextDataModule, TokenBatch
-from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import LossExplainer
 from ssl_nlp.evaluation.excess import ExcessSums
 from ssl_nlp.evaluation.limits import Limits
+from ssl_nlp.objectives.predictions import Detections
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.terminal import say
@@ -41,7 +41,7 @@ class ExcessLoss(Callback):
         self._limits: Limits | None = None
         self._reason: Unable | None = None  # why there are no limits after all, on this rank
         self._sums = ExcessSums()
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: they are the same in every validation
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: most are the same in every validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._limits, self._reason, self._known = None, None, {}
@@ -67,14 +67,13 @@ class ExcessLoss(Callback):
             with random_state_kept(pl_module.device):
                 seed_generators(pl_module.device, VALIDATION_SEED, batch_idx, pl_module.global_rank)
                 with trainer.precision_plugin.val_step_context():
-                    predictions = pl_module.explain_loss(pl_module.visible(batch))
-            if batch_idx not in self._known:
-                self._known[batch_idx] = self._limits.nats(predictions)
+                    explained = pl_module.explain_loss(pl_module.visible(batch))
+            if batch_idx not in self._known or isinstance(explained, Detections):  # a generator learns, too
+                self._known[batch_idx] = self._limits.nats(explained)
         except Unable as error:
             self._reason = error  # other ranks learn of it at the end
             return
-        targets = (predictions.targets != IGNORE_INDEX).sum(dim=1)
-        self._sums.add(predictions.nats, *self._known[batch_idx], targets)
+        self._sums.add(explained.nats, *self._known[batch_idx], explained.number)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._limits is None or trainer.sanity_checking:
