@@ -10,17 +10,15 @@ pseudo-log-likelihood of Kauf & Ivanova (arXiv:2305.10588) within the word. Mask
 would favour words whose tokens give each other away.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
 
 import torch
 
 from ssl_nlp.data import Tokenizer
-from ssl_nlp.data.units import pad_rows
 from ssl_nlp.methods.base import Method
+from ssl_nlp.methods.queries import Query, masked, query_nats
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Prompt, Unable, WordScores
 
@@ -118,34 +116,6 @@ def _shorten(found: Filled, room: int, prefix: int, suffix: int) -> Filled:
     return Filled(rows, found.start - left, found.end - right, found.examples_cut, over)
 
 
-class Query(NamedTuple):
-    """A token to predict.
-
-    Attributes:
-        row: the tokens that the model reads.
-        place: of the state that predicts it.
-        target: the token.
-    """
-
-    row: tuple[int, ...]
-    place: int
-    target: int
-
-
-def _continuation(row: list[int], start: int) -> list[Query]:
-    """Each token from `start` on, given those before it."""
-    seen = tuple(row[:-1])
-    return [Query(seen, place - 1, row[place]) for place in range(start, len(row))]
-
-
-def _filling(row: list[int], start: int, stop: int, mask_id: int) -> list[Query]:
-    """Each token from `start` to `stop`, given all tokens but itself and those between it and `stop`."""
-    return [
-        Query((*row[:place], *[mask_id] * (stop - place), *row[stop:]), place, row[place])
-        for place in range(start, stop)
-    ]
-
-
 @torch.no_grad()
 def score_words(
     method: Method, head: LanguageModelHead, prompts: Sequence[Prompt], batch_size: int, causal: bool
@@ -167,31 +137,27 @@ def score_words(
     tokens, sizes, cut = (torch.zeros(*shape[:-1], n, dtype=torch.int64) for n in (shape[1], shape[1], 2))
     with method.evaluating():
         for first in range(0, len(prompts), CHUNK):
-            wanted: dict[tuple[int, ...], list[tuple[int, int, int, int]]] = defaultdict(list)
+            queries: list[Query] = []
+            owners: list[tuple[int, int]] = []
             for number, prompt in enumerate(prompts[first : first + CHUNK], first):
                 filled = fill(method.tokenizer, prompt, method.encoder.max_length, causal)
                 cut[number] = torch.tensor([filled.examples_cut, filled.tokens_cut])
                 for word, (text, row) in enumerate(zip(prompt.words, filled.rows, strict=True)):
-                    queries = _queries(method, row, filled, causal)
-                    tokens[number, word] = len(queries)
+                    asked = _queries(method, row, filled, causal)
+                    queries += asked
+                    owners += [(number, word)] * len(asked)
+                    tokens[number, word] = len(asked)
                     sizes[number, word] = len((text + prompt.after if causal else text).encode())
-                    for query in queries:
-                        wanted[query.row].append((number, word, query.place, query.target))
-            rows = sorted(wanted, key=len)
-            for start in range(0, len(rows), batch_size):
-                some = rows[start : start + batch_size]
-                batch = pad_rows(some, None, method.tokenizer, method.encoder.max_length).to(method.device)
-                hidden = method.states(replace(batch, causal=causal))
-                asked = torch.tensor([(line, *query) for line, row in enumerate(some) for query in wanted[row]])
-                line, number, word, place, target = asked.T
-                states = hidden[line.to(method.device), place.to(method.device)]
-                found = head.losses(states, target.to(method.device))
-                nats.index_put_((number, word), -found.double().cpu(), accumulate=True)
+            found = query_nats(method, head, queries, batch_size, causal)
+            nats.index_put_(tuple(torch.tensor(owners, dtype=torch.int64).view(-1, 2).T), -found, accumulate=True)
     return WordScores("likelihood" if causal else "pseudo-likelihood", nats, tokens, sizes, cut[:, 0], cut[:, 1])
 
 
 def _queries(method: Method, row: list[int], filled: Filled, causal: bool) -> list[Query]:
+    """Each token of a word given those before it and, unless the model is causal, the text after the word."""
     if causal:
-        return _continuation(row, filled.start)
+        seen = tuple(row[:-1])
+        return [Query(seen, place - 1, row[place]) for place in range(filled.start, len(row))]
     assert method.tokenizer.mask_id is not None
-    return _filling(row, filled.start, len(row) - filled.end, method.tokenizer.mask_id)
+    stop = len(row) - filled.end
+    return [masked(row, place, stop, method.tokenizer.mask_id) for place in range(filled.start, stop)]

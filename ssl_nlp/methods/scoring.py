@@ -1,6 +1,6 @@
 """Likelihoods and pseudo-likelihoods of texts under a method, without a trainer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.units import pad_rows
+from ssl_nlp.methods.queries import Query, masked, query_nats
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.seeding import random_state_kept, seed_generators
@@ -17,6 +18,8 @@ from ssl_nlp.training.texts import listed
 
 if TYPE_CHECKING:
     from ssl_nlp.methods.base import Method
+
+CHUNK = 32  # texts whose masked copies exist at the same time
 
 
 @torch.no_grad()
@@ -39,12 +42,13 @@ def score_rows(
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     nats, targets = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
     variances: Tensor | None = None
-    with method.evaluating(), random_state_kept(method.device):
+    device = method.device
+    with method.evaluating(), random_state_kept(device), torch.autocast(device.type, enabled=False):
         for number, start in enumerate(range(0, len(rows), batch_size)):
             some = order[start : start + batch_size]
-            seed_generators(method.device, VALIDATION_SEED, number, 0)
+            seed_generators(device, VALIDATION_SEED, number, 0)
             ids, words = zip(*(rows[i] for i in some), strict=True)
-            batch = pad_rows(ids, words, method.tokenizer, method.encoder.max_length).to(method.device)
+            batch = pad_rows(ids, words, method.tokenizer, method.encoder.max_length).to(device)
             found = score_batch(replace(batch, causal=method.causal))
             nats[some], targets[some] = found[0].double().cpu(), found[1].cpu()
             if len(found) > 2:
@@ -58,7 +62,12 @@ def score_rows(
 
 @torch.no_grad()
 def score_masked(
-    method: "Method", head: LanguageModelHead, texts: Iterable[str], batch_size: int, shift: int = 0
+    method: "Method",
+    head: LanguageModelHead,
+    texts: Iterable[str],
+    batch_size: int,
+    shift: int = 0,
+    within_words: bool = False,
 ) -> Scores:
     """The negative pseudo-log-likelihood of texts, each token masked in turn (arXiv:1910.14659, equation 2).
 
@@ -68,29 +77,42 @@ def score_masked(
         method: whose states see both sides of a mask.
         head: from its states to tokens.
         texts: N of them; their ends beyond the encoder's `max_length` are left out.
-        batch_size: copies of a text, with one mask each, that are computed together.
+        batch_size: copies of texts, with one prediction each, that are computed together.
         shift: how many positions before the mask the state stands that predicts the token. Tokens without such a state
             are not predicted.
+        within_words: mask the later tokens of its word together with each token, so that they do not give it away
+            (PLL-word-l2r, arXiv:2305.10588).
     """
-    mask_id = method.tokenizer.mask_id
+    mask_id, maskable = method.tokenizer.mask_id, method.maskable.tolist()
     assert mask_id is not None
-    nats, targets, whole = [], [], []
-    with method.evaluating():
-        for ids, _ in method.tokenizer.encode(listed(texts, batch_size)):
-            row = torch.tensor(ids, device=method.device)
-            whole.append(int(method.maskable[row].sum()))
-            row = row[: method.encoder.max_length]
-            places = method.maskable[row].nonzero().squeeze(1)
-            places = places[places >= shift]
-            total = torch.zeros((), device=method.device)
-            for start in range(0, len(places), batch_size):
-                some = places[start : start + batch_size]
-                copies = row.repeat(len(some), 1)
-                index = torch.arange(len(some), device=method.device)
-                copies[index, some] = mask_id
-                batch = TokenBatch(copies, torch.ones_like(copies), packed=False, padded=False, causal=False)
-                total += head.loss(method.states(batch)[index, some - shift], row[some])[0].float()
-            nats.append(float(total))
-            targets.append(len(places))
-    counts = (torch.tensor(numbers, dtype=torch.int64) for numbers in (targets, whole))
-    return Scores("pseudo-likelihood", torch.tensor(nats, dtype=torch.float64), *counts)
+    encoded = method.tokenizer.encode(listed(texts, batch_size))
+    order = sorted(range(len(encoded)), key=lambda number: len(encoded[number][0]))
+    nats = torch.zeros(len(encoded), dtype=torch.float64)
+    targets = torch.zeros(len(encoded), dtype=torch.int64)
+    with method.evaluating(), torch.autocast(method.device.type, enabled=False):
+        for first in range(0, len(order), CHUNK):
+            queries: list[Query] = []
+            owners: list[int] = []
+            for number in order[first : first + CHUNK]:
+                ids, starts = encoded[number]
+                ids = ids[: method.encoder.max_length]
+                stops = _stops(starts[: len(ids)]) if within_words else range(1, len(ids) + 1)
+                places = [place for place in range(shift, len(ids)) if maskable[ids[place]]]
+                queries += [masked(ids, place, stops[place], mask_id, shift) for place in places]
+                owners += [number] * len(places)
+                targets[number] = len(places)
+            nats.index_add_(
+                0, torch.tensor(owners, dtype=torch.int64), query_nats(method, head, queries, batch_size, causal=False)
+            )
+    whole = torch.tensor([sum(maskable[token] for token in ids) for ids, _ in encoded], dtype=torch.int64)
+    return Scores("pseudo-likelihood", nats, targets, whole)
+
+
+def _stops(starts: Sequence[bool]) -> list[int]:
+    """For each token of a text the place of the first one that is not of its word, from where words start."""
+    stops, stop = [], len(starts)
+    for place in reversed(range(len(starts))):
+        stops.append(stop)
+        if starts[place]:
+            stop = place
+    return stops[::-1]

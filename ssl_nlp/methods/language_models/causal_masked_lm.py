@@ -162,7 +162,7 @@ class CausalMaskedLM(CausalLM):
 
         Args:
             texts: N of them.
-            batch_size: texts that are computed together, or copies of one with a mask each.
+            batch_size: texts that are computed together, or copies of them with a mask each.
             kind: one of `likelihoods`; None: the first.
         """
         if kind not in (None, *self.likelihoods):
@@ -170,6 +170,10 @@ class CausalMaskedLM(CausalLM):
         if kind == "pseudo-likelihood":
             return score_masked(self, self.head, texts, batch_size, SHIFT)
         return super().score(texts, batch_size)
+
+    def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588)."""
+        return score_masked(self, self.head, texts, batch_size, SHIFT, within_words=True)
 
     def fill_mask(self, text: str, top_k: int = 5) -> Fillings:
         """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""

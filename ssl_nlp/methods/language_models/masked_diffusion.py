@@ -31,7 +31,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.prompts import score_words
-from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.methods.scoring import score_masked, score_rows
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.sampling import Sampling, SamplingOptions, check_amount
 from ssl_nlp.modules.unmasking import unmask
@@ -205,6 +205,10 @@ class MaskedDiffusion(Method):
             return nats, self._targets(batch), variances
 
         return score_rows(self, texts, batch_size, score_batch)
+
+    def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """The negative pseudo-log-likelihood of texts: each token and the later ones of its word are hidden together."""
+        return score_masked(self, self.head, texts, batch_size, within_words=True)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
         """The log-probability with which each word of a prompt is written into its masks from left to right."""

@@ -166,9 +166,13 @@ class MaskedLM(Method):
 
         Args:
             texts: N of them; their ends beyond the encoder's `max_length` are left out.
-            batch_size: copies of a text, with one mask each, that are computed together.
+            batch_size: copies of texts, with one mask each, that are computed together.
         """
         return score_masked(self, self.head, texts, batch_size)
+
+    def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588)."""
+        return score_masked(self, self.head, texts, batch_size, within_words=True)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
         """The pseudo-log-likelihood of each word of a prompt, its tokens filled in from left to right."""
