@@ -26,6 +26,7 @@ from ssl_nlp.evaluation.cache import EmbeddingCache
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, Searcher, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
+from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
@@ -149,6 +150,8 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
         )
         if held_out := {name: e for name, e in suite.evaluators.items() if isinstance(e, FreeGeneration)}:
             shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
+        if pairs := {name: e for name, e in suite.evaluators.items() if isinstance(e, MinimalPairs)}:
+            shared["shorter"] = {name: evaluator.shorter() for name, evaluator in pairs.items()}
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:
@@ -201,20 +204,23 @@ def _ngram(
     Args:
         suite: whose texts it predicts.
         target: the language model.
-        outcome: its numbers. Beside a pseudo-likelihood, there is no n-gram: the two cannot be compared.
+        outcome: its numbers. Beside a pseudo-likelihood, the n-gram only decides minimal pairs: kinds cannot be compared.
         known: the numbers of n-grams by training text and tokenizer, to which new ones are added.
 
     Returns:
         Its numbers, and the reason if there are none.
     """
-    if {"likelihood", "bound"}.isdisjoint(result.details.get("kind") for result in outcome.results.values()):
+    kinds = {result.details.get("kind") for result in outcome.results.values()}
+    comparable: tuple[Any, ...] = (Scorer, WordScorer) if kinds & {"likelihood", "bound"} else ()
+    if not comparable and not any("minimal_pairs" in result.details for result in outcome.results.values()):
         return {}, {}
     try:
         data = ngram_baseline.training_data(target.run)
     except Unable as error:
         return {}, {ngram_baseline.NAME: str(error)}
-    scored = {name: e for name, e in suite.evaluators.items() if e.needs in (Scorer, WordScorer)}
+    scored = {n: e for n, e in suite.evaluators.items() if e.needs in comparable or isinstance(e, MinimalPairs)}
     key = f"{ngram_baseline.NAME}-{data.store('train').digest}-{data.tokenizer.fingerprint()}"
+    key += "" if comparable else "-pairs"
 
     def compute() -> dict[str, dict[str, Result]]:
         return {ngram_baseline.NAME: run_evaluators(scored, ngram_baseline.counted(data), None).results}

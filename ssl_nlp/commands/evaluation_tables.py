@@ -9,6 +9,7 @@ from rich.text import Text
 from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
+from ssl_nlp.comparison.statistics import score_interval
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
@@ -33,6 +34,8 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]
     if prompts:
         shown.append(_prompts(suite, prompts))
+    if pairs := [(name, key, r) for name, found in rows for key, r in found.items() if "minimal_pairs" in r.details]:
+        shown.append(pairs_table(suite, pairs))
     generated: dict[str, list[tuple[str, Result]]] = {}  # by evaluator
     for name, found in rows:
         for key, r in found.items():
@@ -52,7 +55,7 @@ def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], target
         name: r.primary_metric
         for _, found in rows
         for name, r in found.items()
-        if not {"kind", "prompts", "generation", "outputs"} & r.details.keys()
+        if not {"kind", "prompts", "generation", "outputs", "minimal_pairs"} & r.details.keys()
     }
     parts: list[dict[str, list[str]]] = []  # of the columns: evaluator -> the lines of its title
     room = 0
@@ -98,6 +101,23 @@ def _prompts(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
 
 def _cell(result: Result | None) -> str:
     return "–" if result is None else f"{result.primary:.3f} {mark(result.details.get('pooling', ''))}".rstrip()
+
+
+def pairs_table(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
+    """One row for each model and kind of score; the interval is that of `accuracy`, over pairs."""
+    fields = sorted({field for *_, r in rows for one in r.details["minimal_pairs"].values() for field in one["fields"]})
+    table = Table(title=f"{escape(suite)}: minimal pairs, means over paradigms")
+    for column in ("", "task", "by", "accuracy", "95 %", "per token", *fields):
+        table.add_column(column.replace("_", "\n"), justify="left" if column in ("", "task", "by") else "right")
+    for name, task, result in rows:
+        low, high = score_interval(result.items, result.statistic)
+        for place, (kind, numbers) in enumerate(result.details["minimal_pairs"].items()):
+            ways = [numbers.get(way) for way in ("accuracy", "accuracy_per_token")]
+            by_field = [numbers["fields"].get(field, {}).get("accuracy") for field in fields]
+            shown = ["–" if share is None else f"{share:.1%}" for share in (*ways, *by_field)]
+            shown.insert(1, "–" if place else f"{low:.1%}–{high:.1%}")
+            table.add_row(Text(name), task.rpartition(".")[0], kind, *shown)
+    return table
 
 
 def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:

@@ -12,7 +12,7 @@ from ssl_nlp import terminal
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.shipped import CONFIGS
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.suites import FILES, SUITES
+from ssl_nlp.evaluation.suites import FILES, MINIMAL_PAIRS, SUITES
 from ssl_nlp.tracking import WandbSettings, wandb_mode
 
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -20,7 +20,7 @@ Mode = Literal["auto", "online", "offline", "disabled"]
 
 def add_suite_options(parser: CommandParser) -> None:
     """Add `--suite`, `--config` and `--wandb`."""
-    suites = f"the suite: {', '.join(SUITES)} or files. Default: docs"
+    suites = f"the suite: {', '.join(SUITES)}, {MINIMAL_PAIRS} or files. Default: docs"
     parser.add_argument("--suite", type=str | None, default=None, help=suites)
     described = "a YAML file that describes a suite of your own files"
     parser.add_argument("--config", type=str | None, default=None, help=described)
@@ -34,7 +34,7 @@ def check_suite_options(suite: str | None, config: str | None) -> None:
     Raises:
         UserError: the options contradict each other.
     """
-    if suite not in (None, FILES) and config is not None:
+    if suite not in (None, FILES, MINIMAL_PAIRS) and config is not None:
         raise UserError(f"--suite {suite} and --config {config} are two suites: name one")
     if suite == FILES and config is None:
         example = CONFIGS / "suites" / "files.yaml"

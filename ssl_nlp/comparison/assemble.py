@@ -23,6 +23,7 @@ BASELINES = {
     "random_words": "random words",
     "held_out": "held-out text",
     "5-gram": "5-gram",
+    "shorter": "shorter sentence",
 }
 SEEDED = ("random_words", "random_init")
 """Baselines that are drawn at random, once."""

@@ -40,9 +40,10 @@ METRICS = {
 }
 LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric or "excess_nats" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
+PAIRS = "minimal pairs"
 FINE_TUNED = "fine-tuned"
 GENERATION, WRITTEN = "free generation", "texts from texts"
-GROUPS = (FINE_TUNED, FROZEN, PROMPTS, LANGUAGE, GENERATION, WRITTEN)
+GROUPS = (FINE_TUNED, FROZEN, PROMPTS, PAIRS, LANGUAGE, GENERATION, WRITTEN)
 """Groups of columns, in their order in tables."""
 LIKELIHOOD = "bits/byte"
 """Unit of the columns of language models, each of which holds one kind of likelihood."""
@@ -87,6 +88,6 @@ def _column(suite: str, name: str, result: Result, metric: str) -> Column:
     language = "kind" in result.details
     higher = None if kind == "geometry" else not language
     unit = UNITS.get(metric, LIKELIHOOD if language else "")
-    groups = {"kind": LANGUAGE, "prompts": PROMPTS, "outputs": WRITTEN}
+    groups = {"kind": LANGUAGE, "prompts": PROMPTS, "outputs": WRITTEN, "minimal_pairs": PAIRS}
     group = next((group for key, group in groups.items() if key in result.details), FROZEN)
     return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit, group)

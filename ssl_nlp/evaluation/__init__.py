@@ -9,6 +9,7 @@ from ssl_nlp.evaluation.capabilities import (
     Generator,
     PoolingEmbedder,
     Predictor,
+    PseudoScorer,
     Retriever,
     Scorer,
     WordScorer,
@@ -25,6 +26,7 @@ from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
 from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pair_classification import PairClassification, RelatedPairs
 from ssl_nlp.evaluation.prompts import Prompts, Template
 from ssl_nlp.evaluation.result import PROTOCOL, Result
@@ -55,11 +57,13 @@ __all__ = [
     "LabelledSplits",
     "LanguageModelling",
     "LinearProbe",
+    "MinimalPairs",
     "NearestNeighbours",
     "PairClassification",
     "PoolingEmbedder",
     "Predictor",
     "Prompts",
+    "PseudoScorer",
     "RandomWords",
     "RelatedPairs",
     "Result",

@@ -64,6 +64,14 @@ class SeveralScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class PseudoScorer(Protocol):
+    """Gives a pseudo-likelihood that no word inflates whose tokens give each other away."""
+
+    def pseudo_score(self, texts: Sequence[str], /) -> Scores:
+        """The pseudo-likelihood of each text. A token is predicted without itself and the later tokens of its word."""
+
+
+@runtime_checkable
 class WordScorer(Protocol):
     """Says how likely words are in the gap of a text."""
 

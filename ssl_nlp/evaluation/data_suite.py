@@ -19,6 +19,7 @@ from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pair_classification import PairClassification, RelatedPairs
 from ssl_nlp.evaluation.prompts import Prompts
 from ssl_nlp.evaluation.retrieval import JudgedRetrieval, Judgements, Retrieval, TextPairs
@@ -37,6 +38,7 @@ Task = Literal[
     "language_modelling",
     "generation",
     "prompts",
+    "minimal_pairs",
 ]
 CAPS: dict[Split, int] = {"train": 10_000, "valid": 2_000, "test": 5_000}
 RELATED = 0.8  # alignment is measured on pairs whose score is this far up the scale
@@ -52,6 +54,7 @@ Data = (
     | list[str]
     | FreeGeneration
     | WrittenTexts
+    | MinimalPairs
     | tuple[Prompts, ...]
 )
 
@@ -97,6 +100,9 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             continue
         elif isinstance(given, WrittenTexts):
             evaluators[f"{key}.generation"] = given
+            continue
+        elif isinstance(given, MinimalPairs):
+            evaluators[f"{key}.minimal_pairs"] = given
             continue
         elif isinstance(given, WordAnalogies):
             evaluators[f"{key}.analogies"] = Analogies(given)

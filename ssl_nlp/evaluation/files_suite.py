@@ -15,6 +15,7 @@
       translations: {task: generation, test: captions.jsonl, text: english, pair: german}
       mood: {task: prompts, train: train.tsv, text: sentence, label: label, template: "{text} It was {label}.",
              words: {"0": bad, "1": good}, shots: [0, 4]}
+      grammar: {task: minimal_pairs, test: blimp/*.jsonl}
       order: {class_path: own_evaluator.WordOrder, init_args: {path: letters.txt}}
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
@@ -54,6 +55,7 @@ from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
 from ssl_nlp.evaluation.judged_files import read_judgements
 from ssl_nlp.evaluation.limits_suite import LIMITS
+from ssl_nlp.evaluation.minimal_pair_files import MinimalPairFiles
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
 from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
 from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
@@ -260,6 +262,7 @@ FILES = (
     PlainFiles,
     GeneratedFiles,
     PromptFiles,
+    MinimalPairFiles,
 )
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
@@ -328,7 +331,8 @@ def _is_of_kind(key: str, value: Any, kind: type) -> bool:
         return isinstance(value, dict) and bool(value)
     if key == "format":
         return value is None or value in list(get_args(Format))
-    return isinstance(value, int | str) or (value is None and issubclass(kind, LabelledFiles) and key == "pair")
+    optional = (issubclass(kind, LabelledFiles) and key == "pair") or key == "part"
+    return isinstance(value, int | str) or (value is None and optional)
 
 
 def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:

@@ -16,6 +16,7 @@ INSTALLED = {
     "words": words_suite,
 }  # made of installed packages, with which they change
 FILES = "files"  # the suite that a YAML file describes
+MINIMAL_PAIRS = "minimal_pairs"  # the name that configs/suites/minimal_pairs.yaml gives a suite of files
 OF_CORPUS = {GENERATION: generation_suite, LIMITS: limits_suite}  # made of the corpus that a run was trained on
 SUITES = (*INSTALLED, *OF_CORPUS, *HUB_SUITES)
 
@@ -28,6 +29,11 @@ def get_suite(name: str = "docs", config: str | None = None) -> Suite:
     """
     if config is not None:
         return files_suite(config)
+    if name == MINIMAL_PAIRS:
+        raise UserError(
+            f"the suite {name} is made of your files: name them in a copy of configs/suites/{name}.yaml, and give it with "
+            "--config"
+        )
     if name not in SUITES:
         raise UserError(
             f"there is no suite {name!r}: use one of {', '.join(SUITES)}, or --config FILE for your own files"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ssl_nlp.commands.fit import plan_fit
-from ssl_nlp.evaluation import Drawer, Generator, get_suite
+from ssl_nlp.evaluation import Drawer, Generator, MinimalPairs, get_suite
 from ssl_nlp.evaluation.capabilities import Infiller, Searcher
 from ssl_nlp.methods import Method, Optimization
 from ssl_nlp.runs.metrics_csv import read_metrics
@@ -256,7 +256,7 @@ def test_benchmark_config(tmp_path):
 
 
 def test_suite_of_files(tmp_path):
-    """The shipped example, `configs/suites/files.yaml`, works on files like those that it describes."""
+    """The shipped examples in `configs/suites` work on files like those that they describe."""
     reviews = [f"{word} {number},{word}" for number in range(40) for word in ("good", "bad")]
     (tmp_path / "reviews.csv").write_text("\n".join(["review,rating", *reviews]))
     (tmp_path / "similar.tsv").write_text("".join(f"a dog {i}\ta cat {i}\t{i % 5}\n" for i in range(20)))
@@ -271,9 +271,17 @@ def test_suite_of_files(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(texts))
     (tmp_path / "judgements.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
     (tmp_path / "paraphrases.tsv").write_text("".join(f"dog {i}\tcat {i}\t{i % 2}\n" for i in range(20)))
+    pair = {"sentence_good": "A dog sees.", "sentence_bad": "A dog see.", "UID": "agreement", "field": "morphology"}
+    (tmp_path / "blimp").mkdir()
+    (tmp_path / "blimp" / "agreement.jsonl").write_text(json.dumps(pair))
+    names = dict(zip(pair, ("good", "bad", "paradigm", "field"), strict=True))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({names[key]: value for key, value in pair.items()}))
+    for name in ("blimp.minimal_pairs", "mine.minimal_pairs"):
+        pairs = get_suite("files", str(CONFIGS / "suites" / "minimal_pairs.yaml")).evaluators[name]
+        assert pairs == MinimalPairs(["A dog sees."], ["A dog see."], ["agreement"], ["morphology"])
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
     tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals", "stories", "translations"}
-    tasks |= {"search", "topics", "paraphrases", "language_modelling"}
+    tasks |= {"search", "topics", "paraphrases", "grammar", "language_modelling"}
     assert {name.partition(".")[0] for name in suite.evaluators} == tasks
 
 

@@ -1,0 +1,244 @@
+"""Minimal pairs: both scores beside slow and obvious ones, ties, means over paradigms, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_nlp.comparison.columns import columns
+from ssl_nlp.comparison.statistics import contributions
+from ssl_nlp.data import TokenBatch, TokenizerSettings
+from ssl_nlp.data.tokenizer import get_tokenizer
+from ssl_nlp.encoders import Recurrent, Transformer
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import MinimalPairs, get_suite
+from ssl_nlp.evaluation.files_suite import files_suite
+from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.evaluation.run import run_evaluators
+from ssl_nlp.methods import VAE, BidirectionalLM, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM, MultiObjective
+from ssl_nlp.objectives.scores import Scores
+from tests.corpus import ListCorpus, random_texts
+
+TOKENIZER = get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(random_texts(40)))
+TEXTS = random_texts(16, seed=1, longest=6)
+PAIRS = MinimalPairs(
+    [f"the unseen {text}" for text in TEXTS[:8]],  # "unseen" is a word of several tokens
+    TEXTS[8:],
+    ["agreement"] * 3 + ["islands"] * 5,
+    ["morphology"] * 3 + ["syntax"] * 5,
+)
+
+ALL = list(dict.fromkeys([*PAIRS.good, *PAIRS.bad]))
+
+
+def connected(method):
+    torch.manual_seed(0)
+    method.connect(TOKENIZER)
+    for parameter in method.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return method.eval()
+
+
+def encoder(**options):
+    return Transformer(size=None, dim=16, layers=2, heads=2, max_length=64, dropout=0.1, **options)
+
+
+@torch.no_grad()
+def log_p(method, ids, place, target, causal):
+    """The log-probability of a token by the state at `place` of a row that is computed alone."""
+    batch = TokenBatch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.long), causal=causal)
+    return float(method.head(method.states(batch)[0, place]).double().log_softmax(-1)[target])
+
+
+def slow_likelihood(method, text):
+    """Nats of each token given those before it, and of the end."""
+    [(ids, _)] = TOKENIZER.encode([text])
+    after = [*ids[1:], TOKENIZER.end_id]
+    return [-log_p(method, ids[: place + 1], place, target, True) for place, target in enumerate(after)]
+
+
+def slow_pseudo_likelihood(method, text, shift=0):
+    """Nats of each token given the text without it and the later tokens of its word. Words are what spaces separate."""
+    [(ids, _, offsets)] = TOKENIZER.encode_with_offsets([text])
+    words = [None if place is None else text[: place[0] + 1].count(" ") for place in offsets]
+    nats = []
+    for place, target in enumerate(ids):
+        if target not in TOKENIZER.special_ids:
+            hidden = [n >= place and words[n] == words[place] for n in range(len(ids))]
+            seen = [TOKENIZER.mask_id if hide else token for hide, token in zip(hidden, ids, strict=True)]
+            nats.append(-log_p(method, seen, place - shift, target, False))
+    return nats
+
+
+def slow_accuracies(slow):
+    """The mean over paradigms by the sums of nats and by their means, from the nats of each token by text."""
+    shares = []
+    for mean in (np.sum, np.mean):
+        right = {}
+        for good, bad, paradigm in zip(PAIRS.good, PAIRS.bad, PAIRS.paradigms, strict=True):
+            right.setdefault(paradigm, []).append(mean(slow[good]) < mean(slow[bad]))
+        shares.append(np.mean([np.mean(each) for each in right.values()]))
+    return shares
+
+
+def test_the_likelihood_decides_as_one_that_is_computed_token_by_token():
+    method = connected(CausalLM(encoder()))
+    result = PAIRS(method)
+    expected = slow_accuracies({text: slow_likelihood(method, text) for text in ALL})
+    assert [result.metrics[name] for name in ("accuracy", "accuracy_per_token")] == pytest.approx(expected)
+    assert len(set(expected)) == 2 and list(result.details["minimal_pairs"]) == ["likelihood"]
+
+
+@pytest.mark.parametrize(("kind", "shift"), [(MaskedLM, 0), (MaskedDiffusion, 0), (CausalMaskedLM, 1)])
+def test_the_pseudo_likelihood_hides_the_rest_of_a_word(kind, shift):
+    method = connected(kind(encoder()))
+    scores = method.train().pseudo_score(PAIRS.good, batch_size=7)
+    assert method.training and scores.kind == "pseudo-likelihood"
+    method.eval()
+    slow = {text: slow_pseudo_likelihood(method, text, shift) for text in ALL}
+    assert scores.nats.tolist() == pytest.approx([sum(slow[text]) for text in PAIRS.good], rel=1e-5)
+    assert scores.targets.tolist() == scores.all_targets.tolist() == [len(slow[text]) for text in PAIRS.good]
+    if kind is MaskedLM:
+        assert not torch.allclose(scores.nats, method.score(PAIRS.good).nats, rtol=1e-3)  # which gives words away
+    result = PAIRS(method)
+    expected = slow_accuracies(slow)
+    names = [("" if kind is MaskedLM else "pseudo_") + name for name in ("accuracy", "accuracy_per_token")]
+    assert [result.metrics[name] for name in names] == pytest.approx(expected)
+    kinds = {MaskedLM: [], MaskedDiffusion: ["bound"], CausalMaskedLM: ["likelihood"]}[kind] + ["pseudo-likelihood"]
+    assert list(result.details["minimal_pairs"]) == kinds
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        (lambda: VAE(encoder(), latent_dim=4), "bound"),
+        (lambda: BidirectionalLM(Recurrent(dim=16, layers=1, separate=True, max_length=64)), "likelihood"),
+    ],
+)
+def test_other_methods_decide_by_the_score_that_they_have(method, kind):
+    method = connected(method())
+    result = PAIRS(method)
+    nats = dict(zip(ALL, method.score(ALL).nats.tolist(), strict=True))
+    right = [nats[good] < nats[bad] for good, bad in zip(PAIRS.good, PAIRS.bad, strict=True)]
+    assert result.metrics["accuracy"] == pytest.approx(np.mean([np.mean(right[:3]), np.mean(right[3:])]))
+    assert list(result.details["minimal_pairs"]) == [kind]
+
+
+def test_each_of_several_objectives_decides_and_one_without_a_likelihood_has_a_reason():
+    outcome = run_evaluators({"pairs": PAIRS}, connected(MultiObjective(encoder(), [MaskedLM(), CausalLM()])), None)
+    assert outcome.results.keys() == {"masked_lm.pairs", "causal_lm.pairs"} and not outcome.missing
+    outcome = run_evaluators({"pairs": PAIRS}, object(), None)
+    assert outcome.missing == {"pairs": "object gives no likelihood of a text"}
+
+
+def test_scores_are_in_float32_also_where_training_is_not():
+    method = connected(CausalMaskedLM(encoder()))
+    expected = method.score(TEXTS).nats, method.pseudo_score(TEXTS).nats
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(method.score(TEXTS).nats, expected[0])
+        assert torch.equal(method.pseudo_score(TEXTS).nats, expected[1])
+
+
+class Table:
+    """Scores that are written down: nats and tokens by text."""
+
+    likelihood = "likelihood"
+
+    def __init__(self, **scores):
+        self.scores = scores
+
+    def score(self, texts):
+        nats, tokens = zip(*(self.scores[text] for text in texts), strict=True)
+        targets = torch.tensor(tokens)
+        return Scores("likelihood", torch.tensor(nats, dtype=torch.float64), targets, targets)
+
+
+def test_ties_count_a_half_and_every_paradigm_counts_the_same():
+    inf = float("inf")
+    table = Table(a=(6.0, 3), bb=(6.00001, 2), c=(4.0, 1), d=(9.0, 9), e=(inf, 2), f=(inf, 2))
+    pairs = MinimalPairs(["a", "a", "c", "e"], ["bb", "d", "a", "f"], ["x", "x", "x", "y"], ["m", "m", "m", "n"])
+    result = pairs(table)
+    x, y = (0.5 + 1 + 1) / 3, 0.5
+    per_token = (1 + 0 + 0) / 3, 0.5
+    assert result.metrics == pytest.approx({"accuracy": (x + y) / 2, "accuracy_per_token": sum(per_token) / 2})
+    details = result.details["minimal_pairs"]["likelihood"]
+    assert details["paradigms"]["x"] == {
+        "field": "m",
+        "pairs": 3,
+        "accuracy": pytest.approx(x),
+        "accuracy_per_token": pytest.approx(per_token[0]),
+    }
+    assert details["fields"]["n"] == {"paradigms": 1, "accuracy": 0.5, "accuracy_per_token": 0.5}
+    assert (details["pairs"], details["ties"], details["cut"]) == (4, 2, 0)
+    # The items give the accuracy back, and the pair of a small paradigm moves it more.
+    assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
+    moved = np.abs(contributions(result.items, result.statistic))
+    assert moved.argmax() == 3 and moved[1] == pytest.approx(moved[2])
+    shorter = pairs.shorter()
+    assert shorter.metrics == pytest.approx({"accuracy": ((1 + 0.5 + 0.5) / 3 + 0.5) / 2})
+    assert list(shorter.details["minimal_pairs"]) == ["length"]
+    [column] = columns("mine", "blimp.minimal_pairs", result)
+    assert (column.title, column.group, column.higher_is_better, column.unit) == (
+        "blimp: minimal pairs accuracy",
+        "minimal pairs",
+        True,
+        "",
+    )
+
+
+def test_sentences_that_the_encoder_is_too_short_for_are_counted():
+    method = connected(CausalLM(Transformer(size=None, dim=16, layers=2, heads=2, max_length=8)))
+    pairs = MinimalPairs(["a", "a"], ["the dog sees a cat in the red house of the bird", "the"], ["x", "x"], ["m", "m"])
+    assert pairs(method).details["minimal_pairs"]["likelihood"]["cut"] == 1
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(*rows, **settings):
+    """A suite of one file with these rows."""
+    Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    given = {"task": "minimal_pairs", "test": "pairs.jsonl", "text": "good", "pair": "bad", "label": "paradigm"}
+    Path("suite.yaml").write_text(json.dumps({"name": "mine", "data": {"pairs": given | settings}}))
+    return "suite.yaml"
+
+
+PAIR = {"good": "She sees.", "bad": "She see.", "paradigm": "agreement", "field": "morphology"}
+
+
+def test_pairs_of_files():
+    [(name, found)] = files_suite(write(PAIR, PAIR | {"good": "He sees."})).evaluators.items()
+    assert name == "pairs.minimal_pairs"
+    assert found == MinimalPairs(["She sees.", "He sees."], ["She see."] * 2, ["agreement"] * 2, ["morphology"] * 2)
+    [found] = files_suite(
+        write({key: value for key, value in PAIR.items() if key != "field"}, part=None)
+    ).evaluators.values()
+    assert found.fields == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "complaint"),
+    [
+        ([PAIR], {"label": "UID"}, "no field `UID`"),
+        ([PAIR | {"bad": ""}], {}, "field `bad` is blank beside 'She sees.'"),
+        ([PAIR | {"paradigm": None}], {}, "the pair 'She sees.' has no paradigm"),
+        ([PAIR, PAIR | {"field": "syntax"}], {}, "'agreement' has pairs of the fields 'morphology' and 'syntax'"),
+        ([PAIR | {"good": " "}], {}, "pairs has no pairs of sentences"),
+        ([PAIR], {"text": None}, "`text: None` is not a valid setting for minimal_pairs"),
+    ],
+)
+def test_every_mistake_has_a_line(rows, settings, complaint):
+    with pytest.raises(UserError, match=complaint.replace("`", "\\`")) as caught:
+        files_suite(write(*rows, **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_suite_without_files_says_how_to_name_them():
+    with pytest.raises(
+        UserError, match=r"made of your files: name them in a copy of configs/suites/minimal_pairs\.yaml"
+    ):
+        get_suite("minimal_pairs")
