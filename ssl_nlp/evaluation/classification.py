@@ -11,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -22,8 +21,12 @@ from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.vectors import Matrix, embed
 
 NEIGHBOURS = 20
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""C of the logistic regression times the mean squared length of a row: the same range for every width of embedding."""
+POWERS = range(-1, 3)
+"""Powers of 10: C of the logistic regression times the mean squared length of a row, the same range for every width."""
+ALLOWED = range(-5, 7)
+"""The powers that are tried where one beyond `POWERS` may be better."""
+TOLERANCE = 1e-8
+"""Of the gradient of the mean loss, where a logistic regression has converged."""
 SEEDS = (0, 1, 2)
 """Seeds of the draws of few labels."""
 
@@ -154,9 +157,9 @@ class LinearProbe(Classifier, Validated):
         probe = fit_probe(train, np.array(self.data.train.labels), valid, np.array(self.data.valid.labels))
         return Fit(_accuracy(probe, valid, self.data.valid), probe)
 
-    def test(self, embedder: Embedder, predictor: Pipeline) -> Result:
+    def test(self, embedder: Embedder, predictor: "Probe") -> Result:
         result = self.result(predictor.predict(self.features(embedder, self.data.test)))
-        result.details["C"] = predictor[-1].C
+        result.details.update({"C": predictor.regression.C, "C_at_edge": predictor.at_edge})
         return result
 
 
@@ -196,29 +199,59 @@ def text_features(embedder: Embedder, part: Labelled) -> Matrix:
     return np.hstack([u, v, np.abs(u - v), u * v])
 
 
-def _accuracy(predictor: KNeighborsClassifier | Pipeline, features: Matrix, part: Labelled) -> float:
+def _accuracy(predictor: "KNeighborsClassifier | Probe", features: Matrix, part: Labelled) -> float:
     return float((predictor.predict(features) == np.array(part.labels)).mean())
 
 
-def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Pipeline:
+@dataclass(frozen=True)
+class Probe:
+    """A logistic regression whose regularisation was chosen on validation data.
+
+    Attributes:
+        scaler: of the features; None leaves them as they are.
+        regression: converged: no component of the gradient is above 1e-8.
+        at_edge: whether its regularisation is the weakest or the strongest one that may be tried.
+    """
+
+    scaler: StandardScaler | None
+    regression: LogisticRegression
+    at_edge: bool
+
+    def predict(self, features: Matrix) -> Array:
+        """(N,): the class of each row."""
+        found: Array = self.regression.predict(features if self.scaler is None else self.scaler.transform(features))
+        return found
+
+
+def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Probe:
     """Logistic regression, regularised as is most accurate on the valid part; of equally good ones the strongest.
+
+    Where the strongest or the weakest is best, further ones are tried. They are compared after fits to a gradient of 1e-4,
+    and the best one goes on to 1e-8.
 
     Dense embeddings are standardised first. Those of TF-IDF stay as they are: a rare word would weigh the most.
     """
-    scaling = [] if sparse.issparse(x) else [StandardScaler()]
-    scaled = scaling[0].fit_transform(x) if scaling else x
-    length = max(
-        float(scaled.multiply(scaled).sum() if sparse.issparse(x) else np.square(scaled).sum()) / len(y), 1e-12
-    )
-    # Both find the same optimum; on the thousands of sparse columns of TF-IDF, L-BFGS takes three times as long.
+    scaler = None if sparse.issparse(x) else StandardScaler()
+    if scaler is not None:
+        x = scaler.fit_transform(x)
+        x_valid = scaler.transform(x_valid)
+    squares = float(x.multiply(x).sum() if sparse.issparse(x) else np.square(x).sum())
+    length = max(squares / len(y), 1e-12)
+    # On the thousands of sparse columns of TF-IDF, L-BFGS takes three times as long.
     solver = "newton-cg" if sparse.issparse(x) else "lbfgs"
-    probes = [
-        make_pipeline(*scaling, LogisticRegression(C=strength / length, max_iter=200, solver=solver))
-        for strength in STRENGTHS
-    ]
+    found: dict[int, tuple[int, LogisticRegression]] = {}
+    wanted = [*POWERS]
     # With one thread the result is the same on every number of cores, and problems this small gain little from more.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
-        for probe in probes:
-            probe.fit(x, y)
-    return max(probes, key=lambda probe: int((probe.predict(x_valid) == y_valid).sum()))  # the first of equals
+        while wanted:
+            for power in wanted:
+                regression = LogisticRegression(C=10.0**power / length, max_iter=200, solver=solver).fit(x, y)
+                found[power] = int((regression.predict(x_valid) == y_valid).sum()), regression
+            best = max(sorted(found), key=lambda power: found[power][0])  # the first of equals
+            beyond = [best - 1] if best == min(found) else [best + 1] if best == max(found) else []
+            wanted = [power for power in beyond if power in ALLOWED]
+        regression = found[best][1]
+        # Near the optimum, Newton's steps gain far more digits than those of L-BFGS.
+        regression.set_params(solver="newton-cg", tol=TOLERANCE, max_iter=1000, warm_start=True).fit(x, y)
+    return Probe(scaler, regression, best in (ALLOWED[0], ALLOWED[-1]))

@@ -9,10 +9,11 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import average_precision_score, v_measure_score
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the evaluation protocol: data, caps, hyperparameters. Numbers of different versions cannot be compared.
 
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
+3: logistic regressions converge, and baselines learn from training text only.
 """
 
 Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "ratio", "perplexity"]

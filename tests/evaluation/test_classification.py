@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import FewLabelProbe, Labelled, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.classification import STRENGTHS, fit_probe
+from ssl_nlp.evaluation.classification import ALLOWED, POWERS, fit_probe
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.vectors import to_tensor
 from tests.evaluation.vectors import Given, Hashed
@@ -62,10 +62,11 @@ def test_the_linear_probe_is_scikit_learn_by_hand_with_c_chosen_on_the_valid_par
     (x, y), (x_valid, y_valid), (x_test, y_test) = arrays
     scaler = StandardScaler().fit(x)
     scores = {}
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength / x.shape[1], max_iter=200).fit(scaler.transform(x), y)
+    for power in ALLOWED:
+        model = LogisticRegression(C=10.0**power / x.shape[1], max_iter=10_000, tol=1e-8)
+        model.fit(scaler.transform(x), y)
         right = model.score(scaler.transform(x_valid), y_valid)
-        scores[strength] = (right, model.predict(scaler.transform(x_test)))
+        scores[10.0**power] = (right, model.predict(scaler.transform(x_test)))
     best = max(scores, key=lambda strength: scores[strength][0])
     assert len({right for right, _ in scores.values()}) > 1  # there is something to choose
     result = LinearProbe(DATA)(Hashed())
@@ -127,10 +128,51 @@ def test_sparse_and_dense_embeddings_agree_where_nothing_is_scaled():
 def test_sparse_features_have_the_probe_that_dense_ones_would_have(arrays):
     """Not scaled, that is: against scikit-learn's other solver, run to the end."""
     (x, y), (x_valid, y_valid), _ = arrays
-    probe = fit_probe(csr_matrix(x), y, csr_matrix(x_valid), y_valid)[-1]
-    exact = LogisticRegression(C=probe.C, max_iter=10_000, tol=1e-8).fit(x, y)
-    assert probe.C in [pytest.approx(strength / np.square(x).sum(axis=1).mean()) for strength in STRENGTHS]
-    np.testing.assert_allclose(probe.predict_proba(csr_matrix(x_valid)), exact.predict_proba(x_valid), atol=0.01)
+    probe = fit_probe(csr_matrix(x), y, csr_matrix(x_valid), y_valid).regression
+    exact = LogisticRegression(C=probe.C, max_iter=10_000, tol=1e-10).fit(x, y)
+    assert probe.C in [pytest.approx(10.0**power / np.square(x).sum(axis=1).mean()) for power in ALLOWED]
+    np.testing.assert_allclose(probe.coef_, exact.coef_, atol=1e-6)
+
+
+def gradient(regression, x, y):
+    """The largest component of the gradient of the mean loss, penalty included."""
+    missed = (regression.predict_proba(x) - (y[:, None] == regression.classes_)) / len(y)
+    slopes = missed.T @ x + regression.coef_ / (regression.C * len(y))
+    return max(np.abs(slopes).max(), np.abs(missed.sum(axis=0)).max())
+
+
+def test_probes_have_converged_to_the_optimum(arrays):
+    """Also where directions of very different lengths and a weak penalty make it slow."""
+    (x, y), (x_valid, y_valid), _ = arrays
+    x, x_valid = (np.hstack([part, part[:, :4] + 0.01 * part[:, 4:8]]) for part in (x, x_valid))
+    probe = fit_probe(x, y, x_valid, y_valid)
+    scaled = probe.scaler.transform(x)
+    assert gradient(probe.regression, scaled, y) < 1e-8
+    exact = LogisticRegression(C=probe.regression.C, max_iter=100_000, tol=1e-10).fit(scaled, y)
+    np.testing.assert_allclose(probe.regression.coef_, exact.coef_, atol=1e-6)
+    np.testing.assert_allclose(probe.regression.intercept_, exact.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("weaker", [True, False])
+def test_the_grid_is_widened_until_its_edge_is_not_best(weaker):
+    """Classes that differ where texts hardly do need a weak penalty; for clear classes a strong one will do."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(600) % 5 < 2).astype(int)
+    x = (2.0 * y - 1)[:, None]
+    if weaker:
+        shared = rng.normal(size=(600, 1))
+        x = np.hstack([shared, shared + 0.01 * (x + 0.3 * rng.normal(size=(600, 1)))])
+    train, valid = slice(200), slice(200, 600)
+    probe = fit_probe(x[train], y[train], x[valid], y[valid])
+    power = np.log10(probe.regression.C * x.shape[1])
+    assert not probe.at_edge and (power > max(POWERS) if weaker else power < min(POWERS))
+
+
+def test_a_probe_says_where_no_penalty_within_bounds_is_best():
+    """All embeddings are equal, so all penalties are."""
+    result = LinearProbe(DATA)(Given({text: np.ones(4) for text in DATA.texts}))
+    assert result.details["C_at_edge"]
+    assert not LinearProbe(DATA)(Hashed()).details["C_at_edge"]
 
 
 def test_pairs_are_told_apart_by_how_their_texts_differ():
