@@ -207,3 +207,33 @@ def test_runs_are_compared_in_a_table_and_pictures(folder, monkeypatch):
     assert pictures(notebook) == 4
     assert not any("\x1b[2K" in output.get("text", "") for c in notebook.cells for output in c.get("outputs", ()))
     assert complaints(notebook) == []
+
+
+def test_the_excess_over_exact_limits_falls_with_tokens(tmp_path):
+    report = (
+        "{'curves': {name: curve[['val/limit', 'val/excess_nats', 'val/gap_closed']].T.values.tolist()"
+        " for name, curve in curves.items()}, 'fits': fits, 'sizes': by_size['parameters'].tolist(),"
+        " 'tokens': by_tokens[['tokens', 'excess']].T.values.tolist(),"
+        f" 'loss_axes': {AXES.format('loss_figure')}, 'scaling_axes': {AXES.format('scaling_figure')}}}"
+    )
+    replacement = (
+        "from ssl_nlp.corpora import HiddenMarkovLanguage\n"
+        "corpus = HiddenMarkovLanguage(words=16, longest=20, documents=2000, valid=0.1)\nSTEPS = 16"
+    )
+    notebook, found = execute("04_exact_limits.ipynb", replacement, tmp_path, report)
+    assert found["curves"].keys() == {"CausalLM", "MaskedLM", "MaskedDiffusion"}
+    for limits, excess, closed in found["curves"].values():
+        assert len(limits) == 8 and min(limits) == pytest.approx(max(limits), abs=1e-6)
+        assert 0 < excess[-1] < excess[0] and closed[-1] < 1
+    tokens, excess = found["tokens"]
+    assert tokens == [4096, 8192, 16384, 32768] and excess[-1] < excess[0]
+    assert len(set(found["sizes"])) == 6
+    scale, exponent, low, high = found["fits"]["tokens"]
+    assert low < exponent < high and exponent > 0
+    assert [scale * n**-exponent for n in tokens] == pytest.approx(excess, rel=0.5)
+    assert [axes[0] for axes in found["loss_axes"]] == list(found["curves"])
+    assert all("steps" in x and "nats" in y for _, x, y in found["loss_axes"])
+    assert [axes[1] for axes in found["scaling_axes"]] == ["tokens", "parameters"]
+    assert all("95 % interval" in title for title, _, _ in found["scaling_axes"])
+    assert pictures(notebook) == 2
+    assert complaints(notebook) == []
