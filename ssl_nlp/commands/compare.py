@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_nlp import durable, terminal
+from ssl_nlp.commands.budget import parse_budget
 from ssl_nlp.commands.evaluate import record, record_suite
 from ssl_nlp.commands.fine_tune import fine_tune
 from ssl_nlp.commands.models import find_target
@@ -63,6 +64,13 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     parser.add_argument(
         "--seeds", type=int | None, default=None, help="train each configuration with this many seeds first"
     )
+    parser.add_argument(
+        "--budget",
+        type=str | None,
+        default=None,
+        help="with --seeds: train each configuration until it has cost the same: tokens, flops or seconds (of processors), "
+        "with an amount, as in flops=2e12, or without: that of the cheapest one",
+    )
     described = "fine-tune each run on the task that this configuration describes, and compare that; 3 seeds by default"
     parser.add_argument("--task", type=str | None, default=None, help=described)
     options = parser.parse_args(own)
@@ -74,6 +82,9 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         raise UserError(
             "arguments after -- go to fit, but nothing is trained without --seeds or --task: leave them out"
         )
+    budget = None if options.budget is None else parse_budget(options.budget)
+    if budget is not None and (options.seeds is None or options.task is not None):
+        raise UserError(f"--budget {options.budget} is for trainings of --seeds: give their number, without --task")
     output = Path(options.output)
     _check_output(output)
     suite = None if options.config is None else get_suite(config=options.config)
@@ -85,7 +96,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     elif options.seeds is not None:
         if suite is None and name not in SUITES:
             get_suite(name)  # raises its error before hours of training
-        targets = train(targets, options.seeds, output.resolve().name, extra, imports)
+        targets = train(targets, options.seeds, output.resolve().name, extra, imports, budget)
     runs = find_runs(targets)
     if chosen is None and _fine_tuned(runs):
         comparison = compare_tasks(scored(runs, imports))

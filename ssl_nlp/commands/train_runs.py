@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ssl_nlp import terminal
+from ssl_nlp.commands.budget import Budget, steps_within
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.comparison.configuration import not_equal
@@ -19,7 +20,12 @@ from ssl_nlp.runs.run import RUNS, Run
 
 
 def train(
-    configs: Sequence[str], seeds: int, name: str, extra: Sequence[str], imports: Sequence[str] = ()
+    configs: Sequence[str],
+    seeds: int,
+    name: str,
+    extra: Sequence[str],
+    imports: Sequence[str] = (),
+    budget: Budget | None = None,
 ) -> list[str]:
     """Train each configuration with each seed, and return the folders of the runs.
 
@@ -29,9 +35,10 @@ def train(
         name: the name of the comparison: its W&B group, and the start of the runs' names.
         extra: further arguments of every `fit`.
         imports: the values of `--import`.
+        budget: what each training may cost; None: the steps that its configuration says.
 
     Raises:
-        UserError: as `plan` and `train_planned`.
+        UserError: as `plan`, `steps_within` and `train_planned`.
     """
     configs = [find_config(config) for config in configs]
     stems = [Path(config).stem for config in configs]
@@ -44,6 +51,10 @@ def train(
     plans = plan(fits, seeds, imports)
     for line in not_equal(plans):
         terminal.say(f"Not equal: {line}")
+    if budget is not None:
+        for stem, steps in steps_within(budget, fits, plans, name, imports).items():
+            fits[stem].append(f"--trainer.max_steps={steps}")
+        plans = plan(fits, seeds, imports)
     return train_planned(fits, plans, seeds, name, imports)
 
 

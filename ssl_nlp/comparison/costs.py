@@ -30,7 +30,7 @@ COSTS = {
     "tokens": Cost("tokens", "M tokens", 1e6, TOLERANCE),
     "ancestor_tokens": Cost("tokens of its ancestors", "M inherited", 1e6),
     "flops": Cost("FLOPs", "TFLOPs", 1e12, TOLERANCE),
-    "seconds": Cost("seconds", "seconds", 1.0, 0.1),
+    "seconds": Cost("processor seconds", "processor s", 1.0, 0.1),
     "tokens_per_second": Cost("tokens/s", "tokens/s", 1.0),
     "peak_memory": Cost("peak memory (bytes)", "peak GB", 1e9),
 }
@@ -73,13 +73,25 @@ class Gap:
         return f"{self.ratio:,.2f}" if self.ratio < 1.1 else f"{self.ratio:,.1f}"
 
 
+def equal(rows: Sequence[Row]) -> list[str]:
+    """The keys in `COSTS` of the costs that were equal among several methods that were trained here."""
+    known = {key: len(_known(rows, key)) for key, cost in COSTS.items() if cost.tolerance is not None}
+    unequal = [gap.cost for gap in gaps(rows)]
+    return [key for key, number in known.items() if number > 1 and key not in unequal]
+
+
 def gaps(rows: Sequence[Row]) -> Iterator[Gap]:
     """Yield the costs that were not equal among the methods trained here."""
-    trained = [row for row in rows if not row.baseline and any(run.config for run in row.runs)]
     for key, cost in COSTS.items():
-        known = sorted((row for row in trained if key in row.cost), key=lambda row: row.cost[key].mean)
+        known = _known(rows, key)
         if cost.tolerance is None or len(known) < 2 or known[0].cost[key].mean <= 0:
             continue
         ratio = known[-1].cost[key].mean / known[0].cost[key].mean
         if ratio > 1 + cost.tolerance:
             yield Gap(key, known[0], known[-1], ratio)
+
+
+def _known(rows: Sequence[Row], key: str) -> list[Row]:
+    """The methods that were trained here and have a cost, the cheapest first."""
+    trained = [row for row in rows if not row.baseline and any(run.config for run in row.runs)]
+    return sorted((row for row in trained if key in row.cost), key=lambda row: row.cost[key].mean)

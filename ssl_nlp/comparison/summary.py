@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from ssl_nlp.comparison.columns import EXCESS, LIKELIHOOD
-from ssl_nlp.comparison.costs import COSTS, gaps
+from ssl_nlp.comparison.costs import COSTS, equal, gaps
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 
@@ -21,14 +21,14 @@ WORD_COUNTS = "TF-IDF"
 
 
 def summarise(comparison: Comparison) -> list[str]:
-    """Write sentences on the best method, ties between methods, baselines, missing scores, and unequal costs."""
+    """Write sentences on the best method, ties between methods, baselines, missing scores, and costs."""
     methods = [row for row in comparison.rows if not row.baseline]
     columns = [column for column in comparison.columns if column.higher_is_better is not None]
     return [
         *_best_methods(methods, columns),
         *_baselines(comparison.rows, columns),
         *_missing_scores(methods, columns),
-        *_unequal_costs(methods),
+        *_costs(methods),
     ]
 
 
@@ -204,12 +204,17 @@ def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[s
     ]
 
 
-def _unequal_costs(rows: Sequence[Row]) -> list[str]:
+def _costs(rows: Sequence[Row]) -> list[str]:
+    """Which costs were equal, and by how much the others were not."""
+    names = [COSTS[key].name for key in equal(rows)]
+    same = _list(names) if names else ""
     pairs: dict[tuple[str, str], list[str]] = {}
     for gap in gaps(rows):
         pairs.setdefault((gap.most.label, gap.least.label), []).append(f"{gap.times} times the {COSTS[gap.cost].name}")
     parts = [f"{most} used {_list(times)} of {least}" for (most, least), times in pairs.items()]
-    return [f"Training was not equal: {'; '.join(parts)}."] if parts else []
+    if not parts:
+        return [f"Training was equal in {same}."] if same else []
+    return [f"Training was {f'equal in {same} alone' if same else 'not equal'}: {'; '.join(parts)}."]
 
 
 def _split(things: Sequence[T], most: int) -> tuple[Sequence[T], Sequence[T]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TOKENS, RATE, FLOPS, MEMORY = "train/tokens", "train/tokens_per_second", "train/flops", "train/peak_memory"
+SECONDS = "train/processor_seconds"
 """Names under which a training logs its cost."""
 
 
@@ -23,18 +24,19 @@ def cost(
 
     Returns:
         parameters and trained_parameters; tokens and flops, and the ancestors' share of them: ancestor_tokens and
-        ancestor_flops; of this training alone, its seconds up to the last logged rate, without validation and checkpoints,
-        tokens_per_second in that time, and peak_memory in bytes.
+        ancestor_flops; of this training alone, without validation and checkpoints, its seconds and tokens_per_second,
+        and peak_memory in bytes. Seconds are those of processors, summed over all, so that they do not depend on what
+        else a machine does; where they were not logged, they are those of the clock up to the last logged rate.
     """
     numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
-    seen, seconds = 0.0, 0.0
+    seen, clock = 0.0, 0.0
     for row in rows:  # validations log tokens without a rate; a rate is that of the tokens since the rate before
         if row.get(TOKENS) and row.get(RATE):
-            seconds += (row[TOKENS] - seen) / row[RATE]
+            clock += (row[TOKENS] - seen) / row[RATE]
             seen = row[TOKENS]
     if seen:
-        numbers |= {"seconds": seconds, "tokens_per_second": seen / seconds}
-    for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("peak_memory", MEMORY)):
+        numbers |= {"seconds": clock, "tokens_per_second": seen / clock}
+    for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("seconds", SECONDS), ("peak_memory", MEMORY)):
         if values := [row[column] for row in rows if row.get(column)]:
             numbers[name] = max(values)
     for name in ("tokens", "flops"):

@@ -26,6 +26,15 @@ def test_seconds_follow_from_tokens_and_their_rates():
     }
 
 
+def test_seconds_are_those_of_processors_where_they_were_logged():
+    rows = [
+        {"step": 10, "train/tokens": 1000, "train/tokens_per_second": 500, "train/processor_seconds": 3.5},
+        {"step": 20, "train/tokens": 2000, "train/processor_seconds": 7.5, "val/loss": 3},
+    ]
+    found = cost(12, 12, rows)
+    assert (found["seconds"], found["tokens_per_second"]) == (7.5, 500)
+
+
 def test_tokens_after_the_last_rate_count_too():
     """Validations log tokens and FLOPs, also of a training that is shorter than the interval between rates."""
     rows = [{"step": 20, "train/tokens": 2000, "train/flops": 4e6, "val/loss": 3}]

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, TOKENS
+from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, SECONDS, TOKENS
 from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept, mere_count
@@ -26,11 +26,13 @@ from ssl_nlp.training.ranks import sum_over_ranks
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second`, `train/mfu`, `train/tokens`, `train/flops`, `train/padding`, `train/peak_memory`.
+    """Logs what a training costs, under `train/`.
 
-    Tokens exclude padding and are summed over ranks. `padding` is its share of the positions since the last log, in the
-    batches as the data module made them. Seconds are those of training: they include waiting for data, but neither
-    validation nor checkpoints. FLOPs are counted, not estimated: those of the forward and backward pass of the first batch
+    `tokens_per_second`, `mfu`, `tokens`, `flops`, `processor_seconds`, `padding` and `peak_memory`. Tokens exclude padding
+    and are summed over ranks. `padding` is its share of the positions since the last log, in the batches as the data module
+    made them. Seconds are those of training: they include waiting for data, but neither validation nor checkpoints. Those
+    of processors are summed over cores and ranks: a machine that is busy with other work does not lengthen them. A GPU
+    counts as busy all the time. FLOPs are counted, not estimated: those of the forward and backward pass of the first batch
     under torch's counter, per token, and of each player what it really does. Model FLOPs utilisation (Chowdhery et al.,
     arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by the speed of a large matrix
     product measured at the start.
@@ -39,24 +41,27 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self.tokens = 0
         self.flops_per_token: float | None = None  # not yet counted
+        self.seconds: float | None = 0.0  # of processors; None: begun before they were counted
         self._peak = 0.0
         self._ranks = 1
         self._window_tokens = self._window_positions = 0
-        self._window_seconds = 0.0
-        self._last: float | None = None
+        self._window_seconds = self._window_processor = 0.0
+        self._last: tuple[float, float] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
-        return {"tokens": self.tokens, "flops_per_token": self.flops_per_token, "ranks": self._ranks, **window}
+        spent = {"tokens": self.tokens, "flops_per_token": self.flops_per_token, "seconds": self.seconds}
+        return {**spent, "ranks": self._ranks, **window, "window_processor": self._window_processor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
         self._window_tokens, self._window_positions = state_dict["window_tokens"], state_dict["window_positions"]
+        self.seconds, self._window_processor = state_dict.get("seconds"), state_dict.get("window_processor", 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._ranks = trainer.world_size
         self._peak = peak_flops(pl_module.device, _compute_dtype(trainer)) * trainer.world_size
-        self._last = time.perf_counter()
+        self._last = _clocks(pl_module.device)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
@@ -64,9 +69,9 @@ class Throughput(Callback):
         if self.flops_per_token is None:
             assert isinstance(pl_module, Module)
             self.flops_per_token = training_flops(pl_module, batch) / max(batch.all_tokens, 1)
-            self._last = time.perf_counter()
+            self._last = _clocks(pl_module.device)
         elif self._last is None:
-            self._last = time.perf_counter()
+            self._last = _clocks(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
@@ -76,20 +81,25 @@ class Throughput(Callback):
         logs = trainer.global_step % trainer.log_every_n_steps == 0
         if logs and pl_module.device.type == "cuda":
             torch.cuda.synchronize()  # otherwise launching is timed, not computing
-        now = time.perf_counter()
+        now = _clocks(pl_module.device)
         if self._last is not None:
-            self._window_seconds += now - self._last
+            self._window_seconds += now[0] - self._last[0]
+            self._window_processor += now[1] - self._last[1]
         self._last = now
         if logs:
             window = torch.tensor([self._window_tokens, self._window_positions], device=pl_module.device)
             tokens, positions = sum_over_ranks(window).tolist()
             self.tokens += tokens
+            self.seconds = self._seconds_so_far(pl_module.device)
             rate = tokens / self._window_seconds
-            self._window_tokens, self._window_positions, self._window_seconds = 0, 0, 0.0
+            self._window_tokens = self._window_positions = 0
+            self._window_seconds = self._window_processor = 0.0
             pl_module.log(RATE, rate, prog_bar=True)
             pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
             pl_module.log(TOKENS, float(self.tokens))
             pl_module.log(FLOPS, self.tokens * self.flops_per_token)
+            if self.seconds is not None:
+                pl_module.log(SECONDS, self.seconds)
             pl_module.log("train/padding", 1 - tokens / positions)
             pl_module.log(MEMORY, peak_memory(pl_module.device))
 
@@ -97,16 +107,34 @@ class Throughput(Callback):
         self._last = None
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the tokens and FLOPs so far beside the validation's metrics, so that either can be the axis of a plot."""
+        """Log the costs so far beside the validation's metrics, so that either can be the axis of a plot."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        window = sum_over_ranks(torch.tensor(self._window_tokens, device=pl_module.device))
-        tokens = self.tokens + int(window)
-        pl_module.log(TOKENS, float(tokens))
-        pl_module.log(FLOPS, tokens * (self.flops_per_token or 0.0))  # 0 tokens where it is not known
+        spent = self.spent(pl_module.device)
+        for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("seconds", SECONDS)):
+            if name in spent:
+                pl_module.log(column, spent[name])
+
+    def spent(self, device: torch.device) -> dict[str, float]:
+        """Tokens, FLOPs and processor seconds of all ranks so far; a resumed run may not know its seconds."""
+        tokens = self.tokens + int(sum_over_ranks(torch.tensor(self._window_tokens, device=device)))
+        seconds = self._seconds_so_far(device)
+        spent = {"tokens": float(tokens), "flops": tokens * (self.flops_per_token or 0.0)}  # no FLOPs: no tokens yet
+        return spent if seconds is None else spent | {"seconds": seconds}
+
+    def _seconds_so_far(self, device: torch.device) -> float | None:
+        """Processor seconds of all ranks, those since the last log included; None if those before are not known."""
+        window = float(sum_over_ranks(torch.tensor(self._window_processor, device=device)))
+        return None if self.seconds is None else self.seconds + window
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._last = None
+
+
+def _clocks(device: torch.device) -> tuple[float, float]:
+    """Seconds of the clock and of the processors that compute; of a GPU, those of the clock."""
+    clock = time.perf_counter()
+    return clock, time.process_time() if device.type == "cpu" else clock
 
 
 def training_flops(method: Module, batch: TokenBatch) -> float:

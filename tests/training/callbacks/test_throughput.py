@@ -47,7 +47,10 @@ class Record(Callback):
 
 def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
     clock = iter(range(10_000))
-    time = SimpleNamespace(perf_counter=lambda: float(next(clock)))  # a clock of its own: others look at the common one
+    busy = iter(range(0, 10_000, 3))
+    time = SimpleNamespace(  # clocks of its own: others look at the common ones
+        perf_counter=lambda: float(next(clock)), process_time=lambda: float(next(busy))
+    )
     monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.time", time)
     monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.peak_flops", lambda device, dtype: 1e6)
     record, throughput = Record(), Throughput()
@@ -64,6 +67,9 @@ def test_tokens_are_real_ones_and_the_rate_is_theirs(tmp_path, monkeypatch):
     assert float(last["train/tokens"]) == after_four == throughput.state_dict()["tokens"]
     # The clock ticks once a look: one second for each of the two steps of a window.
     assert float(last["train/tokens_per_second"]) == pytest.approx((after_four - after_two) / 2)
+    # The processors' seconds are three for each, of all steps.
+    assert [float(logged["train/processor_seconds"]) for logged in (first, last)] == [6, 12]
+    assert throughput.state_dict()["seconds"] == 12
     assert float(first["train/padding"]) == pytest.approx(1 - after_two / positions_after_two)
     share = 1 - (after_four - after_two) / (positions_after_four - positions_after_two)
     assert float(last["train/padding"]) == pytest.approx(share)
