@@ -77,7 +77,10 @@ def wandb_logger(settings: WandbSettings, run: Run, run_id: str, config: dict[st
 def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteResult) -> None:
     """Add an evaluation to a run that is on W&B already: `eval/SUITE/EVALUATOR/METRIC` and `eval/SUITE/table`.
 
-    Both go to the summary, not to the history, whose steps are those of training. The run is continued by its id. Offline
+    These are numbers on test items. Those on validation items, by which settings are chosen, are called
+    `eval_valid/SUITE/EVALUATOR/METRIC`.
+
+    All go to the summary, not to the history, whose steps are those of training. The run is continued by its id. Offline
     this makes another folder, which `wandb sync` sends after the first one. It is complete, with the configuration and the
     last value of every metric, so nothing is lost whichever folder the server receives last.
     """
@@ -89,6 +92,11 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
 
     found = result.evaluators.items()
     numbers = {f"eval/{suite}/{name}/{metric}": value for name, one in found for metric, value in one.metrics.items()}
+    numbers |= {
+        f"eval_valid/{suite}/{name}/{one.primary_metric}": one.validation
+        for name, one in found
+        if one.validation is not None
+    }
     rows = [
         [name, evaluator, metric, value]
         for name, results in {run.name: result.evaluators, **result.baselines}.items()

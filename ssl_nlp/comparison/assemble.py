@@ -67,6 +67,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
                     cost=cost,
                     poolings=poolings(suite, given.results),
                     missing=missing,
+                    validation=validation(suite, given.results),
                 ),
                 given,
             )
@@ -105,6 +106,19 @@ def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Est
             for seed in results
         ]
     )
+
+
+def validation(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, float]:
+    """Means of the primary metrics on validation items over seeds, by SUITE/EVALUATOR/METRIC."""
+    found = [
+        {
+            f"{suite}/{name}/{result.primary_metric}": result.validation
+            for name, result in seed.items()
+            if result.validation is not None
+        }
+        for seed in results
+    ]
+    return {key: estimate.mean for key, estimate in estimates(found).items()}
 
 
 def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
@@ -172,7 +186,14 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                 if not results:
                     continue
                 label = BASELINES.get(name, f"untrained {row.label}")
-                new = Row(label, row.runs, True, scores(suite, [results]), poolings=poolings(suite, [results]))
+                new = Row(
+                    label,
+                    row.runs,
+                    True,
+                    scores(suite, [results]),
+                    poolings=poolings(suite, [results]),
+                    validation=validation(suite, [results]),
+                )
                 given = RowResults([results], [evaluated[run.folder].data], varies=name in SEEDED)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
                 if not same:

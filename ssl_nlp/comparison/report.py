@@ -118,6 +118,8 @@ def _cell(row: Row, column: Column) -> Cell:
         words.append(f"{_difference(over)} from the best baseline")
     if pooling := row.pooling(column.key):
         words.append(f"pooling: {pooling}")
+    if (validation := row.validation.get(column.key)) is not None:
+        words.append(f"on validation items {format_number(validation)}")
     return Cell(
         format_score(score),
         best=verdict is not None and verdict.best,

@@ -36,7 +36,7 @@ ADDED = {
     GENERATION: ", to be read beside held-out text; of reverse perplexity, lower is better",
 }
 FIELDS = (
-    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n",
+    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n", "validation",
     "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
     "level", "best_level", "best_corrected_p", "best_seeds_up_to",
     "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to",
@@ -86,7 +86,7 @@ def signs(row: Row, column: Column) -> str:
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
-    """Write one line per number of each row: every metric and cost, with interval, seeds and verdict."""
+    """Write one line per number of each row: metrics and costs, with intervals, seeds, validation values and verdicts."""
     with io.StringIO(newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
@@ -98,6 +98,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 )
                 line["pooling"] = row.pooling(number)
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                line["validation"] = row.validation.get(number)
                 line["level"] = None if estimate.low is None else 0.95
                 if verdict := row.ties.get(number):
                     line |= _difference("best", verdict)

@@ -92,6 +92,7 @@ class Row:
             key of the column.
         poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.
         missing: the reason why there is no number, by SUITE/EVALUATOR.
+        validation: the mean of the primary metric on validation items over the seeds, by the key of the column.
     """
 
     label: str
@@ -104,6 +105,7 @@ class Row:
     alike: dict[str, set[str]] = field(default_factory=dict)
     poolings: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
 
     def pooling(self, key: str) -> str:
         """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.

@@ -1,9 +1,10 @@
 """Analogies: Athens is to Greece as Baghdad is to Iraq (Mikolov et al., arXiv:1301.3781, section 4)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -29,6 +30,7 @@ class WordAnalogies:
         name: of the data set.
         categories: analogies by category.
         candidates: words to find d among, beside the words of all analogies. They are the same for every model.
+        valid: other analogies, for validation.
 
     Raises:
         UserError: there are no analogies.
@@ -37,6 +39,7 @@ class WordAnalogies:
     name: str
     categories: Mapping[str, Sequence[Words]]
     candidates: Sequence[str] = ()
+    valid: "WordAnalogies | None" = None
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -66,8 +69,12 @@ class Analogies(CrossFitted):
     data: WordAnalogies
 
     @property
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
     def texts(self) -> list[str]:
-        return self.data.texts
+        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -92,6 +92,10 @@ class Classification(Evaluator):
 
     data: LabelledSplits
 
+    @property
+    def validation(self) -> "Classification":
+        return replace(self, data=replace(self.data, test=self.data.valid))
+
     def result(self, predicted: Array) -> Result:
         """The metrics of predictions for the test items."""
         gold, classes = np.array(self.data.test.labels), self.data.classes
@@ -177,15 +181,18 @@ class FewLabelProbe(Classifier):
         parts = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (self.features(model, part) for part in parts)
         y, y_valid = np.array(self.data.train.labels), np.array(self.data.valid.labels)
-        results = []
+        results, validation = [], []
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(y))
             rows = np.concatenate([order[y[order] == name][: self.labels] for name in self.data.classes])
-            results.append(self.result(fit_probe(train[rows], y[rows], valid, y_valid).predict(test)))
+            probe = fit_probe(train[rows], y[rows], valid, y_valid)
+            results.append(self.result(probe.predict(test)))
+            validation.append(_accuracy(probe, valid, self.data.valid))
         means = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics}
         means["accuracy_std"] = float(np.std([r.metrics["accuracy"] for r in results], ddof=1))
         items = np.mean([r.items for r in results if r.items is not None], axis=0).astype(np.float32)
-        return Result("accuracy", means, {"draws": [r.metrics for r in results]}, items)
+        details = {"draws": [r.metrics for r in results]}
+        return Result("accuracy", means, details, items, validation=float(np.mean(validation)))
 
 
 def text_features(embedder: Embedder, part: Labelled) -> Matrix:

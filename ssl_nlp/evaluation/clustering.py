@@ -1,7 +1,7 @@
 """Clustering: whether texts of one class lie together, without a label to learn from."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -50,6 +50,10 @@ class Clustering(Validated):
     """
 
     data: ClusteredTexts
+
+    @property
+    def validation(self) -> "Clustering":
+        return replace(self, data=replace(self.data, test=self.data.valid))
 
     @property
     def texts(self) -> list[str]:

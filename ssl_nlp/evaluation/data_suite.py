@@ -24,7 +24,7 @@ from ssl_nlp.evaluation.pair_classification import PairClassification, RelatedPa
 from ssl_nlp.evaluation.prompts import Prompts
 from ssl_nlp.evaluation.retrieval import JudgedRetrieval, Judgements, Retrieval, TextPairs
 from ssl_nlp.evaluation.similarity import ScoredPairs, SentenceSimilarity, WordSimilarity
-from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
+from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, VALIDATION_TEXTS, Suite, classifiers, subset
 from ssl_nlp.evaluation.written_texts import WrittenTexts
 
 Task = Literal[
@@ -51,7 +51,7 @@ Data = (
     | ClusteredTexts
     | RelatedPairs
     | WordAnalogies
-    | list[str]
+    | LanguageModelling
     | FreeGeneration
     | WrittenTexts
     | MinimalPairs
@@ -70,30 +70,36 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
     evaluators: dict[str, Evaluator] = {}
     train: list[str] = []
     tested: list[str] = []
+    validated: list[str] = []
     for key, (task, given) in data.items():
         if isinstance(given, LabelledSplits):
             evaluators |= classifiers(given, f"{key}.")
             train += [*given.train.texts, *(given.train.pairs or [])]
             texts, pairs = list(given.test.texts), []
+            validated += given.valid.texts
         elif isinstance(given, TextPairs):
             evaluators[f"{key}.retrieval"] = Retrieval(given)
             texts, pairs = list(given.answers), list(zip(given.queries, given.answers, strict=True))
+            validated += given.valid.answers if given.valid else []
         elif isinstance(given, Judgements):
             evaluators[f"{key}.retrieval"] = JudgedRetrieval(given)
             best = [given.documents[max(gains, key=lambda place: gains[place])] for gains in given.gains]
             texts, pairs = list(given.documents), list(zip(given.queries, best, strict=True))
+            validated += given.valid.queries if given.valid else []
         elif isinstance(given, ClusteredTexts):
             evaluators[f"{key}.clustering"] = Clustering(given)
             texts, pairs = list(given.test.texts), []
+            validated += given.valid.texts
         elif isinstance(given, RelatedPairs):
             evaluators[f"{key}.pair_classification"] = PairClassification(given)
             together = zip(given.first, given.second, given.related, strict=True)
             texts, pairs = given.texts, [(a, b) for a, b, related in together if related]
+            validated += given.valid.texts if given.valid else []
         elif isinstance(given, tuple):
             evaluators |= {f"{key}.{one.name}": one for one in given}
             continue
-        elif isinstance(given, list):
-            evaluators[f"{key}.language_modelling"] = LanguageModelling(given)
+        elif isinstance(given, LanguageModelling):
+            evaluators[f"{key}.language_modelling"] = given
             continue
         elif isinstance(given, FreeGeneration):
             evaluators[f"{key}.free_generation"] = given
@@ -115,6 +121,7 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             least = min(given.scores) + RELATED * (max(given.scores) - min(given.scores))
             scored = zip(given.first, given.second, given.scores, strict=True)
             texts, pairs = given.texts, [(a, b) for a, b, score in scored if score >= least]
+            validated += given.valid.texts if given.valid else []
         texts = list(dict.fromkeys(texts))
         evaluators[f"{key}.geometry"] = Geometry(subset(texts, GEOMETRY), subset(pairs, GEOMETRY, lambda pair: pair[0]))
         tested += texts
@@ -122,7 +129,8 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
     # Without training texts, TF-IDF learns how rare a word is from the texts that are tested.
     learned = train or list(dict.fromkeys(text for evaluator in evaluators.values() for text in evaluator.texts))
     if predicted := subset(dict.fromkeys(tested), LANGUAGE_TEXTS):
-        evaluators.setdefault("language_modelling", LanguageModelling(predicted))
+        others = subset(dict.fromkeys(text for text in validated if text not in {*tested}), VALIDATION_TEXTS)
+        evaluators.setdefault("language_modelling", LanguageModelling(predicted, tuple(others)))
     return Suite(name, evaluators, learned)
 
 
@@ -169,13 +177,18 @@ def _is_fraction(label: str) -> bool:
     return math.isfinite(number) and not number.is_integer()
 
 
-def scored_pairs(name: str, found: Iterable[Document]) -> ScoredPairs:
+def scored_pairs(name: str, found: Iterable[Document], split: Split = "test") -> ScoredPairs:
     """Pairs of texts with their scores, from documents with a pair and a number as label.
+
+    Args:
+        name: of the data set.
+        found: the documents.
+        split: decides how many are used.
 
     Raises:
         UserError: a score is not a number.
     """
-    chosen = subset(found, CAPS["test"], lambda document: f"{document.text}\n{document.pair}")
+    chosen = subset(found, CAPS[split], lambda document: f"{document.text}\n{document.pair}")
     scores = [_score(name, document) for document in chosen]
     return ScoredPairs(name, [d.text for d in chosen], [str(d.pair) for d in chosen], scores)
 
@@ -192,13 +205,13 @@ def _score(name: str, document: Document) -> float:
     return score
 
 
-def related_pairs(name: str, found: Iterable[Document]) -> RelatedPairs:
-    """Pairs of texts, from documents with a pair and the label 1 or 0.
+def related_pairs(name: str, found: Iterable[Document], split: Split = "test") -> RelatedPairs:
+    """Pairs of texts, from documents with a pair and the label 1 or 0; arguments as for `scored_pairs`.
 
     Raises:
         UserError: a label is something else.
     """
-    chosen = subset(found, CAPS["test"], lambda document: f"{document.text}\n{document.pair}")
+    chosen = subset(found, CAPS[split], lambda document: f"{document.text}\n{document.pair}")
     for document in chosen:
         if document.label not in ("0", "1"):
             raise UserError(
@@ -222,7 +235,7 @@ def clustered_texts(name: str, found: Iterable[Document], valid: float) -> Clust
     return ClusteredTexts(name, *(_labelled(name, parts[split], CAPS[split]) for split in ("valid", "test")))
 
 
-def text_pairs(name: str, found: Iterable[Document]) -> TextPairs:
-    """Texts and the pairs that they are to find, from documents with a pair."""
-    chosen = subset(found, CAPS["test"], lambda document: document.text)
+def text_pairs(name: str, found: Iterable[Document], split: Split = "test") -> TextPairs:
+    """Texts and the pairs that they are to find, from documents with a pair; arguments as for `scored_pairs`."""
+    chosen = subset(found, CAPS[split], lambda document: document.text)
     return TextPairs(name, [document.text for document in chosen], [str(document.pair) for document in chosen])

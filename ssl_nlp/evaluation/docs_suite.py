@@ -9,6 +9,7 @@ split has seen no document of valid or test. Documents with the same beginning g
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ssl_nlp.corpora import Document, InstalledDocs
 from ssl_nlp.corpora.base import Split
@@ -18,11 +19,11 @@ from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.retrieval import Retrieval, TextPairs
-from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, Suite, classifiers, subset
+from ssl_nlp.evaluation.suite import GEOMETRY, LANGUAGE_TEXTS, VALIDATION_TEXTS, Suite, classifiers, subset
 
 CLASSES = 20
 PER_CLASS: dict[Split, int] = {"train": 160, "valid": 40, "test": 60}
-PAIRS = 800
+PAIRS: dict[Split, int] = {"valid": 400, "test": 800}
 LENGTH = 400  # characters of a text
 MIN_WORDS = 4  # of a query without names, and of the text that it is to find
 
@@ -41,14 +42,21 @@ def docs_suite() -> Suite:
     order: tuple[Split, ...] = ("test", "valid", "train")  # a text that is in two parts goes to the first of these
     parts = {split: _labelled(splits[split], classes, PER_CLASS[split], used) for split in order}
     data = LabelledSplits("docs", parts["train"], parts["valid"], parts["test"])
-    pairs = query_pairs(splits["test"], set(classes))
-    if len(pairs.queries) < 2:
+    pairs = query_pairs(splits["test"], set(classes), "test")
+    valid = query_pairs(splits["valid"], set(classes), "valid")
+    if min(len(pairs.queries), len(valid.queries)) < 2:
         raise UserError("the installed documentation has too few docstrings of several sentences: use another suite")
-    sentences = [split_sentences(document.text)[0] for document in splits["test"]]
+    firsts = {
+        split: dict.fromkeys(split_sentences(document.text)[0] for document in splits[split])
+        for split in ("valid", "test")
+    }
+    others = (sentence for sentence in firsts["valid"] if sentence not in firsts["test"])
     evaluators = classifiers(data) | {
-        "retrieval": Retrieval(pairs),
+        "retrieval": Retrieval(replace(pairs, valid=valid)),
         "geometry": Geometry(pairs.answers[:GEOMETRY], list(zip(pairs.queries, pairs.answers, strict=True))[:GEOMETRY]),
-        "language_modelling": LanguageModelling(subset(dict.fromkeys(sentences), LANGUAGE_TEXTS)),
+        "language_modelling": LanguageModelling(
+            subset(firsts["test"], LANGUAGE_TEXTS), tuple(subset(others, VALIDATION_TEXTS))
+        ),
     }
     return Suite("docs", evaluators, data.train.texts)
 
@@ -68,8 +76,8 @@ def _labelled(documents: Sequence[Document], classes: Sequence[str], cap: int, u
     return Labelled(texts, labels)
 
 
-def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
-    """First sentences without names, and the rest of their docstrings, for at most 800 documents."""
+def query_pairs(documents: Sequence[Document], packages: set[str], split: Split) -> TextPairs:
+    """First sentences without names, and the rest of their docstrings, for at most 800 test or 400 validation documents."""
     pairs: dict[str, str] = {}  # by rest, so that equal ones are used once
     for document in subset(documents, len(documents), lambda d: d.text):
         sentences = split_sentences(document.text)
@@ -77,7 +85,7 @@ def query_pairs(documents: Sequence[Document], packages: set[str]) -> TextPairs:
         query = without_names(sentences[0], packages | {str(document.label)})
         if min(len(query.split()), len(rest.split())) >= MIN_WORDS:
             pairs.setdefault(rest, query)
-        if len(pairs) == PAIRS:
+        if len(pairs) == PAIRS[split]:
             break
     return TextPairs("docs", list(pairs.values()), list(pairs))
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 from ssl_nlp.evaluation.capabilities import Embedder
@@ -13,9 +14,11 @@ class Evaluator(ABC):
 
     Attributes:
         needs: the capability that it calls: one of the protocols in `ssl_nlp.evaluation.capabilities`.
+        higher_is_better: whether settings are good whose primary metric is high.
     """
 
     needs: ClassVar[Any] = Embedder
+    higher_is_better: ClassVar[bool] = True
 
     @property
     def texts(self) -> list[str]:
@@ -30,16 +33,31 @@ class Evaluator(ABC):
         """
         return None
 
+    @property
+    def validation(self) -> "Evaluator | None":
+        """The same task on validation items, of which none is a test item; None: it has none.
+
+        Whoever chooses settings of a model does so by its primary metric, which `Result.validation` holds.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, model: Any) -> Result:
         """The numbers of a model that has the capability in `needs`."""
+
+
+def with_validation(evaluator: Evaluator, model: Any, result: Result) -> Result:
+    """A result with its validation value, which is measured now if it is not there yet and there are items for it."""
+    if result.validation is not None or evaluator.validation is None:
+        return result
+    return replace(result, validation=evaluator.validation(model).primary)
 
 
 class Fit(NamedTuple):
     """A predictor learned from one kind of embedding.
 
     Attributes:
-        validation: how well it does on the validation data; higher is better.
+        validation: the primary metric on the validation data; higher is better.
         predictor: what `test` needs of it.
     """
 
@@ -67,7 +85,10 @@ class Validated(Evaluator):
 
 
 class CrossFitted(Evaluator):
-    """An evaluator of embeddings that has test items only, each with a prediction that no other item changes.
+    """An evaluator of embeddings that learns nothing, each of whose items has a prediction that no other item changes.
+
+    With validation items, the embedding is chosen on these. Without, each half of the test items is predicted with the
+    embedding that is best on the other half.
 
     Attributes:
         ranked: predictions of different embeddings have one scale. Otherwise they are compared by their ranks within the
@@ -75,6 +96,10 @@ class CrossFitted(Evaluator):
     """
 
     ranked: ClassVar[bool]
+
+    @property
+    def validation(self) -> "CrossFitted | None":
+        return None
 
     @property
     @abstractmethod

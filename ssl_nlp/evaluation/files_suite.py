@@ -20,251 +20,30 @@
 
 Paths are relative to the working directory; formats and fields are those of `TextFiles`. A classification with a `pair` is
 one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation without a `pair`, may be shares of
-`train`, and `valid` of a clustering is a share of `test`. Queries, documents and judgements are described in
-`ssl_nlp.evaluation.judged_files`, prompts in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own
-(`ssl_nlp.evaluation.own`).
+`train`. Tasks without training texts also take `valid`: files of validation items, or the share of the items of `test` that
+are for validation instead (of a clustering, only a share). Without it all items are tested, and no setting of a model can
+be chosen by the task. Queries, documents and judgements are described in `ssl_nlp.evaluation.judged_files`, prompts in
+`ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import yaml
 
-from ssl_nlp.corpora import Document, TextFiles
-from ssl_nlp.corpora.lines import read_lines
-from ssl_nlp.corpora.readers import Fields, Format, read_file
-from ssl_nlp.corpora.text_files import find_files
+from ssl_nlp.corpora.readers import Format
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.analogies import read_analogies
-from ssl_nlp.evaluation.classification import LabelledSplits
-from ssl_nlp.evaluation.data_suite import (
-    Data,
-    Task,
-    clustered_texts,
-    data_suite,
-    labelled_splits,
-    related_pairs,
-    scored_pairs,
-    text_pairs,
-)
+from ssl_nlp.evaluation.data_suite import Data, Task, data_suite
 from ssl_nlp.evaluation.evaluator import Evaluator
-from ssl_nlp.evaluation.generated_text import check_packages
-from ssl_nlp.evaluation.generation_suite import GENERATION, free_generation
+from ssl_nlp.evaluation.file_tasks import KINDS, ClusteredFiles, GeneratedFiles, LabelledFiles
+from ssl_nlp.evaluation.generation_suite import GENERATION
 from ssl_nlp.evaluation.hub_suites import HUB_SUITES
-from ssl_nlp.evaluation.judged_files import read_judgements
 from ssl_nlp.evaluation.limits_suite import LIMITS
-from ssl_nlp.evaluation.minimal_pair_files import MinimalPairFiles
 from ssl_nlp.evaluation.own import check_settings, own_evaluator
-from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
-from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, Suite, subset
-from ssl_nlp.evaluation.written_texts import WrittenTexts
+from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.names import check_name
 
-
-@dataclass(frozen=True)
-class LabelledFiles:
-    """Texts with classes."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
-
-    train: str | list[str]
-    label: int | str
-    text: int | str = "text"
-    pair: int | str | None = None
-    valid: float | str | list[str] = 0.1
-    test: float | str | list[str] = 0.1
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        corpus = TextFiles(self.train, self.valid, self.test, "line", self.text, self.label, self.pair, self.format)
-        return labelled_splits(name, corpus)
-
-
-@dataclass(frozen=True)
-class ScoredFiles:
-    """Pairs of texts, or of words, with a number."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("similarity", "word_similarity")
-
-    test: str | list[str]
-    score: int | str
-    text: int | str = "text"
-    pair: int | str = "pair"
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        return scored_pairs(name, _documents(self.test, Fields(self.text, self.score, self.pair), self.format))
-
-
-@dataclass(frozen=True)
-class RelatedFiles:
-    """Pairs of texts that belong together (1) or do not (0)."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("pair_classification",)
-
-    test: str | list[str]
-    label: int | str
-    text: int | str = "text"
-    pair: int | str = "pair"
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        return related_pairs(name, _documents(self.test, Fields(self.text, self.label, self.pair), self.format))
-
-
-@dataclass(frozen=True)
-class ClusteredFiles:
-    """Texts with classes, which no model learns."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("clustering",)
-
-    test: str | list[str]
-    label: int | str
-    text: int | str = "text"
-    valid: float = 0.2
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        return clustered_texts(name, _documents(self.test, Fields(self.text, self.label), self.format), self.valid)
-
-
-@dataclass(frozen=True)
-class AnalogyFiles:
-    """Four words a line under lines with the names of categories, and files of further candidates, one a line."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("analogies",)
-
-    test: str | list[str]
-    candidates: str | list[str] = field(default_factory=list)
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        files = find_files(self.candidates) if self.candidates else []
-        candidates = [word for path in files for line in read_lines(path) if (word := line.strip())]
-        return read_analogies(name, find_files(self.test), candidates)
-
-
-@dataclass(frozen=True)
-class PairedFiles:
-    """Texts with the text that each is to find; or queries, documents and judgements."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("retrieval",)
-
-    test: str | list[str] | None = None
-    text: int | str = "text"
-    pair: int | str = "pair"
-    format: Format | None = None
-    documents: str | list[str] | None = None
-    queries: str | list[str] | None = None
-    judgements: str | list[str] | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set."""
-        if self.test is None and self.documents and self.queries and self.judgements:
-            return read_judgements(name, self.documents, self.queries, self.judgements)
-        if self.test is None or self.documents or self.queries or self.judgements:
-            raise UserError(f"{name}: give a retrieval either `test`, or `documents`, `queries` and `judgements`")
-        return text_pairs(name, _documents(self.test, Fields(self.text, None, self.pair), self.format))
-
-
-@dataclass(frozen=True)
-class PlainFiles:
-    """Texts to predict."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("language_modelling",)
-
-    test: str | list[str]
-    text: int | str = "text"
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The data set: at most 500 texts, each once."""
-        found = _documents(self.test, Fields(self.text), self.format)
-        return subset(dict.fromkeys(document.text for document in found), LANGUAGE_TEXTS)
-
-
-@dataclass(frozen=True)
-class GeneratedFiles:
-    """Texts with the `pair` that models write from them; or the texts that models learned, and held-out ones.
-
-    Of pairs, at most 1,000 are used.
-    """
-
-    tasks: ClassVar[tuple[Task, ...]] = ("generation",)
-
-    train: str | list[str] | None = None
-    test: float | str | list[str] = 0.1
-    text: int | str = "text"
-    pair: int | str | None = None
-    format: Format | None = None
-
-    def read(self, name: str, task: Task) -> Data:
-        """The evaluator: of texts written from others, or of drawn ones."""
-        if self.pair is None and self.train is not None:
-            return free_generation(TextFiles(self.train, self.test, None, "line", self.text, format=self.format))
-        if self.pair is None or self.train is not None or isinstance(self.test, float | int):
-            raise UserError(
-                f"{name}: give a generation either the files of `test` with the `pair` that is written from each text, or "
-                "`train`, the text that models learned and draw more of"
-            )
-        check_packages(name)
-        found = _documents(self.test, Fields(self.text, None, self.pair), self.format)
-        chosen = subset(found, WRITTEN, lambda document: document.text)
-        return WrittenTexts([document.text for document in chosen], [str(document.pair) for document in chosen])
-
-
-@dataclass(frozen=True)
-class PromptFiles(LabelledFiles):
-    """Texts with classes, for models without training; see `Template`. At most 1,000 test texts are used."""
-
-    tasks: ClassVar[tuple[Task, ...]] = ("prompts",)
-
-    template: str = field(kw_only=True)
-    words: dict[Any, Any] = field(kw_only=True)
-    shots: int | list[int] = 0
-    draws: int = 3
-    seed: int = 0
-    rank: Rank = "sum"
-    separator: str = "\n\n"
-    calibration: str | list[str] = field(default_factory=list)
-
-    def read(self, name: str, task: Task) -> Data:
-        """One evaluator for each number of examples."""
-        data = super().read(name, task)
-        assert isinstance(data, LabelledSplits)
-        words = {str(key): str(word) for key, word in self.words.items()}
-        empty = [self.calibration] if isinstance(self.calibration, str) else self.calibration
-        try:
-            templates = [
-                Template(self.template, words, self.separator, shots, self.draws, self.seed, self.rank, empty)
-                for shots in ([self.shots] if isinstance(self.shots, int) else self.shots)
-            ]
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
-
-
-WRITTEN = 1000  # texts from which others are written
 RESERVED = ("docs", "prompts", "words", GENERATION, LIMITS, "files", *HUB_SUITES)
-FILES = (
-    LabelledFiles,
-    ScoredFiles,
-    PairedFiles,
-    ClusteredFiles,
-    RelatedFiles,
-    AnalogyFiles,
-    PlainFiles,
-    GeneratedFiles,
-    PromptFiles,
-    MinimalPairFiles,
-)
-KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
 def files_suite(path: str | Path) -> Suite:
@@ -316,6 +95,8 @@ def _data(place: str, given: Any) -> tuple[Task, Data]:
 def _is_of_kind(key: str, value: Any, kind: type) -> bool:
     if kind is ClusteredFiles and key == "valid":
         return isinstance(value, int | float) and 0 < value < 1
+    if key == "valid" and not issubclass(kind, LabelledFiles) and (value is None or isinstance(value, int | float)):
+        return True
     if key in ("train", "valid", "test", "candidates", "documents", "queries", "judgements"):
         several = value if isinstance(value, list) else [value]
         share = issubclass(kind, LabelledFiles | GeneratedFiles) and key != "train" and isinstance(value, int | float)
@@ -333,8 +114,3 @@ def _is_of_kind(key: str, value: Any, kind: type) -> bool:
         return value is None or value in list(get_args(Format))
     optional = (issubclass(kind, LabelledFiles) and key == "pair") or key == "part"
     return isinstance(value, int | str) or (value is None and optional)
-
-
-def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:
-    for path in find_files(patterns):
-        yield from (document for document in read_file(path, format, "line", chosen) if document.text.strip())

@@ -11,7 +11,7 @@ the first sentence of each draw, because some models draw whole documents.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, ClassVar
@@ -57,12 +57,19 @@ class FreeGeneration(Evaluator):
         train: sentences that the models were trained on.
         sample: held-out sentences, as many as are drawn, for `reference`.
         held_out: other held-out sentences, those of the reverse perplexity.
+        valid: further ones, those of its validation value.
     """
 
     needs: ClassVar[Any] = Drawer
+    higher_is_better: ClassVar[bool] = False
     train: Sequence[str]
     sample: Sequence[str]
     held_out: Sequence[str]
+    valid: Sequence[str] = ()
+
+    @property
+    def validation(self) -> "FreeGeneration | None":
+        return replace(self, held_out=self.valid, valid=()) if self.valid else None
 
     def __call__(self, model: Drawer) -> Result:
         return self.result(model.draw(len(self.sample), max_new_tokens=LONGEST, seed=SEED))
@@ -75,7 +82,10 @@ class FreeGeneration(Evaluator):
         """The numbers of drawn texts."""
         firsts = [next(iter(split_sentences(text)), "") for text in texts]
         drawn = [words_of(text) for text in firsts]
-        items = self._nats_and_words(self._n_grams(drawn), self._held_out)
+        n_grams = self._n_grams(drawn)
+        items = self._nats_and_words(n_grams, self._held_out)
+        valid = [words_of(text) for text in self.valid]
+        validation = statistic_of(self._nats_and_words(n_grams, valid), "perplexity") if valid else None
         metrics = {
             "reverse_perplexity": statistic_of(items, "perplexity"),
             "perplexity": statistic_of(self._nats_and_words(self._train_n_grams, drawn), "perplexity"),
@@ -86,7 +96,7 @@ class FreeGeneration(Evaluator):
             "length": sum(map(len, drawn)) / len(drawn),
         }
         details = {"generation": {"sentences": len(drawn), "train": len(self._train)}, "drawn": firsts[:SHOWN]}
-        return Result("reverse_perplexity", metrics, details, items, "perplexity")
+        return Result("reverse_perplexity", metrics, details, items, "perplexity", validation)
 
     @cached_property
     def _train(self) -> list[Sentence]:

@@ -13,7 +13,7 @@ from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.suite import Suite
 
 GENERATION = "generation"
-DRAWN = 1000  # sentences, and as many held-out ones for each of two purposes
+DRAWN = 1000  # sentences, and as many held-out ones for each of three purposes
 TRAIN = 200_000  # training sentences, the first ones
 SEED = 0  # of the choice of held-out sentences
 
@@ -26,23 +26,23 @@ def generation_suite(corpus: Corpus) -> Suite:
 def free_generation(corpus: Corpus) -> FreeGeneration:
     """The evaluator of models that were trained on a corpus.
 
-    Held-out sentences come from the valid and the test split, at random. Half of them, at most 1,000, are compared with as
-    many drawn ones; as many others are those of the reverse perplexity.
+    Held-out sentences come from the valid and the test split, at random. A third of them, at most 1,000, are compared with
+    as many drawn ones; as many others are those of the reverse perplexity, and as many others those of its validation.
 
     Raises:
-        UserError: there are fewer than four of them.
+        UserError: there are fewer than six of them.
     """
     splits: list[Split] = ["valid", "test"] if getattr(corpus, "has", lambda split: True)("test") else ["valid"]
     held_out = [sentence for split in splits for sentence in _sentences(corpus, split)]
-    if len(held_out) < 4:
+    if len(held_out) < 6:
         raise UserError(
             f"{corpus} has {len(held_out)} held-out sentences, too few to compare drawn ones with: add some"
         )
     order = np.random.default_rng(SEED).permutation(len(held_out))
-    number = min(DRAWN, len(held_out) // 2)
-    sample, others = ([held_out[i] for i in order[start : start + number]] for start in (0, number))
+    number = min(DRAWN, len(held_out) // 3)
+    sample, others, valid = ([held_out[i] for i in order[part * number :][:number]] for part in range(3))
     train = [*islice(_sentences(corpus, "train"), TRAIN)]
-    return FreeGeneration(train, sample, others)
+    return FreeGeneration(train, sample, others, valid)
 
 
 def _sentences(corpus: Corpus, split: Split) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """Suites of well-known data sets on the Hugging Face hub."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from ssl_nlp.corpora import HubDataset
+from ssl_nlp.corpora import Document, HubDataset
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs
 from ssl_nlp.evaluation.suite import Suite
 
@@ -14,7 +15,8 @@ class HubData:
     Attributes:
         path, config: its name, and one of its configurations.
         test: the split with public labels on which numbers are reported.
-        valid: a split, or a share of `train` if there is no other split to choose on.
+        valid: a split, or a share of `train` if there is no other split to choose on. Of similarity, only a split counts:
+            a published test split stays whole.
         label: class, or score.
     """
 
@@ -32,14 +34,23 @@ class HubData:
         """The data set."""
         name = self.path if self.config is None else f"{self.path} ({self.config})"
         if self.task == "similarity":  # without training, only its test split is read
-            corpus = HubDataset(self.path, self.config, self.test, 0.5, None, self.text, self.label, self.pair)
-            return scored_pairs(name, corpus.read("train"))
+            pairs = scored_pairs(name, self._split(self.test))
+            if isinstance(self.valid, float):
+                return pairs
+            tested = {*zip(pairs.first, pairs.second, strict=True)}
+            others = (document for document in self._split(self.valid) if (document.text, document.pair) not in tested)
+            return replace(pairs, valid=scored_pairs(name, others, "valid"))
         corpus = HubDataset(self.path, self.config, self.train, self.valid, self.test, self.text, self.label, self.pair)
         return labelled_splits(name, corpus)
 
+    def _split(self, split: str) -> Iterator[Document]:
+        """The documents of one split, without a look at the others."""
+        corpus = HubDataset(self.path, self.config, split, 0.5, None, self.text, self.label, self.pair)
+        return corpus.read("train")
 
-def _sts(path: str) -> HubData:
-    return HubData(path, None, "similarity", "sentence1", "sentence2", "score")
+
+def _sts(path: str, valid: str | float = 0.1) -> HubData:
+    return HubData(path, None, "similarity", "sentence1", "sentence2", "score", valid=valid)
 
 
 def _glue(config: str, text: str, pair: str | None = None, test: str = "validation") -> HubData:
@@ -49,7 +60,7 @@ def _glue(config: str, text: str, pair: str | None = None, test: str = "validati
 HUB_SUITES: dict[str, dict[str, HubData]] = {
     # The seven of SentEval's and SimCSE's tables (arXiv:2104.08821, table 5).
     "sts": {f"sts{year}": _sts(f"mteb/sts{year}-sts") for year in range(12, 17)}
-    | {"stsb": _sts("mteb/stsbenchmark-sts"), "sickr": _sts("mteb/sickr-sts")},
+    | {"stsb": _sts("mteb/stsbenchmark-sts", "validation"), "sickr": _sts("mteb/sickr-sts")},
     # The seven of SentEval's and SimCSE's transfer tables (arXiv:1803.05449, table 1; arXiv:2104.08821, table 6).
     "sentence": {
         "mr": HubData("cornell-movie-review-data/rotten_tomatoes", valid="validation"),
@@ -65,7 +76,9 @@ HUB_SUITES: dict[str, dict[str, HubData]] = {
         "sst2": _glue("sst2", "sentence"),
         "mrpc": _glue("mrpc", "sentence1", "sentence2"),
         "qqp": _glue("qqp", "question1", "question2"),
-        "stsb": HubData("nyu-mll/glue", "stsb", "similarity", "sentence1", "sentence2", test="validation"),
+        "stsb": HubData(
+            "nyu-mll/glue", "stsb", "similarity", "sentence1", "sentence2", valid="train", test="validation"
+        ),
         "mnli": _glue("mnli", "premise", "hypothesis", test="validation_matched"),
         "qnli": _glue("qnli", "question", "sentence"),
         "rte": _glue("rte", "sentence1", "sentence2"),

@@ -29,10 +29,20 @@ class LanguageModelling(Evaluator):
 
     Where the scores are estimates from random draws, the details hold the `standard_error` of the bits per byte that the
     drawing causes.
+
+    Attributes:
+        data: the texts.
+        valid: other texts, for validation.
     """
 
     needs: ClassVar[type] = Scorer
+    higher_is_better: ClassVar[bool] = False
     data: Sequence[str]
+    valid: Sequence[str] = ()
+
+    @property
+    def validation(self) -> "LanguageModelling | None":
+        return LanguageModelling(self.valid) if self.valid else None
 
     def __call__(self, model: Scorer) -> Result:
         result = self._scored(model.likelihood, model.score)

@@ -1,7 +1,7 @@
 """The suite of exact limits: how much of a known language a model has learned."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -12,9 +12,9 @@ import torch
 from ssl_nlp.corpora import SPLITS, Corpus, HiddenMarkovLanguage, Split
 from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, Ints
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer
+from ssl_nlp.evaluation.capabilities import Embedder, Scorer, SeveralScorer
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
-from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.evaluator import Evaluator, Fit
 from ssl_nlp.evaluation.excess import ExcessSums
 from ssl_nlp.evaluation.language_modelling import NAMES
 from ssl_nlp.evaluation.result import Array, Result
@@ -38,6 +38,7 @@ class ExcessNats(Evaluator):
     """
 
     needs: ClassVar[type] = Scorer
+    higher_is_better: ClassVar[bool] = False
     language: HiddenMarkovLanguage
     data: Sequence[str]
 
@@ -93,18 +94,32 @@ class TopicProbe(LinearProbe):
 
     Attributes:
         best: (N,) the most probable topic of each test document by the exact posterior.
+        best_valid: (M,) that of each validation document.
     """
 
     best: Sequence[str]
+    best_valid: Sequence[str]
+
+    @property
+    def validation(self) -> "TopicProbe":
+        return replace(self, data=replace(self.data, test=self.data.valid), best=self.best_valid)
+
+    def fit(self, embedder: Embedder) -> Fit:
+        accuracy, predictor = super().fit(embedder)
+        bayes, chance = self._ends(self.data.valid, self.best_valid)
+        return Fit((accuracy - chance) / (bayes - chance), predictor)
 
     def result(self, predicted: Array) -> Result:
         found = super().result(predicted)
-        gold, (names, counts) = np.array(self.data.test.labels), np.unique(self.data.train.labels, return_counts=True)
-        chance = float((gold == names[counts.argmax()]).mean())
-        bayes = float((gold == np.array(self.best)).mean())
-        items = ((gold == predicted) - chance) / (bayes - chance)
+        bayes, chance = self._ends(self.data.test, self.best)
+        items = ((np.array(self.data.test.labels) == predicted) - chance) / (bayes - chance)
         metrics = {"share_of_bayes": float(items.mean()), **found.metrics, "bayes_accuracy": bayes}
         return Result("share_of_bayes", metrics, found.details, items.astype(np.float32))
+
+    def _ends(self, part: Labelled, best: Sequence[str]) -> tuple[float, float]:
+        """The accuracy of the best classifier on a part, and that of the most frequent training topic."""
+        gold, (names, counts) = np.array(part.labels), np.unique(self.data.train.labels, return_counts=True)
+        return float((gold == np.array(best)).mean()), float((gold == names[counts.argmax()]).mean())
 
 
 def limits_suite(corpus: Corpus) -> Suite:
@@ -122,11 +137,16 @@ def limits_suite(corpus: Corpus) -> Suite:
     test = parts["test"]
     evaluators: dict[str, Evaluator] = {"limits": ExcessNats(corpus, test.texts)}
     if len(corpus.model.topics) > 1:
-        posterior = corpus.model.topic_posterior(corpus.as_numbers(test.texts))
-        best = [corpus.topic(number) for number in posterior.argmax(axis=1).tolist()]
         topics = LabelledSplits(LIMITS, parts["train"], parts["valid"], test)
-        evaluators["topic.linear_probe"] = TopicProbe(topics, best)
+        best, best_valid = (_most_probable(corpus, part.texts) for part in (topics.test, topics.valid))
+        evaluators["topic.linear_probe"] = TopicProbe(topics, best, best_valid)
     return Suite(LIMITS, evaluators, parts["train"].texts)
+
+
+def _most_probable(corpus: HiddenMarkovLanguage, texts: Sequence[str]) -> list[str]:
+    """The topic of each text by the exact posterior."""
+    posterior = corpus.model.topic_posterior(corpus.as_numbers(texts))
+    return [corpus.topic(number) for number in posterior.argmax(axis=1).tolist()]
 
 
 def _topics(corpus: HiddenMarkovLanguage, split: Split) -> Labelled:

@@ -1,13 +1,16 @@
 """Minimal pairs from files."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ssl_nlp.corpora import Document
 from ssl_nlp.corpora.readers import Fields, Format, read_file
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.data_suite import Task
 from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
+from ssl_nlp.evaluation.validation_items import Valid, divided
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class MinimalPairFiles:
         text, pair: the fields of the good and of the bad sentence.
         label: the field of the paradigm, which says what a pair tests.
         part: the field of the field of grammar that the paradigm belongs to; None: there is one, `all`.
+        valid: as for other tasks of test items only.
         format: of the files; None: by their ending.
     """
 
@@ -29,6 +33,7 @@ class MinimalPairFiles:
     pair: int | str = "sentence_bad"
     label: int | str = "UID"
     part: int | str | None = "field"
+    valid: Valid = None
     format: Format | None = None
 
     def read(self, name: str, task: Task) -> MinimalPairs:
@@ -37,10 +42,16 @@ class MinimalPairFiles:
         Raises:
             UserError: there are no pairs, one has no paradigm, or a paradigm belongs to two fields.
         """
+        test, valid = divided(name, self._documents(self.test), self.valid, self._documents)
+        evaluator = self._evaluator(name, test)
+        return replace(evaluator, valid=self._evaluator(name, valid)) if valid else evaluator
+
+    def _documents(self, patterns: str | list[str]) -> Iterator[Document]:
         chosen = Fields(self.text, self.label, self.pair, part=self.part)
-        files = find_files(self.test)
-        read = (document for path in files for document in read_file(path, self.format, "line", chosen))
-        documents = [document for document in read if document.text.strip()]
+        for path in find_files(patterns):
+            yield from (d for d in read_file(path, self.format, "line", chosen) if d.text.strip())
+
+    def _evaluator(self, name: str, documents: Sequence[Document]) -> MinimalPairs:
         if not documents:
             raise UserError(f"{name} has no pairs of sentences: name other files")
         fields: dict[str, str] = {}

@@ -46,6 +46,7 @@ class MinimalPairs(Evaluator):
         good, bad: (N,) the sentences.
         paradigms: (N,) what each pair tests.
         fields: (N,) the field of grammar that it belongs to.
+        valid: other pairs, for validation.
     """
 
     needs: ClassVar[type] = Scorer
@@ -53,6 +54,11 @@ class MinimalPairs(Evaluator):
     bad: Sequence[str]
     paradigms: Sequence[str]
     fields: Sequence[str]
+    valid: "MinimalPairs | None" = None
+
+    @property
+    def validation(self) -> "MinimalPairs | None":
+        return self.valid
 
     def __call__(self, model: Scorer) -> Result:
         found = [self.scored(score) for score in _scores(model)]

@@ -1,7 +1,8 @@
 """Pair classification: whether the cosine of two embeddings tells pairs that belong together from others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ssl_nlp.evaluation.vectors import cosines, embed
 class RelatedPairs:
     """Pairs of texts, and whether they belong together.
 
+    Attributes:
+        valid: other pairs, for validation.
+
     Raises:
         UserError: all pairs are of one kind.
     """
@@ -24,6 +28,7 @@ class RelatedPairs:
     first: Sequence[str]
     second: Sequence[str]
     related: Sequence[bool]
+    valid: "RelatedPairs | None" = None
 
     def __post_init__(self) -> None:
         if len(set(self.related)) < 2:
@@ -45,8 +50,12 @@ class PairClassification(CrossFitted):
     data: RelatedPairs
 
     @property
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
     def texts(self) -> list[str]:
-        return self.data.texts
+        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:

@@ -3,13 +3,14 @@
 All models are evaluated with the same poolings, and word vectors also with their weighted mean (`sif`). Each evaluator gets
 the one that suits it best. No choice looks at the items that are then scored with it:
 
-- an evaluator with validation data takes the pooling that does best on these (probes with few labels take the choice of the
-  linear probe on the same data, which has the same validation data and more to learn from);
-- one that has test items only (similarity, retrieval) is cross-fitted: its items are divided into two halves by the digests
-  of their texts, and each half is scored with the pooling that is best on the other half. Choosing on another task's
-  validation data would be as honest, but the best pooling for cosines need not be the best for a probe, and some suites
-  have no other task. Where the halves choose differently, cosines of two scales cannot be ranked together: each half's are
-  replaced by their ranks. With a few dozen items the choice is mostly chance, and the score too low rather than too high;
+- an evaluator with validation items takes the pooling that does best on these (probes with few labels take the choice of
+  the linear probe on the same data, which has the same validation items and more to learn from);
+- one of similarity, retrieval or analogies that has test items only is cross-fitted: its items are divided into two halves
+  by the digests of their texts, and each half is scored with the pooling that is best on the other half. Choosing on
+  another task's validation data would be as honest, but the best pooling for cosines need not be the best for a probe, and
+  some suites have no other task. Where the halves choose differently, cosines of two scales cannot be ranked together: each
+  half's are replaced by their ranks. With a few dozen items the choice is mostly chance, and the score too low rather than
+  too high;
 - one that measures no quality (geometry, the map) gets the pooling that most of the others have chosen.
 
 Of equally good ones the first counts, in the order mean, last, first, sif, own.
@@ -18,13 +19,14 @@ Of equally good ones the first counts, in the order mean, last, first, sif, own.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import rankdata
 
 from ssl_nlp.corpora.base import text_digest
 from ssl_nlp.evaluation.capabilities import Embedder
-from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated
+from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated, with_validation
 from ssl_nlp.evaluation.result import Array, Result
 
 MARKS = {"mean": "ᵐ", "last": "ˡ", "first": "ᶠ", "sif": "ˢ", "own": "ᵒ"}
@@ -73,21 +75,52 @@ class Poolings:
         """The pooling that most evaluators have chosen so far."""
         return max(self.embedders, key=lambda name: self._votes[name])
 
+    def validation(self, evaluator: Evaluator) -> Result | None:
+        """The numbers of an evaluator of embeddings on its validation items alone; None if it has none.
+
+        Only the embeddings of the texts of `evaluator.validation` are needed.
+        """
+        if (validation := evaluator.validation) is None:
+            return None
+        if isinstance(validation, CrossFitted):
+            best = _best(self._qualities(validation))
+        elif (chooser := validation.chooser) is not None:
+            fits = self._fitted(chooser)
+            best = _best({name: fit.validation for name, fit in fits.items()})
+            if _same(chooser, validation):
+                return chooser.test(self.embedders[best], fits[best].predictor)
+        else:
+            best = self.favourite
+        return validation(self.embedders[best])
+
     def _result(self, evaluator: Evaluator) -> Result:
         if isinstance(evaluator, CrossFitted):
-            result, chosen = cross_fit(evaluator, self.embedders)
+            if evaluator.validation is None:
+                result, chosen = cross_fit(evaluator, self.embedders)
+            else:
+                qualities = self._qualities(evaluator.validation)
+                chosen = [_best(qualities)]
+                result = replace(evaluator(self.embedders[chosen[0]]), validation=qualities[chosen[0]])
             self._votes.update(chosen)
         elif (chooser := evaluator.chooser) is not None:
             fits = self._fitted(chooser)
-            chosen = [_best(fits)]
-            embedder = self.embedders[chosen[0]]
-            own = _same(chooser, evaluator)
-            result = chooser.test(embedder, fits[chosen[0]].predictor) if own else evaluator(embedder)
+            chosen = [_best({name: fit.validation for name, fit in fits.items()})]
+            embedder, fit = self.embedders[chosen[0]], fits[chosen[0]]
+            if _same(chooser, evaluator):
+                result = replace(chooser.test(embedder, fit.predictor), validation=fit.validation)
+            else:
+                result = with_validation(evaluator, embedder, evaluator(embedder))
         else:
             chosen = [self.favourite]
-            result = evaluator(self.embedders[self.favourite])
+            embedder = self.embedders[self.favourite]
+            result = with_validation(evaluator, embedder, evaluator(embedder))
         result.details[self.kind] = "/".join(name for name in self.embedders if name in chosen)
         return result
+
+    def _qualities(self, evaluator: CrossFitted) -> dict[str, float]:
+        """The primary metric of each embedding on all items."""
+        found = {name: evaluator.predictions(embedder) for name, embedder in self.embedders.items()}
+        return {name: evaluator.quality(each, np.ones(len(each), dtype=bool)) for name, each in found.items()}
 
     def _fitted(self, chooser: Validated) -> dict[str, Fit]:
         """The fit on each embedding, done once."""
@@ -96,12 +129,13 @@ class Poolings:
                 return fits
         fits = {name: chooser.fit(embedder) for name, embedder in self.embedders.items()}
         self._fits.append((chooser, fits))
-        self._votes[_best(fits)] += 1
+        self._votes[_best({name: fit.validation for name, fit in fits.items()})] += 1
         return fits
 
 
-def _best(fits: Mapping[str, Fit]) -> str:
-    return max(fits, key=lambda name: _or_worst(fits[name].validation))
+def _best(values: Mapping[str, float]) -> str:
+    """The name of the highest value, of equal ones the first."""
+    return max(values, key=lambda name: _or_worst(values[name]))
 
 
 def _or_worst(number: float) -> float:

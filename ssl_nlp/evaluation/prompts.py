@@ -20,7 +20,7 @@ too long even without examples.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -38,6 +38,8 @@ Rank = Literal["sum", "token", "byte"]
 NAMES: dict[Rank, str] = {"sum": "accuracy", "token": "accuracy_per_token", "byte": "accuracy_per_byte"}
 PROMPTED = 1_000
 """Test items of prompts read from files: each takes a forward pass or more for every word and draw."""
+VALIDATED = 200
+"""Validation items of prompts."""
 LEVEL = 0.95
 """Of the interval of the accuracy."""
 
@@ -127,6 +129,10 @@ class Prompts(Classification):
             )
         if template.shots > len(data.train):
             raise UserError(f"{data.name}: {template.shots} shots need as many training texts, not {len(data.train)}")
+
+    @property
+    def validation(self) -> "Prompts":
+        return replace(self, data=replace(self.data, test=self.data.valid.first(VALIDATED)))
 
     @property
     def texts(self) -> list[str]:

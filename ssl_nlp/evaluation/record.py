@@ -4,8 +4,9 @@
      "suites": {SUITE: {"protocol": 2, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
-where {...} of an evaluator holds `primary_metric`, `metrics`, `details` and, with items, `statistic`. The items are arrays
-in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE. Where "data" is equal, so are the tasks.
+where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with validation items, the primary metric on them
+as `validation`; and with test items, `statistic`. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR
+and SUITE/EVALUATOR/BASELINE. Where "data" is equal, so are the tasks.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 
 "protocol" of a suite is the version that its numbers follow; if it is missing, that of the file holds for all suites.

@@ -35,6 +35,8 @@ class Result:
             perplexity, (N, 2): what is summed, and what it is divided by.
         statistic: how the primary metric follows from the items: as their mean, from their columns (rank correlation,
             average precision, V-measure), or as the BLEU, the ratio or the perplexity of their sums.
+        validation: the primary metric on validation items, of which none is a test item; None if there are none. Whoever
+            chooses settings of a model does so by this number.
     """
 
     primary_metric: str
@@ -42,6 +44,7 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
     items: Array | None = None
     statistic: Statistic = "mean"
+    validation: float | None = None
 
     @property
     def primary(self) -> float:
@@ -51,6 +54,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Everything except the items, as plain data."""
         plain: dict[str, Any] = {"primary_metric": self.primary_metric, "metrics": self.metrics}
+        plain |= {} if self.validation is None else {"validation": self.validation}
         return plain | {"details": self.details} | ({} if self.items is None else {"statistic": self.statistic})
 
     @classmethod

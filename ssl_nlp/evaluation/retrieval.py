@@ -1,8 +1,9 @@
 """Retrieval: each query is to find the texts that belong to it among all others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -22,6 +23,9 @@ DEEPEST = 100  # places of a ranking that any metric looks at
 class TextPairs:
     """Queries, and the text that each is to find.
 
+    Attributes:
+        valid: other queries with their texts, for validation.
+
     Raises:
         UserError: there are fewer than two different texts to find.
     """
@@ -29,6 +33,7 @@ class TextPairs:
     name: str
     queries: Sequence[str]
     answers: Sequence[str]
+    valid: "TextPairs | None" = None
 
     def __post_init__(self) -> None:
         if len(set(self.answers)) < 2:
@@ -56,8 +61,12 @@ class Retrieval(CrossFitted):
     data: TextPairs
 
     @property
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
     def texts(self) -> list[str]:
-        return self.data.texts
+        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:
@@ -121,6 +130,7 @@ class Judgements:
         documents: D different texts to search, in the order in which those of equal score are ranked.
         gains: for each query, how relevant a document is, above 0, by its place among `documents`; 0 for all others.
         itself: for each query, the place of the document that it is itself, which is no answer; None where there is none.
+        valid: other queries with their judgements, for validation.
 
     Raises:
         UserError: there are fewer than two documents, or no query has a relevant one.
@@ -131,6 +141,7 @@ class Judgements:
     documents: Sequence[str]
     gains: Sequence[Mapping[int, float]]
     itself: Sequence[int | None]
+    valid: "Judgements | None" = None
 
     def __post_init__(self) -> None:
         if len(self.documents) < 2:
@@ -154,8 +165,13 @@ class JudgedRetrieval(CrossFitted):
     data: Judgements
 
     @property
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
     def texts(self) -> list[str]:
-        return [*self.data.queries, *self.data.documents]
+        parts = [part for part in (self.data, self.data.valid) if part is not None]
+        return [text for part in parts for text in (*part.queries, *part.documents)]
 
     @property
     def groups(self) -> Sequence[str]:

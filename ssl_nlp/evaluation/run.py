@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder, lacks
-from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.evaluator import Evaluator, with_validation
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.objectives.scores import Unable
@@ -24,6 +25,31 @@ class Outcome:
 
     results: dict[str, Result]
     missing: dict[str, str]
+
+
+def validated(evaluator: Evaluator, model: Any, embed: Callable[[list[str]], Mapping[str, Embedder]]) -> Result:
+    """The numbers of a model on the validation items of an evaluator alone.
+
+    Args:
+        evaluator: with validation items.
+        model: what to evaluate.
+        embed: gives embedders of texts by pooling; called for an evaluator of embeddings only.
+
+    Raises:
+        UserError: the model has not the capability that it needs, or cannot do it with these items.
+    """
+    validation = evaluator.validation
+    assert validation is not None
+    if reason := lacks(model, evaluator.needs):
+        raise UserError(reason)
+    if evaluator.needs is Embedder:
+        result = Poolings(embed(validation.texts)).validation(evaluator)
+        assert result is not None
+        return result
+    try:
+        return validation(model)
+    except Unable as error:
+        raise UserError(str(error)) from error
 
 
 def run_evaluators(
@@ -60,7 +86,7 @@ def run_evaluators(
             missing[name] = reason
         for key, one in able.items() if reason else [(name, model)]:
             try:
-                results[key] = evaluator(one)
+                results[key] = with_validation(evaluator, one, evaluator(one))
             except Unable as error:
                 missing[key] = str(error)
     for name in [name for name, result in results.items() if not math.isfinite(result.primary)]:

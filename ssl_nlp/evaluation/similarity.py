@@ -1,7 +1,8 @@
 """Similarity: the cosine of two embeddings against how similar people find the two texts, or words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ssl_nlp.evaluation.vectors import cosines, coverage_of, embed
 class ScoredPairs:
     """Pairs of texts with human scores of their similarity, on any scale.
 
+    Attributes:
+        valid: other pairs, for validation.
+
     Raises:
         UserError: there are fewer than two different scores.
     """
@@ -24,6 +28,7 @@ class ScoredPairs:
     first: Sequence[str]
     second: Sequence[str]
     scores: Sequence[float]
+    valid: "ScoredPairs | None" = None
 
     def __post_init__(self) -> None:
         if len(set(self.scores)) < 2:
@@ -45,8 +50,12 @@ class _Similarity(CrossFitted):
     data: ScoredPairs
 
     @property
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
     def texts(self) -> list[str]:
-        return self.data.texts
+        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:

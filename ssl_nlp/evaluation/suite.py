@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import FewLabelProbe, LabelledSplits, LinearProbe, NearestNeighbours
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import PROTOCOL
@@ -15,6 +16,7 @@ from ssl_nlp.evaluation.result import PROTOCOL
 LABELS = (8, 32, 128)  # training items of each class, of the probes with few labels
 GEOMETRY = 512  # texts, and pairs, whose geometry is measured
 LANGUAGE_TEXTS = 500  # texts of language modelling
+VALIDATION_TEXTS = 200  # of language modelling and of texts written from others, for validation
 
 T = TypeVar("T")
 
@@ -47,6 +49,23 @@ class Suite:
         }
         own = own_sources(map(type, self.evaluators.values()), Evaluator)
         return fingerprint("suite", PROTOCOL, described, list(self.train_texts), *([own] if own else []))
+
+
+def with_validation_items(suite: Suite, name: str) -> Evaluator:
+    """The evaluator of a suite by which settings can be chosen.
+
+    Raises:
+        UserError: there is none of this name, or it has no validation items.
+    """
+    able = [key for key, evaluator in suite.evaluators.items() if evaluator.validation is not None]
+    if name in able:
+        return suite.evaluators[name]
+    if not able:
+        raise UserError(
+            f"no evaluator of {suite.name} has validation items: use another suite, or describe one with `valid`"
+        )
+    what = "has no validation items" if name in suite.evaluators else "does not exist"
+    raise UserError(f"{suite.name}: the evaluator {name!r} {what}: use one of {', '.join(able)}")
 
 
 def classifiers(data: LabelledSplits, prefix: str = "") -> dict[str, Evaluator]:

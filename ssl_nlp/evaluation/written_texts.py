@@ -19,11 +19,17 @@ class WrittenTexts(Evaluator):
     Attributes:
         sources: what it reads.
         references: a text for each source.
+        valid: other sources with their references, for validation.
     """
 
     needs: ClassVar[Any] = Searcher
     sources: Sequence[str]
     references: Sequence[str]
+    valid: "WrittenTexts | None" = None
+
+    @property
+    def validation(self) -> "WrittenTexts | None":
+        return self.valid
 
     def __call__(self, model: Searcher) -> Result:
         outputs = model.predict(self.sources)

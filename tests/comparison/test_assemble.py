@@ -241,3 +241,21 @@ def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
         pooled = {(row["row"], row["number"]): row["pooling"] for row in csv.DictReader(file)}
     assert pooled["CausalLM", "docs/knn/macro_f1"] == "last/mean"
     assert pooled["CausalLM", "docs/geometry/effective_rank"] == ""
+
+
+def test_validation_values_stand_beside_the_test_results_and_are_empty_in_records_without_them(tmp_path):
+    for name, method, values in (("a", "SimCLR", (0.25, 0.75)), ("c", "CausalLM", ())):
+        for seed in (0, 1):
+            write(tmp_path, f"{name}{seed}", method, seed=seed)
+            if values:
+                path = tmp_path / "runs" / f"{name}{seed}" / "evaluation.json"
+                record = json.loads(path.read_text())
+                record["suites"]["docs"]["evaluators"]["knn"]["validation"] = values[seed]
+                path.write_text(json.dumps(record))
+    found = comparison(tmp_path)
+    write_csv(found, tmp_path / "c.csv")
+    with (tmp_path / "c.csv").open() as file:
+        cells = {(row["row"], row["number"]): row["validation"] for row in csv.DictReader(file)}
+    assert cells["SimCLR", "docs/knn/accuracy"] == "0.5"
+    assert cells["SimCLR", "docs/knn/macro_f1"] == cells["CausalLM", "docs/knn/accuracy"] == ""
+    assert render_page(found).count("on validation items 0.5") == 1

@@ -263,13 +263,14 @@ def test_suite_of_files(tmp_path):
     (tmp_path / "words.tsv").write_text("".join(f"dog{i}\tcat{i}\t{i % 5}\n" for i in range(20)))
     captions = [json.dumps({"english": f"a dog {i}", "german": f"ein Hund {i}"}) for i in range(20)]
     (tmp_path / "captions.jsonl").write_text("\n".join(captions))
-    (tmp_path / "questions-words.txt").write_text(": capitals\nOslo Norway Rome Italy\nRome Italy Oslo Norway\n")
+    capitals = [f"city{i} land{i} Rome Italy" for i in range(20)]
+    (tmp_path / "questions-words.txt").write_text("\n".join([": capitals", *capitals]))
     (tmp_path / "articles.txt").write_text("\n".join(f"a dog sees {i} cats" for i in range(20)))
     (tmp_path / "stories.txt").write_text("\n".join(f"A dog sees {i} cats." for i in range(400)))
     texts = [json.dumps({"_id": str(i), "text": f"a dog {i}"}) for i in range(20)]
     for name in ("documents", "queries"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(texts))
-    (tmp_path / "judgements.tsv").write_text("query-id\tcorpus-id\tscore\n1\t2\t1\n")
+    (tmp_path / "judgements.tsv").write_text("".join(f"{i}\t{i + 1}\t1\n" for i in range(10)))
     (tmp_path / "paraphrases.tsv").write_text("".join(f"dog {i}\tcat {i}\t{i % 2}\n" for i in range(20)))
     pair = {"sentence_good": "A dog sees.", "sentence_bad": "A dog see.", "UID": "agreement", "field": "morphology"}
     (tmp_path / "blimp").mkdir()

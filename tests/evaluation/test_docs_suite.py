@@ -68,7 +68,7 @@ def test_queries_contain_no_names():
         Document("Wrap the numpy loader of a file lazily. It is opened when its first item is read.", "numpy"),
         Document("Close all of them at once. Later calls do nothing at all.", "numpy"),
     ]
-    pairs = docs.query_pairs(documents, {"numpy"})
+    pairs = docs.query_pairs(documents, {"numpy"}, "test")
     assert set(zip(pairs.queries, pairs.answers, strict=True)) == {
         ("Wrap the loader of a file lazily.", "It is opened when its first item is read."),
         ("Close all of them at once.", "Later calls do nothing at all."),

@@ -82,7 +82,7 @@ def test_drawn_texts_beside_files(files):
     assert name == "stories.free_generation" and not suite.texts
     assert evaluator.train[:2] == ["The dog sees a cat.", "It barks."] and len(evaluator.train) == 42
     held_out = {*evaluator.sample, *evaluator.held_out}
-    assert len(evaluator.sample) == len(evaluator.held_out) == 5
+    assert len(evaluator.sample) == len(evaluator.held_out) == len(evaluator.valid) == 3
     assert held_out < {"leak", *(f"A cat {i} sleeps." for i in range(5)), *(f"It dreams {i}." for i in range(5))}
     shared = files_suite(config(stories=given | {"test": 0.3})).evaluators["stories.free_generation"]
     assert not {*shared.train} & {*shared.sample, *shared.held_out}

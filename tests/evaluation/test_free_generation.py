@@ -126,8 +126,8 @@ def test_the_suite_is_made_of_the_sentences_of_the_corpus():
     suite = generation_suite(corpus)
     evaluator = suite.evaluators["free_generation"]
     assert evaluator.train == ["One dog.", "Two dogs.", "A cat."]
-    assert len(evaluator.sample) == len(evaluator.held_out) == 3
-    assert {*evaluator.sample, *evaluator.held_out} == {
+    assert len(evaluator.sample) == len(evaluator.held_out) == len(evaluator.valid) == 2
+    assert {*evaluator.sample, *evaluator.held_out, *evaluator.valid} == {
         f"{letter} {number}." for letter in "BC" for number in ("one", "two", "three")
     }
     assert suite.fingerprint == generation_suite(corpus).fingerprint

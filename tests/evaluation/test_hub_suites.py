@@ -35,6 +35,7 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
             "score": [i % 6 * 0.8 for i in range(20)],
         }
     )
+    others = scored.select([0, 1, 2, 3]).map(lambda row, i: {"sentence2": f"b {i * 7}"}, with_indices=True)
     single = {"train": labelled("train", 50, "sentence"), "validation": labelled("valid", 20, "sentence")}
     double = {
         "train": labelled("train", 50, "sentence1", "sentence2"),
@@ -51,7 +52,9 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
         ),
         "mrpc": replace(hub_suites.HUB_SUITES["sentence"]["mrpc"], path=save("mrpc", **double), config=None),
         "mpqa": replace(hub_suites.HUB_SUITES["sentence"]["mpqa"], path=save("mpqa", **numbered)),
-        "stsb": replace(hub_suites.HUB_SUITES["sts"]["stsb"], path=save("stsb", train=scored, test=scored)),
+        "stsb": replace(
+            hub_suites.HUB_SUITES["sts"]["stsb"], path=save("stsb", train=scored, validation=others, test=scored)
+        ),
     }
     suite = hub_suite("local", local)
     data = suite.evaluators["sst2.knn"].data
@@ -64,6 +67,7 @@ def test_hub_suites_with_local_copies_of_their_shape(tmp_path):
     assert (len(data.train) + len(data.valid), len(data.test)) == (50, 20)
     assert not any("dev" in text for text in data.texts)
     assert sorted(suite.evaluators["stsb.similarity"].data.scores) == pytest.approx(sorted(scored["score"]))
+    assert {*suite.evaluators["stsb.similarity"].data.valid.second} == {"b 7", "b 14", "b 21"}  # "a 0, b 0" is tested
     check_results(suite)
 
 

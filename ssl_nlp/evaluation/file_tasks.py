@@ -1,0 +1,275 @@
+"""The tasks of a suite of files: the settings of each, and how its files become data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from ssl_nlp.corpora import Document, TextFiles
+from ssl_nlp.corpora.lines import read_lines
+from ssl_nlp.corpora.readers import Fields, Format, read_file
+from ssl_nlp.corpora.text_files import find_files
+from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.analogies import read_analogies
+from ssl_nlp.evaluation.classification import LabelledSplits
+from ssl_nlp.evaluation.data_suite import (
+    Data,
+    Task,
+    clustered_texts,
+    labelled_splits,
+    related_pairs,
+    scored_pairs,
+    text_pairs,
+)
+from ssl_nlp.evaluation.generated_text import check_packages
+from ssl_nlp.evaluation.generation_suite import free_generation
+from ssl_nlp.evaluation.judged_files import read_judgements
+from ssl_nlp.evaluation.language_modelling import LanguageModelling
+from ssl_nlp.evaluation.minimal_pair_files import MinimalPairFiles
+from ssl_nlp.evaluation.prompts import PROMPTED, Prompts, Rank, Template
+from ssl_nlp.evaluation.suite import LANGUAGE_TEXTS, VALIDATION_TEXTS, subset
+from ssl_nlp.evaluation.validation_items import (
+    Valid,
+    divided,
+    divided_analogies,
+    divided_queries,
+    other_analogies,
+    other_queries,
+)
+from ssl_nlp.evaluation.written_texts import WrittenTexts
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Texts with classes."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+
+    train: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    pair: int | str | None = None
+    valid: float | str | list[str] = 0.1
+    test: float | str | list[str] = 0.1
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        corpus = TextFiles(self.train, self.valid, self.test, "line", self.text, self.label, self.pair, self.format)
+        return labelled_splits(name, corpus)
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """Pairs of texts, or of words, with a number."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("similarity", "word_similarity")
+
+    test: str | list[str]
+    score: int | str
+    text: int | str = "text"
+    pair: int | str = "pair"
+    valid: Valid = None
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        test, valid = _parts(name, self.test, self.valid, Fields(self.text, self.score, self.pair), self.format)
+        return replace(scored_pairs(name, test), valid=scored_pairs(name, valid, "valid") if valid else None)
+
+
+@dataclass(frozen=True)
+class RelatedFiles:
+    """Pairs of texts that belong together (1) or do not (0)."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("pair_classification",)
+
+    test: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    pair: int | str = "pair"
+    valid: Valid = None
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        test, valid = _parts(name, self.test, self.valid, Fields(self.text, self.label, self.pair), self.format)
+        return replace(related_pairs(name, test), valid=related_pairs(name, valid, "valid") if valid else None)
+
+
+@dataclass(frozen=True)
+class ClusteredFiles:
+    """Texts with classes, which no model learns."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("clustering",)
+
+    test: str | list[str]
+    label: int | str
+    text: int | str = "text"
+    valid: float = 0.2
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        return clustered_texts(name, _documents(self.test, Fields(self.text, self.label), self.format), self.valid)
+
+
+@dataclass(frozen=True)
+class AnalogyFiles:
+    """Four words a line under lines with the names of categories, and files of further candidates, one a line."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("analogies",)
+
+    test: str | list[str]
+    candidates: str | list[str] = field(default_factory=list)
+    valid: Valid = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        files = find_files(self.candidates) if self.candidates else []
+        candidates = [word for path in files for line in read_lines(path) if (word := line.strip())]
+        found = read_analogies(name, find_files(self.test), candidates)
+        if self.valid is None or isinstance(self.valid, float | int):
+            return found if self.valid is None else divided_analogies(found, self.valid)
+        return replace(found, valid=other_analogies(read_analogies(name, find_files(self.valid), candidates), found))
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """Texts with the text that each is to find; or queries, documents and judgements."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("retrieval",)
+
+    test: str | list[str] | None = None
+    text: int | str = "text"
+    pair: int | str = "pair"
+    valid: Valid = None
+    format: Format | None = None
+    documents: str | list[str] | None = None
+    queries: str | list[str] | None = None
+    judgements: str | list[str] | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The data set."""
+        if self.test is None and self.documents and self.queries and self.judgements:
+            tested = read_judgements(name, self.documents, self.queries, self.judgements)
+            if self.valid is None or isinstance(self.valid, float | int):
+                return tested if self.valid is None else divided_queries(tested, self.valid)
+            other = read_judgements(name, self.documents, self.queries, self.valid)
+            return replace(tested, valid=other_queries(other, tested))
+        if self.test is None or self.documents or self.queries or self.judgements:
+            raise UserError(f"{name}: give a retrieval either `test`, or `documents`, `queries` and `judgements`")
+        test, valid = _parts(name, self.test, self.valid, Fields(self.text, None, self.pair), self.format)
+        return replace(text_pairs(name, test), valid=text_pairs(name, valid, "valid") if valid else None)
+
+
+@dataclass(frozen=True)
+class PlainFiles:
+    """Texts to predict."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("language_modelling",)
+
+    test: str | list[str]
+    text: int | str = "text"
+    valid: Valid = None
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The evaluator: of at most 500 texts, and 200 for validation, each once."""
+        parts = _parts(name, self.test, self.valid, Fields(self.text), self.format)
+        test, valid = (dict.fromkeys(document.text for document in part) for part in parts)
+        return LanguageModelling(subset(test, LANGUAGE_TEXTS), tuple(subset(valid, VALIDATION_TEXTS)))
+
+
+@dataclass(frozen=True)
+class GeneratedFiles:
+    """Texts with the `pair` that models write from them; or the texts that models learned, and held-out ones.
+
+    Of pairs, at most 1,000 are used.
+    """
+
+    tasks: ClassVar[tuple[Task, ...]] = ("generation",)
+
+    train: str | list[str] | None = None
+    test: float | str | list[str] = 0.1
+    text: int | str = "text"
+    pair: int | str | None = None
+    valid: Valid = None
+    format: Format | None = None
+
+    def read(self, name: str, task: Task) -> Data:
+        """The evaluator: of texts written from others, or of drawn ones."""
+        if self.pair is None and self.train is not None and self.valid is None:
+            return free_generation(TextFiles(self.train, self.test, None, "line", self.text, format=self.format))
+        if self.pair is None or self.train is not None or isinstance(self.test, float | int):
+            raise UserError(
+                f"{name}: give a generation either the files of `test` with the `pair` that is written from each text, or "
+                "`train`, the text that models learned and draw more of, without `valid`"
+            )
+        check_packages(name)
+        test, valid = _parts(name, self.test, self.valid, Fields(self.text, None, self.pair), self.format)
+        written = _written(test, WRITTEN)
+        return replace(written, valid=_written(valid, VALIDATION_TEXTS)) if valid else written
+
+
+@dataclass(frozen=True)
+class PromptFiles(LabelledFiles):
+    """Texts with classes, for models without training; see `Template`. At most 1,000 test texts are used."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("prompts",)
+
+    template: str = field(kw_only=True)
+    words: dict[Any, Any] = field(kw_only=True)
+    shots: int | list[int] = 0
+    draws: int = 3
+    seed: int = 0
+    rank: Rank = "sum"
+    separator: str = "\n\n"
+    calibration: str | list[str] = field(default_factory=list)
+
+    def read(self, name: str, task: Task) -> Data:
+        """One evaluator for each number of examples."""
+        data = super().read(name, task)
+        assert isinstance(data, LabelledSplits)
+        words = {str(key): str(word) for key, word in self.words.items()}
+        empty = [self.calibration] if isinstance(self.calibration, str) else self.calibration
+        try:
+            templates = [
+                Template(self.template, words, self.separator, shots, self.draws, self.seed, self.rank, empty)
+                for shots in ([self.shots] if isinstance(self.shots, int) else self.shots)
+            ]
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        return tuple(Prompts(replace(data, test=data.test.first(PROMPTED)), template=one) for one in templates)
+
+
+WRITTEN = 1000  # texts from which others are written
+FILES = (
+    LabelledFiles,
+    ScoredFiles,
+    PairedFiles,
+    ClusteredFiles,
+    RelatedFiles,
+    AnalogyFiles,
+    PlainFiles,
+    GeneratedFiles,
+    PromptFiles,
+    MinimalPairFiles,
+)
+KINDS = {task: kind for kind in FILES for task in kind.tasks}
+
+
+def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:
+    for path in find_files(patterns):
+        yield from (document for document in read_file(path, format, "line", chosen) if document.text.strip())
+
+
+def _parts(
+    name: str, test: str | list[str], valid: Valid, chosen: Fields, format: Format | None
+) -> tuple[list[Document], list[Document]]:
+    """The items for testing and for validation."""
+    return divided(name, _documents(test, chosen, format), valid, lambda files: _documents(files, chosen, format))
+
+
+def _written(found: list[Document], cap: int) -> WrittenTexts:
+    chosen = subset(found, cap, lambda document: document.text)
+    return WrittenTexts([document.text for document in chosen], [str(document.pair) for document in chosen])
