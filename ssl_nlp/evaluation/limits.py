@@ -1,8 +1,9 @@
 """The least loss that any model can have on a language that is known, over the very tokens that a method predicts.
 
 Nobody can predict a token better than with its exact probability, given what the method lets its model see: the tokens to
-the left, or those around a mask. On average over texts of the language no loss is below that of these probabilities, its
-limit. The unigram loss, that of the tokens' frequencies alone, is what a model has that has learned nothing of the order.
+the left, or those around a mask. The same holds for the question whether a token was replaced, and for that which text
+belongs to another. On average over texts of the language no loss is below that of the exact probabilities, its limit. The
+unigram loss, that of frequencies alone, is what a model has that has learned nothing else.
 """
 
 from collections.abc import Iterator
