@@ -76,9 +76,11 @@ class MinimalPairs(Evaluator):
         scores, places = score(texts), {text: place for place, text in enumerate(texts)}
         sums = scores.nats.double().numpy()
         means = sums / scores.targets.clamp(min=1).numpy()
-        cut = int((scores.targets < scores.all_targets).sum())
         good, bad = ([places[text] for text in side] for side in (self.good, self.bad))
-        return self._result(scores.kind, _right(sums[good], sums[bad]), _right(means[good], means[bad]), {"cut": cut})
+        facts: dict[str, float] = {"cut": int((scores.targets < scores.all_targets).sum())}
+        if scores.variances is not None:
+            facts["standard_error"] = float((scores.variances[good] + scores.variances[bad]).mean().sqrt())
+        return self._result(scores.kind, _right(sums[good], sums[bad]), _right(means[good], means[bad]), facts)
 
     def shorter(self) -> Result:
         """The numbers of a model that prefers the sentence with fewer characters."""
@@ -86,7 +88,7 @@ class MinimalPairs(Evaluator):
         return self._result(LENGTH, _right(*lengths))
 
     def _result(
-        self, kind: str, right: Array, per_token: Array | None = None, facts: dict[str, int] | None = None
+        self, kind: str, right: Array, per_token: Array | None = None, facts: dict[str, float] | None = None
     ) -> Result:
         """The result of one kind of score.
 

@@ -106,6 +106,11 @@ def test_the_pseudo_likelihood_hides_the_rest_of_a_word(kind, shift):
     expected = slow_accuracies(slow)
     names = [("" if kind is MaskedLM else "pseudo_") + name for name in ("accuracy", "accuracy_per_token")]
     assert [result.metrics[name] for name in names] == pytest.approx(expected)
+    if kind is MaskedDiffusion:
+        variances = dict(zip(ALL, method.score(ALL).variances.tolist(), strict=True))
+        each = [variances[good] + variances[bad] for good, bad in zip(PAIRS.good, PAIRS.bad, strict=True)]
+        error = result.details["minimal_pairs"]["bound"]["standard_error"]
+        assert error == pytest.approx(np.sqrt(np.mean(each))) and error > 0
     kinds = {MaskedLM: [], MaskedDiffusion: ["bound"], CausalMaskedLM: ["likelihood"]}[kind] + ["pseudo-likelihood"]
     assert list(result.details["minimal_pairs"]) == kinds
 
