@@ -233,8 +233,8 @@ class Probe:
 def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Probe:
     """Logistic regression, regularised as is most accurate on the valid part; of equally good ones the strongest.
 
-    Where the strongest or the weakest is best, further ones are tried. They are compared after fits to a gradient of 1e-4,
-    and the best one goes on to 1e-8.
+    Where the strongest or the weakest is best, further ones are tried as long as these are better. They are compared after
+    fits to a gradient of 1e-4, and the best one goes on to 1e-8.
 
     Dense embeddings are standardised first. Those of TF-IDF stay as they are: a rare word would weigh the most.
     """
@@ -246,18 +246,22 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Probe:
     length = max(squares / len(y), 1e-12)
     # On the thousands of sparse columns of TF-IDF, L-BFGS takes three times as long.
     solver = "newton-cg" if sparse.issparse(x) else "lbfgs"
-    found: dict[int, tuple[int, LogisticRegression]] = {}
-    wanted = [*POWERS]
+
+    def fitted(power: int) -> tuple[int, LogisticRegression]:
+        regression = LogisticRegression(C=10.0**power / length, max_iter=200, solver=solver).fit(x, y)
+        return int((regression.predict(x_valid) == y_valid).sum()), regression
+
     # With one thread the result is the same on every number of cores, and problems this small gain little from more.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak regularisation of separable classes ends far away
-        while wanted:
-            for power in wanted:
-                regression = LogisticRegression(C=10.0**power / length, max_iter=200, solver=solver).fit(x, y)
-                found[power] = int((regression.predict(x_valid) == y_valid).sum()), regression
-            best = max(sorted(found), key=lambda power: found[power][0])  # the first of equals
-            beyond = [best - 1] if best == min(found) else [best + 1] if best == max(found) else []
-            wanted = [power for power in beyond if power in ALLOWED]
+        found = {power: fitted(power) for power in POWERS}
+        best = max(found, key=lambda power: found[power][0])  # the first of equals
+        for step in (-1, 1):
+            while best + step not in found and best + step in ALLOWED:
+                found[best + step] = fitted(best + step)
+                if found[best + step][0] <= found[best][0]:
+                    break
+                best += step
         regression = found[best][1]
         # Near the optimum, Newton's steps gain far more digits than those of L-BFGS.
         regression.set_params(solver="newton-cg", tol=TOLERANCE, max_iter=1000, warm_start=True).fit(x, y)

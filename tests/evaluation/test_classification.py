@@ -62,7 +62,7 @@ def test_the_linear_probe_is_scikit_learn_by_hand_with_c_chosen_on_the_valid_par
     (x, y), (x_valid, y_valid), (x_test, y_test) = arrays
     scaler = StandardScaler().fit(x)
     scores = {}
-    for power in ALLOWED:
+    for power in POWERS:
         model = LogisticRegression(C=10.0**power / x.shape[1], max_iter=10_000, tol=1e-8)
         model.fit(scaler.transform(x), y)
         right = model.score(scaler.transform(x_valid), y_valid)
@@ -155,23 +155,26 @@ def test_probes_have_converged_to_the_optimum(arrays):
 
 @pytest.mark.parametrize("weaker", [True, False])
 def test_the_grid_is_widened_until_its_edge_is_not_best(weaker):
-    """Classes that differ where texts hardly do need a weak penalty; for clear classes a strong one will do."""
-    rng = np.random.default_rng(0)
-    y = (np.arange(600) % 5 < 2).astype(int)
-    x = (2.0 * y - 1)[:, None]
-    if weaker:
-        shared = rng.normal(size=(600, 1))
-        x = np.hstack([shared, shared + 0.01 * (x + 0.3 * rng.normal(size=(600, 1)))])
-    train, valid = slice(200), slice(200, 600)
-    probe = fit_probe(x[train], y[train], x[valid], y[valid])
-    power = np.log10(probe.regression.C * x.shape[1])
+    """Classes that differ where texts hardly do need a weak penalty; few texts with many directions a strong one."""
+    train, valid = slice(60), slice(60, 2060)
+    probe = fit_probe(*(array[part] for part in (train, valid) for array in two_classes(weaker)))
+    power = np.log10(probe.regression.C * probe.scaler.n_features_in_)
     assert not probe.at_edge and (power > max(POWERS) if weaker else power < min(POWERS))
 
 
-def test_a_probe_says_where_no_penalty_within_bounds_is_best():
-    """All embeddings are equal, so all penalties are."""
-    result = LinearProbe(DATA)(Given({text: np.ones(4) for text in DATA.texts}))
-    assert result.details["C_at_edge"]
+def two_classes(weaker):
+    rng = np.random.default_rng(0)
+    y = np.arange(2060) % 2
+    if weaker:
+        shared, own = rng.normal(size=(2, 2060))
+        return np.stack([shared, shared + 0.01 * (2 * y - 1 + 0.3 * own)], axis=1), y
+    return 0.25 * (2 * y - 1)[:, None] + rng.normal(size=(2060, 50)), y
+
+
+def test_a_probe_says_where_its_penalty_is_the_last_that_may_be_tried(monkeypatch):
+    x, y = two_classes(weaker=True)
+    monkeypatch.setattr("ssl_nlp.evaluation.classification.ALLOWED", POWERS)
+    assert fit_probe(x[:60], y[:60], x[60:], y[60:]).at_edge
     assert not LinearProbe(DATA)(Hashed()).details["C_at_edge"]
 
 
