@@ -176,7 +176,7 @@ def _evaluated(
         if suite is None:
             record(name, None, targets, imports, wandb)
         else:
-            record_suite(suite, targets, wandb)
+            record_suite(suite, targets, wandb, imports)
     return [read_run(run.folder) if run in missing else run for run in runs]
 
 

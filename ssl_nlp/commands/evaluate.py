@@ -14,15 +14,16 @@ from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.evaluation_tables import tables
+from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
 from ssl_nlp.commands.models import SEED, Target, find_target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
 from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, JudgedRetrieval, Result, Retrieval, Suite
-from ssl_nlp.evaluation.baselines import VERSION, random_words, tf_idf
+from ssl_nlp.evaluation.baselines import VERSION, lsa, random_words, tf_idf
 from ssl_nlp.evaluation.bm25 import bm25
-from ssl_nlp.evaluation.cache import EmbeddingCache
+from ssl_nlp.evaluation.cache import EmbeddingCache, embed_in_memory
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, Searcher, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
@@ -99,7 +100,7 @@ def record(
     if suite in OF_CORPUS:
         return suite, _record_of_corpus(suite, targets, imports, wandb)
     found = get_suite(suite or "docs", config)
-    return found.name, record_suite(found, targets, wandb)
+    return found.name, record_suite(found, targets, wandb, imports)
 
 
 def _record_of_corpus(
@@ -114,18 +115,21 @@ def _record_of_corpus(
     found: dict[int, SuiteResult] = {}  # by the place of the target
     for key in dict.fromkeys(keys):
         places = [place for place, its in enumerate(keys) if its == key]
-        results = record_suite(OF_CORPUS[suite](corpora[places[0]]), [targets[place] for place in places], wandb)
+        chosen = [targets[place] for place in places]
+        results = record_suite(OF_CORPUS[suite](corpora[places[0]]), chosen, wandb, imports)
         found |= dict(zip(places, results, strict=True))
     return [found[place] for place in range(len(targets))]
 
 
-def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = None) -> list[SuiteResult]:
+def record_suite(
+    suite: Suite, targets: Sequence[Target], wandb: Mode | None = None, imports: Sequence[str] = ()
+) -> list[SuiteResult]:
     """The numbers of each target, which are written into its `evaluation.json` and into the summary of its W&B run.
 
     Each is written before the next target is evaluated, so that an interruption loses nothing.
     """
     results = []
-    for target, result in zip(targets, run_suite(suite, targets), strict=True):
+    for target, result in zip(targets, run_suite(suite, targets, imports), strict=True):
         write_suite(target.record, target.header, suite.name, result)
         if target.run is not None:
             _log(target.run, wandb, suite.name, result)
@@ -133,7 +137,7 @@ def record_suite(suite: Suite, targets: Sequence[Target], wandb: Mode | None = N
     return results
 
 
-def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
+def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = ()) -> Iterator[SuiteResult]:
     """The numbers of each target and of its baselines, one by one, with a progress bar on standard error."""
     console = terminal.SafeConsole(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -143,7 +147,6 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             suite,
             lambda: {
                 "majority": _majority(suite),
-                "tfidf": _outcome(suite, "tfidf", None, tf_idf(suite.train_texts), progress).results,
                 "random_words": _outcome(suite, "random_words", None, random_words(), progress).results,
                 **_bm25(suite),
             },
@@ -154,6 +157,7 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             shared["shorter"] = {name: evaluator.shorter() for name, evaluator in pairs.items()}
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
+        learned: dict[str, dict[str, dict[str, Result]]] = {}
         for target in targets:
             key = target.random_key
             if key not in untrained:
@@ -167,7 +171,9 @@ def run_suite(suite: Suite, targets: Sequence[Target]) -> Iterator[SuiteResult]:
             drawn = None if poolings is None else embedding_map(suite, poolings.embedders[poolings.favourite])
             progress.remove_task(bar)
             beside, reason = _ngram(suite, target, outcome, ngrams)
-            baselines, missing = shared | untrained[key] | beside, outcome.missing | reason
+            counting, reasons = _learned(suite, target, imports, learned, progress)
+            baselines = shared | counting | untrained[key] | beside
+            missing = outcome.missing | reason | reasons
             yield SuiteResult(suite.fingerprint, outcome.results, baselines, drawn, missing)
 
 
@@ -194,6 +200,55 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
     # What it would draw or write is noise.
     asked = {name: e for name, e in suite.evaluators.items() if e.needs not in (Drawer, Searcher)}
     return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
+
+
+def _learned(
+    suite: Suite,
+    target: Target,
+    imports: Sequence[str],
+    known: dict[str, dict[str, dict[str, Result]]],
+    progress: Progress,
+) -> tuple[dict[str, dict[str, Result]], dict[str, str]]:
+    """Baselines that learn from training text (`ssl_nlp.commands.learned_baselines`), and the reasons for missing ones.
+
+    Args:
+        suite: whose items they predict.
+        target: the model beside which they stand.
+        imports: the values of `--import`.
+        known: the numbers of baselines by what they learned from, to which new ones are added.
+        progress: where bars are shown.
+    """
+    if not suite.texts:
+        return {}, {}
+    own, reason = None, ""
+    try:
+        own = pretraining_texts(target.run, imports)
+    except Unable as error:
+        reason = str(error)
+    sources: dict[str, Callable[[], dict[str, dict[str, Result]]]] = {}
+    if suite.train_texts:
+        sources["counted"] = partial(_counted, suite, suite.train_texts, progress)
+    elif own is not None:
+        sources[f"counted {own.key}"] = partial(_counted, suite, own.texts, progress)
+    if own is not None:
+        sources[f"word vectors {own.key}"] = partial(_word_vectors, suite, own, progress)
+    found: dict[str, dict[str, Result]] = {}
+    for key, compute in sources.items():
+        if key not in known:
+            known[key] = _stored(key, suite, compute)
+        found |= known[key]
+    return found, {name: reason for name in ("tfidf", "lsa", "word_vectors") if name not in found}
+
+
+def _counted(suite: Suite, texts: Sequence[str], progress: Progress) -> dict[str, dict[str, Result]]:
+    found = {"tfidf": tf_idf(texts), "lsa": lsa(texts)}
+    return {name: _outcome(suite, name, None, poolings, progress).results for name, poolings in found.items()}
+
+
+def _word_vectors(suite: Suite, texts: LearnedTexts, progress: Progress) -> dict[str, dict[str, Result]]:
+    embedders = embed_in_memory(word_vectors(texts), suite.texts)
+    means = Poolings({name: embedders[name] for name in ("mean", "sif")})
+    return {"word_vectors": _outcome(suite, "word vectors", None, means, progress).results}
 
 
 def _ngram(

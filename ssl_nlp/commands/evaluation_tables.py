@@ -6,7 +6,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.statistics import score_interval
@@ -28,7 +27,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
         for baseline, found in result.baselines.items():
             if found and id(found) not in seen:  # those that targets share
                 seen.add(id(found))
-                several = baseline in ("random_init", ngram_baseline.NAME) and len(targets) > 1
+                several = len({id(other.baselines.get(baseline)) for other in results}) > 1
                 rows.append((f"{baseline} ({target.name})" if several else baseline, found))
     shown = _scores(suite, rows, len(targets), width)
     prompts = [(name, key, r) for name, found in rows for key, r in found.items() if "prompts" in r.details]

@@ -19,13 +19,15 @@ from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_
 BASELINES = {
     "majority": "majority class",
     "tfidf": "TF-IDF",
+    "lsa": "LSA",
     "bm25": "BM25",
+    "word_vectors": "mean of word vectors",
     "random_words": "random words",
     "held_out": "held-out text",
     "5-gram": "5-gram",
     "shorter": "shorter sentence",
 }
-SEEDED = ("random_words", "random_init")
+SEEDED = ("random_words", "word_vectors", "random_init")
 """Baselines that are drawn at random, once."""
 
 

@@ -1,7 +1,7 @@
 """Models to numbers: evaluators, suites of them, and baselines."""
 
 from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
-from ssl_nlp.evaluation.baselines import RandomWords, TfIdf
+from ssl_nlp.evaluation.baselines import LSA, RandomWords, TfIdf
 from ssl_nlp.evaluation.bm25 import BM25
 from ssl_nlp.evaluation.capabilities import (
     Drawer,
@@ -37,6 +37,7 @@ from ssl_nlp.evaluation.suites import SUITES, get_suite
 
 __all__ = [
     "BM25",
+    "LSA",
     "PROTOCOL",
     "SUITES",
     "Analogies",

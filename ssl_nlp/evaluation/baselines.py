@@ -10,14 +10,17 @@ import numpy as np
 import regex
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ssl_nlp.data.words import WORD_RULES, words
 from ssl_nlp.evaluation.pooling import Poolings
-from ssl_nlp.evaluation.vectors import to_tensor
+from ssl_nlp.evaluation.vectors import to_sparse, to_tensor
 
 WIDTH = 256
 SEED = 0
+LEAST = 1e-4  # of the largest singular value; smaller ones are rounding errors
 _PART = regex.compile(r"[\w\p{M}]+")
 VERSION = f"6-{WORD_RULES}"
 """Version of the baselines, for the keys of caches."""
@@ -57,6 +60,29 @@ class TfIdf:
         return to_tensor(self._vectorizer.transform(texts))
 
 
+class LSA:
+    """Latent semantic analysis: TF-IDF projected on its main directions (Deerwester et al., JASIS 41(6), 1990).
+
+    The directions are the first 256 right singular vectors of the TF-IDF of the training texts, or as many as there are.
+
+    Args:
+        train_texts: the texts that weights and directions come from.
+        unit: words, or single characters and pairs of them.
+    """
+
+    def __init__(self, train_texts: Sequence[str], unit: Unit = "words") -> None:
+        self._counts = TfIdf(train_texts, unit)
+        matrix = to_sparse(self._counts.embed(train_texts))
+        with threadpool_limits(1):  # sums in one order: the same directions on every number of cores
+            _, values, directions = randomized_svd(matrix, min(WIDTH, *matrix.shape), random_state=SEED)
+        # Probes scale each column to variance 1, which would turn rounding errors into features.
+        self._directions = directions[: max(1, int((values > LEAST * values[0]).sum()))].T
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """(N, 256), or fewer columns."""
+        return torch.from_numpy(np.asarray(to_sparse(self._counts.embed(texts)) @ self._directions, dtype=np.float32))
+
+
 class RandomWords:
     """The mean of a random vector for each word: the value of averaging alone (arXiv:1901.10444, section 3.1.1).
 
@@ -81,6 +107,11 @@ class RandomWords:
 def tf_idf(train_texts: Sequence[str]) -> Poolings:
     """TF-IDF of words or of characters, chosen as methods choose a pooling; `unit` in the details of results says which."""
     return Poolings({"words": TfIdf(train_texts), "characters": TfIdf(train_texts, "characters")}, "unit")
+
+
+def lsa(train_texts: Sequence[str]) -> Poolings:
+    """LSA of words or of characters, chosen as methods choose a pooling."""
+    return Poolings({"words": LSA(train_texts), "characters": LSA(train_texts, "characters")}, "unit")
 
 
 def random_words() -> Poolings:

@@ -126,12 +126,10 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
         evaluators[f"{key}.geometry"] = Geometry(subset(texts, GEOMETRY), subset(pairs, GEOMETRY, lambda pair: pair[0]))
         tested += texts
     evaluators |= own or {}
-    # Without training texts, TF-IDF learns how rare a word is from the texts that are tested.
-    learned = train or list(dict.fromkeys(text for evaluator in evaluators.values() for text in evaluator.texts))
     if predicted := subset(dict.fromkeys(tested), LANGUAGE_TEXTS):
         others = subset(dict.fromkeys(text for text in validated if text not in {*tested}), VALIDATION_TEXTS)
         evaluators.setdefault("language_modelling", LanguageModelling(predicted, tuple(others)))
-    return Suite(name, evaluators, learned)
+    return Suite(name, evaluators, train)
 
 
 def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:

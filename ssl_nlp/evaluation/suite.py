@@ -28,7 +28,7 @@ class Suite:
     Attributes:
         name: under which the numbers are kept.
         evaluators: by name.
-        train_texts: what TF-IDF learns from.
+        train_texts: the training texts of its data, from which TF-IDF and LSA learn; empty where it has none.
     """
 
     name: str

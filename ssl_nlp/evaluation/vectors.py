@@ -25,7 +25,7 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
     """
     compute = getattr(embedder, "embed", None) or embedder.encode  # type: ignore[attr-defined]
     embeddings = torch.as_tensor(compute(list(texts)))
-    matrix = _to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
+    matrix = to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
     if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
         raise UserError("the embeddings are not all finite: the training has diverged")
     return matrix
@@ -45,7 +45,8 @@ def to_tensor(matrix: Matrix) -> Tensor:
     return torch.sparse_coo_tensor(places, data, matrix.shape, check_invariants=True)
 
 
-def _to_sparse(tensor: Tensor) -> Matrix:
+def to_sparse(tensor: Tensor) -> Matrix:
+    """A sparse tensor as a SciPy CSR matrix of float64."""
     entries = tensor.coalesce()
     rows, columns = entries.indices().numpy()
     return sparse.csr_matrix((entries.values().double().numpy(), (rows, columns)), shape=tuple(tensor.shape))

@@ -100,7 +100,14 @@ def test_a_method_trains_validates_resumes_its_own_config_and_embeds(method, tmp
     write_suites(tmp_path)
     assert run("evaluate", directory.name, "--config", "mine.yaml") == 0
     suite = json.loads((directory / "evaluation.json").read_text())["suites"]["mine"]
-    assert suite["baselines"].keys() - {"5-gram"} == {"majority", "tfidf", "random_words", "random_init"}
+    assert suite["baselines"].keys() - {"5-gram"} == {
+        "majority",
+        "tfidf",
+        "lsa",
+        "word_vectors",
+        "random_words",
+        "random_init",
+    }
     assert suite["evaluators"]["animals.geometry"] != suite["baselines"]["random_init"]["animals.geometry"]
 
 

@@ -26,7 +26,7 @@ from tests.test_tracking import records
 
 pytestmark = pytest.mark.slow
 
-BASELINES = {"majority", "tfidf", "random_words", "random_init"}
+BASELINES = {"majority", "tfidf", "lsa", "random_words", "random_init"}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,9 @@ def test_runs_and_their_baselines(folder, capsys):
         assert record["cost"]["flops"] > 0
         assert record["cost"]["peak_memory"] > 1e6
         suite = record["suites"]["mine"]
-        assert suite["baselines"].keys() == BASELINES | ({"5-gram"} if method == "CausalLM" else set())
+        assert suite["baselines"].keys() == BASELINES | {"word_vectors"} | (
+            {"5-gram"} if method == "CausalLM" else set()
+        )
         assert (suite["protocol"], suite["missing"]) == (PROTOCOL, {})
         for key, result in suite["evaluators"].items():
             poolings = set(result["details"].get("pooling", "").split("/"))
@@ -231,7 +233,10 @@ def test_a_published_model(folder):
     assert suite["baselines"].keys() == BASELINES
     assert suite["evaluators"]["beasts.geometry"] != suite["baselines"]["random_init"]["beasts.geometry"]
     assert "language_modelling" not in suite["evaluators"]
-    assert suite["missing"] == {"language_modelling": "PretrainedEncoder gives no likelihood of a text"}
+    assert suite["missing"] == {
+        "language_modelling": "PretrainedEncoder gives no likelihood of a text",
+        "word_vectors": "its training text is not known",
+    }
     for results in (suite["evaluators"], suite["baselines"]["random_init"]):
         assert {result["details"]["pooling"] for result in results.values()} <= {"mean", "last", "first"}
 
@@ -260,7 +265,7 @@ def test_the_wandb_run_gets_the_numbers_in_its_summary(folder):
     assert last["eval/mine/table"]["_type"] == "table-file"
     table = json.loads((later.parent / "files" / last["eval/mine/table"]["path"]).read_text())
     assert table["columns"] == ["embedder", "evaluator", "metric", "value"]
-    assert {row[0] for row in table["data"]} == {"masked_lm", *BASELINES}
+    assert {row[0] for row in table["data"]} == {"masked_lm", "word_vectors", *BASELINES}
     suite = json.loads((folder / "runs" / "masked_lm" / "evaluation.json").read_text())["suites"]["mine"]
     for evaluator, result in suite["evaluators"].items():
         for metric, value in result["metrics"].items():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ssl_nlp.evaluation.baselines import RandomWords, TfIdf, random_words, tf_idf
+from ssl_nlp.evaluation.baselines import LSA, RandomWords, TfIdf, lsa, random_words, tf_idf
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
 from ssl_nlp.evaluation.vectors import embed
 
@@ -57,7 +57,18 @@ def test_baselines_learn_from_chinese_and_from_strings_without_words():
     strands = {"one": ["ACGTACGTACGTAA", "CACGTACGTTT"], "other": ["GGCCTTAAGGCC", "TTGGCCTTAAGG"]}
     endings = ("A", "C", "G", "T", "AA", "CC", "GG", "TT")
     for data, unit in ((splits(CHINESE), ("words", "characters")), (splits(strands, endings), ("characters",))):
-        for baseline in (tf_idf(data.train.texts), random_words()):
+        for baseline, least in ((tf_idf(data.train.texts), 1), (lsa(data.train.texts), 0.8), (random_words(), 1)):
             result = baseline.evaluate({"probe": LinearProbe(data)})["probe"]
-            assert result.primary == 1 > LinearProbe(data).majority().primary
+            assert result.primary >= least > LinearProbe(data).majority().primary
             assert result.details["unit"] in unit
+
+
+def test_lsa_is_tf_idf_on_its_first_singular_vectors():
+    texts = [*TRAIN, "the red dog", "a house of birds and dogs", "the cat hears a bird"]
+    counts = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b").fit(texts)
+    _, _, directions = np.linalg.svd(counts.transform(texts).toarray())
+    expected = counts.transform(TEXTS).toarray() @ directions[: len(texts)].T
+    found = LSA(texts).embed(TEXTS).numpy()
+    assert found.shape == (len(TEXTS), len(texts))
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-6)  # vectors have no sign of their own
+    assert LSA(["..."]).embed(TEXTS).shape == (5, 1)  # nothing to learn from is no failure

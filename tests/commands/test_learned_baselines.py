@@ -1,0 +1,52 @@
+"""What baselines learn from, and the mean of word vectors."""
+
+import pytest
+import torch
+
+from ssl_nlp.commands import learned_baselines
+from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
+from ssl_nlp.objectives.scores import Unable
+from ssl_nlp.runs.run import Run
+from tests.corpus import ListCorpus, random_texts
+
+
+class Stream(ListCorpus):
+    streaming = True
+
+
+def run_on(corpus, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = Run("one")
+    run.directory.mkdir(parents=True)
+    run.config.write_text("")
+    monkeypatch.setattr(learned_baselines, "corpus_of", lambda run, imports: corpus)
+    return run
+
+
+def test_the_train_split_of_a_run_is_learned_from_and_nothing_else(monkeypatch, tmp_path):
+    corpus = ListCorpus([("a dog", "ein Hund"), "a cat", "a bird"], ["valid text"], ["test text"])
+    run = run_on(corpus, monkeypatch, tmp_path)
+    assert pretraining_texts(run, ()).texts == ["a dog", "ein Hund", "a cat", "a bird"]
+    monkeypatch.setattr(learned_baselines, "MOST_TEXTS", 2)
+    assert pretraining_texts(run, ()).texts == ["a dog", "ein Hund"]
+
+
+def test_unknown_text_leaves_a_cell_empty(monkeypatch, tmp_path):
+    with pytest.raises(Unable, match="its training text is not known"):
+        pretraining_texts(None, ())
+    with pytest.raises(Unable, match="is a stream"):
+        pretraining_texts(run_on(Stream(["a"]), monkeypatch, tmp_path), ())
+
+
+def test_word_vectors_of_words_in_like_places_are_alike_and_are_trained_once(monkeypatch):
+    texts = [f"{text} {number}" for number, text in enumerate(random_texts(150, longest=10))]
+    texts += [f"the {animal} barks at {number}" for number in range(60) for animal in ("dog", "wolf")]
+    corpus = LearnedTexts(texts)
+    method = word_vectors(corpus)
+    monkeypatch.setattr(learned_baselines, "Trainer", None)  # the vectors are kept
+    again = word_vectors(LearnedTexts(list(texts)))
+    embeddings = method.embed_all(["dog", "wolf", "tree"])
+    assert embeddings.keys() >= {"mean", "sif"}
+    assert torch.equal(embeddings["mean"], again.embed_all(["dog", "wolf", "tree"])["mean"])
+    dog, wolf, tree = torch.nn.functional.normalize(embeddings["mean"])
+    assert dog @ wolf > dog @ tree
