@@ -57,6 +57,11 @@ COMMANDS = {
         COMPARE,
         "one table and report: ssl-nlp compare RUN..., or ssl-nlp compare --seeds 3 CONFIG... [-- FIT_ARGUMENTS]",
     ),
+    "tune": Command(
+        "tune.tune",
+        COMPARE,
+        "the best settings of each method, with equal effort: ssl-nlp tune CONFIG... --trials 20 --budget 900steps",
+    ),
     "embed": Command(
         "embed.main", USE, "texts to vectors: ssl-nlp embed --checkpoint FILE [--input FILE] --output FILE.npy"
     ),

@@ -1,6 +1,7 @@
 """`compare`: runs, or configurations with several seeds, in one table that shows which differences are more than chance."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ssl_nlp.comparison.report import write_report
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import render_tables, write_csv
 from ssl_nlp.comparison.tasks import compare_tasks
+from ssl_nlp.comparison.tuning import RECORD, read_tuning
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
@@ -73,6 +75,8 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     )
     described = "fine-tune each run on the task that this configuration describes, and compare that; 3 seeds by default"
     parser.add_argument("--task", type=str | None, default=None, help=described)
+    described = "the search in runs/tuning that the settings come from: its curves are in the report"
+    parser.add_argument("--tuning", type=str | None, default=None, help=described)
     options = parser.parse_args(own)
     check_suite_options(options.suite, options.config)
     chosen = options.config or options.suite
@@ -89,6 +93,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     _check_output(output)
     suite = None if options.config is None else get_suite(config=options.config)
     name = suite.name if suite is not None else options.suite or "docs"
+    tuning = None if options.tuning is None else read_tuning(RUNS.absolute() / "tuning" / options.tuning / RECORD)
     targets = options.targets
     if options.task is not None:
         seeds = SEEDS if options.seeds is None else options.seeds
@@ -102,6 +107,8 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         comparison = compare_tasks(scored(runs, imports))
     else:
         comparison = compare_runs(_evaluated(runs, name, suite, imports, options.wandb), name)
+    if tuning is not None:
+        comparison = replace(comparison, tuning=tuning, notes=[*comparison.notes, tuning.described])
     output.mkdir(parents=True, exist_ok=True)
     durable.remove_unfinished(output)
     write_csv(comparison, output / "comparison.csv")

@@ -3,9 +3,9 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -17,6 +17,8 @@ from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.errors import UserError
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.run import RUNS, Run
+
+INTERVAL = 0.5  # seconds between two looks at a process that may be stopped early
 
 
 def train(
@@ -110,7 +112,7 @@ def train_planned(
         if stem in refused:
             continue
         terminal.say(f"[{number}/{len(missing)}] {run.name}")
-        if status := _run_fit([*as_options(imports), *fit]):
+        if status := run_fit([*as_options(imports), *fit]):
             failed.append(f"{run.name} (exit status {status})")
             if status == UserError.status and not run.begun:
                 refused.add(stem)
@@ -121,26 +123,39 @@ def train_planned(
     return [str(RUNS.absolute() / run) for run in runs]
 
 
-def _run_fit(arguments: Sequence[str]) -> int:
+def run_fit(arguments: Sequence[str], output: IO[bytes] | None = None, enough: Callable[[], bool] | None = None) -> int:
     """Run `fit` in a process of its own, and return its exit status.
 
     The process has its own session, so that signals reach it once: through this process, and not from the terminal too.
+
+    Args:
+        arguments: those after `fit`.
+        output: a file for what it prints, errors included; None: the output of this process.
+        enough: asked every now and then, until it says that the process is to stop early, which is then no error.
 
     Raises:
         Interrupted: this process or the other one was asked to stop.
     """
     command = [sys.executable, "-m", "ssl_nlp", "fit", *arguments]
+    errors = None if output is None else subprocess.STDOUT
     stop: Interrupted | None = None
-    with subprocess.Popen(command, start_new_session=True) as process:
+    stopped = False
+    with subprocess.Popen(command, start_new_session=True, stdout=output, stderr=errors) as process:
         while process.returncode is None:
             try:
-                process.wait()
+                process.wait(None if enough is None or stopped else INTERVAL)
+            except subprocess.TimeoutExpired:
+                if enough is not None and enough():
+                    process.send_signal(signal.SIGTERM)
+                    stopped = True
             except Interrupted as asked:
                 process.send_signal(asked.signal)
                 stop = asked
     if stop is not None:
         raise stop
     status = process.returncode
+    if stopped:
+        return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         if status in (128 + number, -number):
             raise Interrupted(number, "the same command resumes from there")

@@ -7,12 +7,15 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.ticker
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssl_nlp.comparison.expected_best import expected_best
 from ssl_nlp.comparison.layout import make_room, spread, without_glyph_warnings
 from ssl_nlp.comparison.numbers import format_score, scale_of, truncate
 from ssl_nlp.comparison.theme import LIGHT, PALETTE
+from ssl_nlp.comparison.tuning import Tuning
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.evaluation.cost import FLOPS, TOKENS
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -222,6 +225,37 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 1, "shrinkB": 3},
         )
+
+
+@_styled
+def best_of_trials(tuning: Tuning, looks: Mapping[str, Look]) -> Figure:
+    """Plot the expected best validation score of n trials for each method, and its standard deviation as a band.
+
+    Args:
+        tuning: the search of settings.
+        looks: by the label of a row; a method that is no row has the look of its place.
+    """
+    height = max(HEIGHT, LINE * (len(tuning.methods) + 1) / POINTS + 0.85)
+    figure, axes = _panel("Best validation score of n trials", height, right=0.66)
+    labels: list[tuple[float, str, str, float | None]] = []
+    for place, (name, method) in enumerate(tuning.methods.items()):
+        if not (scores := method.scores(tuning.higher_is_better)):
+            continue
+        drawn = looks.get(method.method, look(place))
+        mean, variance = expected_best(scores)
+        deviation, n = np.sqrt(variance), range(1, len(scores) + 1)
+        sign = 1 if tuning.higher_is_better else -1
+        low, high = sign * (mean - deviation), sign * np.minimum(mean + deviation, max(scores))
+        axes.fill_between(n, low, high, color=drawn.colour, alpha=0.15, linewidth=0)
+        axes.plot(n, sign * mean, color=drawn.colour, linewidth=1.8)
+        labels.append((sign * float(mean[-1]), truncate(name, 15), drawn.colour, None))
+    axes.set_xlim(1, max(tuning.trials, 2))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    axes.margins(y=0.12)
+    axes.set_xlabel("trials")
+    axes.set_ylabel(f"expected best {truncate(tuning.evaluator.replace('_', ' '), 24)}\nband: standard deviation")
+    _label_right(axes, height, labels)
+    return figure
 
 
 @_styled

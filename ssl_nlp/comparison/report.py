@@ -16,6 +16,7 @@ from ssl_nlp.comparison.streams import heat_maps
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
 from ssl_nlp.comparison.table import LEGEND, TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, missing_scores
+from ssl_nlp.comparison.tuning import Tuning
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
@@ -81,6 +82,7 @@ def render_page(comparison: Comparison) -> str:
         bars=list(_bars(comparison, looks)),
         losses={against: list(_losses(methods, against, looks)) for against in plots.PROGRESS},
         against_cost=list(_against_cost(comparison, looks)),
+        tuning=None if comparison.tuning is None else _tuning(comparison.tuning, looks),
         maps=[
             inline_svg(
                 plots.embedding_map(label, shown, classes),
@@ -174,6 +176,11 @@ def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Itera
         yield inline_svg(
             drawn, f"cost-{number}", f"{column.title} of each method against its {plots.TRAINING[cost][0]}"
         )
+
+
+def _tuning(tuning: Tuning, looks: dict[str, plots.Look]) -> str:
+    description = f"Expected best validation score of n trials of {', '.join(tuning.methods)}"
+    return inline_svg(plots.best_of_trials(tuning, looks), "tuning", description)
 
 
 def _map(row: Row, suite: str) -> EmbeddingMap | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.tuning import Tuning
 
 ALPHA = 0.05
 """Probability of a false claim in a column, or in a whole table after correction, if there is no difference."""
@@ -129,6 +130,7 @@ class Comparison:
         configuration: flattened key -> label of a method -> value, for the keys that differ.
         notes: other facts for the reader, such as runs that were left out.
         fine_tuned: whether the columns are tasks that the rows were fine-tuned on.
+        tuning: the search that the settings of the rows come from.
     """
 
     suite: str
@@ -139,3 +141,4 @@ class Comparison:
     configuration: dict[str, dict[str, str]]
     notes: list[str] = field(default_factory=list)
     fine_tuned: bool = False
+    tuning: Tuning | None = None

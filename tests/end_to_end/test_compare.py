@@ -100,7 +100,7 @@ def test_trainings_run_what_import_names(folder, monkeypatch):
     """Training runs in separate processes, which have not imported the file."""
     (folder / "mine_for_seeds.py").write_text("")
     commands = []
-    monkeypatch.setattr("ssl_nlp.commands.train_runs._run_fit", lambda arguments: bool(commands.append(arguments)) or 1)
+    monkeypatch.setattr("ssl_nlp.commands.train_runs.run_fit", lambda arguments: bool(commands.append(arguments)) or 1)
     assert run("compare", "--import", "mine_for_seeds.py", *SEEDS, "--output=imported", "--", *shared()) == 2
     assert len(commands) == 2
     assert all(command[0] == "--import=mine_for_seeds.py" for command in commands)
@@ -114,7 +114,7 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
         commands.append(arguments)
         return 1 if "--run=mine-masked_lm-seed0" in arguments else 0
 
-    monkeypatch.setattr("ssl_nlp.commands.train_runs._run_fit", fail)
+    monkeypatch.setattr("ssl_nlp.commands.train_runs.run_fit", fail)
     assert run("compare", *SEEDS, "--", *shared()) == 2
     assert [command[-1] for command in commands] == ["--run=mine-masked_lm-seed0", "--run=mine-masked_lm-seed1"]
     assert "training failed: mine-masked_lm-seed0 (exit status 1)" in capfd.readouterr().err
@@ -122,7 +122,7 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(folder, monkeypatch
 
 def test_a_configuration_that_is_refused_is_not_tried_with_other_seeds(folder, monkeypatch, capfd):
     commands = []
-    monkeypatch.setattr("ssl_nlp.commands.train_runs._run_fit", lambda arguments: commands.append(arguments) or 2)
+    monkeypatch.setattr("ssl_nlp.commands.train_runs.run_fit", lambda arguments: commands.append(arguments) or 2)
     assert run("compare", *SEEDS, "--output=refused", "--", *shared()) == 2
     assert [command[-1] for command in commands] == ["--run=refused-masked_lm-seed0"]
     assert "training failed: refused-masked_lm-seed0 (exit status 2): fix" in capfd.readouterr().err

@@ -15,6 +15,7 @@ from ssl_nlp.training.callbacks.progress_lines import ProgressLines
 from ssl_nlp.training.callbacks.run_keeper import RunKeeper
 from ssl_nlp.training.callbacks.samples import Samples
 from ssl_nlp.training.callbacks.throughput import Throughput
+from ssl_nlp.training.callbacks.validation_score import ValidationScore
 from ssl_nlp.training.callbacks.weights_per_part import WeightsPerPart
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "Samples",
     "Throughput",
     "ValidationLine",
+    "ValidationScore",
     "WeightsPerPart",
 ]

@@ -149,7 +149,7 @@ def _watch() -> None:
 
     call._call_callback_hooks = call_hooks
     os.replace, os.rename, os.fsync = moving(replace), moving(rename), sync
-    ssl_nlp.commands.train_runs._run_fit = _fit_in_a_child
+    ssl_nlp.commands.train_runs.run_fit = _fit_in_a_child
 
 
 def _fit_in_a_child(arguments: Sequence[str]) -> int:
