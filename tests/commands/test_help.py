@@ -127,13 +127,14 @@ def test_an_unknown_section_is_refused(capsys):
     assert "there is no such section: use one of model, encoder, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["embed", "generate", "score", "fill-mask", "evaluate", "compare", "demo"])
+@pytest.mark.parametrize("command", ["embed", "generate", "score", "fill-mask", "evaluate", "compare", "tune", "demo"])
 def test_the_help_of_other_commands_says_what_is_needed_and_shows_defaults(command, capsys):
     assert run(command, "--help") == 0
     text = capsys.readouterr().out
     needed = {"embed": " --checkpoint CHECKPOINT --output OUTPUT", "evaluate": " MODEL...", "compare": " RUN..."}
     needed |= {
         "demo": " [FIT_ARGUMENTS]",
+        "tune": " CONFIG... --budget BUDGET",
         "generate": " --checkpoint CHECKPOINT",
         "score": " --checkpoint CHECKPOINT",
         "fill-mask": " --checkpoint CHECKPOINT",

@@ -89,7 +89,7 @@ def test_the_best_settings_by_validation_are_compared_on_test_items(folder, monk
         (["--budget=lots"], "--budget lots: use a number of steps, such as 900steps"),
         (["--trials=0"], "--trials must be 1 or more"),
         (
-            ["--evaluator=animals.geometry"],
+            ["--space", "tuning/methods", "--evaluator=animals.geometry"],
             "mine: the evaluator 'animals.geometry' has no validation items: use one of",
         ),
         (["--space=nothing.yaml"], "there is no file nothing.yaml"),
