@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.tuning_space import Choice, Space, as_arguments, draw
@@ -145,6 +147,10 @@ class Search:
             status = 0
             log = self.folder / "trials" / f"{method.name}-{number:03}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock(
+                run
+            ):  # a search that was killed may have left the process of this trial behind: wait for it
+                pass
             if not run.finished and not self._pruned(trial, method, run):
                 with log.open("ab") as output:
                     status = train_runs.run_fit(
@@ -248,7 +254,11 @@ class Search:
         if run.directory.is_dir():
             shutil.rmtree(run.checkpoints, ignore_errors=True)
             os.replace(run.directory, self.folder / "trials" / f"{method.name}-{number:03}")
-        (run.directory.parent / f".{run.name}.lock").unlink(missing_ok=True)
+        Path(self._lock(run).lock_file).unlink(missing_ok=True)
+
+    def _lock(self, run: Run) -> FileLock:
+        """The lock that a process holds while it trains the run."""
+        return FileLock(run.directory.parent / f".{run.name}.lock")
 
 
 def _logged(run: Run, prefix: str) -> dict[int, float]:

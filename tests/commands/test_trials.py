@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 
 from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.trials import FACTOR, RESOURCES, Search, Tuned, promoted, rungs
@@ -163,6 +164,26 @@ def test_one_that_was_cut_off_between_its_end_and_the_record_is_not_trained_agai
         assert (outcome.state, outcome.step) == ("complete", STEPS)
         assert not again.runs
         assert not Path(f"runs/{name}-mine-trial000").exists()
+
+
+def test_a_trial_that_a_killed_search_left_training_is_waited_for(monkeypatch):
+    done, training = search(monkeypatch, Training()), Training()
+    run = done.run_of(METHOD, 0)
+    done.folder.mkdir(parents=True)
+    lock = FileLock(Path("runs") / f".{run.name}.lock")
+    lock.acquire()
+
+    def ends(self, *args, **settings):
+        """The other process ends while this one waits."""
+        training(done.arguments(METHOD, 0), None, lambda: False)
+        lock.release()
+        return acquire(self, *args, **settings)
+
+    acquire = FileLock.acquire
+    monkeypatch.setattr(FileLock, "acquire", ends)
+    monkeypatch.setattr(train_runs, "run_fit", None)  # it is not trained again
+    assert done.run(METHOD, 0).state == "complete"
+    assert training.runs == [run.name]
 
 
 def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_go_on(monkeypatch):
