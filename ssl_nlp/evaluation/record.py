@@ -1,7 +1,7 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 2, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
-     "suites": {SUITE: {"protocol": 2, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
+    {"protocol": 3, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
+     "suites": {SUITE: {"protocol": 3, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with validation items, the primary metric on them

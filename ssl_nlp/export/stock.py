@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.encoders import Encoder, PretrainedEncoder, Transformer
+from ssl_nlp.encoders import BagOfWords, Encoder, PretrainedEncoder, Transformer
 from ssl_nlp.encoders.adapters import merged
 from ssl_nlp.errors import UserError
 
@@ -55,6 +55,8 @@ def base_model(encoder: Encoder) -> "PreTrainedModel":
             model.config.use_cache = True  # ours keeps caches itself
         return model
     other = "export it with --format onnx" if encoder.exportable else "it cannot be exported: use its checkpoint"
+    if isinstance(encoder, BagOfWords):
+        other = "export its word vectors with --format word2vec"
     raise UserError(f"transformers has no class for the encoder {type(encoder).__name__}: {other}")
 
 

@@ -9,7 +9,9 @@ from gensim.models import KeyedVectors
 from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import train
 from ssl_nlp.encoders import BagOfWords, Transformer
+from ssl_nlp.errors import UserError
 from ssl_nlp.export import word2vec_format
+from ssl_nlp.export.stock import base_model
 from ssl_nlp.methods import SimCLR
 from tests.end_to_end.cli import run, save_untrained
 
@@ -68,3 +70,10 @@ def test_the_command_writes_a_folder_with_a_card_and_refuses_other_encoders(tmp_
     assert "the states of a Transformer depend on the whole text" in capsys.readouterr().err
     assert run("export", str(path), "--output", str(tmp_path / "stock")) == 0
     assert "is a single word, other than in the run" in capsys.readouterr().out
+
+
+def test_stock_classes_have_no_place_for_word_vectors_and_this_format_has():
+    with pytest.raises(
+        UserError, match="no class for the encoder BagOfWords: export its word vectors with --format word2vec"
+    ):
+        base_model(BagOfWords(dim=7))
