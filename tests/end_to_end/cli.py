@@ -17,6 +17,8 @@ from tests.corpus import random_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+OF_THE_MACHINE = ("train/tokens_per_second", "train/mfu", "train/processor_seconds", "train/peak_memory")
+"""What a run logs that depends on the machine and the hour, and so differs between equal trainings."""
 
 
 class KillAt(Callback):

@@ -12,13 +12,12 @@ from lightning.pytorch import Callback, Trainer
 
 from ssl_nlp.runs.metrics_csv import read_metrics
 from tests.data.parted import CLASSES, write
-from tests.end_to_end.cli import run
+from tests.end_to_end.cli import OF_THE_MACHINE, run
 
 pytestmark = pytest.mark.slow
 
 ELASTIC = "--trainer.callbacks+=ssl_nlp.training.callbacks.ElasticWeights"
 OWN = "--trainer.callbacks+=ssl_nlp.training.callbacks.WeightsPerPart"
-OF_THE_MACHINE = ("train/tokens_per_second", "train/mfu", "train/peak_memory")
 
 
 class Stop(Callback):

@@ -8,13 +8,12 @@ import yaml
 
 from ssl_nlp.runs.metrics_csv import read_metrics
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
+from tests.end_to_end.cli import CONFIGS, OF_THE_MACHINE, run, small, tiny_encoder, write_texts
 from tests.end_to_end.test_resume import Stop
 
 pytestmark = pytest.mark.slow
 
 STOPS = f"--trainer.callbacks+={Stop.__module__}.Stop"
-MEASURED = ("train/tokens_per_second", "train/mfu", "train/peak_memory")  # of the machine, not of the training
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def fit(texts: str, name: str, *more: str) -> list[str]:
 
 def rows(name: str) -> list[dict[str, str]]:
     table = read_metrics(Path(f"runs/{name}/metrics.csv"))
-    return [{key: cell for key, cell in row.items() if key not in MEASURED} for row in table]
+    return [{key: cell for key, cell in row.items() if key not in OF_THE_MACHINE} for row in table]
 
 
 def test_a_finished_run_goes_on_as_a_longer_one_and_survives_a_kill_on_the_way(texts, monkeypatch, capfd):

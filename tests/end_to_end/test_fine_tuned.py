@@ -96,7 +96,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> list[str]:
         fits.append(arguments[-1].removeprefix("--run="))
         return run("fit", *arguments)
 
-    patch.setattr(train_runs, "_run_fit", fit)
+    patch.setattr(train_runs, "run_fit", fit)
     return fits
 
 
@@ -182,7 +182,7 @@ def test_a_task_without_test_split_is_reported_on_the_validation_split(folder, c
 
 def test_published_models_folders_of_runs_and_checkpoints_are_starts_too(folder, monkeypatch):
     fits = []
-    monkeypatch.setattr(train_runs, "_run_fit", lambda arguments: bool(fits.append(arguments)))
+    monkeypatch.setattr(train_runs, "run_fit", lambda arguments: bool(fits.append(arguments)))
     names = ["pretrained:some/bert", "runs", "runs/causal_lm/checkpoints/best.ckpt"]
     found = fine_tune("animals.yaml", names, 1, "more", ["--trainer.max_steps=1"])
     starts = ["bert", "causal_lm", "masked_lm", "best", "untrained-causal_lm", "untrained-masked_lm"]

@@ -10,7 +10,7 @@ from ssl_nlp.corpora import TextFiles
 from ssl_nlp.evaluation import get_suite
 from ssl_nlp.methods import Method, NGramLM
 from ssl_nlp.runs.metrics_csv import read_metrics
-from tests.end_to_end.cli import CONFIGS, run, run_process, small, tiny_encoder, write_texts
+from tests.end_to_end.cli import CONFIGS, OF_THE_MACHINE, run, run_process, small, tiny_encoder, write_texts
 from tests.end_to_end.suites import write_suites
 
 pytestmark = pytest.mark.slow
@@ -35,9 +35,8 @@ def counts(name: str) -> list[np.ndarray]:
 
 def metrics(name: str) -> list[dict[str, str]]:
     """What a run has measured of itself, without what it has measured of the machine."""
-    machine = ("train/tokens_per_second", "train/mfu", "train/peak_memory")
     rows = read_metrics(Path("runs") / name / "metrics.csv")
-    return [{key: value for key, value in row.items() if key not in machine} for row in rows]
+    return [{key: value for key, value in row.items() if key not in OF_THE_MACHINE} for row in rows]
 
 
 def test_it_is_trained_used_and_compared_with_empty_cells_where_it_cannot_be_asked(texts, capfd):
