@@ -18,7 +18,7 @@ def has_trainer(module: LightningModule) -> bool:
 
 def datamodule_of(trainer: Trainer) -> Any:
     """The data module that a trainer runs with, or None. Lightning sets the attribute without declaring it."""
-    return trainer.datamodule  # type: ignore[attr-defined]  # see above
+    return trainer.datamodule  # type: ignore[attr-defined]  # set without a declaration
 
 
 def batches_done(trainer: Trainer) -> int:

@@ -25,7 +25,7 @@ BATCHES = 500  # whose tokens are counted
 
 @dataclass(frozen=True)
 class Budget:
-    """What each training may cost.
+    """The cost that each training may have.
 
     Attributes:
         kind: tokens, FLOPs or processor seconds.
@@ -49,7 +49,7 @@ def parse_budget(text: str) -> Budget:
         amount = math.nan
     if kind not in get_args(Kind) or (amount is not None and not 0 < amount < math.inf):
         raise UserError(f"--budget {text}: use tokens, flops or seconds, with an amount or without, such as flops=2e12")
-    return Budget(kind, amount)  # type: ignore[arg-type]  # it is one of them
+    return Budget(kind, amount)  # type: ignore[arg-type]  # checked above to be a Kind
 
 
 def steps_within(
@@ -94,7 +94,7 @@ def steps_within(
 
 
 def _least(costs: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> float:
-    """What the cheapest training costs with the steps of its configuration."""
+    """The cost of the cheapest training with the steps of its configuration."""
     steps = {stem: plan["trainer"]["max_steps"] for stem, plan in plans.items()}
     if endless := [stem for stem, number in steps.items() if number < 1]:
         raise UserError(
@@ -104,7 +104,7 @@ def _least(costs: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> f
 
 
 def _key(plan: Mapping[str, Any]) -> str:
-    """What identifies a training whatever its length."""
+    """An identifier of a training that does not depend on its length."""
     trainer = {name: value for name, value in plan["trainer"].items() if name != "max_steps"}
     return hashlib.sha256(yaml.safe_dump({**plan, "trainer": trainer}).encode()).hexdigest()
 
@@ -125,7 +125,7 @@ def rehearse(fit: Sequence[str], imports: Sequence[str]) -> dict[str, float]:
     class Rehearsal(Cli):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks += [spent.throughput, spent]  # type: ignore[attr-defined]  # Lightning's list
+            trainer.callbacks += [spent.throughput, spent]  # type: ignore[attr-defined]  # declared without a type by Lightning
             return trainer
 
     before = sys.argv

@@ -97,7 +97,7 @@ def _parser() -> CommandParser:
         "same budget for each. Poor trials stop early. The same command resumes a search that was stopped. In the end the "
         "best settings of each method are trained with fresh seeds, and compared on test items.",
         epilog="Arguments after -- go to every fit, as in: ssl-nlp tune masked_lm simclr --budget 900steps -- --config "
-        "trainer/demo. Everything is in runs/tuning/NAME, where NAME is that of the folder of --output.",
+        "trainer/demo. Everything is in runs/tuning/NAME, where NAME is the name of the --output folder.",
     )
     parser.add_argument("configs", nargs="+", type=str, metavar="CONFIG", help="configurations for fit, one a method")
     parser.add_argument("--trials", type=int, default=20, help="trials of each method")

@@ -63,7 +63,7 @@ class Tuning:
 
     @property
     def described(self) -> str:
-        """What was equal, and what the methods searched, in sentences."""
+        """Sentences on what all searches had in common, and on the settings that each method searched."""
         said = (
             f"The settings of each method are the best of {self.trials} trials of {self.budget}, by the score of "
             f"{self.evaluator} on the validation items of {self.suite}."

@@ -7,8 +7,7 @@ f is how often t is in d, |d| the number of words of d, L the mean of |d|, N the
 those that hold t (Robertson and Zaragoza, Foundations and Trends in Information Retrieval 3(4), 2009; the idf, and no
 factor k1 + 1, are those of Lucene since version 8). Lucene rounds lengths to a byte; here they are exact.
 
-N, n and L are those of the documents that are searched, as in every search engine: who searches has them. Queries and
-judgements are not looked at.
+N, n and L are counted on the documents that are searched, as in every search engine. Queries and judgements are not used.
 """
 
 from collections.abc import Callable, Sequence
