@@ -1,10 +1,9 @@
 """Analogies: Athens is to Greece as Baghdad is to Iraq (Mikolov et al., arXiv:1301.3781, section 4)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -67,14 +66,6 @@ class Analogies(CrossFitted):
 
     ranked = True  # right or wrong
     data: WordAnalogies
-
-    @property
-    def validation(self) -> Self | None:
-        return None if self.data.valid is None else replace(self, data=self.data.valid)
-
-    @property
-    def texts(self) -> list[str]:
-        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.result import Array, Result
@@ -84,6 +84,19 @@ class Validated(Evaluator):
         return self.test(model, self.fit(model).predictor)
 
 
+class TestItems(Protocol):
+    """Test items, and perhaps others for validation."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """All texts of the test items."""
+
+    @property
+    def valid(self) -> Self | None:
+        """The validation items."""
+
+
+@dataclass(frozen=True)
 class CrossFitted(Evaluator):
     """An evaluator of embeddings that learns nothing, each of whose items has a prediction that no other item changes.
 
@@ -91,15 +104,21 @@ class CrossFitted(Evaluator):
     embedding that is best on the other half.
 
     Attributes:
+        data: the items.
         ranked: predictions of different embeddings have one scale. Otherwise they are compared by their ranks within the
             items of each embedding.
     """
 
+    data: TestItems
     ranked: ClassVar[bool]
 
     @property
-    def validation(self) -> "CrossFitted | None":
-        return None
+    def validation(self) -> Self | None:
+        return None if self.data.valid is None else replace(self, data=self.data.valid)
+
+    @property
+    def texts(self) -> list[str]:
+        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     @abstractmethod

@@ -1,8 +1,7 @@
 """Pair classification: whether the cosine of two embeddings tells pairs that belong together from others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,14 +47,6 @@ class PairClassification(CrossFitted):
 
     ranked = False
     data: RelatedPairs
-
-    @property
-    def validation(self) -> Self | None:
-        return None if self.data.valid is None else replace(self, data=self.data.valid)
-
-    @property
-    def texts(self) -> list[str]:
-        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:

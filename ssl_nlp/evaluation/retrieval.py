@@ -1,9 +1,8 @@
 """Retrieval: each query is to find the texts that belong to it among all others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -59,14 +58,6 @@ class Retrieval(CrossFitted):
 
     ranked = True  # the predictions are ranks
     data: TextPairs
-
-    @property
-    def validation(self) -> Self | None:
-        return None if self.data.valid is None else replace(self, data=self.data.valid)
-
-    @property
-    def texts(self) -> list[str]:
-        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:
@@ -149,6 +140,11 @@ class Judgements:
         if not self.queries:
             raise UserError(f"{self.name} has no query with a relevant document: judge one as 1 or more")
 
+    @property
+    def texts(self) -> list[str]:
+        """All texts."""
+        return [*self.queries, *self.documents]
+
 
 @dataclass(frozen=True)
 class JudgedRetrieval(CrossFitted):
@@ -163,15 +159,6 @@ class JudgedRetrieval(CrossFitted):
 
     ranked = True  # the predictions are metrics
     data: Judgements
-
-    @property
-    def validation(self) -> Self | None:
-        return None if self.data.valid is None else replace(self, data=self.data.valid)
-
-    @property
-    def texts(self) -> list[str]:
-        parts = [part for part in (self.data, self.data.valid) if part is not None]
-        return [text for part in parts for text in (*part.queries, *part.documents)]
 
     @property
     def groups(self) -> Sequence[str]:

@@ -1,8 +1,7 @@
 """Similarity: the cosine of two embeddings against how similar people find the two texts, or words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,14 +47,6 @@ class _Similarity(CrossFitted):
 
     ranked = False
     data: ScoredPairs
-
-    @property
-    def validation(self) -> Self | None:
-        return None if self.data.valid is None else replace(self, data=self.data.valid)
-
-    @property
-    def texts(self) -> list[str]:
-        return [*self.data.texts, *(self.data.valid.texts if self.data.valid else [])]
 
     @property
     def groups(self) -> Sequence[str]:
