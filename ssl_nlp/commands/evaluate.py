@@ -16,6 +16,7 @@ from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.evaluation_tables import tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
 from ssl_nlp.commands.models import SEED, Target, find_target
+from ssl_nlp.commands.overlaps import Overlaps
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
 from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
@@ -69,6 +70,10 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         console.print(LEGEND, style="dim", markup=False, highlight=False)
     for target, result in zip(targets, results, strict=True):
         for name, one in result.evaluators.items():
+            if one.covered:
+                without = "" if one.uncovered is None else f"; {one.uncovered:.3f} without these"
+                reason = f"training text covers every word of {one.covered:.1%} of the items{without}"
+                console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
             if one.metrics.get("coverage", 1.0) < 1.0:
                 reason = f"knows the words of {one.metrics['coverage']:.1%}, and only these count"
                 console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
@@ -158,6 +163,7 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
         untrained: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         learned: dict[str, dict[str, dict[str, Result]]] = {}
+        overlaps = Overlaps(suite)
         for target in targets:
             key = target.random_key
             if key not in untrained:
@@ -171,10 +177,11 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             drawn = None if poolings is None else embedding_map(suite, poolings.embedders[poolings.favourite])
             progress.remove_task(bar)
             beside, reason = _ngram(suite, target, outcome, ngrams)
-            counting, reasons = _learned(suite, target, imports, learned, progress)
+            read, unread = _read(suite, target, imports)
+            counting, reasons = _learned(suite, read, unread, learned, progress)
             baselines = shared | counting | untrained[key] | beside
             missing = outcome.missing | reason | reasons
-            yield SuiteResult(suite.fingerprint, outcome.results, baselines, drawn, missing)
+            yield SuiteResult(suite.fingerprint, overlaps.added(outcome.results, read), baselines, drawn, missing)
 
 
 def _stored(
@@ -202,10 +209,20 @@ def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, di
     return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
 
 
+def _read(suite: Suite, target: Target, imports: Sequence[str]) -> tuple[LearnedTexts | None, str]:
+    """The texts that a target was trained on, if anything in the suite asks for them, or why they are not known."""
+    if not suite.texts and not any(evaluator.item_texts for evaluator in suite.evaluators.values()):
+        return None, ""
+    try:
+        return pretraining_texts(target.run, imports), ""
+    except Unable as error:
+        return None, str(error)
+
+
 def _learned(
     suite: Suite,
-    target: Target,
-    imports: Sequence[str],
+    own: LearnedTexts | None,
+    reason: str,
     known: dict[str, dict[str, dict[str, Result]]],
     progress: Progress,
 ) -> tuple[dict[str, dict[str, Result]], dict[str, str]]:
@@ -213,18 +230,13 @@ def _learned(
 
     Args:
         suite: whose items they predict.
-        target: the model beside which they stand.
-        imports: the values of `--import`.
+        own: the texts that the model beside which they stand was trained on, if they are known.
+        reason: why they are not.
         known: the numbers of baselines by what they learned from, to which new ones are added.
         progress: where bars are shown.
     """
     if not suite.texts:
         return {}, {}
-    own, reason = None, ""
-    try:
-        own = pretraining_texts(target.run, imports)
-    except Unable as error:
-        reason = str(error)
     sources: dict[str, Callable[[], dict[str, dict[str, Result]]]] = {}
     if suite.train_texts:
         sources["counted"] = partial(_counted, suite, suite.train_texts, progress)

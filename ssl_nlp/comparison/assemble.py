@@ -1,6 +1,6 @@
 """Turn runs into a comparison: group seeds, add baselines, test differences, and name what was not equal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +69,9 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
                     cost=cost,
                     poolings=poolings(suite, given.results),
                     missing=missing,
-                    validation=validation(suite, given.results),
+                    validation=primaries(suite, given.results, lambda result: result.validation),
+                    covered=primaries(suite, given.results, lambda result: result.covered),
+                    uncovered=primaries(suite, given.results, lambda result: result.uncovered),
                 ),
                 given,
             )
@@ -77,6 +79,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     baselines = _baselines(suite, [row for row, _ in rows], evaluated)
     notes += assumptions(rows, baselines, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
+    notes += _overlap([row for row, _ in rows], columns)
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
     protocols = {
@@ -110,17 +113,36 @@ def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Est
     )
 
 
-def validation(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, float]:
-    """Means of the primary metrics on validation items over seeds, by SUITE/EVALUATOR/METRIC."""
+def primaries(
+    suite: str, results: Sequence[Mapping[str, Result]], number: Callable[[Result], float | None]
+) -> dict[str, float]:
+    """Means over seeds of a number that belongs to the primary metric, where it is known, by SUITE/EVALUATOR/METRIC."""
     found = [
         {
-            f"{suite}/{name}/{result.primary_metric}": result.validation
+            f"{suite}/{name}/{result.primary_metric}": v
             for name, result in seed.items()
-            if result.validation is not None
+            if (v := number(result)) is not None
         }
         for seed in results
     ]
     return {key: estimate.mean for key, estimate in estimates(found).items()}
+
+
+def _overlap(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+    """Sentences on the columns with items that stand in training text."""
+    said = []
+    for column in columns:
+        key = column.key
+        parts = [
+            f"{row.label} {row.uncovered[key]:.3f} instead of {row.scores[key].mean:.3f} ({share:.1%} fewer items)"
+            for row in rows
+            if (share := row.covered.get(key)) and key in row.uncovered
+        ]
+        if parts:
+            said.append(
+                f"{column.title} without the items of which training text covers every word: {'; '.join(parts)}."
+            )
+    return said
 
 
 def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
@@ -194,7 +216,7 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                     True,
                     scores(suite, [results]),
                     poolings=poolings(suite, [results]),
-                    validation=validation(suite, [results]),
+                    validation=primaries(suite, [results], lambda result: result.validation),
                 )
                 given = RowResults([results], [evaluated[run.folder].data], varies=name in SEEDED)
                 same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]

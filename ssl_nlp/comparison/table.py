@@ -36,9 +36,9 @@ ADDED = {
     GENERATION: ", to be read beside held-out text; of reverse perplexity, lower is better",
 }
 FIELDS = (
-    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n", "validation",
-    "best_difference", "best_low", "best_high", "verdict", "baseline_difference", "baseline_low", "baseline_high",
-    "level", "best_level", "best_corrected_p", "best_seeds_up_to",
+    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n", "validation", "covered",
+    "uncovered", "best_difference", "best_low", "best_high", "verdict",
+    "baseline_difference", "baseline_low", "baseline_high", "level", "best_level", "best_corrected_p", "best_seeds_up_to",
     "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to",
 )  # fmt: skip
 
@@ -99,6 +99,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 line["pooling"] = row.pooling(number)
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
                 line["validation"] = row.validation.get(number)
+                line |= {"covered": row.covered.get(number), "uncovered": row.uncovered.get(number)}
                 line["level"] = None if estimate.low is None else 0.95
                 if verdict := row.ties.get(number):
                     line |= _difference("best", verdict)

@@ -94,6 +94,8 @@ class Row:
         poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.
         missing: the reason why there is no number, by SUITE/EVALUATOR.
         validation: the mean of the primary metric on validation items over the seeds, by the key of the column.
+        covered: the share of the items of which training text covers every word, by the key of the column, where known.
+        uncovered: the mean of the primary metric of the other items.
     """
 
     label: str
@@ -107,6 +109,8 @@ class Row:
     poolings: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
+    covered: dict[str, float] = field(default_factory=dict)
+    uncovered: dict[str, float] = field(default_factory=dict)
 
     def pooling(self, key: str) -> str:
         """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.

@@ -93,6 +93,11 @@ class Classification(Evaluator):
     data: LabelledSplits
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        test = self.data.test
+        return list(zip(test.texts, strict=True) if test.pairs is None else zip(test.texts, test.pairs, strict=True))
+
+    @property
     def validation(self) -> "Classification":
         return replace(self, data=replace(self.data, test=self.data.valid))
 

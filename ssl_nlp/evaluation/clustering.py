@@ -52,6 +52,10 @@ class Clustering(Validated):
     data: ClusteredTexts
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return [(text,) for text in self.data.test.texts]
+
+    @property
     def validation(self) -> "Clustering":
         return replace(self, data=replace(self.data, test=self.data.valid))
 

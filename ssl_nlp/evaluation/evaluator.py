@@ -26,6 +26,11 @@ class Evaluator(ABC):
         return []
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        """The texts of each item of `Result.items`, to be looked for in training text; empty where items are no texts."""
+        return []
+
+    @property
     def chooser(self) -> "Validated | None":
         """The evaluator whose validation data decide with which pooling this one is called; None: it has no such data.
 

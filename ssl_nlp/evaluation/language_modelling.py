@@ -41,6 +41,10 @@ class LanguageModelling(Evaluator):
     valid: Sequence[str] = ()
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return [(text,) for text in self.data]
+
+    @property
     def validation(self) -> "LanguageModelling | None":
         return LanguageModelling(self.valid) if self.valid else None
 

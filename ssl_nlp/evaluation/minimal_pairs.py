@@ -57,6 +57,10 @@ class MinimalPairs(Evaluator):
     valid: "MinimalPairs | None" = None
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return [(text,) for text in self.good]
+
+    @property
     def validation(self) -> "MinimalPairs | None":
         return self.valid
 

@@ -49,6 +49,10 @@ class PairClassification(CrossFitted):
     data: RelatedPairs
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return list(zip(self.data.first, self.data.second, strict=True))
+
+    @property
     def groups(self) -> Sequence[str]:
         return self.data.first
 

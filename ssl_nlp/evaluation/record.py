@@ -1,12 +1,14 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 3, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
-     "suites": {SUITE: {"protocol": 3, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
+    {"protocol": 4, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
+     "suites": {SUITE: {"protocol": 4, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with validation items, the primary metric on them
-as `validation`; and with test items, `statistic`. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR
-and SUITE/EVALUATOR/BASELINE. Where "data" is equal, so are the tasks.
+as `validation`; with test items, `statistic`; and where training text is known, the share of the items that it covers and
+the primary metric of the others as `covered` and `uncovered`. The items are arrays in `evaluation_items.npz`, called
+SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and their overlap with training text is SUITE/EVALUATOR/overlap. Where "data"
+is equal, so are the tasks.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 
 "protocol" of a suite is the version that its numbers follow; if it is missing, that of the file holds for all suites.
@@ -26,6 +28,8 @@ from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.embedding_map import EmbeddingMap
 from ssl_nlp.evaluation.result import PROTOCOL, Array, Result
+
+OVERLAP = "overlap"
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,10 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
 
     def results(plain: dict[str, Any], *baseline: str) -> dict[str, Result]:
         keys = {name: "/".join((suite, name, *baseline)) for name in plain}
-        return {name: Result.from_json(one, items.get(keys[name])) for name, one in plain.items()}
+        return {
+            name: Result.from_json(one, items.get(keys[name]), items.get(f"{keys[name]}/{OVERLAP}"))
+            for name, one in plain.items()
+        }
 
     baselines = {name: results(plain, name) for name, plain in entry["baselines"].items()}
     drawn = _map(items, suite)
@@ -160,6 +167,8 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
         for (name, baseline), one in results.items():
             if one.items is not None:
                 items["/".join(filter(None, (suite, name, baseline)))] = one.items
+            if one.overlap is not None:
+                items["/".join(filter(None, (suite, name, baseline, OVERLAP)))] = one.overlap
         if result.map is not None:
             items |= {f"{suite}/map": result.map.points, f"{suite}/map/labels": result.map.labels}
         suites = record.get("suites", {}) | {suite: entry}

@@ -9,11 +9,12 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import average_precision_score, v_measure_score
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the evaluation protocol: data, caps, hyperparameters. Numbers of different versions cannot be compared.
 
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
-3: logistic regressions converge, and baselines learn from training text only.
+3: logistic regressions converge, and baselines learn from training text only. 4: texts that training text covers, and
+queries that occur twice, are not in the suite docs.
 """
 
 Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "ratio", "perplexity"]
@@ -37,6 +38,8 @@ class Result:
             average precision, V-measure), or as the BLEU, the ratio or the perplexity of their sums.
         validation: the primary metric on validation items, of which none is a test item; None if there are none. Whoever
             chooses settings of a model does so by this number.
+        overlap: (N,), the share of each item's words that training text covers (`ssl_nlp.evaluation.overlap`); None where
+            it is not known.
     """
 
     primary_metric: str
@@ -45,22 +48,37 @@ class Result:
     items: Array | None = None
     statistic: Statistic = "mean"
     validation: float | None = None
+    overlap: Array | None = None
 
     @property
     def primary(self) -> float:
         """The main number."""
         return self.metrics[self.primary_metric]
 
+    @property
+    def covered(self) -> float | None:
+        """The share of the items of which training text covers every word; None where it is not known."""
+        return None if self.overlap is None else float((self.overlap == 1).mean())
+
+    @property
+    def uncovered(self) -> float | None:
+        """The primary metric of the other items; None where there are none, or where it is not known."""
+        if self.overlap is None or self.items is None or (self.overlap == 1).all():
+            return None
+        return statistic_of(self.items[self.overlap < 1], self.statistic)
+
     def to_json(self) -> dict[str, Any]:
-        """Everything except the items, as plain data."""
+        """Everything except what belongs to single items, as plain data."""
         plain: dict[str, Any] = {"primary_metric": self.primary_metric, "metrics": self.metrics}
         plain |= {} if self.validation is None else {"validation": self.validation}
+        plain |= {} if self.overlap is None else {"covered": self.covered, "uncovered": self.uncovered}
         return plain | {"details": self.details} | ({} if self.items is None else {"statistic": self.statistic})
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any], items: Array | None) -> "Result":
-        """The result whose `to_json` is `plain`, with its items."""
-        return cls(items=items, **plain)
+    def from_json(cls, plain: dict[str, Any], items: Array | None, overlap: Array | None = None) -> "Result":
+        """The result whose `to_json` is `plain`, with its items and their overlap."""
+        computed = ("covered", "uncovered")
+        return cls(items=items, overlap=overlap, **{key: value for key, value in plain.items() if key not in computed})
 
 
 def statistic_of(items: Array, statistic: Statistic) -> float:

@@ -60,6 +60,10 @@ class Retrieval(CrossFitted):
     data: TextPairs
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return [(text,) for text in self.data.answers]
+
+    @property
     def groups(self) -> Sequence[str]:
         return self.data.answers
 
@@ -159,6 +163,10 @@ class JudgedRetrieval(CrossFitted):
 
     ranked = True  # the predictions are metrics
     data: Judgements
+
+    @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return [(text,) for text in self.data.queries]
 
     @property
     def groups(self) -> Sequence[str]:

@@ -61,6 +61,10 @@ class _Similarity(CrossFitted):
 class SentenceSimilarity(_Similarity):
     """Spearman's and Pearson's correlation of cosines with human scores."""
 
+    @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return list(zip(self.data.first, self.data.second, strict=True))
+
     def predictions(self, embedder: Embedder) -> Array:
         """(N,): the cosine of each pair."""
         return cosines(embed(embedder, self.data.first), embed(embedder, self.data.second))

@@ -1,0 +1,100 @@
+"""Overlap: how much of a text stands in training text already.
+
+    overlap of a text = share of its words that lie in an 8-gram (8 words in a row) of the training text
+
+Words are compared in lower case, without punctuation; in scripts without spaces, a word is a single character. A text of
+fewer than 8 words has no overlap. 8-grams decide contamination in PaLM (arXiv:2204.02311, section 8), too: shorter ones are
+often common phrases. Exact duplicates are no part of this: corpora remove them before they are divided into splits.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import regex
+
+from ssl_nlp.cache import build_once, cache_dir, fingerprint
+from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.evaluation.result import Array
+
+ORDER = 8
+MOST_WORDS = 20_000_000  # of training text, the first ones
+VERSION = 1  # of the definition, for the keys of caches
+
+_WITHOUT_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}"
+_WORD = regex.compile(rf"(?V1)[{_WITHOUT_SPACES}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_WITHOUT_SPACES}]]+")
+_FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of a word is lost
+
+
+class TrainingText:
+    """The 8-grams of training text.
+
+    Args:
+        grams: (G,) uint64, the hashes of the different ones, sorted.
+    """
+
+    def __init__(self, grams: Array) -> None:
+        self._grams = grams
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "TrainingText":
+        """Read texts up to their 20 millionth word. The 8-grams are kept under the cache directory."""
+
+        def build(directory: Path) -> None:
+            np.save(directory / "grams.npy", _all_grams(texts))
+
+        key = fingerprint("overlap", VERSION, [text_digest(text).hex() for text in texts])
+        return cls(np.load(build_once(cache_dir() / "overlap" / key, build) / "grams.npy"))
+
+    def overlap(self, texts: Iterable[str]) -> float:
+        """The share, from 0 to 1, of the words of some texts that training text covers."""
+        covered = words = 0
+        for text in texts:
+            ids = _ids(text)
+            inside = np.zeros(len(ids), dtype=bool)
+            for start in np.flatnonzero(self._known(_grams(ids))):
+                inside[start : start + ORDER] = True
+            covered, words = covered + int(inside.sum()), words + len(ids)
+        return covered / max(words, 1)
+
+    def covers(self, *texts: str) -> bool:
+        """Whether training text covers every word."""
+        return self.overlap(texts) == 1.0
+
+    def _known(self, grams: Array) -> Array:
+        if not len(self._grams):
+            return np.zeros(len(grams), dtype=bool)
+        places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
+        return np.asarray(self._grams[places] == grams)
+
+
+def _all_grams(texts: Iterable[str]) -> Array:
+    found, words = [np.empty(0, dtype=np.uint64)], 0
+    for text in texts:
+        ids = _ids(text)
+        found.append(_grams(ids))
+        words += len(ids)
+        if words >= MOST_WORDS:
+            break
+    return np.unique(np.concatenate(found))
+
+
+def _ids(text: str) -> Array:
+    """(W,) uint64: a random number for each word."""
+    return np.array([_id(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
+
+
+@cache
+def _id(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _grams(ids: Array) -> Array:
+    """(W - 7,) uint64: the hash of each 8-gram, a polynomial of the numbers of its words."""
+    count = max(len(ids) - ORDER + 1, 0)
+    found = np.zeros(count, dtype=np.uint64)
+    for place in range(ORDER):
+        found = found * np.uint64(_FACTOR) + ids[place : place + count]
+    return found

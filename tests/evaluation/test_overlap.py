@@ -1,0 +1,51 @@
+"""How much of a text training text covers, against a search for the words themselves."""
+
+import random
+
+import pytest
+
+from ssl_nlp.evaluation import overlap
+from ssl_nlp.evaluation.overlap import TrainingText
+from tests.corpus import random_texts
+
+
+def searched(text: str, texts: list[str]) -> float:
+    """The share of words in 8 words in a row that stand in one of the texts, slowly."""
+    words, inside = text.split(), set()
+    for start in range(len(words) - 7):
+        if any(f" {' '.join(words[start : start + 8])} " in f" {other} " for other in texts):
+            inside |= {*range(start, start + 8)}
+    return len(inside) / len(words)
+
+
+def test_the_overlap_is_that_of_a_search_for_all_runs_of_eight_words():
+    generator, found = random.Random(0), []
+    texts = [text.replace(".", "x").replace(",", "y") for text in random_texts(60, longest=30)]
+    known = TrainingText.of(texts)
+    for _ in range(40):
+        words = [word for text in generator.sample(texts, 2) for word in text.split()[generator.randrange(6) :]]
+        found.append((known.overlap([" ".join(words)]), searched(" ".join(words), texts)))
+    assert all(mine == pytest.approx(slow, abs=1e-12) for mine, slow in found)
+    assert len({slow for _, slow in found}) > 5
+
+
+def test_case_and_punctuation_do_not_count_and_single_characters_are_words_where_there_are_no_spaces():
+    known = TrainingText.of(["The quick brown fox jumps over the lazy dog.", "今天天气很好，我们去公园玩。"])
+    assert known.covers("the quick, brown FOX jumps over (the) lazy dog")
+    assert known.overlap(["A quick brown fox jumps over the lazy dog"]) == pytest.approx(8 / 9)
+    assert known.covers("今天天气很好我们去公园")
+    assert known.overlap(["明天天气很好我们去"]) == pytest.approx(8 / 9)
+    assert known.overlap(["quick brown fox"]) == known.overlap([""]) == TrainingText.of([]).overlap(["a" * 9]) == 0
+    # Both texts of a pair count, and words of two texts in a row are none.
+    assert known.overlap(["the quick brown fox jumps over the lazy dog", "nine words " * 4 + "here"]) == pytest.approx(
+        0.5
+    )
+    assert TrainingText.of(["a b c d", "e f g h"]).overlap(["a b c d e f g h"]) == 0
+
+
+def test_training_text_is_read_once_and_up_to_a_limit(monkeypatch):
+    texts = [" ".join(f"w{8 * n + i}" for i in range(8)) for n in range(4)]
+    monkeypatch.setattr(overlap, "MOST_WORDS", 16)
+    assert [TrainingText.of(texts).covers(text) for text in texts] == [True, True, False, False]
+    monkeypatch.setattr(overlap, "_all_grams", None)  # the 8-grams are kept
+    assert TrainingText.of(list(texts)).covers(texts[0])
