@@ -7,9 +7,8 @@ import numpy as np
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder
-from ssl_nlp.evaluation.evaluator import CrossFitted
+from ssl_nlp.evaluation.pair_cosines import PairCosines
 from ssl_nlp.evaluation.result import Array, Result, average_precision
-from ssl_nlp.evaluation.vectors import cosines, embed
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,18 @@ class RelatedPairs:
 
 
 @dataclass(frozen=True)
-class PairClassification(CrossFitted):
+class PairClassification(PairCosines):
     """Average precision of cosines: pairs that belong together should have the highest ones."""
 
-    ranked = False
+    statistic = "average_precision"
     data: RelatedPairs
 
     @property
-    def item_texts(self) -> list[tuple[str, ...]]:
-        return list(zip(self.data.first, self.data.second, strict=True))
-
-    @property
-    def groups(self) -> Sequence[str]:
-        return self.data.first
-
-    def predictions(self, embedder: Embedder) -> Array:
-        """(N,): the cosine of each pair; those that differ by rounding only are equal."""
-        return np.round(cosines(embed(embedder, self.data.first), embed(embedder, self.data.second)), 9)
-
-    def quality(self, predictions: Array, rows: Array) -> float:
-        return average_precision(predictions[rows], np.array(self.data.related)[rows])
+    def gold(self) -> Array:
+        return np.array(self.data.related, dtype=np.float64)
 
     def result(self, predictions: Array, embedder: Embedder) -> Result:
-        items = np.stack([predictions, np.array(self.data.related, dtype=np.float64)], axis=1)
+        items = np.stack([predictions, self.gold], axis=1)
         metrics = {"average_precision": average_precision(*items.T)}
         details = {"pairs": len(items), "related": int(sum(self.data.related))}
-        return Result("average_precision", metrics, details, items, "average_precision")
+        return Result("average_precision", metrics, details, items, self.statistic)

@@ -7,9 +7,9 @@ import numpy as np
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder
-from ssl_nlp.evaluation.evaluator import CrossFitted
+from ssl_nlp.evaluation.pair_cosines import PairCosines, pair_cosines
 from ssl_nlp.evaluation.result import Array, Result, pearson, spearman
-from ssl_nlp.evaluation.vectors import cosines, coverage_of, embed
+from ssl_nlp.evaluation.vectors import coverage_of
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,25 @@ class ScoredPairs:
 
 
 @dataclass(frozen=True)
-class _Similarity(CrossFitted):
+class _Similarity(PairCosines):
     """The parts that are the same for sentences and words."""
 
-    ranked = False
+    statistic = "spearman"
     data: ScoredPairs
 
     @property
-    def groups(self) -> Sequence[str]:
-        return self.data.first
-
-    def quality(self, predictions: Array, rows: Array) -> float:
-        known = rows & ~np.isnan(predictions)
-        return spearman(predictions[known], np.array(self.data.scores)[known])
+    def gold(self) -> Array:
+        return np.array(self.data.scores, dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class SentenceSimilarity(_Similarity):
     """Spearman's and Pearson's correlation of cosines with human scores."""
 
-    @property
-    def item_texts(self) -> list[tuple[str, ...]]:
-        return list(zip(self.data.first, self.data.second, strict=True))
-
-    def predictions(self, embedder: Embedder) -> Array:
-        """(N,): the cosine of each pair."""
-        return cosines(embed(embedder, self.data.first), embed(embedder, self.data.second))
-
     def result(self, predictions: Array, embedder: Embedder) -> Result:
-        items = np.stack([predictions, np.array(self.data.scores, dtype=np.float64)], axis=1)
+        items = np.stack([predictions, self.gold], axis=1)
         metrics = {"spearman": spearman(*items.T), "pearson": pearson(*items.T)}
-        return Result("spearman", metrics, items=items, statistic="spearman")
+        return Result("spearman", metrics, items=items, statistic=self.statistic)
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,10 @@ class WordSimilarity(_Similarity):
     An embedder without `covers` has an open vocabulary and covers all.
     """
 
+    @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        return []  # words stand in training text anyway
+
     def predictions(self, embedder: Embedder) -> Array:
         """(N,): the cosine of each pair; NaN if one of its words is not covered."""
         known = self._known(embedder)
@@ -90,19 +82,19 @@ class WordSimilarity(_Similarity):
         found = np.full(len(pairs), np.nan)
         if rows:
             first, second = ([side[i] for i in rows] for side in (self.data.first, self.data.second))
-            found[rows] = cosines(embed(embedder, first), embed(embedder, second))
+            found[rows] = pair_cosines(embedder, first, second)
         return found
 
     def result(self, predictions: Array, embedder: Embedder) -> Result:
         rows = ~np.isnan(predictions)
-        items = np.stack([predictions, np.array(self.data.scores, dtype=np.float64)], axis=1)
+        items = np.stack([predictions, self.gold], axis=1)
         metrics = {
             "spearman": spearman(*items[rows].T),
             "pearson": pearson(*items[rows].T),
             "coverage": len(self._known(embedder)) / len(set(self.data.texts)),
         }
         details = {"pairs": len(items), "covered_pairs": int(rows.sum())}
-        return Result("spearman", metrics, details, items, "spearman")
+        return Result("spearman", metrics, details, items, self.statistic)
 
     def _known(self, embedder: Embedder) -> set[str]:
         return set(filter(coverage_of(embedder), set(self.data.texts)))

@@ -42,6 +42,15 @@ def test_collapsed_embeddings_correlate_with_nothing():
     assert result.metrics == {"spearman": 0.0, "pearson": 0.0}
 
 
+def test_cosines_that_differ_by_rounding_only_are_tied():
+    generator = np.random.default_rng(0)
+    vectors = {}
+    for first, second in zip(FIRST, SECOND, strict=True):  # the same direction for all pairs, in other lengths
+        vectors[first] = generator.normal(size=7)
+        vectors[second] = vectors[first] * generator.uniform(0.1, 9)
+    assert SentenceSimilarity(DATA)(Given(vectors)).metrics == {"spearman": 0.0, "pearson": 0.0}
+
+
 def test_word_similarity_counts_the_words_it_knows():
     class Dictionary(Given):
         def covers(self, word):
