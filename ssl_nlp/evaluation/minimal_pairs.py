@@ -141,7 +141,7 @@ def _scores(model: Scorer) -> list[Callable[[Sequence[str]], Scores]]:
 
 
 def _right(good: Array, bad: Array) -> Array:
-    """(N,): 1 where the good sentence has fewer nats, 0 where it has more, 1/2 where they are equal."""
+    """(N,): 1 where the good sentence has fewer nats, 0 where it has more, 1/2 where they are equal, NaN if one is NaN."""
     with np.errstate(invalid="ignore"):
         difference = np.where(good == bad, 0.0, bad - good)  # the difference of two infinities is not a number
-    return np.where(np.abs(difference) <= TIE, 0.5, difference > 0)
+    return np.where(np.isnan(difference), np.nan, np.where(np.abs(difference) <= TIE, 0.5, difference > 0))

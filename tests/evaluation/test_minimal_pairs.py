@@ -181,6 +181,10 @@ def test_ties_count_a_half_and_every_paradigm_counts_the_same():
     assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
     moved = np.abs(contributions(result.items, result.statistic))
     assert moved.argmax() == 3 and moved[1] == pytest.approx(moved[2])
+    # A model that gives no number has no accuracy.
+    broken = MinimalPairs(["a", "nan"], ["bb", "c"], ["x", "x"], ["m", "m"])
+    outcome = run_evaluators({"pairs": broken}, Table(a=(6.0, 3), bb=(7.0, 2), c=(4.0, 1), nan=(float("nan"), 2)), None)
+    assert outcome.missing == {"pairs": "its accuracy is nan"}
     shorter = pairs.shorter()
     assert shorter.metrics == pytest.approx({"accuracy": ((1 + 0.5 + 0.5) / 3 + 0.5) / 2})
     assert list(shorter.details["minimal_pairs"]) == ["length"]
