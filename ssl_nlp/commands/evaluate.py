@@ -246,8 +246,12 @@ def _learned(
         sources[f"word vectors {own.key}"] = partial(_word_vectors, suite, own, progress)
     found: dict[str, dict[str, Result]] = {}
     for key, compute in sources.items():
-        if key not in known:
-            known[key] = _stored(key, suite, compute)
+        try:
+            if key not in known:
+                known[key] = _stored(key, suite, compute)
+        except UserError as error:  # no word of the text occurs twice, say
+            reason = f"nothing can be learned from its training text: {error}"
+            continue
         found |= known[key]
     return found, {name: reason for name in ("tfidf", "lsa", "word_vectors") if name not in found}
 

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from rich.progress import Progress
 
-from ssl_nlp.commands import learned_baselines
+from ssl_nlp.commands import evaluate, learned_baselines
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
+from ssl_nlp.evaluation import ScoredPairs, SentenceSimilarity, Suite
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.runs.run import Run
 from tests.corpus import ListCorpus, random_texts
@@ -50,3 +52,11 @@ def test_word_vectors_of_words_in_like_places_are_alike_and_are_trained_once(mon
     assert torch.equal(embeddings["mean"], again.embed_all(["dog", "wolf", "tree"])["mean"])
     dog, wolf, tree = torch.nn.functional.normalize(embeddings["mean"])
     assert dog @ wolf > dog @ tree
+
+
+def test_text_without_a_word_that_occurs_twice_leaves_one_cell_empty_and_loses_no_other_number():
+    pairs = ScoredPairs("pairs", ["a dog", "a cat", "a bird"], ["dog", "car", "bird"], [2.0, 0.0, 1.0])
+    suite = Suite("mine", {"similarity": SentenceSimilarity(pairs)}, [])
+    found, missing = evaluate._learned(suite, LearnedTexts(["one dog", "another cat"]), "", {}, Progress(disable=True))
+    assert found.keys() == {"tfidf", "lsa"}
+    assert "nothing can be learned from its training text: no word" in missing["word_vectors"]
