@@ -85,7 +85,6 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
             evaluators[f"{key}.retrieval"] = JudgedRetrieval(given)
             best = [given.documents[max(gains, key=lambda place: gains[place])] for gains in given.gains]
             texts, pairs = list(given.documents), list(zip(given.queries, best, strict=True))
-            validated += given.valid.queries if given.valid else []
         elif isinstance(given, ClusteredTexts):
             evaluators[f"{key}.clustering"] = Clustering(given)
             texts, pairs = list(given.test.texts), []

@@ -130,7 +130,8 @@ class AnalogyFiles:
         found = read_analogies(name, find_files(self.test), candidates)
         if self.valid is None or isinstance(self.valid, float | int):
             return found if self.valid is None else divided_analogies(found, self.valid)
-        return replace(found, valid=other_analogies(read_analogies(name, find_files(self.valid), candidates), found))
+        others = read_analogies(name, find_files(self.valid), candidates)
+        return replace(found, valid=other_analogies(others, found, self.valid))
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class PairedFiles:
             if self.valid is None or isinstance(self.valid, float | int):
                 return tested if self.valid is None else divided_queries(tested, self.valid)
             other = read_judgements(name, self.documents, self.queries, self.valid)
-            return replace(tested, valid=other_queries(other, tested))
+            return replace(tested, valid=other_queries(other, tested, self.valid))
         if self.test is None or self.documents or self.queries or self.judgements:
             raise UserError(f"{name}: give a retrieval either `test`, or `documents`, `queries` and `judgements`")
         test, valid = _parts(name, self.test, self.valid, Fields(self.text, None, self.pair), self.format)

@@ -41,6 +41,8 @@ def free_generation(corpus: Corpus) -> FreeGeneration:
     order = np.random.default_rng(SEED).permutation(len(held_out))
     number = min(DRAWN, len(held_out) // 3)
     sample, others, valid = ([held_out[i] for i in order[part * number :][:number]] for part in range(3))
+    tested = {*sample, *others}
+    valid = [sentence for sentence in valid if sentence not in tested]
     train = [*islice(_sentences(corpus, "train"), TRAIN)]
     return FreeGeneration(train, sample, others, valid)
 

@@ -37,8 +37,8 @@ class HubData:
             pairs = scored_pairs(name, self._split(self.test))
             if isinstance(self.valid, float):
                 return pairs
-            tested = {*zip(pairs.first, pairs.second, strict=True)}
-            others = (document for document in self._split(self.valid) if (document.text, document.pair) not in tested)
+            tested = {*map(frozenset, zip(pairs.first, pairs.second, strict=True))}
+            others = (one for one in self._split(self.valid) if frozenset((one.text, one.pair)) not in tested)
             return replace(pairs, valid=scored_pairs(name, others, "valid"))
         corpus = HubDataset(self.path, self.config, self.train, self.valid, self.test, self.text, self.label, self.pair)
         return labelled_splits(name, corpus)

@@ -19,7 +19,7 @@ def divided(
     """The test and the validation items, which have none in common.
 
     Items with the same first text stay together when a share is taken, which their digests decide. Validation items from
-    files that are test items, too, are left out.
+    files that are test items, too, are left out, also those with the two texts of a test item in reverse.
 
     Args:
         name: of the data set, for messages.
@@ -37,8 +37,9 @@ def divided(
         held_out = _share(name, (item.text for item in items), valid)
         test, other = ([item for item in items if (item.text in held_out) is part] for part in (False, True))
     else:
-        known = {(item.text, item.pair) for item in items}
-        test, other = items, [item for item in read(valid) if (item.text, item.pair) not in known]
+        test, other = items, list(read(valid))
+    known = {frozenset((item.text, item.pair)) for item in test}
+    other = [item for item in other if frozenset((item.text, item.pair)) not in known]
     _check(name, len(test), len(other), valid)
     return test, other
 
@@ -66,8 +67,8 @@ def divided_analogies(analogies: WordAnalogies, share: float) -> WordAnalogies:
     return replace(test, valid=valid)
 
 
-def other_analogies(analogies: WordAnalogies, tested: WordAnalogies) -> WordAnalogies:
-    """The analogies that are not tested.
+def other_analogies(analogies: WordAnalogies, tested: WordAnalogies, valid: Valid) -> WordAnalogies:
+    """The analogies that are not tested; `valid` says where they come from.
 
     Raises:
         UserError: there are none.
@@ -76,6 +77,7 @@ def other_analogies(analogies: WordAnalogies, tested: WordAnalogies) -> WordAnal
     kept = {
         category: [words for words in items if words not in known] for category, items in analogies.categories.items()
     }
+    _check(analogies.name, len(known), sum(map(len, kept.values())), valid)
     return replace(analogies, categories=kept)
 
 
@@ -91,13 +93,14 @@ def divided_queries(judgements: Judgements, share: float) -> Judgements:
     return replace(_queries(judgements, lambda query: query not in held_out), valid=valid)
 
 
-def other_queries(judgements: Judgements, tested: Judgements) -> Judgements:
-    """The queries that are not tested.
+def other_queries(judgements: Judgements, tested: Judgements, valid: Valid) -> Judgements:
+    """The queries that are not tested; `valid` says where they come from.
 
     Raises:
         UserError: there are none.
     """
     known = {*tested.queries}
+    _check(judgements.name, len(known), len({*judgements.queries} - known), valid)
     return _queries(judgements, lambda query: query not in known)
 
 

@@ -131,6 +131,9 @@ def test_the_suite_is_made_of_the_sentences_of_the_corpus():
         f"{letter} {number}." for letter in "BC" for number in ("one", "two", "three")
     }
     assert suite.fingerprint == generation_suite(corpus).fingerprint
+    often = ListCorpus(["One dog."], ["B one. B two."] * 5, ["C one."] * 5)
+    evaluator = generation_suite(often).evaluators["free_generation"]
+    assert {*evaluator.valid}.isdisjoint([*evaluator.sample, *evaluator.held_out])
     with pytest.raises(UserError, match="2 held-out sentences, too few"):
         generation_suite(ListCorpus(["One dog."], ["B one."], ["C one."]))
     with pytest.raises(UserError, match="ssl-nlp evaluate RUN --suite generation"):

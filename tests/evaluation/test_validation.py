@@ -187,6 +187,23 @@ def test_validation_items_are_a_share_of_the_test_items_or_files_without_these(s
         suite(tmp_path, test="pairs.tsv", valid="pairs.tsv", **settings)
 
 
+def test_a_tested_pair_is_no_validation_item_in_reverse_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reversed.tsv").write_text(
+        "der Hund 3\tthe dog 1\t1\t1\nder Hund 3\tthe dog 9\t2\t0\nthe cow\tx\t3\t1\n"
+    )
+    settings = {"task": "similarity", "score": 2, **PAIRED}
+    found = suite(tmp_path, test="pairs.tsv", valid="reversed.tsv", **settings).evaluators["one.similarity"]
+    assert {*found.validation.data.second} == {"the dog 9", "x"}
+    (tmp_path / "both.tsv").write_text("a\tb\t1\nb\ta\t2\na\tc\t3\nb\td\t2\nb\te\t1\na\tf\t1\n")
+    found = suite(tmp_path, test="both.tsv", valid=0.5, **settings).evaluators["one.similarity"]
+    unordered = [
+        {*map(frozenset, zip(one.data.first, one.data.second, strict=True))} for one in (found, found.validation)
+    ]
+    assert [len(pairs) for pairs in unordered] == [3, 2]
+    assert unordered[0].isdisjoint(unordered[1])
+
+
 def test_queries_with_judgements_are_divided_or_other_judgements_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("documents", "queries"):
@@ -209,6 +226,13 @@ def test_queries_with_judgements_are_divided_or_other_judgements_are_read(tmp_pa
                 assert int(part.data.documents[place].split()[1]) == int(query.split()[1]) + 1
     with pytest.raises(UserError, match="`valid: 0.01` leaves 10 items for testing and 0 for validation"):
         suite(tmp_path, **judged, judgements="tested.tsv", valid=0.01)
+    with pytest.raises(UserError, match="`valid: tested.tsv` leaves 10 items for testing and 0 for validation"):
+        suite(tmp_path, **judged, judgements="tested.tsv", valid="tested.tsv")
+    whole = suite(tmp_path, **judged, judgements="tested.tsv", valid=0.3)
+    assert whole.evaluators["language_modelling"].validation is None  # queries are no documents
+    (tmp_path / "words.txt").write_text(": one\na x b y\n")
+    with pytest.raises(UserError, match="`valid: words.txt` leaves 1 items for testing and 0 for validation"):
+        suite(tmp_path, task="analogies", test="words.txt", valid="words.txt")
 
 
 # --------------------------------------------------------------------------------------------------------------- the record
