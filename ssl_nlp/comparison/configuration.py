@@ -26,7 +26,16 @@ EQUAL = {
     "corpus": ("data.corpus",),
     "tokenizer": ("data.tokenizer",),
     "encoder": ("model.encoder",),
-    "batching": ("data.unit", "data.length", "data.max_length"),
+    "batching": (
+        "data.unit",
+        "data.length",
+        "data.max_length",
+        "data.batch_size",
+        "data.similar_lengths",
+        "trainer.accumulate_grad_batches",
+    ),
+    "optimization": ("model.optimization", "trainer.gradient_clip_val", "trainer.precision"),
+    "pooling": ("model.pooling",),
 }
 FROM_A_RUN = ("tokenizer", "encoder")
 """Those that a run with the encoder of another run has from there, whatever its own settings say."""
