@@ -44,7 +44,9 @@ TEXTS = ["A small bird hears the red house.", "一只小狗看见猫。", "", " 
 def main() -> None:
     """Train and export what is missing, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", required=True, type=Path, help="text file to train on, a document a line")
+    parser.add_argument(
+        "--text", required=True, type=Path, help="text file to train on, a document of several sentences a line"
+    )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help="shipped configurations")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("export_formats"), help="where runs and exports are kept")
