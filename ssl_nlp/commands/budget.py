@@ -3,24 +3,25 @@
 import hashlib
 import json
 import math
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer
+from filelock import FileLock
 
-from ssl_nlp import durable, terminal
+from ssl_nlp import __version__, durable, terminal
+from ssl_nlp.commands.imports import as_options
+from ssl_nlp.commands.tuning_space import as_arguments
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.run import RUNS
 
 Kind = Literal["tokens", "flops", "seconds"]
-BEGINNING = 5  # steps of a rehearsal whose seconds do not count: they prepare the later ones
 STEPS = 25  # of a rehearsal
-BATCHES = 500  # whose tokens are counted
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def steps_within(
     """The number of steps of each training that costs the budget, rounded; at least one.
 
     What a step costs is measured once, in a rehearsal of a few steps, and kept in `runs/NAME-budget.json`: trainings that
-    are resumed, or get more seeds later, have equal steps.
+    are resumed, or get more seeds later, have equal steps. Another version of this package or of torch measures again.
 
     Args:
         budget: what each may cost.
@@ -71,17 +72,20 @@ def steps_within(
         imports: the values of `--import`.
 
     Raises:
-        UserError: a training costs nothing of the kind, or no amount is given and one has no `max_steps`.
+        UserError: a training costs nothing of the kind, or seconds that are not counted; no amount is given and one has no
+            `max_steps`; or a rehearsal fails.
     """
+    if budget.kind == "seconds":
+        _refuse_workers(plans)
     path = RUNS.absolute() / f"{name}-budget.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = _measured(path)
     keys = {stem: _key(plan) for stem, plan in plans.items()}
+    if again := [stem for stem, key in keys.items() if key in known]:
+        terminal.say(f"{', '.join(again)}: a step costs what {path} says; delete the file to measure it again")
     for stem, key in keys.items():
         if key not in known:
             terminal.say(f"{stem}: measuring what a step costs")
-            known[key] = rehearse(fits[stem], imports)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            durable.write_text(path, json.dumps(known, indent=1))
+            known = _keep(path, {key: rehearse(fits[stem], imports)})
     costs = {stem: known[key][budget.kind] for stem, key in keys.items()}
     if free := [stem for stem, cost in costs.items() if not cost]:
         raise UserError(f"{free[0]} costs no {COSTS[budget.kind].name}: leave it out, or choose another --budget")
@@ -103,59 +107,57 @@ def _least(costs: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> f
     return min(steps[stem] * cost for stem, cost in costs.items())
 
 
+def _refuse_workers(plans: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse data workers on processors, whose seconds are not counted. The seconds of a GPU are those of the clock."""
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    for stem, plan in plans.items():
+        workers = plan["data"]["init_args"].get("workers", 0)
+        if workers and (plan["trainer"]["accelerator"] == "cpu" or not gpu):
+            raise UserError(
+                f"--budget seconds does not count the data workers of {stem}: set --data.workers=0, not {workers}"
+            )
+
+
 def _key(plan: Mapping[str, Any]) -> str:
-    """An identifier of a training that does not depend on its length."""
-    trainer = {name: value for name, value in plan["trainer"].items() if name != "max_steps"}
-    return hashlib.sha256(yaml.safe_dump({**plan, "trainer": trainer}).encode()).hexdigest()
+    """An identifier of a training and of the code that runs it, which does not depend on its length."""
+    trainer = {name: value for name, value in plan["trainer"].items() if name not in ("max_steps", "max_epochs")}
+    code = {"ssl_nlp": __version__, "torch": str(torch.__version__)}
+    return hashlib.sha256(yaml.safe_dump({**plan, "trainer": trainer, "code": code}).encode()).hexdigest()
+
+
+def _measured(path: Path) -> dict[str, dict[str, float]]:
+    """The costs of a step in a file, by the key of the training; none if there is no file."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def _keep(path: Path, measured: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Add costs to a file, which other processes may write too, and return all that it holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        known = {**_measured(path), **measured}
+        durable.write_text(path, json.dumps(known, indent=1))
+    return known
 
 
 def rehearse(fit: Sequence[str], imports: Sequence[str]) -> dict[str, float]:
-    """Train a few steps, keep nothing, and return what a step costs on average, by kind.
+    """Train a few steps in a process of its own, keep nothing, and return what a step costs on average, by kind.
 
     Args:
         fit: the arguments of the `fit`.
         imports: the values of `--import`.
+
+    Raises:
+        UserError: the training fails.
     """
-    from ssl_nlp.commands.lightning_cli import Cli, run_cli
-    from ssl_nlp.commands.trainer_settings import lightning_errors
-    from ssl_nlp.training.callbacks import Throughput
+    from ssl_nlp.commands import train_runs  # which imports this module
 
-    spent = Spent(Throughput())
-
-    class Rehearsal(Cli):
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks += [spent.throughput, spent]  # type: ignore[attr-defined]  # declared without a type by Lightning
-            return trainer
-
-    before = sys.argv
-    try:
-        with lightning_errors():
-            cli = run_cli(Rehearsal, "fit", [*fit, f"--trainer.fast_dev_run={STEPS}"], imports)
-    finally:
-        sys.argv = before
-    tokens = [batch.all_tokens for batch in islice(cli.datamodule.train_dataloader(), BATCHES)] + spent.batches
-    batches = cli.trainer.accumulate_grad_batches * cli.trainer.world_size
-    in_a_step = batches * sum(tokens) / len(tokens)
-    counted, beginning = spent.costs[-1], spent.costs[min(BEGINNING, len(spent.costs) - 1) - 1]
-    seconds = (counted["seconds"] - beginning["seconds"]) / (counted["tokens"] - beginning["tokens"])
-    return {
-        "tokens": in_a_step,
-        "flops": in_a_step * counted["flops"] / counted["tokens"],
-        "seconds": in_a_step * seconds,
-    }
-
-
-class Spent(Callback):
-    """Notes the tokens of each batch, and all costs after it."""
-
-    def __init__(self, throughput: Any) -> None:
-        self.throughput = throughput
-        self.batches: list[int] = []
-        self.costs: list[dict[str, float]] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.batches.append(batch.all_tokens)
-        self.costs.append(self.throughput.spent(pl_module.device))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "costs.json"
+        callback = {"class_path": "ssl_nlp.training.callbacks.Rehearsal", "init_args": {"file": str(file)}}
+        short = [*as_arguments({"trainer.callbacks+": callback}), f"--trainer.fast_dev_run={STEPS}"]
+        if status := train_runs.run_fit([*as_options(imports), *fit, *short]):
+            raise UserError(
+                f"a training of {STEPS} steps, which measures their cost, failed (exit status {status}): fix what is "
+                "reported above, and run the same command again"
+            )
+        return dict(json.loads(file.read_text(encoding="utf-8")))

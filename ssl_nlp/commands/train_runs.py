@@ -16,8 +16,11 @@ from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.errors import UserError
 from ssl_nlp.interrupts import Interrupted
+from ssl_nlp.methods import NGramLM
+from ssl_nlp.runs.checkpoint import subclasses
 from ssl_nlp.runs.run import RUNS, Run
 
+COUNTING = {kind.__name__ for kind in subclasses([NGramLM])}  # methods that later epochs teach nothing
 INTERVAL = 0.5  # seconds between two looks at a process that may be stopped early
 
 
@@ -56,6 +59,12 @@ def train(
     if budget is not None:
         for stem, steps in steps_within(budget, fits, plans, name, imports).items():
             fits[stem].append(f"--trainer.max_steps={steps}")
+            if plans[stem]["trainer"]["max_epochs"] in (None, -1):
+                continue
+            if str(plans[stem]["model"]["class_path"]).rpartition(".")[2] in COUNTING:
+                terminal.say(f"{stem}: counts each text once, so it ends after its last epoch at the latest")
+            else:
+                fits[stem].append("--trainer.max_epochs=-1")
         plans = plan(fits, seeds, imports)
     return train_planned(fits, plans, seeds, name, imports)
 

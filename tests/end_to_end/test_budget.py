@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 from ssl_nlp.commands import budget as budgets
+from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.budget import Budget, parse_budget, steps_within
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.runs.metrics_csv import read_numbers
+from ssl_nlp.training.callbacks.rehearsal import costs_per_token
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 COSTS = {
@@ -26,10 +28,11 @@ def steps(tmp_path, monkeypatch):
     """The steps of trainings that cost `COSTS`, and which of them were measured for it."""
     monkeypatch.chdir(tmp_path)
 
-    def steps(budget, names, max_steps=100):
+    def steps(budget, names, max_steps=100, workers=0):
         measured = []
         monkeypatch.setattr(budgets, "rehearse", lambda fit, imports: measured.append(fit[0]) or COSTS[fit[0]])
-        plans = {name: {"model": name, "trainer": {"max_steps": max_steps}} for name in names}
+        trainer, data = {"max_steps": max_steps, "accelerator": "cpu"}, {"init_args": {"workers": workers}}
+        plans = {name: {"model": name, "data": data, "trainer": trainer} for name in names}
         return steps_within(parse_budget(budget), {name: [name] for name in names}, plans, "mine", []), measured
 
     return steps
@@ -42,6 +45,66 @@ def test_steps_cost_the_amount_and_are_measured_once(steps):
         ["counts"],
     )
     assert steps("tokens=1", ["cheap"], max_steps=7) == ({"cheap": 1}, [])  # at least one, whatever it was before
+
+
+def test_measured_costs_are_kept_beside_those_of_other_processes_and_for_one_version(steps, monkeypatch, capsys):
+    file = Path("runs/mine-budget.json")
+
+    def rehearse(fit, imports):
+        """Another comparison of this name ends while this one measures."""
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"other": COSTS["dear"]}))
+        return COSTS["cheap"]
+
+    plans = {"cheap": {"trainer": {"max_steps": 5}}}
+    monkeypatch.setattr(budgets, "rehearse", rehearse)
+    steps_within(Budget("tokens", 1.0), {"cheap": []}, plans, "mine", [])
+    assert [*json.loads(file.read_text()).values()] == [COSTS["dear"], COSTS["cheap"]]
+    assert "delete the file" not in capsys.readouterr().out
+    assert steps("tokens=1", ["cheap", "dear"])[1] == ["cheap", "dear"]
+    assert steps("tokens=1", ["cheap", "dear"])[1] == []
+    assert f"cheap, dear: a step costs what {file.absolute()} says; delete the file" in capsys.readouterr().out
+    monkeypatch.setattr(budgets, "__version__", "0.0")
+    assert steps("tokens=1", ["cheap", "dear"])[1] == ["cheap", "dear"]
+
+
+def test_seconds_of_data_workers_are_refused_because_nobody_counts_them(steps):
+    assert steps("tokens=100", ["cheap"], workers=2)[0] == {"cheap": 1}
+    with pytest.raises(UserError, match="does not count the data workers of cheap: set --data.workers=0, not 2"):
+        steps("seconds=100", ["cheap"], workers=2)
+
+
+@pytest.mark.parametrize(("batches", "left_out"), [(1, 0), (2, 1), (5, 2), (10, 5), (25, 5)])
+def test_the_first_batches_do_not_count_where_there_are_others(batches, left_out):
+    seconds = [9.0] * left_out + [2.0] * (batches - left_out)
+    costs = [
+        {"tokens": 10.0 * number, "flops": 70.0 * number, "seconds": sum(seconds[:number])}
+        for number in range(1, batches + 1)
+    ]
+    assert costs_per_token(costs) == pytest.approx({"tokens": 1, "flops": 7, "seconds": 0.2})
+
+
+def test_epochs_end_no_training_with_a_budget_but_one_that_counts_each_text_once(monkeypatch, capsys):
+    epochs = {"masked_lm": 2, "causal_lm": None, "ngram_lm": 1}
+    classes = {"masked_lm": "MaskedLM", "causal_lm": "CausalLM", "ngram_lm": "NGramLM"}
+
+    def plan(fits, seeds, imports):
+        return {
+            name: {"model": {"class_path": f"ssl_nlp.methods.{classes[name]}"}, "trainer": {"max_epochs": epochs[name]}}
+            for name in fits
+        }
+
+    monkeypatch.setattr(train_runs, "plan", plan)
+    monkeypatch.setattr(train_runs, "not_equal", lambda plans: [])
+    monkeypatch.setattr(train_runs, "steps_within", lambda budget, fits, *others: dict.fromkeys(fits, 7))
+    monkeypatch.setattr(train_runs, "train_planned", lambda fits, *others: fits)
+    fits = train_runs.train([*epochs], 1, "mine", [], budget=Budget("tokens", 1.0))
+    assert {name: fit[3:] for name, fit in fits.items()} == {
+        "masked_lm": ["--trainer.max_steps=7", "--trainer.max_epochs=-1"],
+        "causal_lm": ["--trainer.max_steps=7"],
+        "ngram_lm": ["--trainer.max_steps=7"],
+    }
+    assert "ngram_lm: counts each text once" in capsys.readouterr().out
 
 
 def test_without_an_amount_it_is_that_of_the_cheapest(steps):
@@ -72,6 +135,8 @@ def test_a_training_costs_what_its_rehearsal_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit = ["--config", str(CONFIGS / "simclr.yaml"), *small(write_texts(tmp_path)), *tiny_encoder()]
     plans = {"simclr": yaml.safe_load(plan_fit(fit))}
+    # Every rank gets the callback: they all read the arguments.
+    monkeypatch.setattr(train_runs, "run_fit", lambda arguments: run("fit", *arguments))
     found = steps_within(Budget("tokens", 3000.0), {"simclr": fit}, plans, "mine", [])
     [measured] = json.loads(Path("runs/mine-budget.json").read_text()).values()
     assert not Path("runs").joinpath("simclr-seed0").exists()
@@ -80,6 +145,13 @@ def test_a_training_costs_what_its_rehearsal_said(tmp_path, monkeypatch):
     assert spent["tokens"] == pytest.approx(3000, rel=0.05)
     assert spent["flops"] == pytest.approx(found["simclr"] * measured["flops"], rel=0.05)
     assert spent["seconds"] > 0
+
+
+def test_a_rehearsal_that_fails_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_runs, "run_fit", lambda arguments: 2)
+    with pytest.raises(UserError, match=r"measures their cost, failed \(exit status 2\): fix what is reported above"):
+        budgets.rehearse([], [])
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Two processes that talk over gloo, as two GPUs would over NCCL."""
 
+import json
+
 import pytest
 import torch
 
@@ -44,6 +46,7 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
         "--import=tests.end_to_end.cli",
         "--trainer.callbacks+=tests.end_to_end.cli.KillAt",
     ]  # the other one needs it too
+    own += ["--trainer.callbacks+=ssl_nlp.training.callbacks.Rehearsal", "--trainer.callbacks.file=costs.json"]
     result = run_process(*fit("two", texts, *overlay, *short, *TWO, *own), cwd=path)
     assert result.returncode == 0, result.stderr
     assert "sync_dist" not in result.stderr
@@ -52,6 +55,9 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     for a, b in zip(one, two, strict=True):
         assert float(a["train/loss"]) == pytest.approx(float(b["train/loss"]), abs=1e-5)
     assert torch.allclose(final(path, "one")[1], final(path, "two")[1], atol=1e-5)
+    costs = json.loads((path / "costs.json").read_text())  # of a step, in both processes
+    assert costs["tokens"] == pytest.approx(float(two[-1]["train/tokens"]) / 20, rel=0.1)
+    assert costs["flops"] == pytest.approx(float(two[-1]["train/flops"]) / 20, rel=0.1)
 
 
 def test_a_sharded_run_that_is_partly_frozen_equals_one_process_which_loads_its_checkpoint(alone):

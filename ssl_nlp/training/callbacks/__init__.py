@@ -12,6 +12,7 @@ from ssl_nlp.training.callbacks.online_probe import OnlineProbe
 from ssl_nlp.training.callbacks.part_scores import PartScores
 from ssl_nlp.training.callbacks.progress import Progress, ValidationLine
 from ssl_nlp.training.callbacks.progress_lines import ProgressLines
+from ssl_nlp.training.callbacks.rehearsal import Rehearsal
 from ssl_nlp.training.callbacks.run_keeper import RunKeeper
 from ssl_nlp.training.callbacks.samples import Samples
 from ssl_nlp.training.callbacks.throughput import Throughput
@@ -31,6 +32,7 @@ __all__ = [
     "PartScores",
     "Progress",
     "ProgressLines",
+    "Rehearsal",
     "RunKeeper",
     "Samples",
     "Throughput",
