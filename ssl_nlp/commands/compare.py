@@ -90,7 +90,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     if budget is not None and (options.seeds is None or options.task is not None):
         raise UserError(f"--budget {options.budget} is for trainings of --seeds: give their number, without --task")
     output = Path(options.output)
-    _check_output(output)
+    check_folder(output)
     suite = None if options.config is None else get_suite(config=options.config)
     name = suite.name if suite is not None else options.suite or "docs"
     tuning = None if options.tuning is None else read_tuning(RUNS.absolute() / "tuning" / options.tuning / RECORD)
@@ -155,7 +155,12 @@ def _log(comparison: Comparison, output: Path, mode: Mode | None) -> None:
     log_comparison(settings, output.resolve().name, columns, rows, summarise(comparison), files, output)
 
 
-def _check_output(output: Path) -> None:
+def check_folder(output: Path) -> None:
+    """Refuse an `--output` that cannot be the folder of a comparison.
+
+    Raises:
+        UserError: it is a file, holds something else, or cannot be written.
+    """
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
     check_writable(f"--output {output}", output / "comparison.csv")

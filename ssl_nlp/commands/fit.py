@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ssl_nlp.commands.lightning_cli import Cli, run_cli
 from ssl_nlp.commands.trainer_settings import lightning_errors
+from ssl_nlp.training import Module
 
 
 def fit(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
@@ -31,9 +32,26 @@ def plan_fit(arguments: Sequence[str], imports: Sequence[str] = (), tried: bool 
     Raises:
         UserError: the user made a mistake.
     """
+    return _planned(Trial if tried else Plan, arguments, imports).config_text
+
+
+def plan_model(arguments: Sequence[str], imports: Sequence[str] = ()) -> tuple[str, Module]:
+    """Return what `plan_fit` does, and the model, which has seen no data.
+
+    Args:
+        arguments, imports: as for `fit`.
+
+    Raises:
+        UserError: the user made a mistake.
+    """
+    cli = _planned(Trial, arguments, imports)
+    return cli.config_text, cli.model
+
+
+def _planned(kind: type[Cli], arguments: Sequence[str], imports: Sequence[str]) -> Cli:
     before = sys.argv
     try:
-        return run_cli(Trial if tried else Plan, "fit", arguments, imports).config_text
+        return run_cli(kind, "fit", arguments, imports)
     finally:
         sys.argv = before
 
@@ -63,4 +81,4 @@ class Trial(Plan):
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand].clone()
         del config["trainer"]
-        self._parser("fit").instantiate_classes(config)
+        self.model = self._parser("fit").instantiate_classes(config).model

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock
 
 from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.tuning_space import Choice, Space, as_arguments, draw
+from ssl_nlp.errors import UserError
 from ssl_nlp.packages import need
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run
@@ -139,6 +141,7 @@ class Search:
 
         Raises:
             Interrupted: this process was asked to stop. The trial is not finished then.
+            UserError: there is a run of its name that is not this trial.
         """
         states = optuna().trial.TrialState
         study, run = self._study(method), self.run_of(method, number)
@@ -151,6 +154,8 @@ class Search:
                 run
             ):  # a search that was killed may have left the process of this trial behind: wait for it
                 pass
+            if run.directory.exists() and not self._frozen(method, number).intermediate_values:
+                self._check_run(method, number)
             if not run.finished and not self._pruned(trial, method, run):
                 with log.open("ab") as output:
                     status = train_runs.run_fit(
@@ -168,12 +173,30 @@ class Search:
         self._keep(method, number)
         return self._outcome(method, self._frozen(method, number))
 
+    def _check_run(self, method: Tuned, number: int) -> None:
+        """Check that the run with the name of a trial is this trial, and not the remnant of a search that was deleted.
+
+        Raises:
+            UserError: it is not.
+        """
+        run = self.run_of(method, number)
+        planned = train_runs.plan({method.name: self._fit(method, number)}, 1, self.imports)[method.name]
+        try:
+            run.check(yaml.safe_dump(planned))
+        except UserError as error:
+            raise UserError(
+                f"{run.directory} is in the way of a trial with other settings, perhaps from an earlier search: delete "
+                "this folder, or choose another --output"
+            ) from error
+
     def arguments(self, method: Tuned, number: int) -> list[str]:
         """The arguments of the `fit` of a trial."""
+        return [*as_options(self.imports), *self._fit(method, number)]
+
+    def _fit(self, method: Tuned, number: int) -> list[str]:
         callback = {"class_path": "ssl_nlp.training.callbacks.ValidationScore"}
         arguments = {"steps": rungs(method.steps), **self.score}
         return [
-            *as_options(self.imports),
             *method.fit,
             *as_arguments(draw(method.space, self.seed, method.name, number)),
             *as_arguments({"trainer.callbacks+": callback | {"init_args": arguments}}),

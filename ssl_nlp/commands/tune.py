@@ -10,16 +10,18 @@ from filelock import FileLock, Timeout
 
 from ssl_nlp import durable, terminal
 from ssl_nlp.commands.budget import Budget, parse_budget, steps_within
-from ssl_nlp.commands.compare import compare
+from ssl_nlp.commands.compare import check_folder, compare
+from ssl_nlp.commands.fit import plan_model
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.commands.suite_options import add_suite_options, check_suite_options
 from ssl_nlp.commands.train_runs import plan
 from ssl_nlp.commands.trials import RESOURCES, Outcome, Search, Tuned, optuna
-from ssl_nlp.commands.tuning_space import as_arguments, draw, read_spaces, space_of
+from ssl_nlp.commands.tuning_space import as_arguments, check_costs, draw, read_spaces, space_of
 from ssl_nlp.comparison.tuning import RECORD, MethodTrials, Tuning, write_tuning
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import Suite, get_suite
+from ssl_nlp.evaluation import Evaluator, Suite, get_suite
+from ssl_nlp.evaluation.capabilities import lacks
 from ssl_nlp.evaluation.suite import with_validation_items
 from ssl_nlp.names import check_name
 from ssl_nlp.runs.run import differences
@@ -52,10 +54,12 @@ def tune(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     optuna()  # raises its error before anything is read
     output = Path(options.output).resolve()
     check_name(output.name, "--output")
+    if options.seeds:
+        check_folder(Path(options.output))
     budget = read_budget(options.budget)
     suite = get_suite(options.suite or "docs", options.config)
     evaluator = with_validation_items(suite, options.evaluator)
-    methods = _methods(options.configs, budget, output.name, extra, options.space, imports)
+    methods = _methods(options.configs, budget, output.name, extra, options.space, evaluator, imports)
     score = {"suite": options.suite or "docs", "config": options.config, "evaluator": options.evaluator}
     search = Search(
         output.name,
@@ -77,6 +81,8 @@ def tune(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         chosen = [] if options.suite is None else [f"--suite={options.suite}"]
         chosen += [] if options.config is None else [f"--config={options.config}"]
         chosen += [] if options.wandb is None else [f"--wandb={options.wandb}"]
+        # A step with the best settings may cost more or less than one with those of the configuration.
+        chosen += [f"--budget={options.budget}"] if isinstance(budget, Budget) else []
         compare(
             [
                 *map(str, best),
@@ -134,7 +140,13 @@ def read_budget(given: str) -> int | Budget:
 
 
 def _methods(
-    configs: Sequence[str], budget: int | Budget, search: str, extra: Sequence[str], space: str, imports: Sequence[str]
+    configs: Sequence[str],
+    budget: int | Budget,
+    search: str,
+    extra: Sequence[str],
+    space: str,
+    evaluator: Evaluator,
+    imports: Sequence[str],
 ) -> list[Tuned]:
     """The methods with their spaces, and a line about each setting that one lacks."""
     paths = [find_config(config) for config in configs]
@@ -145,8 +157,15 @@ def _methods(
         )
     fits = {name: ["--config", path, *extra] for name, path in zip(names, paths, strict=True)}
     spaces = read_spaces(space)
-    plans = plan(fits, 1, imports)
+    plans = {}
+    for name, fit in fits.items():
+        planned, model = plan_model(fit, imports)
+        if reason := lacks(model, evaluator.needs):
+            raise UserError(f"{name}: {reason}, so the evaluator cannot score its trials: use another --evaluator")
+        plans[name] = yaml.safe_load(planned)
     if isinstance(budget, Budget):
+        for config in plans.values():
+            check_costs(space_of(spaces, config)[0])
         steps = steps_within(budget, fits, plans, search, imports)
     else:
         steps = dict.fromkeys(fits, budget)
@@ -246,21 +265,25 @@ def best_of(search: Search, outcomes: Sequence[Outcome]) -> Outcome | None:
 
 
 def _write_best(search: Search, method: Tuned, outcomes: Sequence[Outcome], imports: Sequence[str]) -> Path:
+    """Write the best configuration as METHOD.yaml and as METHOD-trialNUMBER.yaml, and return the path of the latter."""
     best = best_of(search, outcomes)
     assert best is not None
     fit = [*method.fit, *as_arguments(best.values)]
     config = plan({method.name: fit}, 1, imports)[method.name]
     kept = {key: value for key, value in config.items() if key not in NOT_KEPT}
-    path = search.folder / f"{method.name}.yaml"
     lines = [
         f"The best of {len(outcomes)} trials of {method.steps} steps: trial {best.number}",
         f"{search.prefix}: {best.score:.4g}",
         *(f"{option}: {value}" for option, value in best.values.items()),
     ]
     text = "".join(f"# {line}\n" for line in lines) + yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    path = search.folder / f"{method.name}.yaml"
     durable.write_text(path, text)
     terminal.say(f"{method.name}: {path}")
-    return path
+    # Runs are named after their configuration: those of another trial, which may become the best one later, are others.
+    of_trial = search.folder / f"{method.name}-trial{best.number:03}.yaml"
+    durable.write_text(of_trial, text)
+    return of_trial
 
 
 def spoken(values: Mapping[str, Any]) -> str:

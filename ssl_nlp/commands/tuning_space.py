@@ -18,6 +18,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.runs.checkpoint import subclasses
 
 ALL = "all"
+TEXT_OF_A_STEP = ("data.batch_size", "data.length", "trainer.accumulate_grad_batches")
 DIGITS = 3  # of a number that is drawn, so that configurations can be read
 
 
@@ -146,6 +147,20 @@ def space_of(
     lacking = [option for option in shared if not _has(config, option)]
     merged = {**shared, **own}
     return {option: v for option, v in merged.items() if v is not None and option not in lacking}, lacking
+
+
+def check_costs(space: Space) -> None:
+    """Refuse to search how much text a step reads, where the steps follow from what one costs.
+
+    Raises:
+        UserError: such a setting is searched.
+    """
+    for option in space:
+        if option.replace(".init_args", "") in TEXT_OF_A_STEP:
+            raise UserError(
+                f"--space: {option} changes the cost of a step, which is measured once: leave it out, or give a number of "
+                "steps, such as --budget 900steps"
+            )
 
 
 def _has(config: Any, option: str) -> bool:

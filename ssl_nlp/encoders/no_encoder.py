@@ -17,8 +17,10 @@ class NoEncoder(Encoder):
     optimizers and strategies refuse a model without one.
     """
 
+    dim = 0
+
     def _create(self) -> None:
-        self.dim, self.max_length = 0, sys.maxsize
+        self.max_length = sys.maxsize
         self.nothing = nn.Parameter(torch.empty(0))
 
     def penalty(self) -> Tensor:

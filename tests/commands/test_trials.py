@@ -3,15 +3,19 @@
 import json
 import math
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from filelock import FileLock
 
 from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.trials import FACTOR, RESOURCES, Search, Tuned, promoted, rungs
 from ssl_nlp.commands.tuning_space import Choice, Range
+from ssl_nlp.errors import UserError
 from ssl_nlp.interrupts import Interrupted
 
 STEPS = 90
@@ -36,6 +40,7 @@ class Training:
         self.runs.append(name)
         folder = Path("runs") / name
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(planned(arguments)))
         if number in self.fails:
             output.write(b"some output\nssl-nlp: the loss is not finite\n")
             return 1
@@ -56,9 +61,17 @@ class Training:
         return 0
 
 
+def planned(arguments):
+    """Stands for the complete configuration."""
+    return {"trainer": {"max_steps": STEPS, "max_epochs": -1}, "arguments": arguments[:-1], "run": arguments[-1]}
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        train_runs, "plan", lambda fits, seeds, imports: {name: planned(fit) for name, fit in fits.items()}
+    )
 
 
 def search(monkeypatch, training, name="mine", higher=True):
@@ -184,6 +197,20 @@ def test_a_trial_that_a_killed_search_left_training_is_waited_for(monkeypatch):
     monkeypatch.setattr(train_runs, "run_fit", None)  # it is not trained again
     assert done.run(METHOD, 0).state == "complete"
     assert training.runs == [run.name]
+
+
+def test_the_run_of_an_earlier_search_is_neither_scored_nor_filed(monkeypatch):
+    other = replace(METHOD, fit=["--config=other.yaml"])
+    with pytest.raises(Interrupted):
+        search(monkeypatch, Training(stop=(1, 2))).run(other, 0)
+    shutil.rmtree("runs/tuning/mine")  # by the user, who forgets runs/mine-mine-trial000
+    done = search(monkeypatch, Training())
+    for _ in range(2):
+        with pytest.raises(UserError, match="/runs/mine-mine-trial000 is in the way of a trial with other settings"):
+            done.run(METHOD, 0)
+    assert done.outcomes(METHOD) == []
+    shutil.rmtree("runs/mine-mine-trial000")
+    assert done.run(METHOD, 0).state == "complete"
 
 
 def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_go_on(monkeypatch):

@@ -8,7 +8,7 @@ import yaml
 
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.commands.shipped import CONFIGS
-from ssl_nlp.commands.tuning_space import Choice, Range, as_arguments, draw, read_spaces, space_of
+from ssl_nlp.commands.tuning_space import Choice, Range, as_arguments, check_costs, draw, read_spaces, space_of
 from ssl_nlp.errors import UserError
 
 SPACE = {
@@ -68,6 +68,13 @@ def test_a_method_takes_what_it_has_of_the_settings_for_all():
     spaces["MaskedLM"] = {"model.maskin_rate": other}
     with pytest.raises(UserError, match="MaskedLM has no option model.maskin_rate: did you mean model.masking_rate?"):
         space_of(spaces, CONFIG)
+
+
+@pytest.mark.parametrize("option", ["data.batch_size", "data.init_args.length", "trainer.accumulate_grad_batches"])
+def test_the_text_of_a_step_is_not_searched_where_steps_follow_from_its_cost(option):
+    check_costs(SPACE | {"model.length": Range(1, 2)})
+    with pytest.raises(UserError, match=f"--space: {option} changes the cost of a step"):
+        check_costs(SPACE | {option: Choice((1, 2))})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_nlp.commands import train_runs
+from ssl_nlp.commands import train_runs, tune
 from ssl_nlp.commands.fit import fit
 from ssl_nlp.errors import UserError
 from ssl_nlp.runs.metrics_csv import read_numbers
@@ -36,6 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_suites(tmp_path)
     shutil.copy(CONFIGS / "masked_lm.yaml", tmp_path)
     (tmp_path / "space.yaml").write_text(SPACE)
+    answers = "answers: {task: generation, test: scored.tsv, valid: 0.3, text: 0, pair: 1}"
+    (tmp_path / "answers.yaml").write_text(f"name: answers\ndata:\n  {answers}\n")
     return tmp_path
 
 
@@ -65,7 +67,10 @@ def test_the_best_settings_by_validation_are_compared_on_test_items(folder, monk
         assert [*scored] == [1, 3, 9]
         assert trials[number][1] in scored.values()
     best = yaml.safe_load(Path("runs/tuning/mine/masked_lm.yaml").read_text())
-    kept = yaml.safe_load(Path("runs/mine-masked_lm-seed0/config.yaml").read_text())
+    number = max(range(2), key=lambda number: [trials[number][0] == "complete", trials[number][1], -number])
+    of_trial = Path(f"runs/tuning/mine/masked_lm-trial00{number}.yaml")  # so that another best trial has other runs
+    assert of_trial.read_text() == Path("runs/tuning/mine/masked_lm.yaml").read_text()
+    kept = yaml.safe_load(Path(f"runs/mine-{of_trial.stem}-seed0/config.yaml").read_text())
     assert kept["model"] == best["model"] and kept["trainer"]["max_steps"] == 9
     assert kept["trainer"]["callbacks"] is None  # nothing of the search is left
     with Path("mine/comparison.csv").open() as file:
@@ -82,6 +87,18 @@ def test_the_best_settings_by_validation_are_compared_on_test_items(folder, monk
     assert "was begun with other settings (seed: 0 -> 1)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("budget", "given"), [("9steps", []), ("flops=2e12", ["--budget=flops=2e12"])])
+def test_reported_runs_have_the_budget_too(budget, given, folder, monkeypatch):
+    """The best settings of two methods may make their steps dearer by different shares."""
+    compared = []
+    monkeypatch.setattr(tune, "_methods", lambda *others: [])
+    monkeypatch.setattr(tune, "_search", lambda *others: [Path("best.yaml")])
+    monkeypatch.setattr(tune, "compare", lambda arguments, imports: compared.extend(arguments))
+    assert run(*COMMAND, f"--budget={budget}") == 0
+    assert compared[0] == "best.yaml"
+    assert [argument for argument in compared if argument.startswith("--budget")] == given
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -93,6 +110,11 @@ def test_the_best_settings_by_validation_are_compared_on_test_items(folder, monk
             "mine: the evaluator 'animals.geometry' has no validation items: use one of",
         ),
         (["--space=nothing.yaml"], "there is no file nothing.yaml"),
+        (["--output=texts.txt"], "--output texts.txt is a file: name a folder"),
+        (
+            ["--config=answers.yaml", "--evaluator=answers.generation"],
+            "masked_lm: MaskedLM writes no text from another, so the evaluator cannot score its trials",
+        ),
     ],
 )
 def test_mistakes_are_found_before_anything_is_trained(arguments, complaint, folder, capsys):

@@ -6,8 +6,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import get_suite
 from ssl_nlp.evaluation.cache import embed_in_memory
+from ssl_nlp.evaluation.capabilities import lacks
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.run import validated
 from ssl_nlp.evaluation.suite import with_validation_items
@@ -39,6 +41,8 @@ class ValidationScore(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         suite = get_suite(self.suite, self.config)
         self._evaluator = with_validation_items(suite, self.name)
+        if reason := lacks(pl_module, self._evaluator.needs):
+            raise UserError(f"ValidationScore: {reason}, so {self.name} cannot score it: use another evaluator")
         self._prefix = f"eval_valid/{suite.name}/{self.name}"
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:

@@ -282,7 +282,7 @@ def test_it_writes_without_a_token_in_front_of_texts(tokenizer):
 
 
 def test_it_embeds_nothing_and_says_so(trained, tmp_path):
-    assert lacks(trained, Embedder) == "NGramLM embeds no text"
+    assert lacks(trained, Embedder) == lacks(NGramLM(), Embedder) == "NGramLM embeds no text"
     assert lacks(trained, Scorer) is None
     with pytest.raises(UserError, match="no encoder and embeds no text"):
         trained.embed(["a text"])

@@ -5,6 +5,8 @@ from lightning.pytorch.loggers import Logger
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import get_suite
 from ssl_nlp.evaluation.cache import embed_in_memory
+from ssl_nlp.evaluation.capabilities import Searcher
+from ssl_nlp.evaluation.classification import NearestNeighbours
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.training.callbacks import ValidationScore
 from tests.training.callbacks.test_online_probe import config, fit
@@ -44,6 +46,12 @@ def test_it_scores_the_validation_items_after_some_steps_and_training_is_the_sam
     evaluator = get_suite("files", config).evaluators["kind.knn"]
     expected = Poolings(embed_in_memory(method, evaluator.texts)).evaluate({"knn": evaluator})["knn"]
     assert kept.logged[-1][2] == pytest.approx(expected.validation)
+
+
+def test_an_evaluator_that_the_method_cannot_serve_is_refused_before_the_training(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(NearestNeighbours, "needs", Searcher)
+    with pytest.raises(UserError, match="MaskedLM writes no text from another, so kind.knn cannot score it"):
+        fit(tmp_path, ValidationScore([1], config=config, evaluator="kind.knn"))
 
 
 def test_an_evaluator_without_validation_items_is_refused(tmp_path, config):
