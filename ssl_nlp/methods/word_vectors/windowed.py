@@ -5,9 +5,11 @@ Representations of Words and Phrases and their Compositionality" (arXiv:1310.454
 which gensim follows: the formula of subsampling, and windows that are drawn after it, from what is left.
 """
 
+import sys
 from typing import Literal, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,12 +18,15 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import refuse
 from ssl_nlp.methods.word_vectors.tables import WordVectors
 from ssl_nlp.objectives.word_vectors import context_windows, huffman_paths
+from ssl_nlp.terminal import say
 from ssl_nlp.training.optimization import Optimization
 
 BLOCK = 32
 """Words in a row whose products with all words near them are one matrix product."""
 SHARED = 32
 """Negatives that a block shares."""
+FEW = 0.15
+"""Share of the words of a text that subsampling should leave."""
 
 Output = Literal["negative_sampling", "hierarchical_softmax"]
 
@@ -75,7 +80,8 @@ class Windowed(WordVectors):
         encoder: `BagOfWords`, whose vectors are the input vectors.
         window: the most words to either side that count as near; each word draws its own number from 1 to this.
         negatives: random words beside each true one, drawn in proportion to the power 0.75 of their counts.
-        subsample: frequency from which on occurrences are left out at random; 0 keeps all.
+        subsample: frequency from which on occurrences are left out at random in training; 0 keeps all. A validation
+            keeps all, too.
         output: `negative_sampling`, or `hierarchical_softmax` over a Huffman tree, which has no negatives.
         optimization: optimizer and schedule.
 
@@ -117,30 +123,33 @@ class Windowed(WordVectors):
         super().take_counts(data)
         if getattr(data.corpus, "streaming", False):  # the valid split is counted, which may lack words of the stream
             self.token_counts += self.maskable
-
-    def connect_data(self, data: TextDataModule, stage: str) -> None:
-        super().connect_data(data, stage)
         self._frequencies = None
+        counts = self.word_counts
+        left = float((counts * kept_shares(counts, self.subsample)).sum() / counts.sum())
+        if left < FEW:
+            warn_of_few_words(self.subsample, left)
+
+    @property
+    def word_counts(self) -> Tensor:
+        """(V,) int64: how often each word occurs in the training split; once each where nothing was counted."""
+        counts = torch.where(self.maskable, self.token_counts, 0)
+        return torch.where(counts.any(), counts, self.maskable.long())
 
     @property
     def frequencies(self) -> Frequencies:
-        """Computed once from the counts of the training split; without counts, all words are equally frequent."""
+        """Computed once from the counts of words."""
         if self._frequencies is None or self._frequencies.kept.device != self.device:
-            counts = torch.where(self.maskable, self.token_counts, 0)
-            counts = torch.where(counts.any(), counts, self.maskable.long())
-            ratio = self.subsample * counts.sum() / counts.double()
-            kept = (ratio.sqrt() + ratio).clamp(max=1) if self.subsample else torch.ones_like(ratio)
-            kept = torch.where(counts > 0, kept, 0).float()
+            counts = self.word_counts
             paths = huffman_paths(counts.cpu().numpy()) if self.hierarchical else (counts[:0], counts[:0])
-            self._frequencies = Frequencies(kept, counts.double() ** 0.75, *(part.to(self.device) for part in paths))
+            numbers = kept_shares(counts, self.subsample), counts.double() ** 0.75, *paths
+            self._frequencies = Frequencies(*(part.to(self.device) for part in numbers))
         return self._frequencies
 
     def windows(self, batch: TokenBatch) -> Windows:
-        """Draw the words that are kept, and their windows."""
+        """Draw the words that are kept, and their windows. A validation keeps all words that the training split has."""
         ids, widest = batch.input_ids, self.window
-        kept = batch.is_text & (
-            torch.rand(ids.shape, dtype=torch.float32, device=ids.device) < self.frequencies.kept[ids]
-        )
+        shares = self.frequencies.kept if self.training else (self.frequencies.kept > 0).float()
+        kept = batch.is_text & (torch.rand(ids.shape, dtype=torch.float32, device=ids.device) < shares[ids])
         rows = torch.arange(len(ids), device=ids.device)[:, None] * (ids.shape[1] + 1)
         words, documents = ids[kept], (batch.segment_ids + rows)[kept]
         blocks = max(1, -(-len(words) // BLOCK))
@@ -152,3 +161,25 @@ class Windowed(WordVectors):
     def draw_negatives(self, blocks: int) -> Tensor:
         """(blocks, SHARED) int64 words."""
         return torch.multinomial(self.frequencies.noise, blocks * SHARED, replacement=True).view(blocks, SHARED)
+
+
+def kept_shares(counts: Tensor, subsample: float) -> Tensor:
+    """(V,) float32: the probability that subsampling keeps an occurrence of each word; 0 for words that do not occur.
+
+    Args:
+        counts: (V,) int64, how often each word occurs.
+        subsample: frequency from which on occurrences are left out; 0 keeps all.
+    """
+    ratio = subsample * counts.sum() / counts.double()
+    kept = (ratio.sqrt() + ratio).clamp(max=1) if subsample else torch.ones_like(ratio)
+    return torch.where(counts > 0, kept, 0).float()
+
+
+@rank_zero_only
+def warn_of_few_words(subsample: float, left: float) -> None:
+    """Say that subsampling leaves only a share of the words of a text."""
+    say(
+        f"warning: subsample {subsample:g} keeps {100 * left:.0f} % of the words of this text, because each is frequent: "
+        "set model.subsample to 0",
+        sys.stderr,
+    )

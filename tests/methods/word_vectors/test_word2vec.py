@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -180,10 +181,31 @@ def test_other_weights_of_an_encoder_that_it_shares_keep_their_vectors_of_the_fr
     assert not alone.encoder.embedding.weight[shared.tokenizer.special_ids].any()
 
 
-def test_without_subsampling_all_words_are_kept_and_special_tokens_never_are():
-    method, rows = made(CBOW, subsample=0), batch()
-    kept = method.windows(rows).words
-    assert (kept != method.tokenizer.pad_id).sum() == method.maskable[rows.input_ids].sum() < rows.n_tokens
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_subsampling_and_in_a_validation_all_words_are_kept_and_special_tokens_never_are(kind):
+    rows, losses = batch(), []
+    for method in (made(kind, subsample=0), made(kind, subsample=1e-9).eval()):
+        kept = method.windows(rows).words
+        assert (kept != method.tokenizer.pad_id).sum() == method.maskable[rows.input_ids].sum() < rows.n_tokens
+        torch.manual_seed(0)
+        losses.append(float(method.loss(rows).mean().detach()))
+    assert losses[0] == losses[1] > 0
+
+
+def test_new_counts_replace_those_before_and_text_of_which_few_words_are_left_is_warned_of(capsys):
+    """Also as one of several objectives, which only their counts reach."""
+    together = MultiObjective(BagOfWords(dim=6), [SkipGram(subsample=1e-5), CBOW(subsample=0.1)])
+    together.connect((module := data()).tokenizer)
+    few = TextDataModule(ListCorpus(CORPUS.texts["train"][:9]), SETTINGS)
+    few.continue_with(module.tokenizer, {})
+    for counted in (module, few):
+        together.take_counts(counted)
+        for method in together.objectives.values():
+            counts = torch.from_numpy(counted.token_counts())
+            assert method.frequencies.noise.equal(torch.where(method.maskable, counts, 0).double() ** 0.75)
+        found = capsys.readouterr().err
+        expected = r"warning: subsample 1e-05 keeps \d % of the words of this text, because each is frequent: set model"
+        assert re.search(expected, found) and found.count("warning") == 1
 
 
 def test_negatives_are_drawn_by_the_power_of_their_counts():
@@ -243,12 +265,16 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(kind, output, n
     assert loaded.embed(["the dog", ""]).shape == (2, 6)
 
 
-def test_a_row_without_words_has_no_loss_and_trains_nothing():
-    method = made(SkipGram)
-    ids = torch.full((1, 5), method.tokenizer.prefix[0])
-    [term] = method.loss(TokenBatch(ids, torch.ones_like(ids), n_tokens=5)).terms.values()
-    term.total.backward()
-    assert (float(term.total), int(term.targets)) == (0, 0)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_without_pairs_has_no_loss_and_trains_nothing(kind, output):
+    method = made(kind, output=output, subsample=0)
+    word = int(method.token_counts.where(method.maskable, 0).argmax())
+    for ids in ([method.tokenizer.prefix[0]] * 5, [method.tokenizer.prefix[0], word]):
+        row = torch.tensor([ids])
+        [term] = method.loss(TokenBatch(row, torch.ones_like(row), n_tokens=len(ids))).terms.values()
+        term.total.backward()
+        assert (float(term.total.detach()), int(term.targets)) == (0, 0)
     assert not any(parameter.grad.to_dense().any() for parameter in method.parameters())
 
 
