@@ -53,7 +53,7 @@ class ARAE(SentenceDrawing):
 
     Args:
         encoder: bidirectional.
-        latent_dim: width Z of the code.
+        latent_dim: width Z of the code, 2 or more.
         noise: length of the noise in the first step, about: its standard deviation in each dimension times sqrt(Z). The
             code has length 1.
         noise_left: share of it that is left in the last step; it falls by the same factor in each step. With an unknown
@@ -105,6 +105,8 @@ class ARAE(SentenceDrawing):
         }
         rates = {"critic_learning_rate": critic_learning_rate, "generator_learning_rate": generator_learning_rate}
         problems = {
+            f"latent_dim must be 2 or more, not {latent_dim}: a sphere of one dimension is two points, which no gradient "
+            "moves": latent_dim < 2,
             **{f"{name} must be 1 or more, not {value}": value < 1 for name, value in counts.items()},
             f"noise must be 0 or more, not {noise}": not 0 <= noise < math.inf,
             f"noise_left must be above 0 and at most 1, not {noise_left}": not 0 < noise_left <= 1,

@@ -72,7 +72,8 @@ class CollapseMonitor(Callback):
         for name, number in numbers.items():
             pl_module.log(f"val/{name}", number)
         sign = pl_module.collapse(whole)
-        if spread < LEAST_SPREAD or rank < LEAST_RANK:
+        one_way = min(len(whole) - 1, whole.shape[1]) < 2  # the most that the rank can be
+        if spread < LEAST_SPREAD or (rank < LEAST_RANK and not one_way):
             sign = f"spread {spread:.3f} of about 1, effective rank {rank:.1f} of {whole.shape[1]}"
         if sign is None:
             self._said = ""

@@ -241,9 +241,11 @@ def test_a_checkpoint_needs_nothing_but_itself(tmp_path):
 
 def test_bad_settings_are_refused_together(tmp_path: Path):
     with pytest.raises(
-        UserError, match="ARAE: generator_every must be 1 or more, not 0; noise must be 0 or more, not -1"
+        UserError,
+        match="ARAE: latent_dim must be 2 or more, not 1: a sphere of one dimension is two points, which no gradient "
+        "moves; generator_every must be 1 or more, not 0; noise must be 0 or more, not -1",
     ):
-        ARAE(generator_every=0, noise=-1)
+        ARAE(latent_dim=1, generator_every=0, noise=-1)
     with pytest.raises(UserError, match="noise_left must be above 0 and at most 1, not 0"):
         ARAE(noise_left=0)
     with pytest.raises(UserError, match="ARAE reads sentence rows, not block ones: set data.unit to sentence"):

@@ -70,6 +70,8 @@ def test_embeddings_on_a_line_have_collapsed_however_far_apart_they_are(tmp_path
     logged = fit(small(Line), tmp_path, CollapseMonitor()).callback_metrics
     assert float(logged["val/embedding_spread"]) > 0.5
     assert "effective rank 1.0 of 16" in capsys.readouterr().err
+    fit(small(), tmp_path, CollapseMonitor(sentences=2))  # any two are on a line
+    assert "collapsed" not in capsys.readouterr().err
 
 
 def test_a_vae_has_collapsed_when_its_posteriors_are_the_prior(tmp_path, capsys):
