@@ -1,5 +1,6 @@
 """Batches that are accumulated into one step: each term is divided by its targets in all of them."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -73,8 +74,9 @@ def trainer(**arguments: object) -> Trainer:
         "enable_model_summary": False,
         "logger": False,
         "enable_checkpointing": False,
+        "limit_val_batches": 0,
     }
-    return Trainer(accelerator="cpu", limit_val_batches=0, **quiet | arguments)  # type: ignore[arg-type]
+    return Trainer(accelerator="cpu", **quiet | arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,24 @@ def test_a_resumed_epoch_accumulates_as_its_scheduler_says(tmp_path):
     shutil.copy(tmp_path / "previous.ckpt", tmp_path / "a.ckpt")  # of step 3 of 5
     resumed = fit(tmp_path / "a.ckpt")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+class Reporting(MaskedLM):
+    """Reports given losses, one a validation."""
+
+    losses = (math.nan, 2.0, math.nan, 3.0)
+
+    def summarize(self, means, statistics):
+        return {"loss": torch.tensor(self.losses[self.step - 1])}
+
+
+def test_the_best_checkpoint_is_never_replaced_by_one_without_a_number(tmp_path):
+    keep = Checkpoints(tmp_path, every=9)
+    each = {"val_check_interval": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    more = {"max_steps": 4, "callbacks": [keep], "enable_checkpointing": True, "plugins": [DurableCheckpointIO()]}
+    trainer(**each, **more).fit(Reporting(encoder()), data(2))
+    assert keep.best == 2
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
 class Normalized(Method):

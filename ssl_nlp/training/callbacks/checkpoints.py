@@ -1,5 +1,6 @@
 """The checkpoints of a run, from which a killed run resumes and ends as if it had never stopped."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,9 @@ class Checkpoints(Checkpoint):
             self._saved is None
         ):  # the gradients of the first step are being accumulated: nothing could resume from there
             return
-        if self.best is not None and (float(value) <= self.best if higher else float(value) >= self.best):
+        if not _improves(number := float(value), self.best, higher):
             return
-        self.best = float(value)
+        self.best = number
         last = self.directory / LAST
         copies = isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO) and last.is_file()
         if trainer.strategy.broadcast(copies and self._saved == trainer.global_step):
@@ -162,6 +163,13 @@ class Checkpoints(Checkpoint):
             more = "SLURM starts the job again"
         trainer.strategy.barrier()  # if another process ended first, the one that still writes would be killed
         return Interrupted(number, f"{where}; {more}") if trainer.is_global_zero else SystemExit(0)
+
+
+def _improves(value: float, best: float | None, higher: bool) -> bool:
+    """Whether a value is better than the best one so far, if there is one; any number is better than NaN."""
+    if best is None or math.isnan(best):
+        return best is None or not math.isnan(value)
+    return value > best if higher else value < best
 
 
 def _ends(trainer: Trainer) -> bool:
