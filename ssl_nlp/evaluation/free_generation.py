@@ -20,10 +20,12 @@ import numpy as np
 
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.words import words_and_marks
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Drawer
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import Array, Result, statistic_of
 from ssl_nlp.modules.kneser_ney import KneserNey
+from ssl_nlp.objectives.scores import Unable
 
 ORDER = 5  # of the n-gram models
 BLEU_ORDER = 4  # of the longest n-grams that self-BLEU counts
@@ -72,7 +74,16 @@ class FreeGeneration(Evaluator):
         return replace(self, held_out=self.valid, valid=()) if self.valid else None
 
     def __call__(self, model: Drawer) -> Result:
-        return self.result(model.draw(len(self.sample), max_new_tokens=LONGEST, seed=SEED))
+        """The numbers of what a model draws.
+
+        Raises:
+            Unable: it cannot draw a text, such as a causal model without a token to begin with.
+        """
+        try:
+            drawn = model.draw(len(self.sample), max_new_tokens=LONGEST, seed=SEED)
+        except UserError as error:
+            raise Unable(str(error)) from error
+        return self.result(drawn)
 
     def reference(self) -> Result:
         """The numbers of held-out sentences in the place of drawn ones."""
@@ -150,10 +161,11 @@ def n_grams(words: Sentence, n: int) -> list[Sentence]:
 
 
 def self_bleu(sentences: Sequence[Sentence], order: int = BLEU_ORDER) -> float:
-    """The mean BLEU of each of several sentences, with all of the others as its references: 1 if all are equal.
+    """The mean BLEU of each of several sentences, with all of the others as its references, as nltk computes it.
 
     The n-grams of up to `order` words have equal weights. Where none matches, a tenth counts as matching; but a sentence
-    none of whose words matches has 0.
+    none of whose words matches has 0. Equal sentences of `order` words or more have 1. A shorter one lacks the longest
+    n-grams, which count as not matching even so: equal sentences of two words have 0.32.
     """
     if len(sentences) < 2:
         return 0.0

@@ -48,6 +48,7 @@ def test_self_bleu_is_the_mean_bleu_of_nltk_against_all_other_sentences(order, s
 
 def test_self_bleu_of_equal_sentences_is_1_and_of_sentences_without_a_common_word_0():
     assert self_bleu([("a", "man", "on", "a", "ladder")] * 3) == pytest.approx(1)
+    assert self_bleu([("zzz", "qqq")] * 3) == pytest.approx(0.1**0.5)  # without n-grams of 3 and 4 words
     assert self_bleu([tuple("abcde"), tuple("fghij")]) == 0
     assert self_bleu([("a",)]) == 0
 

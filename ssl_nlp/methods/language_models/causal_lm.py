@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
+from ssl_nlp.errors import UserError
 from ssl_nlp.methods.language_models.left_to_right import LeftToRight
 from ssl_nlp.methods.prompts import score_words
 from ssl_nlp.methods.scoring import score_rows
-from ssl_nlp.modules.decoder import check_prefix
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.pooling import Pooling
@@ -76,5 +76,7 @@ class CausalLM(LeftToRight):
 
     def begin(self, rows: list[list[int]], steps: int) -> Continuation:
         if not all(rows):
-            check_prefix(self.tokenizer)
+            raise UserError(
+                "a text can only begin with a token in front of it, and this tokenizer puts none there: continue a prompt"
+            )
         return Continuation(self.encoder, self.head, self.tokenizer, rows, steps)

@@ -11,7 +11,9 @@ from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
 from ssl_nlp.encoders import PretrainedEncoder, Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import FreeGeneration
 from ssl_nlp.methods import CausalLM, MaskedLM
+from ssl_nlp.objectives.scores import Unable
 from tests.corpus import ListCorpus, random_texts
 
 CORPUS = ListCorpus(random_texts(60))
@@ -184,10 +186,13 @@ def test_without_a_token_in_front_of_texts_only_prompts_are_continued(tokenizer)
     bare = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]'))
     method = connected(CausalLM, bare)
     assert len(method.generate(["the"], 4)) == 1
-    with pytest.raises(UserError, match="needs a token in front of the text, and this tokenizer puts none there"):
+    reason = "a text can only begin with a token in front of it, and this tokenizer puts none there"
+    with pytest.raises(UserError, match=reason):
         method.generate(["the", ""], 4)
-    with pytest.raises(UserError, match="needs a token in front of the text, and this tokenizer puts none there"):
+    with pytest.raises(UserError, match=reason):
         method.draw(1, 4)
+    with pytest.raises(Unable, match=reason):  # which leaves its cell empty
+        FreeGeneration(["a"], ["b"], ["c"])(method)
 
 
 def test_bad_settings_are_refused_together(tokenizer):
