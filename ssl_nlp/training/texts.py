@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenBatch, Tokenizer
 from ssl_nlp.data.units import pad_rows, spread_texts
+from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.encoders.sif import SIF
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
@@ -96,9 +97,11 @@ class TextModule(Module):
             causal: whether a position of the encoder sees only what precedes it; None: as it was built.
 
         Raises:
-            UserError: a single text instead of a list of them, a batch size below 1, a pooling that there is not, or an
-                encoder that cannot be causal or bidirectional as asked.
+            UserError: a single text instead of a list of them, a batch size below 1, a pooling that there is not, no
+                encoder, or one that cannot be causal or bidirectional as asked.
         """
+        if isinstance(self.encoder, NoEncoder):
+            raise UserError(f"{type(self).__name__} has no encoder and embeds no text: use a model that has one")
         sif = self.encoder.sif
         known = (*POOLINGS, *(["sif"] if sif is not None else []))
         if pooling not in (None, *known):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch, Tokenizer
 from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.errors import UserError
@@ -73,6 +73,20 @@ class NGramLM(LeftToRight):
         if self._all is None:
             self._all = self._validated.merged(self.recent())
         return self._all
+
+    def check_data(self, data: TextDataModule) -> None:
+        super().check_data(data)
+        if not isinstance(data, ContinualDataModule):
+            return
+        repeating = {
+            "data.steps_per_part": data.steps_per_part is not None,
+            "data.epochs_per_part": (data.epochs_per_part or 1) > 1,
+            "data.replay": data.replay > 0,
+            "data.joint": data.joint,
+            "trainer.accumulate_grad_batches": self.trained and self.trainer.accumulate_grad_batches > 1,
+        }
+        if found := [name for name, is_set in repeating.items() if is_set]:  # one long epoch would count texts again
+            raise UserError(f"NGramLM counts each text once: leave {' and '.join(found)} out")
 
     def parameter_counts(self) -> tuple[int, int]:
         """The number of n-grams, twice: they are what it has learned."""

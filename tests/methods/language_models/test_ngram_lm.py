@@ -3,17 +3,20 @@
 import copy
 import json
 import math
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.corpora import HubDataset
-from ssl_nlp.data import Blocks, TextDataModule, Tokenizer, TokenizerSettings
+from ssl_nlp.data import Blocks, ContinualDataModule, TextDataModule, Tokenizer, TokenizerSettings
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import get_tokenizer
@@ -26,6 +29,7 @@ from ssl_nlp.modules.kneser_ney import KneserNey
 from ssl_nlp.objectives.scores import Prompt
 from ssl_nlp.training.callbacks import CollapseMonitor, Throughput
 from tests.corpus import ListCorpus, random_texts
+from tests.end_to_end.cli import CONFIGS
 from tests.methods.validation import validate_texts
 
 CORPUS = ListCorpus(random_texts(64), random_texts(20, seed=1))
@@ -72,6 +76,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> NGramLM:
 def test_one_pass_counts_each_document_once_and_the_second_pass_nothing(trained, tokenizer):
     expected = KneserNey.fit(documents(tokenizer, "train"), tokenizer.vocab_size, 4)
     assert_equal(counted(trained), [*expected.keys, *expected.counts])
+
+
+def test_its_configuration_counts_what_the_5_gram_beside_language_models_counts(tokenizer, tmp_path):
+    settings = yaml.safe_load((CONFIGS / "ngram_lm.yaml").read_text())["data"]["init_args"]
+    long = ListCorpus([" ".join(random_texts(30, seed=seed)) for seed in range(5)], random_texts(4))
+    sizes = {name: settings[name] for name in ("unit", "length", "batch_size")}
+    module = TextDataModule(long, TokenizerSettings(vocab_size=320), **sizes, seed=0)
+    module.continue_with(tokenizer, {})
+    method = NGramLM(order=5)
+    trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(method, module)
+    assert np.diff(module.store("train").starts).min() > 128
+    assert_equal(counted(method), counted(ngram_baseline.counted(module)))
 
 
 def test_the_rows_of_packed_batches_are_the_pieces_of_documents_with_the_token_that_follows(tokenizer):
@@ -284,8 +300,9 @@ def test_it_writes_without_a_token_in_front_of_texts(tokenizer):
 def test_it_embeds_nothing_and_says_so(trained, tmp_path):
     assert lacks(trained, Embedder) == lacks(NGramLM(), Embedder) == "NGramLM embeds no text"
     assert lacks(trained, Scorer) is None
-    with pytest.raises(UserError, match="no encoder and embeds no text"):
-        trained.embed(["a text"])
+    for pooling in (None, "sif"):
+        with pytest.raises(UserError, match="NGramLM has no encoder and embeds no text"):
+            trained.embed(["a text"], pooling=pooling)
     saved = {"state_dict": trained.state_dict(), "global_step": 0}
     trained.on_save_checkpoint(saved)
     torch.save(saved, tmp_path / "a.ckpt")
@@ -304,6 +321,11 @@ def test_it_trains_with_the_callbacks_of_a_run(tmp_path):
     assert not any("spread" in name for name in run.callback_metrics)
 
 
-def test_bad_settings_are_refused_in_one_line():
+def test_bad_settings_are_refused_in_one_line(trained):
     with pytest.raises(UserError, match="order must be 1 or more, not 0"):
         NGramLM(order=0)
+    parts = partial(ContinualDataModule, CORPUS, unit="text", length=24)
+    trained.check_data(parts(epochs_per_part=1))
+    for given in ({"epochs_per_part": 2}, {"steps_per_part": 9}, {"replay": 0.1}, {"joint": True}):
+        with pytest.raises(UserError, match=f"^NGramLM counts each text once: leave data.{next(iter(given))} out$"):
+            trained.check_data(parts(**given))
