@@ -33,6 +33,7 @@ def generate(
     top_k: int | None = DRAWING["top_k"],
     top_p: float | None = DRAWING["top_p"],
     seed: int | None = DRAWING["seed"],
+    steps: int | None = None,
     beams: int | None = None,
 ) -> None:
     """Print prompts as a language model continues them, texts that a model draws, or what a SequenceToSequence writes.
@@ -48,17 +49,22 @@ def generate(
         top_k: sample from the k most probable tokens only.
         top_p: sample from the smallest set of tokens with at least this probability.
         seed: makes the samples reproducible.
+        steps: the most passes of a MaskedDiffusion through the encoder for a text: fewer are faster and worse; default: one
+            for each token. For no other model.
         beams: unfinished candidates of the beam search; default: as it was trained. For a SequenceToSequence only, which
-            draws nothing: the four options before are not for it.
+            draws nothing: temperature, top_k, top_p and seed are not for it.
     """
     from ssl_nlp.commands.model_classes import load_model
     from ssl_nlp.evaluation.capabilities import Drawer, Generator, Searcher
+    from ssl_nlp.methods import MaskedDiffusion
 
     method = load_model(checkpoint)
     kind = type(method).__name__
     prompted = prompt is not None or input is not None
     sampling: SamplingOptions = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     longest = 64 if max_new_tokens is None else max_new_tokens
+    if steps is not None and not isinstance(method, MaskedDiffusion):
+        raise UserError(f"{kind} does not write tokens in random order: leave out --steps")
     if isinstance(method, Searcher):
         if number is not None or sampling != DRAWING:
             raise UserError(
@@ -79,7 +85,11 @@ def generate(
             raise UserError(f"{kind} continues each prompt once, and draws texts without prompts: leave out --number")
         if prompted:
             raise UserError(f"{kind} draws texts and does not continue prompts: leave out --prompt and --input")
-        texts = method.draw(DRAWN if number is None else number, longest, **sampling)
+        wanted = DRAWN if number is None else number
+        if isinstance(method, MaskedDiffusion):
+            texts = method.draw(wanted, longest, steps=steps, **sampling)
+        else:
+            texts = method.draw(wanted, longest, **sampling)
     elif isinstance(method, Generator):
         raise UserError(f"{kind} continues each prompt once: leave out --number")
     else:

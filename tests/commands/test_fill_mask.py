@@ -25,6 +25,12 @@ def test_each_text_is_printed_as_the_model_fills_it_in(
     assert run(*command, "--input=texts.txt") == 0
     written = capsys.readouterr().out
     assert re.fullmatch(r"the.+ dog\n\nthe dog sees.+ cat\n", written, re.DOTALL) and "[MASK]" not in written
+    assert run(*command, f"--text=the{'[MASK]' * 9}", "--seed=3", "--steps=2") == 0
+    filled = method.infill([f"the{'[MASK]' * 9}"], seed=3, steps=2)
+    assert capsys.readouterr().out == printable(f"{filled[0]}\n")
+    assert run("generate", *command[1:], "--number=2", "--seed=3", "--steps=1", "--max_new_tokens=9") == 0
+    drawn = method.draw(2, 9, seed=3, steps=1, temperature=0.8, top_p=0.95)
+    assert capsys.readouterr().out == "".join(printable(f"{text}\n") for text in drawn)
     for text in ("the dog", ""):
         assert run(*command, f"--text={text}") == 2
         assert f"there is no [MASK] in {text!r}: write it where words are missing" in capsys.readouterr().err
@@ -44,3 +50,7 @@ def test_a_causal_and_masked_model_ranks_the_tokens_of_each_mask(
     assert run("fill-mask", "--checkpoint", checkpoint, "--text=the dog [MASK]", "--top_k=2") == 0
     ranked = "  ".join(f"{token.strip()} {probability:.3f}" for token, probability in best)
     assert capsys.readouterr().out == printable(f"the dog [MASK]\n  {ranked}\n")
+    assert run("fill-mask", "--checkpoint", checkpoint, "--text=[MASK]", "--seed=1") == 2
+    assert "CausalMaskedLM fills masks without drawing: leave out --seed and --steps" in capsys.readouterr().err
+    assert run("generate", "--checkpoint", checkpoint, "--number=1", "--steps=2") == 2
+    assert "CausalMaskedLM does not write tokens in random order: leave out --steps" in capsys.readouterr().err
