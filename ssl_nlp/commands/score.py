@@ -45,7 +45,7 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
         scores = model.score(texts, kind=kind)
     else:
         raise UserError(f"{checkpoint}: {type(model).__name__} gives a {model.likelihood}: leave out --kind")
-    if cut := int((scores.targets < scores.all_targets).sum()):
+    if cut := int(scores.cut.sum()):
         say(
             f"ssl-nlp: {cut:,} of {len(texts):,} texts are longer than the model reads: their beginning counts",
             sys.stderr,

@@ -81,7 +81,7 @@ class MinimalPairs(Evaluator):
         sums = scores.nats.double().numpy()
         means = sums / scores.targets.clamp(min=1).numpy()
         good, bad = ([places[text] for text in side] for side in (self.good, self.bad))
-        facts: dict[str, float] = {"cut": int((scores.targets < scores.all_targets).sum())}
+        facts: dict[str, float] = {"cut": int(scores.cut.sum())}
         if scores.variances is not None:
             facts["standard_error"] = float((scores.variances[good] + scores.variances[bad]).mean().sqrt())
         return self._result(scores.kind, _right(sums[good], sums[bad]), _right(means[good], means[bad]), facts)

@@ -57,7 +57,8 @@ def score_rows(
     frame = len(method.tokenizer.prefix) + len(method.tokenizer.suffix)
     whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
     assert method.likelihood is not None
-    return Scores(method.likelihood, nats, targets, whole, variances)
+    unpredicted = int(method.likelihood == "likelihood" and not method.tokenizer.prefix)
+    return Scores(method.likelihood, nats, targets, whole, variances, unpredicted)
 
 
 @torch.no_grad()
@@ -105,7 +106,8 @@ def score_masked(
                 0, torch.tensor(owners, dtype=torch.int64), query_nats(method, head, queries, batch_size, causal=False)
             )
     whole = torch.tensor([sum(maskable[token] for token in ids) for ids, _ in encoded], dtype=torch.int64)
-    return Scores("pseudo-likelihood", nats, targets, whole)
+    unpredicted = max(shift - len(method.tokenizer.prefix), 0)
+    return Scores("pseudo-likelihood", nats, targets, whole, unpredicted=unpredicted)
 
 
 def _stops(starts: Sequence[bool]) -> list[int]:

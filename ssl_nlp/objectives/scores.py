@@ -20,6 +20,7 @@ class Scores:
         targets: (N,) int64, how many tokens were predicted.
         all_targets: (N,) int64, how many there are in the whole text, of which an encoder may read the beginning only.
         variances: (N,) float64, of the nats as estimates from random draws; None: they are exact, or it is not known.
+        unpredicted: how many tokens at the beginning of each text have nothing before them to be predicted from.
     """
 
     kind: Likelihood
@@ -27,6 +28,12 @@ class Scores:
     targets: Tensor
     all_targets: Tensor
     variances: Tensor | None = None
+    unpredicted: int = 0
+
+    @property
+    def cut(self) -> Tensor:
+        """(N,) bool: the texts that are longer than the model reads."""
+        return self.targets + self.unpredicted < self.all_targets
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def test_a_new_process_knows_the_class_of_a_checkpoint(tokenizer, tmp_path):
 
 def test_texts_that_are_too_long_are_said_to_be(tokenizer, capsys):
     assert "2 of 4 texts are longer than the model reads" in scored(CausalLM, tokenizer, 4, capsys)
+    bare = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]'))
+    assert scored(CausalLM, bare, 64, capsys) == ""  # although it cannot predict the first token
 
 
 def test_a_method_without_a_likelihood_is_refused(tokenizer, capsys):
