@@ -11,7 +11,8 @@ SUBS, section 3.2.3). The encoder is not told the time, because the number of ma
 This model is told the length of a text, where one that reads from left to right predicts the end. To be comparable, the
 length costs what a smoothed count of the lengths of training texts gives it: q (`ssl_nlp.objectives.lengths`). So
 q(L) p(x | L) adds up to 1 over all texts of all lengths, and the loss bounds the negative logarithm of it, in nats per
-token. The end of a text counts as a token, as for `CausalLM`.
+token. The end of a text counts as a token, as for `CausalLM`. A stream cannot be counted beforehand, and q must not be
+fitted to validation texts instead: there q is geometric with a mean of about the encoder's `max_length`.
 
 Documents in a packed row do not see each other, so each is a text with its own k. Where the border of a row cuts a
 document, the part before it costs its tokens and -log of the probability that a text is longer. The loss of packed rows is
@@ -89,8 +90,10 @@ class MaskedDiffusion(Method):
 
     def take_counts(self, data: TextDataModule) -> None:
         super().take_counts(data)
-        lengths = torch.from_numpy(data.text_lengths()).clamp(max=len(self.length_counts) - 1)
-        self.length_counts.copy_(torch.bincount(lengths, minlength=len(self.length_counts)))
+        self.length_counts.zero_()
+        if not getattr(data.corpus, "streaming", False):  # there, only validation texts can be counted
+            lengths = torch.from_numpy(data.text_lengths()).clamp(max=len(self.length_counts) - 1)
+            self.length_counts.copy_(torch.bincount(lengths, minlength=len(self.length_counts)))
 
     def loss(self, batch: TokenBatch) -> Loss:
         batch = self._with_pair_below(batch)
@@ -188,7 +191,9 @@ class MaskedDiffusion(Method):
         return torch.where(last, nats[texts], 0.0).sum(dim=1)
 
     def _length_distribution(self) -> tuple[Tensor, Tensor]:
+        """`length_log_probabilities` of the texts that were counted; without any, those of a mean of about `max_length`."""
         tokens = (self.token_counts * self.predicted[: self.vocab_size]).sum()
+        tokens = torch.where(self.length_counts.any(), tokens, len(self.length_counts) - 2)
         return length_log_probabilities(self.length_counts, tokens)
 
     def score(self, texts: Iterable[str], batch_size: int = 64, draws: int = 16) -> Scores:
@@ -267,12 +272,11 @@ class MaskedDiffusion(Method):
         sampling = Sampling(self.device, **options)
         longest = min(max_new_tokens, self.encoder.max_length - len(self.tokenizer.prefix) - len(self.tokenizer.suffix))
         log_p, log_at_least = self._length_distribution()
-        shares = torch.cat([log_p[:longest], log_at_least[longest : longest + 1]]).exp()
+        shares = torch.cat([log_p[: longest + 1], log_at_least[longest + 1 : longest + 2]]).exp()
         lengths = torch.multinomial(shares.expand(number, -1), 1, generator=sampling.generator)
-        rows = [
-            [*self.tokenizer.prefix, *[self.mask_id] * length, *self.tokenizer.suffix]
-            for length in lengths.flatten().tolist()
-        ]
+        rows = [[*self.tokenizer.prefix, *[self.mask_id] * n, *self.tokenizer.suffix] for n in range(longest + 1)]
+        rows.append([*self.tokenizer.prefix, *[self.mask_id] * longest])  # a text that is cut off, as in training
+        rows = [rows[n] for n in lengths.flatten().tolist()]
         return [self.tokenizer.decode(ids) for ids in self._write(rows, sampling, steps)]
 
     @torch.no_grad()

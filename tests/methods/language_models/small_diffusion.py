@@ -39,7 +39,8 @@ def counted(tokenizer: Tokenizer, texts: list[str]) -> Any:
     """What a data module counts in its training texts."""
     rows = [ids for ids, _ in tokenizer.encode(texts)]
     counts = np.bincount(np.concatenate(rows), minlength=tokenizer.vocab_size)
-    return SimpleNamespace(text_lengths=lambda: np.array([len(ids) - 1 for ids in rows]), token_counts=lambda: counts)
+    lengths = np.array([len(ids) - 1 for ids in rows])
+    return SimpleNamespace(text_lengths=lambda: lengths, token_counts=lambda: counts, corpus=CORPUS)
 
 
 def row_of(ids: list[int]) -> TokenBatch:

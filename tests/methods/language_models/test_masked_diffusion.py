@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -211,6 +212,11 @@ def test_lengths_are_those_of_the_training_texts(tokenizer, tmp_path):
     method.take_counts(counted(tokenizer, CORPUS.texts["train"]))
     counts = [lengths.count(n) for n in range(17)]
     assert method.length_counts.tolist() == [*counts, len(lengths) - sum(counts)]
+    stream = counted(tokenizer, CORPUS.texts["train"])  # of whose texts only the validation texts are counted
+    stream.corpus = SimpleNamespace(streaming=True)
+    method.take_counts(stream)
+    log_p, log_at_least = method._length_distribution()
+    assert [log_p[5].exp(), log_at_least[5].exp()] == pytest.approx([(17 / 18) ** 5 / 18, (17 / 18) ** 5])
 
 
 def test_neither_masks_nor_frames_are_ever_predicted(small):

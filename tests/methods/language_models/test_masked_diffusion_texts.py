@@ -48,6 +48,16 @@ def test_texts_are_drawn_from_the_distribution_that_is_bounded():
     assert max(map(len, method.draw(50, max_new_tokens=1000, seed=0))) == LONGEST  # the encoder has room for no more
 
 
+def test_only_a_text_that_is_not_cut_off_has_a_closing_token(tokenizer, monkeypatch):
+    framed = Tokenizer(tokenizer.serialize().replace('"prefix": [2], "suffix": []', '"prefix": [2], "suffix": [2]'))
+    method, written = connected(framed), []
+    monkeypatch.setattr(method, "_write", lambda rows, *more: written.extend(rows) or rows)
+    method.length_counts[[4, 8, 9]] = 10**6
+    method.draw(60, 8, seed=0)
+    rows = [[2, *[framed.mask_id] * 4, 2], [2, *[framed.mask_id] * 8, 2], [2, *[framed.mask_id] * 8]]
+    assert all(10 < written.count(row) < 30 for row in rows) and all(row in rows for row in written)
+
+
 def test_fewer_steps_are_fewer_passes_and_leave_no_mask(tokenizer):
     method, passes = connected(tokenizer), []
     method.encoder.register_forward_hook(lambda _, arguments, __: passes.append(len(arguments[0])))
