@@ -13,11 +13,15 @@ Choose = Callable[[Tensor], Tensor]
 """Chooses a token for each row, (B,), given logits (B, V)."""
 
 
+GREEDY = 1e-6
+"""Temperatures below it are as good as 0, and float32 may not even hold them."""
+
+
 class SamplingOptions(TypedDict, total=False):
     """How `generate`, `draw` and `infill` sample tokens: their keyword arguments, any of which may be left out.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most probable token every time. Default: 1.
+        temperature: divides the logits; 0, or anything below 1e-6, takes the most probable token every time. Default: 1.
         top_k: sample from the k most probable tokens only.
         top_p: sample from the smallest set of tokens with at least this probability (arXiv:1904.09751).
         seed: makes the texts reproducible.
@@ -64,7 +68,7 @@ class Sampling:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """(B,): a token for each row of logits (B, V)."""
-        if self.temperature == 0:
+        if self.temperature < GREEDY:
             return most_probable(logits)
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature  # else tiny ones would overflow
         if self.top_k is not None and self.top_k < logits.shape[-1]:

@@ -23,7 +23,8 @@ LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log().repeat(2000, 1)
         ({"top_p": 1e-9}, {0}),
         ({"top_k": 3, "top_p": 0.7}, {0, 1}),  # the nucleus of what the first leaves: 0.44, 0.33 and 0.22
         ({"temperature": 0}, {0}),
-        ({"temperature": 1e-44}, {0}),
+        ({"temperature": 1e-5}, {0}),
+        ({"temperature": 1e-46}, {0}),  # 0 in float32
     ],
 )
 def test_it_keeps_to_the_most_probable_tokens_and_the_nucleus(options, possible):
