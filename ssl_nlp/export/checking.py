@@ -38,8 +38,8 @@ def check(stock: StockModel, module: TextModule) -> None:
         places = inputs["attention_mask"] > 0 if theirs.ndim == 3 else slice(None)
         if not torch.allclose(theirs[places], ours[places].float().cpu(), rtol=TOLERANCE, atol=TOLERANCE):
             raise UserError(
-                f"the {type(stock.model).__name__} made from this {type(module).__name__} gives other numbers than it: "
-                "please report this, and export it with --format onnx"
+                f"the exported {type(stock.model).__name__} does not reproduce the outputs of this "
+                f"{type(module).__name__}: please report this, and export it with --format onnx"
             )
 
 

@@ -144,7 +144,8 @@ def _(module: Regression) -> StockModel:
     if module.range is not None:
         low, high = module.range
         stock.left_out.append(
-            f"A score is {low:g} + {high - low:g} * sigmoid(logit), which the stock class leaves to you."
+            f"A score is {low:g} + {high - low:g} * sigmoid(logit), which you have to apply yourself: the stock class "
+            "returns the raw logit."
         )
     return stock
 

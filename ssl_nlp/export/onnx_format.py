@@ -59,7 +59,7 @@ class Graph(nn.Module):
         super().__init__()
         if not module.encoder.exportable:
             kind = type(module.encoder).__name__
-            raise UserError(f"torch.onnx cannot write a right graph of this {kind}: use its checkpoint instead")
+            raise UserError(f"torch.onnx cannot export this {kind} encoder correctly: use the checkpoint instead")
         if isinstance(module, Task) and not isinstance(module, WholeTexts | Tagging | QuestionAnswering):
             raise UserError(
                 f"--format onnx has no graph for {type(module).__name__}: export its encoder alone with --format "
@@ -160,9 +160,8 @@ def check(graph: Graph, path: Path) -> None:
         for name, theirs, ours in zip(graph.outputs, map(torch.from_numpy, found), graph(*given), strict=True):
             places = mask > 0 if ours.shape[:2] == mask.shape else slice(None)
             if not torch.allclose(theirs[places], ours[places], rtol=TOLERANCE, atol=TOLERANCE):
-                raise UserError(
-                    f"the graph of this {type(graph.module).__name__} gives another {name} than it: please report this"
-                )
+                kind = type(graph.module).__name__
+                raise UserError(f"the ONNX graph does not reproduce the {name} of this {kind}: please report this")
 
 
 def _rows(graph: Graph, rows: int, columns: int) -> tuple[Tensor, ...]:

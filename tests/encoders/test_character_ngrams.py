@@ -168,7 +168,9 @@ def test_bad_settings_are_refused_in_one_line(arguments, message):
 
 
 def test_it_has_no_graph_and_cannot_be_built_without_spellings():
-    with pytest.raises(UserError, match="cannot write a right graph of this BagOfWords: use its checkpoint instead"):
+    with pytest.raises(
+        UserError, match="torch.onnx cannot export this BagOfWords encoder correctly: use the checkpoint instead"
+    ):
         Graph(made())
     assert made(ngrams=None).encoder.exportable
     with pytest.raises(UserError, match="ngrams need the spelling of tokens: give build the tokenizer"):

@@ -88,7 +88,9 @@ def test_convolutions_have_a_graph_and_recurrent_layers_are_refused(tmp_path):
         found, expected = values(tmp_path, rows)["last_hidden_state"], method.states(rows)
         torch.testing.assert_close(found[rows.is_text], expected[rows.is_text], rtol=1e-4, atol=1e-4)
     recurrent = connected(MaskedLM(Recurrent(dim=8, max_length=40)), ours()[1])
-    with pytest.raises(UserError, match="cannot write a right graph of this Recurrent: use its checkpoint instead"):
+    with pytest.raises(
+        UserError, match="torch.onnx cannot export this Recurrent encoder correctly: use the checkpoint instead"
+    ):
         write(recurrent, tmp_path / "none")
     with pytest.raises(
         UserError, match="no class for the encoder Recurrent: it cannot be exported: use its checkpoint"

@@ -196,7 +196,9 @@ def test_scores_and_several_classes_are_exported_as_such(tmp_path):
     task = connected(Regression(encoder, range=(0, 5)), tokenizer)
     logits, config, contents = exported(task, tmp_path / "scores")
     assert config.problem_type == "regression"
-    assert contents.notes == ["A score is 0 + 5 * sigmoid(logit), which the stock class leaves to you."]
+    assert contents.notes == [
+        "A score is 0 + 5 * sigmoid(logit), which you have to apply yourself: the stock class returns the raw logit."
+    ]
     close(5 * logits(TEXTS).sigmoid()[:, 0], task.outputs(batch_of(task, TEXTS)))
     task = connected(Classification(ours()[0], classes=["a", "b"], several=True), tokenizer)
     assert exported(task, tmp_path / "several")[1].problem_type == "multi_label_classification"
