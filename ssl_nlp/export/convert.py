@@ -171,7 +171,8 @@ def _(module: QuestionAnswering) -> StockModel:
     if module.none is not None:
         raise UserError(
             "this QuestionAnswering finds on the last state that there is no answer, because its encoder is causal, and "
-            "stock classes find it on the first: export its encoder alone with --format sentence-transformers"
+            "stock classes find it on the first: export it with --format onnx, or its encoder alone with --format "
+            "sentence-transformers"
         )
 
     def logits(batch: TokenBatch) -> Tensor:

@@ -34,7 +34,7 @@ from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{path}")
 session = onnxruntime.InferenceSession("{path}/model.onnx")
-inputs = tokenizer(["A text.", "Another one."], padding=True, truncation=True, return_tensors="np")
+inputs = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="np")
 only_path = onnxruntime.RunOptions()
 only_path.only_execute_path_to_fetches = True  # compute nothing else
 [OUTPUT] = session.run(["OUTPUT"], dict(inputs), only_path)"""
@@ -83,7 +83,9 @@ class Graph(nn.Module):
         embedding = pool(hidden, rows, self.pooling or module.pooling) if own is None else own
         if isinstance(module, WholeTexts):
             return hidden, embedding, module.read(pool(hidden, rows, module.pooling))
-        if isinstance(module, MaskedLM | CausalLM | Tagging | QuestionAnswering):
+        if isinstance(module, QuestionAnswering):
+            return hidden, embedding, module.token_logits(hidden, rows)
+        if isinstance(module, MaskedLM | CausalLM | Tagging):
             return hidden, embedding, module.head(hidden)
         return hidden, embedding
 
@@ -109,6 +111,11 @@ def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> C
     if classes := getattr(module, "classes", None):
         (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8")
         use = f"import json\n\n{USE}\n{CLASSES}"
+    texts = '["A text.", "Another one."]'
+    if isinstance(module, Task) and getattr(module, "pairs", False):
+        texts = (
+            '["A question?"], ["A text."]' if isinstance(module, QuestionAnswering) else '["A text."], ["Another one."]'
+        )
     output = "logits" if isinstance(module, Task) else "sentence_embedding"
     names = ", ".join(f"`{name}`" for name in graph.outputs)
     summary = f"A graph for ONNX Runtime with the outputs {names}, for any number of texts of any length."
@@ -118,7 +125,7 @@ def write(module: TextModule, folder: Path, pooling: Pooling | None = None) -> C
         QuestionAnswering: "question-answering",
     }
     task = next((name for kind, name in tasks.items() if isinstance(module, kind)), "feature-extraction")
-    return Contents("onnx", task, summary, use.replace("OUTPUT", output))
+    return Contents("onnx", task, summary, use.replace("OUTPUT", output).replace("TEXTS", texts))
 
 
 @torch.no_grad()

@@ -44,6 +44,7 @@ class GraphEmbedder:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._run = onnxruntime.RunOptions()
         self._run.only_execute_path_to_fetches = True  # no logits
+        self._reads_parts = any(given.name == "token_type_ids" for given in self._session.get_inputs())
         self._tokenizer, self._max_length = tokenizer, max_length
 
     def embed(self, texts: Iterable[str], batch_size: int = 64) -> Tensor:
@@ -58,9 +59,17 @@ class GraphEmbedder:
                 rows[i] = vector
         return torch.stack([row for row in rows if row is not None])
 
-    def values(self, batch: TokenBatch, output: str) -> Tensor:
-        """An output of the graph for a batch of rows that are not packed."""
-        inputs = {"input_ids": batch.input_ids.numpy(), "attention_mask": batch.segment_ids.numpy()}
+    def values(self, rows: TokenBatch, output: str, parts: Tensor | None = None) -> Tensor:
+        """An output of the graph.
+
+        Args:
+            rows: B of them, not packed.
+            output: its name.
+            parts: (B, T), 1 for tokens of the second text of a row; None: all are of the first.
+        """
+        inputs = {"input_ids": rows.input_ids.numpy(), "attention_mask": rows.segment_ids.numpy()}
+        if self._reads_parts:
+            inputs["token_type_ids"] = (torch.zeros_like(rows.input_ids) if parts is None else parts).numpy()
         return torch.from_numpy(self._session.run([output], inputs, self._run)[0])
 
 
@@ -120,7 +129,9 @@ def task_quality(task: Task, folder: Path, data: TextDataModule) -> list[Number]
         items: list[Any] = []
         for batch in data.val_dataloader():
             assert batch.documents is not None
-            items += zip(batch.documents.tolist(), task.items(graph.values(batch, "logits"), batch), strict=True)
+            rows, parts = task.rows_and_parts(batch)
+            outputs = task.from_logits(graph.values(rows, "logits", parts), batch)
+            items += zip(batch.documents.tolist(), task.items(outputs, batch), strict=True)
         results.append(task.result([item for _, item in sorted(items, key=lambda item: item[0])]))
     full, quantized = results
     return [Number(f"validation: {full.primary_metric}", full.primary, quantized.primary)]

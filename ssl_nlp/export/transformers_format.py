@@ -21,7 +21,7 @@ POOLED = {
     "first": "embeddings = states[:, 0]",
     "last": 'ends = inputs["attention_mask"].sum(1) - 1\nembeddings = states[range(len(states)), ends]',
 }
-PIPELINE = 'from transformers import pipeline\n\nask = pipeline("{task}", "{path}")\nprint(ask("A text."))'
+PIPELINE = 'from transformers import pipeline\n\nask = pipeline("{task}", "{path}")\nprint(ask(INPUT))'
 USES = {
     "AutoModelForMaskedLM": (
         "from transformers import pipeline\n\n"
@@ -71,7 +71,11 @@ def write(module: TextModule, folder: Path, pooling: Pooling) -> Contents:
         'inputs = tokenizer(["A text.", "Another one."], padding=True, truncation=True, return_tensors="pt")\n'
         f"states = model(**inputs).last_hidden_state\n{POOLED[pooling]}"
     )
-    code = f"{USES[kind]}\n```\n\nIts embeddings of texts:\n\n```python\n{embeds}" if kind in USES else embeds
-    loads = " and ".join(f"`{name}`" for name in stock.loads_as)
-    summary = f"A `{type(stock.model).__name__}` of transformers, which {loads} load{'s' * (len(stock.loads_as) < 2)}."
+    pair = getattr(module, "pairs", False)
+    use = USES.get(kind, "").replace(
+        "INPUT", '{"text": "A text.", "text_pair": "Another one."}' if pair else '"A text."'
+    )
+    code = f"{use}\n```\n\nIts embeddings of texts:\n\n```python\n{embeds}" if use else embeds
+    loads = " or ".join(f"`{name}`" for name in stock.loads_as)
+    summary = f"A transformers `{type(stock.model).__name__}`; load it with {loads}."
     return Contents("transformers", TASKS[kind], summary, code, stock.left_out)

@@ -93,6 +93,14 @@ class Task(TextModule):
             items: those of all rows of all ranks, in the order of their documents.
         """
 
+    def rows_and_parts(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
+        """The rows that the encoder reads, and the part (B, T) of each token: 1 in the second text of a row, else 0."""
+        return batch, torch.zeros_like(batch.input_ids)
+
+    def from_logits(self, logits: Tensor, batch: TokenBatch) -> Any:
+        """The outputs for a batch, given the logits that an exported graph computes for its `rows_and_parts`."""
+        return logits
+
     def targets_of(self, batch: TokenBatch) -> Tensor | None:
         """The labels of a batch in the form in which the outputs predict them."""
         return batch.labels

@@ -26,6 +26,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules.heads import token_head
 from ssl_nlp.modules.parts import added_by_parts
+from ssl_nlp.modules.pooling import pool
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import pair_of_line
 from ssl_nlp.tasks.scoring.answers import AnswerScorer, answer_scores, best_threshold
@@ -110,23 +111,41 @@ class QuestionAnswering(Task):
         super().take_facts(data, stage)
         self._documents = {}
 
-    def states(self, batch: TokenBatch) -> Tensor:
-        """(B, T, D): those of a question and a window, or of a single text, which is the first part."""
+    def rows_and_parts(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
+        """As `Task.rows_and_parts`: a question and a window, or a single text, which is the first part."""
         parts = torch.zeros_like(batch.input_ids)
         if batch.windows is not None:
             position = torch.arange(parts.shape[1], device=parts.device)
             parts = ((position >= batch.windows[:, :1]) & batch.is_text).long()
-        return self.encoder(batch, added=added_by_parts(parts, self.encoder))
+        return batch, parts
+
+    def states(self, batch: TokenBatch) -> Tensor:
+        """(B, T, D): those of a question and a window, or of a single text."""
+        rows, parts = self.rows_and_parts(batch)
+        return self.encoder(rows, added=added_by_parts(parts, self.encoder))
+
+    def token_logits(self, hidden: Tensor, batch: TokenBatch) -> Tensor:
+        """(B, T, 2) float32: the logits of the start and of the end at each token; at the first one, those of "no answer".
+
+        Args:
+            hidden: (B, T, D), the states of the batch.
+            batch: B rows.
+        """
+        logits: Tensor = self.head(hidden).float()
+        if self.none is None:
+            return logits
+        is_first = (torch.arange(hidden.shape[1], device=hidden.device) == 0).unsqueeze(-1)
+        return torch.where(is_first, self.none(pool(hidden, batch, "last")).float().unsqueeze(1), logits)
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, 2, T) float32: the logits of the start and of the end; -inf outside of the window and "no answer"."""
         if batch.windows is None:
             raise UserError("QuestionAnswering reads questions with windows: set data.unit to ssl_nlp.data.Questions")
-        hidden = self.states(batch)
-        logits = self.head(hidden).float()  # (B, T, 2)
-        if self.none is not None:
-            last = batch.is_text.sum(dim=1) - 1
-            logits[:, 0] = self.none(hidden[torch.arange(len(hidden), device=hidden.device), last]).float()
+        return self.from_logits(self.token_logits(self.states(batch), batch), batch)
+
+    def from_logits(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        """(B, 2, T): `token_logits` (B, T, 2), transposed, -inf outside of the window and "no answer"."""
+        assert batch.windows is not None
         position = torch.arange(logits.shape[1], device=logits.device)
         possible = (position >= batch.windows[:, :1]) & (position < batch.windows[:, 1:2])
         possible[:, 0] = True

@@ -74,19 +74,25 @@ class WholeTexts(Task):
         """The outputs for the vectors (B, D) of texts."""
         raise NotImplementedError
 
-    def pooled(self, batch: TokenBatch) -> Tensor:
-        """(B, D): the vector of each text, or pair of texts, of a batch.
+    def rows_and_parts(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
+        """As `Task.rows_and_parts`; both texts of a pair are in one row.
 
         Raises:
             UserError: the task reads pairs, and the batch has none.
         """
         if not self.pairs:
-            return pool(self.states(batch), batch, self.pooling)
+            return super().rows_and_parts(batch)
         if batch.pair is None:
             raise UserError(f"this {type(self).__name__} reads pairs of texts: give each text its pair")
         own = torch.arange(len(batch), device=batch.input_ids.device)
         drop = len(self.tokenizer.prefix) if self.tokenizer.suffix else 0  # [CLS] A [SEP] B [SEP], but <s> A <s> B
-        rows, parts = join_pairs(batch, Pairing(own, own + len(batch), own >= 0), self.tokenizer.pad_id, drop)
+        return join_pairs(batch, Pairing(own, own + len(batch), own >= 0), self.tokenizer.pad_id, drop)
+
+    def pooled(self, batch: TokenBatch) -> Tensor:
+        """(B, D): the vector of each text, or pair of texts, of a batch."""
+        if not self.pairs:
+            return pool(self.states(batch), batch, self.pooling)
+        rows, parts = self.rows_and_parts(batch)
         return pool(self.encoder(rows, added=added_by_parts(parts, self.encoder)), rows, self.pooling)
 
     def document_of_line(self, line: str, number: int) -> Document:

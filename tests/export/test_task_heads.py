@@ -130,7 +130,8 @@ def test_a_tagger_keeps_its_logits_and_its_tags(kind, tmp_path):
 def test_pairs_are_read_as_in_training(kind, tmp_path):
     encoder, tokenizer = ours() if kind == "ours" else published(kind, tmp_path / "published")
     task = connected(Classification(encoder, classes=["no", "yes"], pairs=True), tokenizer)
-    logits, _, _ = exported(task, tmp_path / "out")
+    logits, _, contents = exported(task, tmp_path / "out")
+    assert '{"text": "A text.", "text_pair": "Another one."}' in contents.code
     first, second = ["the dog", "a bird", "", "a"], ["a cat", "a red house", "the dog", ""]
     close(logits(first, second), task.outputs(batch_of(task, first, second)))
 
