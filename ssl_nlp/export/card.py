@@ -54,7 +54,7 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
         module: the model.
         facts: of its training.
         contents: of the folder.
-        path: the folder's name, for the lines that load it.
+        path: the folder's name or, if it is pushed, USER/MODEL on the hub, for the lines that load it.
     """
     head: dict[str, Any] = {"license": facts.license}
     if facts.language is not None:
@@ -63,11 +63,10 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
     if (base := hub_name(module)) is not None:
         head["base_model"] = base
     head["tags"] = ["ssl_nlp"] if facts.step is None else ["ssl_nlp", type(module).__name__]
-    code = contents.code.replace("{path}", path)
     parts = [
         f"# {facts.name}",
         f"{contents.summary} {_origin(module, facts)}",
-        f"## Use\n\nBeside this folder:\n\n```python\n{code}\n```",
+        _use(contents, path),
         *(
             ["## Differences from the run\n\n" + "\n".join(f"- {note}" for note in contents.notes)]
             * bool(contents.notes)
@@ -78,6 +77,18 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
         *_evaluation(facts),
     ]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _use(contents: Contents, path: str) -> str:
+    name = path.rpartition("/")[2]
+    before = "Run this in the directory that contains this folder:"
+    if name != path and "{path}/" in contents.code:  # it opens a file, so the name on the hub does not do
+        before = f"Run this beside a copy of this folder, from `hf download {path} --local-dir {name}`:"
+        path = name
+    elif name != path:
+        before = "While the model is private, log in to the hub first (`hf auth login`):"
+    code = contents.code.replace("{path}", path)
+    return f"## Use\n\n{before}\n\n```python\n{code}\n```"
 
 
 def _origin(module: Module, facts: Facts) -> str:

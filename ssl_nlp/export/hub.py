@@ -17,10 +17,11 @@ def check_push(name: str) -> None:
 
     try:
         validate_repo_id(name)
-    except HFValidationError as error:
-        raise UserError(
-            f"--push {name!r} is not a name on the hub: use USER/MODEL, of letters, digits, - _ ."
-        ) from error
+        valid = "/" in name  # or the lines of the card would load another model, or none
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise UserError(f"--push {name!r} is not a name on the hub: use USER/MODEL, of letters, digits, - _ .")
     if huggingface_hub.is_offline_mode():
         raise UserError("--push needs the hub, and HF_HUB_OFFLINE switches it off: unset it, or leave --push out")
     if huggingface_hub.get_token() is None:

@@ -13,12 +13,15 @@ from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HfHubHTTPError
 
 from ssl_nlp.encoders.adapters import LoRA
-from ssl_nlp.export import peft_format
+from ssl_nlp.export import onnx_format, peft_format
+from ssl_nlp.export.card import Facts, model_card
+from ssl_nlp.export.contents import Contents
 from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.tasks import Classification
 from tests.end_to_end.cli import run
 from tests.export.conftest import OLD
 from tests.export.test_task_heads import TEXTS, batch_of, connected, ours, published
+from tests.export.test_transformers_format import method_of
 
 
 @pytest.fixture
@@ -134,7 +137,11 @@ def test_a_folder_is_pushed_where_somebody_is_logged_in(folder, tmp_path, capsys
     [(name, files)] = hub.uploaded
     assert name == "me/vae"
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(files)
-    assert 'from_pretrained("me/vae")' in (tmp_path / "vae" / "README.md").read_text()
+    text = (tmp_path / "vae" / "README.md").read_text()
+    assert 'from_pretrained("me/vae")' in text and "log in to the hub first" in text
+    contents = Contents("onnx", "feature-extraction", "A graph.", onnx_format.USE)
+    text = model_card(method_of("vae"), Facts("vae", "0"), contents, "me/vae")
+    assert "`hf download me/vae --local-dir vae`" in text and '"vae/model.onnx"' in text  # opened as a file
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(there=True))
     assert run("export", "vae", "--output", str(tmp_path / "again"), "--push", "me/vae") == 2
     assert "is written, but not pushed: the hub has me/vae already" in capsys.readouterr().err
@@ -150,7 +157,8 @@ def test_a_push_that_cannot_be_is_refused_before_anything_is_written(folder, tmp
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     assert "needs somebody who is logged in to the hub: run hf auth login" in refused()
-    assert "is not a name on the hub" in refused("me//vae")
+    for name in ("me//vae", "vae"):
+        assert f"--push {name!r} is not a name on the hub: use USER/MODEL" in refused(name)
 
 
 @pytest.mark.slow
