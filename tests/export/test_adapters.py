@@ -84,9 +84,18 @@ def test_mteb_gets_the_same_vectors_of_a_run_and_its_folder(folder):
     )
 
 
-def test_a_model_that_predicts_no_next_token_is_refused_in_one_line(folder):
+def test_a_model_that_does_not_fit_is_refused_in_one_line(folder):
     with pytest.raises(UserError, match="vae holds a VAE, and lm-eval needs a CausalLM: choose another run"):
         lm_eval_model("vae")
+    for name in ("causal_lm-sentence-transformers", "masked_lm-transformers", "causal_lm-onnx"):
+        with pytest.raises(UserError, match=f"{name} does not hold a CausalLM exported with --format transformers"):
+            lm_eval_model(f"exports/{name}")
+    with pytest.raises(UserError, match="does not hold a model exported with --format sentence-transformers: export"):
+        mteb_model("exports/vae-transformers")
+
+
+def test_a_model_computes_on_the_device_that_is_named(folder):
+    assert mteb_model("exports/vae-sentence-transformers", device="meta").device.type == "meta"
 
 
 @pytest.mark.slow
