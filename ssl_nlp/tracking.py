@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +108,30 @@ def log_evaluation(settings: WandbSettings, run: Run, suite: str, result: SuiteR
     experiment.summary.update(numbers)
     columns = ["embedder", "evaluator", "metric", "value"]
     experiment.summary[f"eval/{suite}/table"] = wandb.Table(columns=columns, data=rows)
+    experiment.finish()
+
+
+def log_kept(settings: WandbSettings, run: Run, suite: str, result: SuiteResult, cost: Mapping[str, float]) -> None:
+    """Add the evaluation of a kept checkpoint to the history of a run: `curve/SUITE/EVALUATOR/METRIC` over `curve/step`.
+
+    Args:
+        settings: where.
+        run: that kept it.
+        suite: its name.
+        result: the numbers, of which the main ones are logged.
+        cost: `step`, and what the training had cost until then; `step`, `tokens`, `flops` and `seconds` are logged.
+    """
+    config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    experiment = _open_run(settings, run, run.wandb_id(), config)
+    if experiment is None:
+        return
+    experiment.define_metric("curve/step")
+    experiment.define_metric("curve/*", step_metric="curve/step")
+    spent = {f"curve/{name}": cost[name] for name in ("step", "tokens", "flops", "seconds") if name in cost}
+    scores = {f"curve/{suite}/{name}/{one.primary_metric}": one.primary for name, one in result.evaluators.items()}
+    experiment.log(spent | scores)
+    if experiment.offline:
+        experiment.summary.update(_last(run))
     experiment.finish()
 
 

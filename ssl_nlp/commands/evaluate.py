@@ -15,11 +15,11 @@ from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.evaluation_tables import tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
-from ssl_nlp.commands.models import SEED, Target, find_target
+from ssl_nlp.commands.models import SEED, Target, find_target, kept_targets
 from ssl_nlp.commands.overlaps import Overlaps
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
-from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, wandb_settings
+from ssl_nlp.commands.suite_options import Mode, add_suite_options, check_suite_options, log_result
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Drawer, FreeGeneration, JudgedRetrieval, Result, Retrieval, Suite
 from ssl_nlp.evaluation.baselines import VERSION, lsa, random_words, tf_idf
@@ -34,8 +34,6 @@ from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import OF_CORPUS, get_suite
 from ssl_nlp.objectives.scores import Unable
-from ssl_nlp.runs.run import Run
-from ssl_nlp.tracking import log_evaluation
 from ssl_nlp.training.texts import TextModule
 
 DESCRIPTION = "Score frozen embeddings by the evaluation protocol, beside baselines; the scores go to evaluation.json."
@@ -57,11 +55,16 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         help="a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
     )
     add_suite_options(parser)
+    every = "also evaluate the checkpoints that runs have kept (fit --keep_every STEPS), for curves in the report"
+    parser.add_argument("--every", action="store_true", help=every)
     options = parser.parse_args(list(arguments))
     check_suite_options(options.suite, options.config)
     targets = [find_target(name) for name in dict.fromkeys(options.targets)]
     for target in targets:
         read_record(target.record), read_items(target.record)  # raises errors about broken files
+    for kept in (one for target in targets for one in kept_targets(target)) if options.every else ():
+        record(options.suite, options.config, [kept], imports, options.wandb)
+        terminal.say(f"{kept.name}: {kept.record}")
     name, results = record(options.suite, options.config, targets, imports, options.wandb)
     console = terminal.console(WIDTH)
     for table in tables(name, targets, results, console.width):
@@ -137,7 +140,7 @@ def record_suite(
     for target, result in zip(targets, run_suite(suite, targets, imports), strict=True):
         write_suite(target.record, target.header, suite.name, result)
         if target.run is not None:
-            _log(target.run, wandb, suite.name, result)
+            log_result(target, target.run, wandb, suite.name, result)
         results.append(result)
     return results
 
@@ -334,10 +337,3 @@ def _majority(suite: Suite) -> dict[str, Result]:
 def _bm25(suite: Suite) -> dict[str, dict[str, Result]]:
     searches = {name: e for name, e in suite.evaluators.items() if isinstance(e, Retrieval | JudgedRetrieval)}
     return {"bm25": bm25().evaluate(searches)} if searches else {}
-
-
-def _log(run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
-    """Put the numbers into the run's W&B run, if it has one."""
-    if not (run.directory / "wandb").is_dir():
-        return
-    log_evaluation(wandb_settings(run.config, mode), run, suite, result)

@@ -87,7 +87,7 @@ def _models() -> list[type]:
 
 def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]:
     lines = ["usage: ssl-nlp fit --config CONFIG [--config OVERLAY]... [--OPTION=VALUE]...", TASK["fit"], ""]
-    own = ["run", *_own(("run", "seed_everything", "checkpoint_every", "ckpt_path"), config), ""]
+    own = ["run", *_own(("run", "seed_everything", "checkpoint_every", "keep_every", "ckpt_path"), config), ""]
     if model is None:
         names = config_names()
         tasks = ", ".join(name.removeprefix("tasks/") for name in names if name.startswith("tasks/"))
@@ -133,7 +133,7 @@ def _own(names: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The lines of options that belong to no class."""
     defaults = {name: (default, text) for name, (_, default, text) in OPTIONS.items()}
     defaults |= {"seed_everything": (0, COMMON["seed_everything"]), "ckpt_path": (None, COMMON["ckpt_path"])}
-    placeholders = {"run": "NAME", "ckpt_path": "FILE", "output": "FILE", "input": "FILE"}
+    placeholders = {"keep_every": "N", "run": "NAME", "ckpt_path": "FILE", "output": "FILE", "input": "FILE"}
     lines = []
     for name in names:
         default, text = defaults[name]

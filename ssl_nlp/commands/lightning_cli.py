@@ -153,6 +153,8 @@ class Cli(LightningCLI):
         trainer_settings.check(config.trainer, self.subcommand)
         if self.subcommand == "fit" and config.checkpoint_every < 1:
             raise UserError(f"checkpoint_every must be 1 or more steps, not {config.checkpoint_every}")
+        if self.subcommand == "fit" and config.keep_every is not None and config.keep_every < 1:
+            raise UserError(f"keep_every must be 1 or more steps, not {config.keep_every}")
         if config.weights_only is False:
             raise UserError("weights_only false would let a checkpoint run code: leave it out")
         if self.subcommand == "predict" and config.output is None:
@@ -246,7 +248,7 @@ class Cli(LightningCLI):
         start = f" starts from {spoken(ancestry[-1])}" if ancestry else ""
         _say_once(f"runs/{run.name}" + (start if step is None else f" resumes at step {step:,}"))
         keeper = RunKeeper(run, self.config_text, config.wandb if config.trainer.logger is not False else None)
-        own = run_callbacks(run, keeper, config.checkpoint_every, resumes=step is not None)
+        own = run_callbacks(run, keeper, config.checkpoint_every, config.keep_every, resumes=step is not None)
         if (longer := run.longer(self.config_text)) is not None:
             own.append(Extension(run, self.config_text, *longer))
         self.trainer_defaults["callbacks"] = trainer_settings.fit_into_run(config.trainer, own, run.checkpoints)

@@ -1,7 +1,7 @@
 """The models that `evaluate` and `compare` take: runs, checkpoints and published models, with their weights."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import Encoder, PretrainedEncoder
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.evaluation.record import record_beside
 from ssl_nlp.methods import CausalLM, MaskedLM, Method
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.bases import weights_digest
@@ -37,6 +39,7 @@ class Target:
         untrained: creates the method at random initialisation.
         run: that it belongs to, if any.
         step: steps of the optimizer before the checkpoint; None for a published model.
+        kept: whether it is a checkpoint from the middle of the run.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Target:
     untrained: Callable[[], TextModule]
     run: Run | None = None
     step: int | None = None
+    kept: bool = False
 
     @property
     def random_key(self) -> str:
@@ -73,6 +77,8 @@ class Target:
     def header(self) -> dict[str, Any]:
         """The part of `evaluation.json` that is the same for all suites."""
         rows = [] if self.run is None else read_numbers(self.run.directory / "metrics.csv")
+        if self.kept:
+            rows = [row for row in rows if row["step"] <= (self.step or 0)]
         checkpoint = {"file": self.file, "digest": self.digest}
         ancestry = [*self.method.encoder.ancestry]
         return {
@@ -94,9 +100,24 @@ def find_target(name: str) -> Target:
         return _pretrained(name.removeprefix(PRETRAINED))
     path, run = checkpoint_of(name)
     if run is None:
-        return _checkpoint(name, path, path.with_name(f"{path.stem}.evaluation.json"))
+        return _checkpoint(name, path, record_beside(path))
     run.check_links(reads="checkpoints")
     return _checkpoint(run.name, path, run.directory / "evaluation.json", run)
+
+
+def kept_targets(target: Target) -> Iterator[Target]:
+    """The checkpoints that the run of a target has kept, in the order of their steps, each loaded when it is asked for.
+
+    Raises:
+        UserError: the target is no run, or none was kept.
+    """
+    if target.run is None:
+        raise UserError(f"{target.name} is not a run, and --every evaluates the checkpoints that a run has kept")
+    if not target.run.kept_checkpoints:
+        raise UserError(f"{target.name} has kept no checkpoints: train a run with ssl-nlp fit --keep_every STEPS")
+    for path in target.run.kept_checkpoints:
+        found = _checkpoint(f"{target.name}, {path.stem}", path, record_beside(path), target.run)
+        yield replace(found, kept=True)
 
 
 def find_result(name: str) -> Target:

@@ -23,6 +23,7 @@ from ssl_nlp.training import Module
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "run": (str | None, None, "Name of the run. Default: the name of the configuration, and the seed."),
     "checkpoint_every": (int, 500, "Steps between two writes of checkpoints/last.ckpt."),
+    "keep_every": (int | None, None, "Steps between two checkpoints that are kept, for evaluate --every."),
     "extend": (bool, False, "Train a run longer than it was planned to be: with a larger trainer.max_steps."),
     "output": (
         str | None,

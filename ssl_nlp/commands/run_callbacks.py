@@ -20,7 +20,9 @@ from ssl_nlp.training.callbacks import (
 )
 
 
-def run_callbacks(run: Run, keeper: RunKeeper, checkpoint_every: int, resumes: bool) -> list[Callback]:
+def run_callbacks(
+    run: Run, keeper: RunKeeper, checkpoint_every: int, keep_every: int | None, resumes: bool
+) -> list[Callback]:
     """Our own callbacks in the order in which they act, the keeper first."""
     return [
         keeper,
@@ -35,5 +37,5 @@ def run_callbacks(run: Run, keeper: RunKeeper, checkpoint_every: int, resumes: b
         Progress(),
         ProgressLines(),
         ValidationLine(),
-        Checkpoints(run.checkpoints, checkpoint_every, resumes=resumes),
+        Checkpoints(run.checkpoints, checkpoint_every, keep_every, resumes=resumes),
     ]

@@ -9,11 +9,14 @@ from typing import Literal
 import yaml
 
 from ssl_nlp import terminal
+from ssl_nlp.commands.models import Target
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.shipped import CONFIGS
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.evaluation.suites import FILES, MINIMAL_PAIRS, SUITES
-from ssl_nlp.tracking import WandbSettings, wandb_mode
+from ssl_nlp.runs.run import Run
+from ssl_nlp.tracking import WandbSettings, log_evaluation, log_kept, wandb_mode
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
@@ -66,3 +69,14 @@ def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
         )
         settings = replace(settings, mode="offline")
     return replace(settings, entity=None)
+
+
+def log_result(target: Target, run: Run, mode: Mode | None, suite: str, result: SuiteResult) -> None:
+    """Put the numbers of a run, or of a checkpoint that it has kept, into its W&B run, if it has one."""
+    if not (run.directory / "wandb").is_dir():
+        return
+    settings = wandb_settings(run.config, mode)
+    if target.kept:
+        log_kept(settings, run, suite, result, {"step": float(target.step or 0), **target.header["cost"]})
+    else:
+        log_evaluation(settings, run, suite, result)

@@ -14,6 +14,7 @@ ASIDE = (
     "ckpt_path",
     "weights_only",
     "checkpoint_every",
+    "keep_every",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",

@@ -54,13 +54,15 @@ TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time o
 PROGRESS = {"tokens": (TOKENS, "tokens seen"), "flops": (FLOPS, "FLOPs spent")}
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw a figure in the style of the report."""
+
     @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE), without_glyph_warnings():  # type: ignore[arg-type]
             return make_room(draw(*args, **kwargs))
 
-    return styled
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def looks(comparison: Comparison) -> dict[str, Look]:
     return {row.label: chosen.get(row.label, Look(BASELINE)) for row in comparison.rows}
 
 
-@_styled
+@styled
 def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
     """Plot the loss of one method, one line per seed; losses of different objectives have no common scale.
 
@@ -105,7 +107,7 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
         colour: of the lines, in the light mode; validation is thick, training thin.
         limit: where the horizontal axis ends, the same for all methods.
     """
-    figure, axes = _panel(f"{truncate(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
+    figure, axes = panel(f"{truncate(row.label, 24)}: loss against {against.replace('flops', 'FLOPs')}")
     column, title = PROGRESS[against]
     for run in row.runs:
         x, train = curve(run.metrics, column, "train/loss")
@@ -117,11 +119,11 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
     axes.set_xlabel(f"{title} ({word})" if word else title)
-    axes.set_ylabel(f"loss ({loss_unit(row)})")
+    axes.set_ylabel(f"loss ({lossunit_of(row)})")
     return figure
 
 
-def loss_unit(row: Row) -> str:
+def lossunit_of(row: Row) -> str:
     """Unit of a method's loss, from its evaluation."""
     return str(next((run.record["loss_unit"] for run in row.runs if "loss_unit" in run.record), "its own unit"))
 
@@ -136,13 +138,13 @@ def curve(metrics: Sequence[Mapping[str, float]], x: str, y: str) -> tuple[list[
     return [x for x, _ in points], [y for _, y in points]
 
 
-@_styled
+@styled
 def bars(column: Column, rows: Sequence[Row], looks: Mapping[str, Look]) -> Figure:
     """Plot the scores of one column with their 95 % intervals over seeds."""
     rows = [row for row in rows if column.key in row.scores]
     said = _measured(column) + _interval_named(column, rows, "\nwhisker: 95 % interval over seeds")
     height = 0.34 * len(rows) + 0.8 + 0.15 * len(said.splitlines())
-    figure, axes = _panel(column.title, height, left=0.04, right=0.97, bottom=(0.31 + 0.15 * len(said.splitlines())))
+    figure, axes = panel(column.title, height, left=0.04, right=0.97, bottom=(0.31 + 0.15 * len(said.splitlines())))
     for y, row in enumerate(rows):
         score = row.scores[column.key]
         axes.barh(y + 0.2, score.mean, 0.28, color=looks[row.label].colour, alpha=0.55 if row.baseline else 1.0)
@@ -163,7 +165,7 @@ def bars(column: Column, rows: Sequence[Row], looks: Mapping[str, Look]) -> Figu
     return figure
 
 
-@_styled
+@styled
 def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Mapping[str, Look]) -> Figure:
     """Plot a score against the cost of training: methods as points, the best baseline as a line.
 
@@ -176,7 +178,7 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Ma
     methods = [row for row in rows if column.key in row.scores and cost in row.cost]
     name, unit = TRAINING[cost]
     height = max(HEIGHT, LINE * (len(methods) + 1) / POINTS + 0.85)
-    figure, axes = _panel(f"{truncate(column.title, 24)} against {unit}", height, right=0.66)
+    figure, axes = panel(f"{truncate(column.title, 24)} against {unit}", height, right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for row in methods:
         score, spent = row.scores[column.key], row.cost[cost].mean
@@ -200,12 +202,12 @@ def score_against_cost(column: Column, rows: Sequence[Row], cost: str, looks: Ma
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.margins(y=0.12)
     axes.set_xlabel(f"{name} ({unit}, log scale)")
-    axes.set_ylabel(_unit(column) + _interval_named(column, methods, "\nline: 95 % interval"))
-    _label_right(axes, height, labels)
+    axes.set_ylabel(unit_of(column) + _interval_named(column, methods, "\nline: 95 % interval"))
+    label_right(axes, height, labels)
     return figure
 
 
-def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
+def label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, str, float | None]]) -> None:
     """Write names at the right of the axes, near the heights of their points, without overlaps, with lines to them."""
     low, high = axes.get_ylim()
     labels = sorted(labels, key=lambda label: label[0])
@@ -227,7 +229,7 @@ def _label_right(axes: Axes, height: float, labels: Sequence[tuple[float, str, s
         )
 
 
-@_styled
+@styled
 def best_of_trials(tuning: Tuning, looks: Mapping[str, Look]) -> Figure:
     """Plot the expected best validation score of n trials for each method, and its standard deviation as a band.
 
@@ -236,7 +238,7 @@ def best_of_trials(tuning: Tuning, looks: Mapping[str, Look]) -> Figure:
         looks: by the label of a row; a method that is no row has the look of its place.
     """
     height = max(HEIGHT, LINE * (len(tuning.methods) + 1) / POINTS + 0.85)
-    figure, axes = _panel("Best validation score of n trials", height, right=0.66)
+    figure, axes = panel("Best validation score of n trials", height, right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for place, (name, method) in enumerate(tuning.methods.items()):
         if not (scores := method.scores(tuning.higher_is_better)):
@@ -254,11 +256,11 @@ def best_of_trials(tuning: Tuning, looks: Mapping[str, Look]) -> Figure:
     axes.margins(y=0.12)
     axes.set_xlabel("trials")
     axes.set_ylabel(f"expected best {truncate(tuning.evaluator.replace('_', ' '), 24)}\nband: standard deviation")
-    _label_right(axes, height, labels)
+    label_right(axes, height, labels)
     return figure
 
 
-@_styled
+@styled
 def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Figure:
     """Plot the test texts as a method places them, each class with a colour and a shape; classes beyond forty are grey.
 
@@ -267,7 +269,7 @@ def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Fi
         shown: the points and their classes.
         classes: of all methods, in the order of their looks; points of class n form the group `class-n` in the SVG.
     """
-    figure, axes = _panel(
+    figure, axes = panel(
         f"{truncate(title, 20)}: {len(shown.points)} embedded texts", 3.4, left=0.09, bottom=0.37, top=0.31
     )
     for number, name in reversed(list(enumerate(classes))):
@@ -283,7 +285,7 @@ def embedding_map(title: str, shown: EmbeddingMap, classes: Sequence[str]) -> Fi
     return figure
 
 
-def _panel(
+def panel(
     title: str,
     height: float = HEIGHT,
     left: float = 0.15,
@@ -310,10 +312,11 @@ def _panel(
 
 def _measured(column: Column) -> str:
     better = {True: "; higher is better", False: "; lower is better", None: ""}[column.higher_is_better]
-    return _unit(column) + better
+    return unit_of(column) + better
 
 
-def _unit(column: Column) -> str:
+def unit_of(column: Column) -> str:
+    """The unit of a score, in words."""
     return column.unit or "score, no unit"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__, durable
-from ssl_nlp.comparison import plots, theme
+from ssl_nlp.comparison import plots, score_curves, theme
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_level, format_number, format_quantity, format_score
@@ -81,6 +81,7 @@ def render_page(comparison: Comparison) -> str:
         seeds=max((score.n for row in methods for score in row.scores.values()), default=0),
         bars=list(_bars(comparison, looks)),
         losses={against: list(_losses(methods, against, looks)) for against in plots.PROGRESS},
+        curves={against: list(_curves(comparison, against, looks)) for against in score_curves.AGAINST},
         against_cost=list(_against_cost(comparison, looks)),
         tuning=None if comparison.tuning is None else _tuning(comparison.tuning, looks),
         maps=[
@@ -162,6 +163,15 @@ def _losses(methods: list[Row], against: str, looks: dict[str, plots.Look]) -> I
             drawn = plots.loss_curves(row, against, looks[row.label].colour, max(ends.values()))
             what = plots.PROGRESS[against][1]
             yield inline_svg(drawn, f"loss-{against}-{number}", f"Loss of {row.label} against {what}")
+
+
+def _curves(comparison: Comparison, against: str, looks: dict[str, plots.Look]) -> Iterator[str]:
+    methods = [row for row in comparison.rows if not row.baseline]
+    drawn = [one for one in comparison.columns if score_curves.has_curves(methods, one.key, against)]
+    for number, column in enumerate(drawn[:SHOWN_AGAINST_COST]):
+        figure = score_curves.score_curves(column, comparison.rows, against, looks)
+        what = score_curves.AGAINST[against]
+        yield inline_svg(figure, f"curve-{against}-{number}", f"{column.title} during training against {what}")
 
 
 def _against_cost(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]:

@@ -53,6 +53,11 @@ class SuiteResult:
     protocol: int = PROTOCOL
 
 
+def record_beside(checkpoint: Path) -> Path:
+    """The path of the numbers of a checkpoint by itself."""
+    return checkpoint.with_name(f"{checkpoint.stem}.evaluation.json")
+
+
 def items_path(path: Path) -> Path:
     """The path of the items of an `evaluation.json`: `evaluation_items.npz`."""
     return path.with_name(path.name.removesuffix(".json") + "_items.npz")

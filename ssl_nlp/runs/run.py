@@ -57,6 +57,12 @@ class Run:
     def last_checkpoint(self) -> Path:
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def kept_checkpoints(self) -> list[Path]:
+        """The checkpoints of `--keep_every`, in the order of their steps."""
+        found = {int(path.stem.removeprefix("step-")): path for path in self.checkpoints.glob("step-*[0-9].ckpt")}
+        return [found[step] for step in sorted(found)]
+
     def best_checkpoint(self) -> Path:
         """The checkpoint with the lowest validation loss, or else the last one.
 
@@ -287,6 +293,11 @@ class Run:
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace run.json."""
         durable.write_text(self.directory / "run.json", json.dumps(state, indent=2) + "\n")
+
+
+def kept(folder: Path, step: int) -> Path:
+    """The checkpoint of a step that is kept in a folder of checkpoints."""
+    return folder / f"step-{step}.ckpt"
 
 
 def checkpoint_of(name: str) -> tuple[Path, Run | None]:

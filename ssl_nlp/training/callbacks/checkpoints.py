@@ -15,6 +15,7 @@ from ssl_nlp import durable, interrupts
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.interrupts import Interrupted
 from ssl_nlp.runs.metrics_csv import MetricsCSV
+from ssl_nlp.runs.run import kept
 from ssl_nlp.training.callbacks import divergence
 from ssl_nlp.training.module import Module
 
@@ -39,7 +40,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Writes `last.ckpt` every so many steps, before each validation and at the end, and `best.ckpt`.
+    """Writes `last.ckpt` every so many steps, before each validation and at the end, `best.ckpt`, and those to keep.
 
     A checkpoint is always taken at the same point: after a step and its logging, and before the validation that may be
     due. A run that resumes does that validation first, again if need be, so that everything after the checkpoint happens
@@ -49,11 +50,12 @@ class Checkpoints(Checkpoint):
     Args:
         directory: the folder of the checkpoints.
         every: steps between two writes.
+        keep_every: steps between two copies that are kept, as `step-N.ckpt` of step N; None keeps none.
         resumes: whether the run resumes from a checkpoint of its own, rather than from another run's or from nothing.
     """
 
-    def __init__(self, directory: Path, every: int, resumes: bool = False) -> None:
-        self.directory, self.every, self.resumes = directory, every, resumes
+    def __init__(self, directory: Path, every: int, keep_every: int | None = None, resumes: bool = False) -> None:
+        self.directory, self.every, self.keep_every, self.resumes = directory, every, keep_every, resumes
         self.best: float | None = None  # value of what is monitored
         self._validates = False  # a validation is due at the step of the checkpoint
         self._steps_added = 0  # to the trainer's max_steps
@@ -81,6 +83,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         interrupts.defer()
         internals.resume_accumulation(trainer)
+        if self._saved is not None and self._keeps(self._saved) and not kept(self.directory, self._saved).exists():
+            self._copy(trainer, kept(self.directory, self._saved))  # killed before it was copied
         if self._validates:
             internals.run_validation(trainer)
         internals.add_steps(trainer, -self._steps_added)
@@ -93,8 +97,9 @@ class Checkpoints(Checkpoint):
         self._validates = internals.validation_due(trainer)
         number = _interruption(trainer)
         stepped = internals.step_done(trainer)
+        keeps = self._keeps(trainer.global_step)
         saves = stepped and (
-            self._validates or number is not None or trainer.global_step % self.every == 0 or _ends(trainer)
+            self._validates or number is not None or trainer.global_step % self.every == 0 or keeps or _ends(trainer)
         )
         if saves or self._validates or internals.logging_due(trainer):
             divergence.check(trainer, pl_module, weights=saves or self._validates)
@@ -102,6 +107,8 @@ class Checkpoints(Checkpoint):
         if saves:
             internals.count_epoch(trainer)
             self._save(trainer)
+            if keeps:
+                self._copy(trainer, kept(self.directory, trainer.global_step))
         if stepped and number is not None:
             raise self._interrupted(trainer, number)
 
@@ -122,15 +129,7 @@ class Checkpoints(Checkpoint):
         if not _improves(number := float(value), self.best, higher):
             return
         self.best = number
-        last = self.directory / LAST
-        copies = isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO) and last.is_file()
-        if trainer.strategy.broadcast(copies and self._saved == trainer.global_step):
-            if trainer.is_global_zero:
-                with last.open("rb") as source, durable.replacing(self.directory / BEST) as target:
-                    shutil.copyfileobj(source, target)
-        else:  # gradients are being accumulated over this validation
-            internals.count_epoch(trainer)
-            trainer.save_checkpoint(self.directory / BEST)
+        self._copy(trainer, self.directory / BEST)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.should_stop and self._saved != trainer.global_step:
@@ -151,6 +150,21 @@ class Checkpoints(Checkpoint):
                 logger.sync()
         trainer.save_checkpoint(self.directory / LAST)
         self._saved = trainer.global_step
+
+    def _keeps(self, step: int) -> bool:
+        return self.keep_every is not None and step % self.keep_every == 0
+
+    def _copy(self, trainer: Trainer, path: Path) -> None:
+        """Write the present state, which is a copy of `last.ckpt` if that is of this step."""
+        last = self.directory / LAST
+        copies = isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO) and last.is_file()
+        if trainer.strategy.broadcast(copies and self._saved == trainer.global_step):
+            if trainer.is_global_zero:
+                with last.open("rb") as source, durable.replacing(path) as target:
+                    shutil.copyfileobj(source, target)
+        else:  # gradients are being accumulated over this validation
+            internals.count_epoch(trainer)
+            trainer.save_checkpoint(path)
 
     def _interrupted(self, trainer: Trainer, number: int) -> BaseException:
         where, more = (
