@@ -37,6 +37,7 @@ RANGES: dict[Statistic, tuple[float, float]] = {
     "average_precision": (0.0, 1.0),
     "v_measure": (0.0, 1.0),
     "bleu": (0.0, 100.0),
+    "f1": (0.0, 1.0),
     "perplexity": (1.0, math.inf),
 }
 

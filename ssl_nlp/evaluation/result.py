@@ -17,7 +17,7 @@ PROTOCOL = 4
 queries that occur twice, are not in the suite docs.
 """
 
-Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "ratio", "perplexity"]
+Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "f1", "ratio", "perplexity"]
 Array = npt.NDArray[Any]
 
 
@@ -32,10 +32,10 @@ class Result:
         items: the contribution of each test item to the primary metric, for paired tests over items; None if it
             does not consist of items. (N,) or, for a correlation, (N, 2): predictions and gold scores; for an average
             precision, (N, 2): predictions, and 1 or 0 for what is to be ranked first or last; for a V-measure, (N, 2):
-            numbers of clusters and of classes; for BLEU, (N, 10): the counts that `bleu` takes; for a ratio or a
-            perplexity, (N, 2): what is summed, and what it is divided by.
+            numbers of clusters and of classes; for BLEU, (N, 10), and for an F1, (N, 3): the counts that `bleu` and `f1`
+            take; for a ratio or a perplexity, (N, 2): what is summed, and what it is divided by.
         statistic: how the primary metric follows from the items: as their mean, from their columns (rank correlation,
-            average precision, V-measure), or as the BLEU, the ratio or the perplexity of their sums.
+            average precision, V-measure), or as the BLEU, the F1, the ratio or the perplexity of their sums.
         validation: the primary metric on validation items, of which none is a test item; None if there are none. Whoever
             chooses settings of a model does so by this number.
         overlap: (N,), the share of each item's words that training text covers (`ssl_nlp.evaluation.overlap`); None where
@@ -134,6 +134,15 @@ def bleu(counts: Array) -> Array:
     return np.asarray(np.where(matched.any(axis=-1), 100 * np.exp(logs.mean(axis=-1) + brevity[..., 0]), 0.0))
 
 
+def f1(counts: Array) -> Array:
+    """(...): the F1 of counts (..., 3), summed over texts: predictions that are right, predictions, and what is true.
+
+    It is 0 where nothing is predicted and nothing is true.
+    """
+    right, predicted, true = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return np.asarray(2 * right / np.maximum(predicted + true, 1))
+
+
 def ratio(sums: Array) -> Array:
     """(...): the first of two sums (..., 2), divided by the second."""
     return np.asarray(sums[..., 0] / sums[..., 1])
@@ -151,7 +160,12 @@ OF_COLUMNS: dict[Statistic, Callable[[Array, Array], float]] = {
 }
 """The statistics that follow from two columns of the items."""
 
-OF_SUMS: dict[Statistic, Callable[[Array], Array]] = {"bleu": bleu, "ratio": ratio, "perplexity": perplexity}
+OF_SUMS: dict[Statistic, Callable[[Array], Array]] = {
+    "bleu": bleu,
+    "f1": f1,
+    "ratio": ratio,
+    "perplexity": perplexity,
+}
 """The statistics that follow from sums over the items."""
 
 

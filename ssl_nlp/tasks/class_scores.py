@@ -44,7 +44,9 @@ def several_class_result(items: Sequence[Any], classes: Sequence[str]) -> Result
     """
     gold, predicted = (_indicators([item[side] for item in items], len(classes)) for side in (0, 1))
     metrics = {"accuracy": float((gold == predicted).all(axis=1).mean()) if len(gold) else np.nan}
-    return Result("micro_f1", metrics | _means(gold, predicted), {"classes": _by_class(gold, predicted, classes)})
+    details = {"classes": _by_class(gold, predicted, classes)}
+    counts = np.stack([(gold & predicted).sum(axis=1), predicted.sum(axis=1), gold.sum(axis=1)], axis=1)
+    return Result("micro_f1", metrics | _means(gold, predicted), details, items=counts, statistic="f1")
 
 
 def _indicators(rows: Sequence[Sequence[int]], width: int) -> npt.NDArray[np.int64]:

@@ -118,8 +118,8 @@ class Tagging(Task):
         if not self.marks_spans:
             return Result("accuracy", metrics, items=right)
         true, found = ([[self.classes[tag] for tag in row[side]] for row in items] for side in (0, 1))
-        scores, kinds = span_scores(true, found, self.scheme)
-        return Result("f1", metrics | scores, details={"classes": kinds})
+        scores, kinds, counts = span_scores(true, found, self.scheme)
+        return Result("f1", metrics | scores, details={"classes": kinds}, items=counts, statistic="f1")
 
     @torch.no_grad()
     def predict_records(

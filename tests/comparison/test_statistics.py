@@ -76,22 +76,29 @@ def sums(rng):
     return np.stack([sizes * rng.normal(2, 0.5, 60), sizes], axis=1)
 
 
-@pytest.mark.parametrize("statistic", ["mean", "spearman", "bleu", "ratio", "perplexity"])
+def spans(rng):
+    """Spans found and right, found, and true, of 60 texts; some have none."""
+    true = rng.integers(0, 6, 60)
+    right = rng.binomial(true, 0.6)
+    return np.stack([right, right + rng.integers(0, 3, 60), true], axis=1)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "spearman", "bleu", "f1", "ratio", "perplexity"])
 def test_contributions_vary_as_much_as_resampled_scores(statistic):
     rng = np.random.default_rng(0)
     items = {"mean": rng.random(60), "spearman": rng.normal(size=(60, 2)), "bleu": grams(rng, 0.6)}.get(statistic)
-    items = sums(rng) if items is None else items
+    items = {"f1": spans}.get(statistic, sums)(rng) if items is None else items
     drawn = [statistic_of(items[rng.integers(60, size=60)], statistic) for _ in range(500)]
     found = contributions(items, statistic)
     assert found.mean() == pytest.approx(0, abs=1e-9)
     assert found.std() / np.sqrt(60) == pytest.approx(np.std(drawn), rel=0.15)
 
 
-@pytest.mark.parametrize("statistic", ["bleu", "ratio", "perplexity"])
+@pytest.mark.parametrize("statistic", ["bleu", "f1", "ratio", "perplexity"])
 def test_statistics_of_sums_are_compared_in_pairs(statistic):
     """One that is a little worse on each text is worse, however much the texts differ."""
     rng = np.random.default_rng(0)
-    one = grams(rng, 0.6) if statistic == "bleu" else sums(rng)
+    one = grams(rng, 0.6) if statistic == "bleu" else {"f1": spans}.get(statistic, sums)(rng)
     other = one.astype(float)
     if statistic == "bleu":
         other[:, 2] *= 0.99

@@ -12,8 +12,10 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.tokenizer import Tokenizer, load_pretrained
 from ssl_nlp.encoders import PretrainedEncoder, Trained
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.methods import CausalLM
 from ssl_nlp.tasks import Classification
+from ssl_nlp.tasks.class_scores import several_class_result
 from ssl_nlp.training import Optimization
 from tests.tasks.corpora import TOPICS, Topics, connected, fitted, tiny, topics
 from tests.tasks.made import data_of
@@ -92,6 +94,13 @@ def test_the_pair_of_a_document_does_not_shorten_a_text_that_is_read_alone(tmp_p
     assert task.predict_records(documents[1:], data=data)[0]["probabilities"] == pytest.approx(
         task.predict_records(documents[:1], data=data)[0]["probabilities"]
     )
+
+
+def test_micro_f1_follows_from_counts_of_each_text():
+    found = several_class_result([([0, 1], [0]), ([], [2]), ([1], [1])], ["a", "b", "c"])
+    assert found.items.tolist() == [[1, 1, 2], [0, 1, 0], [1, 1, 1]]
+    assert statistic_of(found.items, found.statistic) == pytest.approx(found.primary)
+    assert found.primary == pytest.approx(2 / 3)
 
 
 def test_the_loss_of_several_classes_is_the_binary_cross_entropy_of_each():

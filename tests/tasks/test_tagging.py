@@ -7,6 +7,7 @@ from seqeval.metrics import f1_score
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenizerSettings
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.tasks import Tagging
 from tests.tasks.made import FAST, data_of, fitted, tiny
 
@@ -45,6 +46,7 @@ def test_it_learns_names_and_f1_of_their_spans_decides(trained):
     assert scores["val/f1"] > 0.9
     assert scores["val/accuracy"] > 0.9
     assert task.last_result.details["classes"]["PER"]["support"] == 20
+    assert statistic_of(task.last_result.items, task.last_result.statistic) == pytest.approx(scores["val/f1"])
 
 
 def test_it_predicts_the_words_of_texts(trained):

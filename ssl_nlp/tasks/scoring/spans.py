@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 Scheme = Literal["IOB1", "IOB2", "IOBES"]
 """IOB1: I-; B- only for a span right after another one of its class. IOB2 (BIO): B- and then I-. IOBES: B- I- E-, or S-."""
 
@@ -85,18 +88,20 @@ def _ends(before: tuple[str, str], here: tuple[str, str], scheme: Scheme | None)
 
 def span_scores(
     true: Sequence[Sequence[str]], found: Sequence[Sequence[str]], scheme: Scheme | None = None
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+) -> tuple[dict[str, float], dict[str, dict[str, float]], npt.NDArray[np.int64]]:
     """Scores of the tags that were found for sentences, beside the true ones.
 
     Returns:
         `precision`, `recall` and `f1` over the spans of all classes, and `macro_f1`, the mean of the F1 of the classes that
-        occur, be it among the true spans or among those found; and precision, recall, F1 and the number of true spans
-        (`support`) by class.
+        occur, be it among the true spans or among those found; precision, recall, F1 and the number of true spans
+        (`support`) by class; and for each of N sentences, (N, 3), the numbers of spans found and right, found, and true.
     """
-    right, proposed, existing = Counter[str](), Counter[str](), Counter[str]()
+    right, proposed, existing, counts = Counter[str](), Counter[str](), Counter[str](), []
     for of_true, of_found in zip(true, found, strict=True):
         true_spans, found_spans = spans_of(of_true, scheme), spans_of(of_found, scheme)
-        right.update(span.kind for span in set(true_spans) & set(found_spans))
+        both = set(true_spans) & set(found_spans)
+        counts.append((len(both), len(found_spans), len(true_spans)))
+        right.update(span.kind for span in both)
         existing.update(span.kind for span in true_spans)
         proposed.update(span.kind for span in found_spans)
     kinds = {
@@ -105,7 +110,7 @@ def span_scores(
     }
     total = precision_recall_f1(right.total(), proposed.total(), existing.total())
     macro = sum(scores["f1"] for scores in kinds.values()) / max(len(kinds), 1)
-    return total | {"macro_f1": macro}, kinds
+    return total | {"macro_f1": macro}, kinds, np.array(counts, dtype=np.int64).reshape(-1, 3)
 
 
 def precision_recall_f1(right: int, proposed: int, existing: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
+from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.tasks.scoring.spans import PREFIXES, mark_spans, span_scores, spans_of
 
 SCHEMES = {"IOB1": IOB1, "IOB2": IOB2, "IOBES": IOBES}
@@ -44,18 +45,23 @@ def test_scores_of_random_tags_are_those_of_seqeval(scheme):
     for _ in range(60):
         true = [random_tags(generator, prefixes) for _ in range(10)]
         found = [[tag if generator.random() < 0.7 else generator.choice(tags) for tag in tags] for tags in true]
-        scores, kinds = span_scores(true, found, scheme)
+        scores, kinds, counts = span_scores(true, found, scheme)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, metric in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
                 assert scores[name] == pytest.approx(metric(true, found, **strict), abs=1e-12)
                 by_class = metric(true, found, average=None, **strict)
                 assert [of_kind[name] for of_kind in kinds.values()] == pytest.approx(list(by_class), abs=1e-12)
+            few = f1_score(true[:4], found[:4], **strict)
+            assert statistic_of(counts[:4], "f1") == pytest.approx(few, abs=1e-12)
+            assert statistic_of(counts, "f1") == pytest.approx(scores["f1"], abs=1e-12)
             assert scores["macro_f1"] == pytest.approx(f1_score(true, found, average="macro", **strict), abs=1e-12)
 
 
 def test_no_spans_at_all_are_no_error():
-    assert span_scores([["O"]], [["O"]]) == ({"precision": 0.0, "recall": 0.0, "f1": 0.0, "macro_f1": 0.0}, {})
+    scores, kinds, counts = span_scores([["O"]], [["O"]])
+    assert (scores, kinds) == ({"precision": 0.0, "recall": 0.0, "f1": 0.0, "macro_f1": 0.0}, {})
+    assert statistic_of(counts, "f1") == 0
 
 
 @pytest.mark.parametrize(
