@@ -20,12 +20,15 @@ from ssl_nlp.data import TokenBatch
 from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.regularizers import Regularizer
+from ssl_nlp.tasks.sequence_to_sequence import SequenceToSequence
 from ssl_nlp.training.ranks import gather_objects
 from ssl_nlp.training.sums import Loss
 
 
 class Adversarial(Regularizer):
-    """Adds the loss under attack, and logs the metric of the task under the same attack as `val/robust_METRIC`.
+    """Adds the loss under attack, and logs the metric of the task under the same attack.
+
+    A validation logs it as `val/robust_METRIC`, a test as `test/robust_METRIC`.
 
     Args:
         attack: `fgm`, one step, or `pgd`, several.
@@ -33,6 +36,10 @@ class Adversarial(Regularizer):
         steps: of `pgd`.
         step_size: of each step of `pgd`, as a share of eps.
         weight: of the loss under attack. 0 trains as usual, and only validates under attack.
+
+    Raises:
+        UserError: in `setup`, if the encoder is compiled or sharded, or if the task is a SequenceToSequence of the form
+            `decoder_only`, which reads its sources a second time to write from them.
     """
 
     def __init__(
@@ -58,6 +65,11 @@ class Adversarial(Regularizer):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
+        if isinstance(pl_module, SequenceToSequence) and pl_module.form == "decoder_only":
+            raise UserError(
+                "Adversarial cannot score the texts that a decoder_only SequenceToSequence writes, because it reads the "
+                "sources again, unattacked: set model.form to encoder_decoder, or leave Adversarial out"
+            )
         if stage == "fit" and isinstance(pl_module, Task) and (pl_module.compile_encoder or pl_module.sharded):
             raise UserError(
                 "Adversarial changes embeddings inside the encoder: leave compile out, and use ddp, not fsdp"
@@ -101,10 +113,12 @@ class Adversarial(Regularizer):
                         change *= (self.eps * size / _length(change)).clamp(max=1.0)
         return [change.detach() for change in changes]
 
-    # ------------------------------------------------------------------------------------------------------- validation
+    # ---------------------------------------------------------------------------------------------- validation and test
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._items = []
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, *args: Any, **kwargs: Any
@@ -117,9 +131,13 @@ class Adversarial(Regularizer):
             assert batch.documents is not None
             with trainer.precision_plugin.forward_context():
                 change = self.worst_change(pl_module, batch)
-                with changed(pl_module.encoder.embedding, change), torch.no_grad():
-                    found = pl_module.items(pl_module.outputs(batch), batch)
+                with torch.no_grad():
+                    with changed(pl_module.encoder.embedding, change):
+                        attacked = pl_module.outputs(batch)
+                    found = pl_module.items(attacked, batch)  # a decoder that writes may share the embedding
             self._items += zip(batch.documents.tolist(), found, strict=True)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self not in getattr(pl_module, "regularizers", []):
@@ -128,7 +146,10 @@ class Adversarial(Regularizer):
         items = sorted(gather_objects(self._items), key=lambda item: item[0])
         self._metrics = pl_module.result([item for _, item in items]).metrics
         name = pl_module.monitor[0]
-        pl_module.log(f"val/robust_{name}", self._metrics[name])
+        if name in self._metrics:
+            pl_module.log(f"{'test' if trainer.testing else 'val'}/robust_{name}", self._metrics[name])
+
+    on_test_epoch_end = on_validation_epoch_end
 
     def details(self) -> dict[str, Any]:
         return {"robust": {"attack": self.attack, "eps": self.eps, "steps": self.steps, "metrics": self._metrics}}

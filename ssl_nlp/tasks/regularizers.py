@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
@@ -23,7 +23,7 @@ class Regularizer(Callback):
     """Extends the loss of a task in training; validation losses stay as they are."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage not in ("fit", "validate"):
+        if stage == "predict":
             return
         if not isinstance(pl_module, Task):
             raise UserError(f"{type(self).__name__} belongs to a task, not to {type(pl_module).__name__}: leave it out")
@@ -49,7 +49,7 @@ class Regularizer(Callback):
         """The numbers of targets of all terms of the extended loss, given those of the loss so far."""
 
     def details(self) -> dict[str, Any]:
-        """Plain data about the last validation, for `Result.details`."""
+        """Plain data about the last validation or test, for `Result.details`."""
         return {}
 
 
@@ -63,12 +63,22 @@ class RDrop(Regularizer):
 
     Args:
         weight: of the divergence; the paper's alpha.
+
+    Raises:
+        UserError: when the training starts, if nothing is dropped, so that both passes are the same.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
         if not 0 <= weight < float("inf"):
             raise UserError(f"RDrop: weight must be 0 or more, not {weight}")
         self.weight = weight
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not any(map(_drops, pl_module.modules())):
+            raise UserError(
+                "RDrop compares two passes with different dropout, and nothing that is trained has a dropout rate above 0: "
+                "set model.encoder.dropout (or model.dropout) to 0.1, or leave RDrop out"
+            )
 
     def extend(self, task: Task, batch: TokenBatch, outputs: Any, loss: Loss) -> Loss:
         other = task.outputs(batch)
@@ -83,6 +93,12 @@ class RDrop(Regularizer):
 
     def targets(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {**targets, "r_drop": next(iter(targets.values()))}
+
+
+def _drops(part: nn.Module) -> bool:
+    """Whether a module drops anything in training: a layer of dropout, or one with a rate, as attention may have it."""
+    rates = [value for name, value in vars(part).items() if "drop" in name and isinstance(value, float)]
+    return part.training and (max(rates, default=0.0) > 0 or (isinstance(part, nn.Dropout) and part.p > 0))
 
 
 def _divergence(task: Task, one: Any, other: Any, batch: TokenBatch) -> Tensor:

@@ -36,6 +36,11 @@ class Case:
     regularizers: Callable[[], Sequence[Regularizer]] = tuple
     drops: str | None = "dropout"
 
+    @property
+    def attacked(self) -> bool:
+        """Whether a validation reports the metric under attack."""
+        return any(isinstance(regularizer, Adversarial) for regularizer in self.regularizers())
+
     def made(self, dropout: float) -> Task:
         encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=dropout)
         more = {} if self.drops is None else {self.drops: dropout}

@@ -93,3 +93,14 @@ def test_padding_changes_no_output(name):
         torch.testing.assert_close(
             found.total, torch.stack([one[term].total for one in alone]).sum(), rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.attacked])
+def test_a_validation_and_a_test_report_the_metric_under_attack(name, tmp_path):
+    """One batch of each: tasks that generate use the embedding again after the attacked pass."""
+    task, data = CASES[name].made(0.0), CASES[name].data()
+    run = trainer(tmp_path, 1, limit_val_batches=1, limit_test_batches=1, callbacks=list(CASES[name].regularizers()))
+    for split, evaluate in (("val", run.validate), ("test", run.test)):
+        [found] = evaluate(task, data, verbose=False)
+        assert f"{split}/robust_{task.monitor[0]}" in found
+        assert task.last_result.details["robust"]["metrics"].keys() == task.last_result.metrics.keys()

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM
 from ssl_nlp.objectives.agreement import symmetric_bernoulli_kl, symmetric_kl
-from ssl_nlp.tasks import Adversarial, Classification, RDrop, Regression
+from ssl_nlp.tasks import Adversarial, Classification, RDrop, Regression, SequenceToSequence
 from ssl_nlp.tasks.adversarial import _direction
 from ssl_nlp.training import Optimization
 from tests.tasks.corpora import QUIET, fitted, tiny, topics
@@ -48,7 +48,12 @@ def test_r_drop_adds_the_divergence_of_two_passes():
     torch.testing.assert_close(found["r_drop"].total, symmetric_kl(one, other).sum() / 2)
 
 
-def test_r_drop_without_dropout_adds_nothing():
+def test_r_drop_without_dropout_adds_nothing_and_is_refused(tmp_path):
+    with pytest.raises(
+        UserError, match="nothing that is trained has a dropout rate above 0: set model.encoder.dropout"
+    ):
+        fitted(Classification(tiny()), topics(), tmp_path, steps=1, callbacks=[RDrop()])
+    fitted(Classification(tiny(), dropout=0.1), topics(), tmp_path, steps=1, callbacks=[RDrop()])
     for kind, labels in ((Classification, "class"), (Regression, "score")):
         task, batch = task_of(kind, labels)
         plain = task.loss(batch)
@@ -114,6 +119,8 @@ def test_a_validation_reports_the_metric_under_attack(tmp_path):
     assert not task.regularizers
     [later] = trainer.validate(task, datamodule=data, verbose=False)
     assert later["val/robust_accuracy"] == pytest.approx(robust)
+    [tested] = trainer.test(task, datamodule=data, verbose=False)  # both splits have the same texts
+    assert tested["test/robust_accuracy"] == pytest.approx(robust)
     assert "robust" in task.last_result.details and not task.regularizers
 
 
@@ -143,6 +150,9 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(tmp_path):
         Trainer(default_root_dir=tmp_path, max_steps=1, accelerator="cpu", callbacks=[RDrop()], **QUIET).fit(
             method, topics(None)
         )
+    writer = SequenceToSequence(tiny(), "decoder_only")
+    with pytest.raises(UserError, match="Adversarial cannot score .* set model.form to encoder_decoder"):
+        fitted(writer, topics(None, pairs=True), tmp_path, callbacks=[Adversarial()])
     compiled = Classification(tiny(), compile=True)
     with pytest.raises(UserError, match="leave compile out"):
         fitted(compiled, topics(), tmp_path, callbacks=[Adversarial()])
