@@ -121,4 +121,5 @@ class RelationExtraction(Task):
             yield places, replace(batch, labels=kind.collate(rows, batch.input_ids.shape[1]))
 
     def sample_documents(self, documents: list[Document]) -> list[dict[str, str]]:
-        return super().sample_documents([document for document in documents if "</e2>" in cut(document).text])
+        whole = [document for document in documents if all(end in cut(document).text for end in ("</e1>", "</e2>"))]
+        return super().sample_documents(whole)

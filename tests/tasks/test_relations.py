@@ -68,6 +68,8 @@ def test_it_learns_relations_and_predicts_them(causal, tmp_path):
     assert record["prediction"] == found[0]
     assert sum(record["probabilities"].values()) == pytest.approx(1)
     assert {row["prediction"] for row in task.sample_documents(documents[:4])} <= set(task.classes)
+    late = Document("A <e2>car</e2> has a" + " very" * 50 + " big <e1>door</e1>.", "Part-Whole(e1,e2)")
+    assert len(task.sample_documents([late, documents[0]])) == 1  # the samples' texts are cut before the end of e1
 
 
 def test_the_states_are_those_at_the_markers():
