@@ -89,6 +89,8 @@ def _is_scored(run: ComparedRun) -> bool:
         raise UserError(f"{run.evaluation} is broken: move it away and compare again") from error
     if not checkpoint.is_file():  # deleted to save space
         return True
+    if (run.folder / "continual.json").exists() and checkpoint.name != "last.ckpt":
+        return False  # an earlier version scored the best checkpoint of the stream
     if entry.get("protocol") != PROTOCOL or lost_items(run.evaluation, SUITE):
         return False
     return checkpoints.digest(checkpoint) == known

@@ -30,7 +30,10 @@ def facts(comparison: Comparison) -> list[Fact]:
     described, how = _DESCRIBED, f"suite {comparison.suite}, protocol {comparison.protocol}"
     if comparison.fine_tuned:  # `start` says what the tokenizer and the encoder are
         described = {name: way for name, way in _DESCRIBED.items() if name not in ("tokenizer", "encoder")}
-        how = "best checkpoint by validation, on the test split of each task"
+        which = "best checkpoint by validation"
+        if any((run.folder / "continual.json").exists() for row in methods for run in row.runs):
+            which += " (of a training on parts, the last one)"
+        how = f"{which}, on the test split of each task"
     found = [_fact(name, describe, methods) for name, describe in described.items()]
     evaluation = Fact("evaluation", {how: []})
     found = [fact for fact in found if fact.values and [*fact.values] != ["new weights"]]

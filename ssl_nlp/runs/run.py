@@ -64,13 +64,18 @@ class Run:
         return [found[step] for step in sorted(found)]
 
     def best_checkpoint(self) -> Path:
-        """The checkpoint with the lowest validation loss, or else the last one.
+        """The checkpoint of the best validation by the metric of the model, or else the last one.
+
+        Of a run that trained on one part after the other it is the last one, at the end of the stream: an earlier one would
+        hide what was forgotten.
 
         Raises:
             UserError: the run has none.
         """
-        best = self.checkpoints / "best.ckpt"
-        for path in (best, self.last_checkpoint):
+        paths = [self.checkpoints / "best.ckpt", self.last_checkpoint]
+        if (self.directory / "continual.json").exists():
+            paths.reverse()
+        for path in paths:
             if path.exists():
                 return path
         raise UserError(f"{self.directory} has no checkpoint: train it first with ssl-nlp fit --run {self.name}")

@@ -63,6 +63,17 @@ def test_a_run_without_its_last_checkpoint_is_not_begun_again_over_its_best_one(
         run.resume_from(CONFIG)
 
 
+def test_what_is_used_of_a_training_on_parts_is_the_end_of_its_stream():
+    run = Run("a")
+    run.checkpoints.mkdir(parents=True)
+    best = run.checkpoints / "best.ckpt"
+    best.touch()
+    run.last_checkpoint.touch()
+    assert run.best_checkpoint() == best
+    (run.directory / "continual.json").write_text("{}")
+    assert run.best_checkpoint() == run.last_checkpoint
+
+
 def test_a_run_that_was_killed_while_it_began_does_not_exist():
     run = Run("a")
     run.directory.mkdir(parents=True)
