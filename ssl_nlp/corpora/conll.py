@@ -10,7 +10,9 @@ from ssl_nlp.corpora.lines import read_lines
 from ssl_nlp.errors import UserError
 
 DOCUMENT_START = "-DOCSTART-"
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # Chinese, kana
+_UNSPACED = re.compile(  # Chinese, kana, their punctuation and full-width forms
+    r"[\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\uffe0-\uffe6\U00020000-\U0003ffff]"
+)
 _RANGE = re.compile(r"\d+[-.]\d+")  # the id of a multiword token or of an empty node
 
 Row = tuple[int, list[str]]

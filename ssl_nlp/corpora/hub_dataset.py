@@ -199,7 +199,8 @@ class HubDataset(SplitCorpus):
         self.fields.check(str(self), record)
         number = record.get(self.fields.label)
         if class_names is not None and isinstance(number, list):
-            record = record | {self.fields.label: [class_names[tag] for tag in number]}
+            names = [None if tag is None or tag < 0 else class_names[tag] for tag in number]
+            record = record | {self.fields.label: names}
         elif class_names is not None and number is not None:  # -1 stands for no label
             record = record | {self.fields.label: class_names[number] if number >= 0 else None}
         return self.fields.document(str(self), record)

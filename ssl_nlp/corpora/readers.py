@@ -20,6 +20,7 @@ from ssl_nlp.errors import UserError
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "conll", "squad"]
 DocumentUnit = Literal["file", "line", "paragraph"]
 Field = int | str
+LABELLED = 1  # the version of the rules by which labelled documents are read and kept, for the keys of caches
 
 ENDINGS: dict[str, Format] = {
     ".txt": "text",
@@ -56,10 +57,9 @@ class Fields:
 
     def fingerprint(self) -> dict[str, Any]:
         """The fields as plain data, for the keys of caches."""
-        labelled_pairs = self.label is not None and self.pair is not None  # of which each is kept, not each text
         new = ("separator", "part")  # later fields, which change no key where they are not given
         fields = {name: value for name, value in asdict(self).items() if name not in new or value is not None}
-        return fields | ({"each": "pair"} if labelled_pairs else {})
+        return fields if self.label is None else fields | {"rules": LABELLED}
 
     def check(self, place: str, existing: Iterable[Field], given: Iterable[Field] | None = None) -> None:
         """Refuse a field that is not among those that exist at `place`, or is there twice.
@@ -86,7 +86,7 @@ class Fields:
 
         A list of words with a list of tags is a sentence (`tagged`), and a label may be answers (`answer_spans`) or a list
         of classes. Any other label is kept as text, whole numbers without a fraction (1.0 is 1: columns of numbers become
-        fractions where one is missing). None, NaN and blank text count as no label.
+        fractions where one is missing). None, NaN and blank text count as no label, and no words as a blank text.
 
         Raises:
             UserError: a text or its pair is not a string, a label is not a plain value, or a text lacks its pair.
@@ -94,7 +94,7 @@ class Fields:
         value = None if self.label is None else record.get(self.label)
         label: Label | None
         if _is_list(record[self.text], str):
-            tags = [str(tag) for tag in value or ()] if _is_list(value, str | int) else None
+            tags = self._names(place, value) if isinstance(value, list) else None
             sentence = tagged(place, record[self.text], tags)
             text, label = sentence.text, self._label(place, value) if tags is None else sentence.label
         else:
@@ -120,10 +120,21 @@ class Fields:
         part = "" if value is None else str(value).strip()
         return part or None
 
+    def _names(self, place: str, names: list[Any]) -> list[str]:
+        """Tags or classes as text."""
+        for number, name in enumerate(names, start=1):
+            if not isinstance(name, str | int):
+                shown = "null" if name is None else type(name).__name__
+                raise UserError(
+                    f"{place}: entry {number} of the list in field `{self.label}` is {shown}, not a tag or class: correct "
+                    "it, or name another field in `label`"
+                )
+        return [str(name) for name in names]
+
     def _label(self, place: str, value: Any) -> str | tuple[str, ...] | None:
-        if _is_list(value, str | int):
-            return tuple(map(str, value))
-        if isinstance(value, list | tuple | dict | set | bytes):
+        if isinstance(value, list):
+            return tuple(self._names(place, value))
+        if isinstance(value, tuple | dict | set | bytes):
             kind = type(value).__name__
             raise UserError(f"{place}: field `{self.label}` holds {kind}, not a label: name another one in `label`")
         if isinstance(value, float):
@@ -134,8 +145,8 @@ class Fields:
         return label if label.strip() else None
 
 
-def _is_list(value: Any, kind: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(element, kind) for element in value)
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(element, kind) for element in value)
 
 
 def _is_answers(value: Any) -> bool:

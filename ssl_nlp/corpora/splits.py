@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 
-from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Split, split_of, text_digest
+from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Span, Split, split_of, text_digest
 from ssl_nlp.errors import UserError
 
 # A text that occurs in several splits stays in the first of these: numbers are reported on test and chosen on valid, so
@@ -101,10 +101,25 @@ def digests_of(document: Document) -> list[bytes]:
 
     A question does not count: the same one may be asked of texts of all splits.
     """
-    pair = None if every_occurrence_counts(document) else document.pair
+    pair = None if is_question(document) else document.pair
     return [text_digest(text) for text in (document.text, pair) if text is not None]
 
 
+def is_question(document: Document) -> bool:
+    """Whether the pair of a document is a question: it has an id, or its label is answers. One without answer has none."""
+    if document.pair is None or not isinstance(document.label, tuple):
+        return document.id is not None
+    return document.id is not None or all(isinstance(answer, Span) for answer in document.label)
+
+
 def every_occurrence_counts(document: Document) -> bool:
-    """Whether a document is kept as often as it occurs in its split: a text with tags or spans, or a question."""
-    return isinstance(document.label, tuple) or document.id is not None
+    """Whether a document is kept as often as it occurs in its split: a text with tags or spans, or a question.
+
+    Tags look like several classes of a text, but there are as many of them as words, or as characters.
+    """
+    if not isinstance(document.label, tuple) or is_question(document):
+        return is_question(document)
+    if any(isinstance(part, Span) for part in document.label):
+        return True
+    words = document.text.split()
+    return document.pair is None and len(document.label) in (len(words), sum(map(len, words)))

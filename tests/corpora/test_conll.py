@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ssl_nlp.corpora import Document, HubDataset, TextFiles
 from ssl_nlp.data.marks import words_of_tags
+from ssl_nlp.errors import UserError
 from tests.corpora.files import compress, fails, read
 
 SENTENCES = [
@@ -53,7 +54,7 @@ def test_universal_dependencies(tmp_path: Path) -> None:
     assert read(path, text=1, label=2) == [Document("do not go", ("AUX", "PART", "VERB"))]
 
 
-@pytest.mark.parametrize("words", ["南瓜C3会", "ねこ"])
+@pytest.mark.parametrize("words", ["南瓜C3会", "ねこ", "《C」", "Ｃ２"])
 def test_characters_of_chinese_and_japanese_are_not_torn_apart(tmp_path: Path, words: str) -> None:
     path = written(tmp_path / "a.conll", "".join(f"{word}\tO{i}\n" for i, word in enumerate(words)))
     [document] = read(path, text=0, label=1)
@@ -90,8 +91,15 @@ def test_records_with_lists(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     assert read(path, text="tokens", label="tags") == SENTENCES
     assert read(path, text="tokens") == [Document(document.text) for document in SENTENCES]
-    path.write_text('{"tokens": ["a", "b"], "tags": [0]}\n')
-    assert "line 1: 2 words, but 1 tag: give each word one tag" in fails(path, text="tokens", label="tags")
+    path.write_text('{"tokens": [], "tags": []}\n{"tokens": ["a"], "tags": [3]}\n')
+    assert read(path, text="tokens", label="tags") == [Document("", ()), Document("a", ("3",))]
+    for tags, complaint in (
+        ("[0]", "line 1: 2 words, but 1 tag: give each word one tag"),
+        ("[]", "line 1: 2 words, but 0 tags"),
+        ('["O", null]', "line 1: entry 2 of the list in field `tags` is null, not a tag or class"),
+    ):
+        path.write_text(f'{{"tokens": ["a", "b"], "tags": {tags}}}\n')
+        assert complaint in fails(path, text="tokens", label="tags")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -106,6 +114,8 @@ def test_a_data_set_of_the_hub_with_numbered_tags(tmp_path: Path, streaming: boo
     settings = {"valid": "validation", "test": None, "text": "tokens", "label": "ner_tags", "streaming": streaming}
     corpus = HubDataset(str(tmp_path / "data"), **settings)
     assert list(corpus.documents("train")) == SENTENCES
+    with pytest.raises(UserError, match="entry 2 of the list in field `ner_tags` is null, not a tag or class"):
+        corpus._to_document({"tokens": ["a", "b"], "ner_tags": [0, -1]}, names)
     assert not streaming or sorted(corpus.stream(0, 1), key=str) == sorted(SENTENCES, key=str)
 
 

@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 
 from ssl_nlp.corpora import SPLITS, Document
-from ssl_nlp.corpora.base import Split, split_of, text_digest
+from ssl_nlp.corpora.base import Span, Split, split_of, text_digest
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import UserError
 
@@ -100,6 +100,35 @@ def test_neither_text_nor_pair_is_in_two_splits(own_valid: bool, own_test: bool)
             expected.setdefault(text, pair)
     assert {d.text: d.pair for d in splits["train"]} == expected
     assert expected
+
+
+@pytest.mark.parametrize(
+    ("label", "number", "kept"),
+    [
+        ("x", None, False),
+        (("x",), None, False),  # several classes
+        (("x", "y"), None, False),
+        ((Span(0, 1),), None, True),  # the pair is a question
+        ((), None, True),
+        (None, "q1", True),
+    ],
+)
+def test_a_pair_that_valid_has_is_left_out_of_train_unless_it_is_a_question(label, number, kept) -> None:
+    corpus = Lists({}, paired=True)
+    documents = {
+        "train": [Document("a", label, "who", number), Document("b", label, "when", number)],
+        "valid": [Document("c d", label, "who", number)],
+    }
+    corpus.has, corpus.read = documents.__contains__, lambda split: iter(documents[split])  # type: ignore[method-assign]
+    assert [d.text for d in corpus.documents("train")] == ["a", "b"] if kept else ["b"]
+
+
+def test_a_text_of_several_classes_is_kept_once_and_one_with_tags_as_often_as_it_occurs() -> None:
+    repeated = [Document("one two", ("x",)), Document("one two", ("A", "B")), Document("一二", ("A", "B"))] * 2
+    corpus = Lists({"train": []})
+    corpus.read = lambda split: iter(repeated)  # type: ignore[method-assign]
+    corpus.has = lambda split: split == "train"  # type: ignore[method-assign]
+    assert [d.label for d in corpus.documents("train")] == [("x",), ("A", "B"), ("A", "B"), ("A", "B"), ("A", "B")]
 
 
 def test_all_texts_are_kept_in_about_the_shares_that_were_asked_for() -> None:
