@@ -7,7 +7,8 @@ The state of a word's first token decides, as in BERT (Devlin et al., arXiv:1810
 the stock class for the encoder's model: `BertForTokenClassification`, or `ModernBertForTokenClassification` for our own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ from ssl_nlp.tasks.documents import cut, plain
 from ssl_nlp.tasks.scoring.spans import PREFIXES, Scheme, mark_spans, span_scores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
+
+SENTENCES = 10_000  # of the train split, the first ones, that decide whether characters are words
 
 
 class Tagging(Task):
@@ -82,9 +85,7 @@ class Tagging(Task):
     def take_facts(self, data: TextDataModule, stage: str) -> None:
         super().take_facts(data, stage)
         if self.characters is None and stage == "fit":
-            sentences = (d for d in data.corpus.documents("train") if isinstance(d.label, tuple) and len(d.label) > 1)
-            first = next(sentences, None)
-            self.characters = first is not None and len(first.text.split()) != len(first.label)  # type: ignore[arg-type]
+            self.characters = _tags_characters(islice(data.corpus.documents("train"), SENTENCES))
             self.settle("characters", self.characters)
 
     def outputs(self, batch: TokenBatch) -> Tensor:
@@ -157,3 +158,14 @@ class Tagging(Task):
             {"text": record["text"], "tags": " ".join(f"{word['word']}/{word['tag']}" for word in record["prediction"])}
             for record in records
         ]
+
+
+def _tags_characters(documents: Iterable[Document]) -> bool:
+    """Whether most sentences of several words have a tag for each character.
+
+    Some sentences of either kind look like the other: letters and digits in Chinese tagged by character, and words of one
+    character each in Chinese tagged by word.
+    """
+    labels = ((document.text, document.label) for document in documents)
+    by_word = [len(text.split()) == len(tags) for text, tags in labels if isinstance(tags, tuple) and len(tags) > 1]
+    return 2 * sum(by_word) < len(by_word)

@@ -89,6 +89,15 @@ def test_characters_of_chinese_are_words(tmp_path):
     assert [word["tag"] for word in words[3:5]] == ["B-LOC", "I-LOC"]
 
 
+def test_most_sentences_decide_whether_characters_are_words():
+    by_character = [Document("C 3", ("O", "O")), *chinese(6)]  # letters are joined by blanks
+    by_word = [Document("大小", ("A", "B")), *(Document(f"北京 大{i}", ("A", "B")) for i in range(6))]
+    for documents, expected in ((by_character, True), (by_word, False)):
+        task = tagging()
+        task.take_facts(data_of([documents[-1], *documents], labels="tags"), "fit")
+        assert task.characters is expected
+
+
 def test_parts_of_speech_are_scored_by_accuracy(tmp_path):
     documents = [Document(f"dogs bark {i}", ("NN", "VB", "CD")) for i in range(40)]
     task = tagging(scheme=None)
