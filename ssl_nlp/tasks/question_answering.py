@@ -9,6 +9,7 @@ position of the row; a causal encoder has read nothing there, and uses its last 
 highest S·h_i + E·h_j, i <= j, over all windows of the text; there is none if "no answer" is above it by `threshold`.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from ssl_nlp.modules.pooling import pool
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import pair_of_line
 from ssl_nlp.tasks.scoring.answers import AnswerScorer, answer_scores, best_threshold
+from ssl_nlp.terminal import say
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
 
@@ -110,6 +112,20 @@ class QuestionAnswering(Task):
     def take_facts(self, data: TextDataModule, stage: str) -> None:
         super().take_facts(data, stage)
         self._documents = {}
+
+    def take_counts(self, data: TextDataModule) -> None:
+        """Warn if more than 1 % of the true answers are longer than `longest_answer`."""
+        super().take_counts(data)
+        store = data.counted
+        contexts = range(0, len(store.starts) - 1, 2)  # the texts; their questions stand between them
+        sizes = [stop - start for row in contexts for start, stop, _ in np.reshape(store.label(row), (-1, 3)).tolist()]
+        longer = float(np.mean([size > self.longest_answer for size in sizes] or [False]))
+        if longer > 0.01 and self.global_rank == 0:
+            say(
+                f"warning: longest_answer {self.longest_answer} is shorter than {longer:.0%} of the true answers, which "
+                f"can never be found: set model.longest_answer, to {np.quantile(sizes, 0.99):.0f} for 99 % of them",
+                file=sys.stderr,
+            )
 
     def rows_and_parts(self, batch: TokenBatch) -> tuple[TokenBatch, Tensor]:
         """As `Task.rows_and_parts`: a question and a window, or a single text, which is the first part."""

@@ -120,6 +120,13 @@ def test_a_checkpoint_answers_the_same(causal, tmp_path):
     assert again.predict_records(documents) == task.predict_records(documents)
 
 
+def test_answers_that_are_too_long_to_be_found_are_warned_of(capsys):
+    data = module(documents=list(questions(20)))  # `name Ada` is an answer of several tokens
+    for longest, warned in ((30, False), (1, True)):
+        answering(longest_answer=longest).connect_data(data, "fit")
+        assert (f"warning: longest_answer {longest} is shorter than" in capsys.readouterr().err) is warned
+
+
 def test_data_of_another_kind_are_refused_in_one_line(tmp_path):
     documents = [Document(f"text {i}", (), "Who?") for i in range(10)]
     with pytest.raises(UserError, match="set data.unit to ssl_nlp.data.Questions"):
