@@ -1,6 +1,7 @@
 """What can be had without an encoder: baselines that learn from the same labels as a task.
 
-    classes   logistic regression on TF-IDF of words or characters (several classes a text: one against the rest for each)
+    classes   logistic regression on TF-IDF of words or characters (several classes a text: one against the rest for each);
+              also of relations, which are classes of a text with two marked entities
     scores    ridge regression on the same
     tags      the most frequent tag of each word in training, and of all words for those that are new
 
@@ -65,7 +66,7 @@ class Examples:
 
     Attributes:
         documents: that the rows were made of, N of them.
-        labels: (N, ...) as in `TokenBatch.labels`.
+        labels: (N, ...) as in `TokenBatch.labels`; of relations the classes (N,).
     """
 
     documents: Sequence[Document]
@@ -85,8 +86,8 @@ def baseline(task: Task, data: TextDataModule, split: Split) -> Baseline:
         data: set up for `split`.
         split: `valid` or `test`.
     """
-    if data.labels not in ("class", "classes", "score", "tags"):
-        return Baseline(reason=f"no baseline that counts words fits {type(task).__name__}")
+    if data.labels not in ("tags", *LEARN):
+        return Baseline(reason=f"{type(task).__name__} has no word-count baseline")
     if isinstance(data, ContinualDataModule):
         return Baseline(reason="its training data come part by part")
     if type(data.maker) is Sentences:
@@ -116,6 +117,7 @@ def _examples(data: TextDataModule, split: Split, batches: Iterable[TokenBatch])
         assert batch.documents is not None and batch.labels is not None
         for number, label in zip(batch.documents.tolist(), batch.labels.numpy(), strict=True):
             document = documents[number]
+            label = label[0, 2] if data.labels == "relation" else label
             if data.labels == "tags" and isinstance(document.label, tuple):
                 found.append(document)
             elif data.labels != "tags" and not np.any((label == IGNORE_INDEX) | np.isnan(label)):
@@ -179,7 +181,7 @@ def _score(
     return quality[best], lambda features: fits[best].predict(features).astype(np.float32)
 
 
-LEARN = {"class": _one_class, "classes": _several_classes, "score": _score}
+LEARN = {"class": _one_class, "relation": _one_class, "classes": _several_classes, "score": _score}
 
 
 # ------------------------------------------------------------------------------------------------------------- tags

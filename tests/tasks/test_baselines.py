@@ -12,7 +12,7 @@ from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora import Corpus, Document
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
-from ssl_nlp.tasks import Classification, Regression, Tagging
+from ssl_nlp.tasks import Classification, Regression, RelationExtraction, Tagging
 from ssl_nlp.tasks.baselines import baseline
 from tests.corpus import random_texts
 
@@ -137,9 +137,20 @@ def test_tags_are_the_commonest_of_each_word(kind):
     assert 0.8 < found.result.metrics["accuracy"] < 1
 
 
+def test_relations_are_classes_of_their_texts():
+    corpus = Splits(animal)
+    for split, documents in corpus.parts.items():
+        found = [Document(f"<e1>{d.text}</e1> and <e2>it</e2>", d.label and f"{d.label}(e1,e2)") for d in documents]
+        corpus.parts[split] = found
+    task, data = connected(RelationExtraction(encoder()), corpus, "relation", length=64)
+    found = baseline(task, data, "test")
+    assert (found.name, found.result.primary_metric, found.result.details["texts"]) == ("tfidf", "macro_f1", 100)
+    assert found.result.metrics["accuracy"] > 0.7
+
+
 def test_where_none_fits_there_is_a_reason():
     task, data = connected(Classification(encoder()), Splits(animal), "class", unit="sentence")
     assert baseline(task, data, "test").reason == "its rows are sentences of labelled documents (data.unit sentence)"
     data.labels = "spans"
     found = baseline(task, data, "test")
-    assert (found.result, found.reason) == (None, "no baseline that counts words fits Classification")
+    assert (found.result, found.reason) == (None, "Classification has no word-count baseline")
