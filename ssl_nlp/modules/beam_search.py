@@ -41,9 +41,13 @@ class BeamSearch:
         """The longest output in tokens, the end token not counted. It depends on the source alone, not on its batch."""
         return min(self.max_new_tokens, math.ceil(self.source_ratio * source_tokens) + 10)
 
-    @torch.no_grad()
     def search(self, rows: Continuation, longest: Sequence[int]) -> list[list[int]]:
-        """The best continuation found for each row, without its end token.
+        """The best continuation found for each row, without its end token; the arguments are those of `scored`."""
+        return [tokens for tokens, _ in self.scored(rows, longest)]
+
+    @torch.no_grad()
+    def scored(self, rows: Continuation, longest: Sequence[int]) -> list[tuple[list[int], float]]:
+        """The best continuation found for each row, without its end token, and its log p, the end token included.
 
         At each step the best candidates go on, `beams` of them. Each one that ends is finished, and leaves its place to
         nobody (Sutskever et al., arXiv:1409.3215, section 3.2). A row is done when no place is left, or when no unfinished
@@ -55,7 +59,7 @@ class BeamSearch:
             longest: for each row, the most tokens of its continuation before the end token.
         """
         end, beams = rows.tokenizer.end_id, self.beams
-        best: list[tuple[float, list[int]]] = [(-math.inf, [])] * len(longest)
+        best: list[tuple[float, list[int], float]] = [(-math.inf, [], -math.inf)] * len(longest)
         index = list(range(len(longest)))  # of the rows that are not done
         not_end = torch.arange(rows.tokenizer.vocab_size, device=rows.device) != end
         scores = torch.zeros(len(longest), 1, device=rows.device)  # (rows, candidates): their log p
@@ -74,9 +78,9 @@ class BeamSearch:
             ended = is_end & totals.isfinite() & (rank < places[:, None])
             places -= ended.sum(dim=1)
             for number, candidate in ended.nonzero().tolist():
-                row, score = index[number], float(totals[number, candidate]) / self._penalty(length + 1)
-                if score > best[row][0]:
-                    best[row] = score, tokens[number, beam[number, candidate]].tolist()
+                row, total = index[number], float(totals[number, candidate])
+                if (score := total / self._penalty(length + 1)) > best[row][0]:
+                    best[row] = score, tokens[number, beam[number, candidate]].tolist(), total
             scores, order = totals.masked_fill(is_end, -math.inf).topk(min(beams, totals.shape[1]))
             scores = scores.masked_fill(rank[: scores.shape[1]] >= places[:, None], -math.inf)
             beam, token = beam.gather(1, order), token.gather(1, order)
@@ -94,7 +98,7 @@ class BeamSearch:
             rows.select((kept[:, None] * log_p.shape[1] + beam).flatten(), kept if len(kept) < len(index) else None)
             rows.append(token.flatten())
             index = [index[number] for number in going_on]
-        return [continuation for _, continuation in best]
+        return [(continuation, total) for _, continuation, total in best]
 
     def _penalty(self, tokens: int) -> float:
         return float(((5 + tokens) / 6) ** self.length_penalty)

@@ -189,7 +189,7 @@ class SequenceToSequence(Task):
             written = self._search(sources, outputs[rows] if self.form == "encoder_decoder" else None)
             assert batch.pair is not None
             targets, real = batch.pair.input_ids, batch.pair.is_text
-            for row, output in zip(rows, written, strict=True):
+            for row, (output, _) in zip(rows, written, strict=True):
                 found[row] = numbers[row], targets[row, real[row]].tolist(), output
         return found
 
@@ -232,12 +232,14 @@ class SequenceToSequence(Task):
 
         Sources that are too long for the encoder are cut, with a `TextsCut` warning.
         """
-        return self._written(texts, batch_size)
+        return [output for output, _ in self._written(texts, batch_size)]
 
     def predict_records(
         self, documents: Sequence[Document], batch_size: int = BATCH, data: TextDataModule | None = None
     ) -> list[dict[str, Any]]:
         """The record of each document, in their order: its text, its pair if it has one, and the `prediction`.
+
+        `log_probability` is that of the prediction given the source, its end included, in nats.
 
         Args:
             documents: sources; a pair is not read.
@@ -247,11 +249,14 @@ class SequenceToSequence(Task):
         texts = [document.text for document in documents]
         limits = None if data is None else data.maker.text_lengths(data.length)
         outputs = self._written(texts, batch_size, None if limits is None else limits[0])
-        return [plain(document) | {"prediction": output} for document, output in zip(documents, outputs, strict=True)]
+        return [
+            plain(document) | {"prediction": output, "log_probability": log_p}
+            for document, (output, log_p) in zip(documents, outputs, strict=True)
+        ]
 
     @torch.no_grad()
-    def _written(self, texts: Iterable[str], batch_size: int, most: int | None = None) -> list[str]:
-        """The output for each text, in their order, in evaluation mode; the mode is restored after.
+    def _written(self, texts: Iterable[str], batch_size: int, most: int | None = None) -> list[tuple[str, float]]:
+        """The output for each text and its log p, in their order, in evaluation mode; the mode is restored after.
 
         Args:
             texts: sources.
@@ -262,7 +267,7 @@ class SequenceToSequence(Task):
         rows = [ids[:most] for ids, _ in self.tokenizer.encode(listed(texts, batch_size))]
         rows = cut_rows(rows, self.tokenizer, room)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        outputs = [""] * len(rows)
+        outputs = [("", 0.0)] * len(rows)
         with self.evaluating():
             for start in range(0, len(rows), batch_size):
                 some = order[start : start + batch_size]
@@ -271,11 +276,11 @@ class SequenceToSequence(Task):
                     outputs[i] = output
         return outputs
 
-    def _search(self, batch: TokenBatch, states: Tensor | None = None) -> list[str]:
-        """The output for each source, whose states (B, S, D) may be known."""
+    def _search(self, batch: TokenBatch, states: Tensor | None = None) -> list[tuple[str, float]]:
+        """The output for each source, whose states (B, S, D) may be known, and its log p."""
         longest = self._longest(batch)
-        found = self.search.search(self._begin(batch, max(longest) + 1, states), longest)
-        return [self.tokenizer.decode(tokens) for tokens in found]
+        found = self.search.scored(self._begin(batch, max(longest) + 1, states), longest)
+        return [(self.tokenizer.decode(tokens), log_p) for tokens, log_p in found]
 
     def _begin(self, batch: TokenBatch, steps: int, states: Tensor | None = None) -> Continuation:
         """The beginning of the target of each source, to be continued by at most `steps` tokens."""

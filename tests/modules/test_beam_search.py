@@ -53,10 +53,12 @@ def score(table: Table, source: int, tokens: tuple[int, ...], alpha: float) -> f
 def test_enough_beams_find_the_best_of_all_continuations(seed, alpha):
     longest = [4, 0, 3, 1]
     table = Table(len(longest), seed)
-    found = BeamSearch(beams=200, length_penalty=alpha).search(table, longest)
+    found = BeamSearch(beams=200, length_penalty=alpha).scored(table, longest)
     for source, limit in enumerate(longest):
         every = [tokens for n in range(limit + 1) for tokens in itertools.product(range(1, VOCAB), repeat=n)]
-        assert tuple(found[source]) == max(every, key=lambda tokens: score(table, source, tokens, alpha))
+        tokens, log_p = tuple(found[source][0]), found[source][1]
+        assert tokens == max(every, key=lambda tokens: score(table, source, tokens, alpha))
+        assert log_p == pytest.approx(score(table, source, tokens, alpha=0), rel=1e-5)
 
 
 @pytest.mark.parametrize("beams", [1, 2, 3])

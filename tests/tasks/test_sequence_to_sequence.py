@@ -191,6 +191,7 @@ def test_a_validation_decodes_the_first_pairs_and_a_test_all_of_them(tmp_path):
     outputs = [sample["output"] for sample in samples]
     assert outputs == model.predict([sample["source"] for sample in samples])
     records = model.predict_records([Document(sample["source"], pair="x") for sample in samples])
+    assert all(record.pop("log_probability") < 0 for record in records)
     assert records == [{"text": s["source"], "pair": "x", "prediction": s["output"]} for s in samples]
     references = [[sample["reference"] for sample in samples]]
     assert scores["val/bleu"] == pytest.approx(sacrebleu.corpus_bleu(outputs, references).score, rel=1e-5)
