@@ -66,7 +66,8 @@ def write_predictions(
         batch_size: texts at a time.
 
     Raises:
-        UserError: each part of the data has weights of its own, and the parts of texts are not known.
+        UserError: each part of the data has weights of its own, and the parts of texts are not known; or there is neither
+            `input` nor a test split.
     """
     if parts_apart(trainer):
         raise UserError(
@@ -74,6 +75,8 @@ def write_predictions(
             "scores each part with its weights, and docs/continual.md says how to load those of one"
         )
     if input is None:
+        if not getattr(data.corpus, "has", lambda split: True)("test"):
+            raise UserError(f"{data.corpus} has no test split to predict: name a file of texts with --input FILE")
         documents: Sequence[Document] = list(data.corpus.documents("test"))
     else:
         documents = [task.document_of_line(line, number) for number, line in enumerate(read_lines(input), start=1)]

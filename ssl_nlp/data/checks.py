@@ -35,9 +35,10 @@ def check_labels(
         UserError: the rows cannot carry such labels, a class is named twice, or texts cannot be chosen by their classes.
     """
     if labels is not None and labels not in maker.label_kinds:
+        remedy = "ssl_nlp.data.Questions" if labels == "spans" else "'text' or 'pair'"
         raise UserError(
             f"data.labels {labels!r} does not go with data.unit {maker.kind!r}, whose rows carry "
-            f"{' or '.join(maker.label_kinds) or 'none'}: set data.unit to 'sentence' or 'pair'"
+            f"{' or '.join(maker.label_kinds) or 'none'}: set data.unit to {remedy}"
         )
     if classes is not None and len(set(classes)) < len(classes):
         raise UserError("data.classes names a class twice: remove one of them")

@@ -6,7 +6,7 @@ from typing import Any
 
 from ssl_nlp.corpora.base import Document
 from ssl_nlp.data.batch_maker import TokenRow
-from ssl_nlp.data.labels import NOWHERE, Labels, Place
+from ssl_nlp.data.labels import NOWHERE, Labels, Numbers, Place
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import UserError
 
@@ -34,7 +34,7 @@ def encode(
         found = [list(islice(rows, len(of_document))) for of_document in texts]
         if labels is None or plain is None:
             return found
-        numbers = [labels.of_row(label, NOWHERE) for label in plain]
+        numbers = [_numbers(labels, document, label, NOWHERE) for document, label in zip(documents, plain, strict=True)]
         return [[row._replace(labels=own) for row in rows] for rows, own in zip(found, numbers, strict=True)]
     encoded = iter(tokenizer.encode_with_offsets(flat))
     found = []
@@ -46,8 +46,15 @@ def encode(
                 place = Place(0, 0, [None] * len(ids))
             else:
                 place = Place(start, start + len(text), [at and (start + at[0], start + at[1]) for at in offsets])
-            found[-1].append(TokenRow(ids, starts_word, labels.of_row(label, place)))
+            found[-1].append(TokenRow(ids, starts_word, _numbers(labels, document, label, place)))
     return found
+
+
+def _numbers(labels: Labels, document: Document, label: Any, place: Place) -> Numbers:
+    try:
+        return labels.of_row(label, place)
+    except UserError as error:
+        raise UserError(f"{document.text[:40]!r}: {error}") from error
 
 
 def starts_of_texts(document: Document, texts: list[str]) -> list[int | None]:

@@ -169,7 +169,7 @@ def _build(
         raise UserError(f"{place} is empty: give it more documents")
     if labels is not None and labels.class_names is None:
         labels = type(labels)(_class_names(text["label"], labels, place))
-    tokens = _tokenized(text, split, tokenizer, maker, labels)
+    tokens = _tokenized(text, split, tokenizer, maker, labels, place)
     if not len(tokens):
         raise maker.nothing(place)
     frame = len(tokenizer.prefix) + len(tokenizer.suffix)
@@ -238,9 +238,9 @@ def _note_lost_tags(column: Iterable[str], tokens: "Dataset", place: str) -> Non
 
 
 def _tokenized(
-    text: "Dataset", split: Split, tokenizer: Tokenizer, maker: BatchMaker, labels: Labels | None
+    text: "Dataset", split: Split, tokenizer: Tokenizer, maker: BatchMaker, labels: Labels | None, place: str
 ) -> "Dataset":
-    """The rows of `_documents`."""
+    """The rows of `_documents`; `place` names the split in messages."""
     from datasets import Features, List, Value
 
     width = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
@@ -257,7 +257,10 @@ def _tokenized(
         documents = [Document(text, pair=pair) for text, pair in zip(batch["text"], batch["pair"], strict=True)]
         plain = None if labels is None else [json.loads(label) for label in batch["label"]]
         texts = [maker.texts(document) for document in documents]
-        encoded = encode(documents, texts, tokenizer, labels, plain)
+        try:
+            encoded = encode(documents, texts, tokenizer, labels, plain)
+        except UserError as error:
+            raise UserError(f"{place}, {error}") from error
         rows = [row for of_document in encoded for row in of_document]
         found: dict[str, list[Any]] = {
             "input_ids": [np.asarray(row.ids, dtype=width) for row in rows],

@@ -143,9 +143,10 @@ class Task(TextModule):
         """
         if data.labels != kind:
             given = "none" if data.labels is None else repr(data.labels)
+            several = ", or model.several to true" if (kind, data.labels) == ("class", "classes") else ""
             raise UserError(
                 f"{type(self).__name__} learns from labels of the kind {kind!r}, and the batches carry {given}: set "
-                f"data.labels to {kind!r}, and the corpus's `label` to the field that holds them"
+                f"data.labels to {kind!r}, and the corpus's `label` to the field that holds them{several}"
             )
         if not KINDS[kind].has_names:
             return

@@ -27,7 +27,7 @@ def task_arguments(folder: Path, name: str, ending: str, lines: dict[str, str]) 
     return ["fit", "--config", f"tasks/{name}", *files, *tiny, "--config", str(CONFIGS / "trainer" / "debug.yaml")]
 
 
-def test_tagging_config(tmp_path):
+def test_tagging_config(tmp_path, capsys):
     lines = {split: "Ada\tB-PER\nleft\tO\n\n" * 8 + f"{split}\tO\n" for split in ("train", "valid")}
     lines["train"] = lines["train"].replace("left", "came")
     assert run(*task_arguments(tmp_path, "tagging", "conll", lines), "--run=a") == 0
@@ -35,6 +35,8 @@ def test_tagging_config(tmp_path):
     (tmp_path / "lines.txt").write_text("Ada left\n")
     assert run("predict", "--run=a", f"--input={tmp_path / 'lines.txt'}", f"--output={tmp_path / 'a.jsonl'}") == 0
     assert [word["word"] for word in json.loads((tmp_path / "a.jsonl").read_text())["prediction"]] == ["Ada", "left"]
+    assert run("predict", "--run=a") == 2
+    assert "has no test split to predict: name a file of texts with --input FILE" in capsys.readouterr().err
 
 
 def test_the_config_of_tags_beside_masks_trains_and_predicts_the_tags_of_other_texts(tmp_path, capsys):

@@ -227,6 +227,8 @@ def test_data_that_do_not_fit_are_refused_in_one_line(tmp_path):
         connected(classification(), topics(labels=None))
     with pytest.raises(UserError, match="set data.labels to 'classes'"):
         connected(classification(several=True), topics())
+    with pytest.raises(UserError, match="the field that holds them, or model.several to true"):
+        connected(classification(), topics("classes"))
     with pytest.raises(UserError, match="leave data.classes out"):
         connected(classification(classes=["fruits", "animals"]), topics(classes=["animals", "fruits"]))
     with pytest.raises(UserError, match="reads pairs of texts, and data.unit is 'sentence': set it to 'pair'"):
