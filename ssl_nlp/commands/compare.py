@@ -133,8 +133,8 @@ def _fine_tuned(runs: Sequence[ComparedRun]) -> bool:
     others = [run.name for run in runs if not is_task(run.config)]
     if tasks and others:
         raise UserError(
-            f"{tasks[0]} was fine-tuned on a task, and {others[0]} was not: compare them apart, fine-tune all with --task, "
-            "or compare all by their embeddings with --suite"
+            f"{tasks[0]} was fine-tuned on a task, and {others[0]} was not: compare them separately, fine-tune all with "
+            "--task, or compare all by their embeddings with --suite"
         )
     return bool(tasks)
 

@@ -81,7 +81,7 @@ def fine_tune(
     for start in starts:
         _check_unchanged(start, [f"{name}-{stem}-{start.label}-seed{seed}" for seed in range(seeds)])
     if not distinct:
-        terminal.say("no untrained encoder beside published models: name a run that starts from one, too")
+        terminal.say("published models have no untrained baseline: also name a run that starts from one")
     return train_planned(fits, plans, seeds, name, imports)
 
 

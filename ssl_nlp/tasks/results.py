@@ -1,4 +1,4 @@
-"""The file with all numbers of a validation or test of a task."""
+"""The file with all metrics of a validation or test of a task."""
 
 import json
 from pathlib import Path
@@ -38,4 +38,4 @@ class Results(Callback):
         plain = {"checkpoint": trainer.ckpt_path, "step": step} | pl_module.last_result.to_json()
         durable.write_text(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
         if trainer.state.fn != "fit":
-            say(f"{path}: all numbers, by class where there are classes")
+            say(f"{path}: all metrics, per class where the task has classes")
