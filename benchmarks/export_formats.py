@@ -29,6 +29,7 @@ from ssl_nlp.training.texts import TextsCut
 ROOT = Path(__file__).resolve().parents[1]
 LOADER = ROOT / "tests" / "export" / "load_folders.py"
 WORD_VECTORS = ("skip_gram", "cbow", "glove")
+OWN_ENCODER = (*WORD_VECTORS, "bidirectional_lm")  # methods that need an encoder of another kind
 METHODS = (
     "causal_lm", "masked_lm", "masked_lm_nsp", "replaced_token", "simclr", "moco", "autoencoder", "tsdae", "vae", "arae",
     "bidirectional_lm", "causal_masked_lm", "masked_diffusion", "span_corruption", "text_infilling", "multi_objective",
@@ -75,7 +76,7 @@ def train_and_export(name: str, text: Path, steps: int) -> None:
     if not Path("runs", name, "checkpoints", "last.ckpt").exists():
         corpus = ["--data.corpus=ssl_nlp.corpora.TextFiles", f"--data.corpus.train={text}", "--data.corpus.unit=line"]
         short = [f"--trainer.max_steps={steps}", "--data.length=64", "--data.batch_size=16", "--wandb.mode=disabled"]
-        ssl_nlp("fit", "--config", name, *corpus, *([] if name in WORD_VECTORS else SIZE), *short, "--run", name)
+        ssl_nlp("fit", "--config", name, *corpus, *([] if name in OWN_ENCODER else SIZE), *short, "--run", name)
     for kind in FORMATS:
         if (kind == "word2vec") == (name in WORD_VECTORS) and not Path("exports", f"{name}-{kind}").exists():
             ssl_nlp("export", name, "--format", kind)
