@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
 
 
 def _facts(target: Target, license: str, language: str | None) -> Facts:
-    """What the run directory says of a checkpoint, up to its step."""
+    """Read the facts about a checkpoint from its run directory, up to its step."""
     in_run = target.record.parent.name == "checkpoints"  # a .ckpt file of a run
     directory = target.record.parent.parent if in_run else target.record.parent
     facts = Facts(target.name, target.digest, target.header["cost"], target.step, record=target.record)

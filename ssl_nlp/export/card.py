@@ -22,7 +22,7 @@ from ssl_nlp.training.module import Module
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model beside its weights.
+    """Facts about a model beside its weights.
 
     Attributes:
         name: of the run or checkpoint.

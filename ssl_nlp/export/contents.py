@@ -1,4 +1,4 @@
-"""What a format says of the folder that it wrote, for the model card."""
+"""The description of a folder by the format that wrote it, for the model card."""
 
 from dataclasses import dataclass, field
 

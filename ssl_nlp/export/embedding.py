@@ -1,4 +1,4 @@
-"""What a model's embedding is made of: a pooling of its states and, for some, a linear layer."""
+"""The parts of a model's embedding: a pooling of its states and, for some, a linear layer."""
 
 from typing import cast
 

@@ -50,7 +50,7 @@ def add_language_head(stock: StockModel, head: LanguageModelHead, auto: str) -> 
 
 
 def _form(head: HeadLayers | LanguageModelHead) -> str:
-    """What a stock class fixes about a head, in words."""
+    """The properties of a head that a stock class fixes, in words."""
     output = "an output layer " + ("without bias" if head.bias is None else "with a bias")
     if head.dense is None or head.norm is None:
         return f"{output} alone"

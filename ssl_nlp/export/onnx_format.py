@@ -45,7 +45,7 @@ with open("{path}/classes.json", encoding="utf-8") as file:
 
 
 class Graph(nn.Module):
-    """What the graph computes: the states of rows, their embeddings and, where the model has a head, what that says.
+    """The computation of the graph: the states of rows, their embeddings and, where the model has a head, its logits.
 
     Args:
         module: a method or task.
