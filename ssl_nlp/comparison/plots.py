@@ -119,11 +119,11 @@ def loss_curves(row: Row, against: str, colour: str, limit: float) -> Figure:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
     axes.set_xlabel(f"{title} ({word})" if word else title)
-    axes.set_ylabel(f"loss ({lossunit_of(row)})")
+    axes.set_ylabel(f"loss ({loss_unit(row)})")
     return figure
 
 
-def lossunit_of(row: Row) -> str:
+def loss_unit(row: Row) -> str:
     """Unit of a method's loss, from its evaluation."""
     return str(next((run.record["loss_unit"] for run in row.runs if "loss_unit" in run.record), "its own unit"))
 
