@@ -93,7 +93,8 @@ def environment(path: Path, install: bool) -> str:
     if not path.exists():
         venv.create(path, with_pip=install)
         if install:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+            pinned = ["--constraint", str(ROOT / "constraints.txt")]
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *pinned, *PACKAGES], check=True)
         else:  # a path in a .pth file brings packages, but not those that are installed by a .pth file there, as ours is
             [site] = path.glob("lib/python*/site-packages")
             (site / "lent.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
