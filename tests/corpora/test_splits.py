@@ -120,7 +120,7 @@ def test_a_pair_that_valid_has_is_left_out_of_train_unless_it_is_a_question(labe
         "valid": [Document("c d", label, "who", number)],
     }
     corpus.has, corpus.read = documents.__contains__, lambda split: iter(documents[split])  # type: ignore[method-assign]
-    assert [d.text for d in corpus.documents("train")] == ["a", "b"] if kept else ["b"]
+    assert [d.text for d in corpus.documents("train")] == (["a", "b"] if kept else ["b"])
 
 
 def test_a_text_of_several_classes_is_kept_once_and_one_with_tags_as_often_as_it_occurs() -> None:
