@@ -10,7 +10,7 @@ from ssl_nlp.errors import UserError
 
 
 def file_of_pairs(path: Path, ending: int | str | None) -> Path | None:
-    """The file beside `path` with another ending, such as `train.de.gz` beside `train.en.gz`; None if this is no ending."""
+    """The file beside `path` with another ending, as `train.de.gz` beside `train.en.gz`; None if it is not an ending."""
     name = path.name.removesuffix(".gz")
     if not isinstance(ending, str) or not ending.startswith(".") or ending in (".", Path(name).suffix):
         return None

@@ -1,4 +1,4 @@
-"""How often words stand near each other in a whole split, as rows to train on."""
+"""Counts of words near each other in a whole split, as rows to train on."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def few_of_each_class(rows: Rows, store: TokenStore, per_class: int, seed: int) 
 
 
 def class_counts(rows: Rows, store: TokenStore) -> tuple[npt.NDArray[np.int64], int]:
-    """How many rows have each class, (C,) int64, and how many have any label.
+    """The number of rows of each class, (C,) int64, and of those with any label.
 
     Args:
         rows: those to count.
@@ -54,7 +54,7 @@ def class_counts(rows: Rows, store: TokenStore) -> tuple[npt.NDArray[np.int64], 
 
 
 def _texts_of_row(rows: Rows, store: TokenStore) -> int:
-    """How many texts of a store make a row: one, or two of a pair."""
+    """The number of texts of a store that make a row: one, or two of a pair."""
     return len(store.documents) // (len(rows.all) if isinstance(rows, SomeRows) else len(rows))
 
 

@@ -1,4 +1,4 @@
-"""Token frequencies: a language model that is no better has learned nothing."""
+"""Token frequencies: a language model that is not better than they are has learned nothing."""
 
 import numpy as np
 

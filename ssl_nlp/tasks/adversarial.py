@@ -93,7 +93,7 @@ class Adversarial(Regularizer):
         return {**targets, **{f"adversarial_{name}": number for name, number in own.items()}}
 
     def worst_change(self, task: Task, batch: TokenBatch) -> list[Tensor]:
-        """What to add to each output (B, T, E) of the token embedding, in the order of its calls."""
+        """The changes to add to the outputs (B, T, E) of the token embedding, in the order of its calls."""
         embedding = task.encoder.embedding
         changes: list[Tensor] = []
         sizes: list[Tensor] = []

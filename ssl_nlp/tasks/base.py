@@ -75,7 +75,7 @@ class Task(TextModule):
 
     @abstractmethod
     def outputs(self, batch: TokenBatch) -> Any:
-        """What the heads make of a batch, such as logits (B, C)."""
+        """The output of the heads for a batch, such as logits (B, C)."""
 
     @abstractmethod
     def loss_of(self, outputs: Any, batch: TokenBatch) -> Loss:

@@ -1,4 +1,4 @@
-"""What can be had without an encoder: baselines that learn from the same labels as a task.
+"""Baselines without an encoder, which learn from the same labels as a task.
 
     classes   logistic regression on TF-IDF of words or characters (several classes a text: one against the rest for each);
               also of relations, which are classes of a text with two marked entities

@@ -1,7 +1,7 @@
-"""What a training of any task can add to its loss, as a callback: `Adversarial` and `RDrop`.
+"""Callbacks that add a term to the training loss of any task: `Adversarial` and `RDrop`.
 
 In YAML, `trainer.callbacks: [{class_path: ssl_nlp.tasks.RDrop, init_args: {weight: 1.0}}]`; several add up in their order.
-They train the model and are no part of it: checkpoints need none of them.
+They are not a part of the model, so that a checkpoint loads without them.
 """
 
 from abc import abstractmethod

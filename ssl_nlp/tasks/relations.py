@@ -4,7 +4,7 @@
     logits = W [h_e1 ; h_e2] + b, h_e the state at the first token of the entity's marker
 
 It is "entity start" of Baldini Soares et al. (arXiv:1906.03158, section 3.2). The markers `<e1>` `</e1>` `<e2>` `</e2>` are
-tokenized as any other text, so that every tokenizer will do, also one whose vocabulary is fixed, and the encoder learns to
+tokenized like any other text, so that any tokenizer works, also one whose vocabulary is fixed, and the encoder learns to
 read them. A causal encoder has seen an entity only at its end, and gives the state at the last token of its end marker.
 """
 

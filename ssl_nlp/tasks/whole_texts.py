@@ -1,4 +1,4 @@
-"""What tasks on whole texts, or on pairs of texts, have in common: one vector of each, which a head reads.
+"""The common part of tasks on whole texts, or on pairs of texts: one vector of each, which a head reads.
 
 A pair becomes one row, as in BERT (arXiv:1810.04805, section 3.2): the first text, then the second one. Tokens of the
 second text are marked by the encoder's own embedding of parts where it has one, as BERT does. Without one, the special
