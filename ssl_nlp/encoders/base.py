@@ -58,7 +58,8 @@ class Encoder(nn.Module, ABC):
         tokenizer_name: the tokenizer that the encoder was made for (a hub name or a local path), None if any will do.
         pretrained: whether the weights are published ones, which a learning rate for new weights would ruin.
         stock_head: the layers of a classifier in the stock classes of `transformers` for this encoder: `prediction` (dense,
-            GELU, norm, linear), `tanh` (dense, tanh, linear; only linear for tokens) or `linear`. Known after `build`.
+            GELU, norm, linear), `tanh` (dense, tanh, linear; only linear for tokens) or `linear`; or `maximum`, a linear
+            layer on the maximum of the states. Known after `build`.
         tokens: the fingerprint of the tokenizer whose ids the encoder reads; None if `build` was not given one.
         tokenizer: that of the run that the weights come from, which the data then use; None if they come from no run.
         start: loads the weights that `build` begins with into the encoder; None once it has, or if there are none.
@@ -83,7 +84,7 @@ class Encoder(nn.Module, ABC):
     separate: bool = False
     tokenizer_name: str | None = None
     pretrained: ClassVar[bool] = False
-    stock_head: Literal["prediction", "tanh", "linear"] = "prediction"
+    stock_head: Literal["prediction", "tanh", "linear", "maximum"] = "prediction"
     tokens: str | None = None
     tokenizer: Any = None  # a `Tokenizer`, which only `Trained` knows
     ancestry: tuple[Ancestor, ...] = ()

@@ -18,8 +18,9 @@ class TextCNN(Encoder):
     """Each state is a map of a few neighbouring tokens: one layer of convolutions of several widths, and a ReLU.
 
     A convolution reads zeros where its window leaves the document. A causal window ends with the token itself; others have
-    it in the middle, with one more token before it than after it if the width is even. The same weights serve both. Kim's
-    classifier takes the maximum of the states over the text; here they are pooled like those of any encoder.
+    it in the middle, with one more token before it than after it if the width is even. The same weights serve both.
+    A classifier of texts takes the maximum of the states over the text, as Kim's does; evaluators and objectives pool them
+    like those of any encoder.
 
     Args:
         dim: width D of the states, divided evenly among the convolutions; the default is Kim's, 100 for each.
@@ -36,6 +37,8 @@ class TextCNN(Encoder):
     Raises:
         UserError: arguments are invalid; all of them are listed in one line.
     """
+
+    stock_head = "maximum"
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from ssl_nlp.modules.pooling import Pooling
 from ssl_nlp.training.texts import TextModule
 
 # Names that all versions of sentence-transformers load.
-MODES: dict[Pooling, str] = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken"}
+MODES: dict[Pooling, str] = {"mean": "mean_tokens", "max": "max_tokens", "first": "cls_token", "last": "lasttoken"}
 ALL_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 CODE = """\
 from sentence_transformers import SentenceTransformer

@@ -18,6 +18,7 @@ TASKS = {  # of the hub, by the class that loads the folder, and how the class i
 }
 POOLED = {
     "mean": 'mask = inputs["attention_mask"].unsqueeze(-1)\nembeddings = (states * mask).sum(1) / mask.sum(1)',
+    "max": 'mask = inputs["attention_mask"].unsqueeze(-1).bool()\nembeddings = states.masked_fill(~mask, -1e9).amax(1)',
     "first": "embeddings = states[:, 0]",
     "last": 'ends = inputs["attention_mask"].sum(1) - 1\nembeddings = states[range(len(states)), ends]',
 }

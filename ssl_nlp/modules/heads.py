@@ -172,6 +172,8 @@ def text_head(encoder: Encoder, classes: int, dropout: float = 0.0) -> tuple[nn.
         return ClassifierHead(encoder.dim, classes, dropout), "last" if encoder.causal else "mean"
     if encoder.stock_head == "tanh":
         return TanhHead(encoder.dim, classes, dropout), "first"
+    if encoder.stock_head == "maximum":
+        return LinearHead(encoder.dim, classes, dropout), "max"
     return LinearHead(encoder.dim, classes, dropout, bias=False), "last" if encoder.causal else "mean"
 
 

@@ -5,6 +5,8 @@ second text are marked by the encoder's own embedding of parts where it has one,
 token between the texts tells them apart, as in RoBERTa: so the stock classes of `transformers` can express the task.
 """
 
+from typing import get_args
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.modules.heads import text_head
 from ssl_nlp.modules.parts import added_by_parts
-from ssl_nlp.modules.pooling import POOLINGS, Pooling, pool
+from ssl_nlp.modules.pooling import Pooling, pool
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import pair_of_line
@@ -27,8 +29,8 @@ class WholeTexts(Task):
     Args:
         encoder: turns tokens into hidden states, usually a trained one.
         classes: the classes in the order of their numbers; null takes those of the data.
-        pooling: which states of the encoder make the vector of a text: their mean, the first or the last; null takes those
-            that the head was made for.
+        pooling: which states of the encoder make the vector of a text: their mean or maximum, the first or the last; null
+            takes those that the head was made for.
         pairs: whether it reads pairs of texts; null goes by `data.unit`.
         dropout: rate before the last layer of the head.
         causal: whether a position of the encoder sees only what precedes it; null: as the encoder was made or trained.
@@ -48,8 +50,8 @@ class WholeTexts(Task):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, classes, optimization, compile)
-        if pooling not in (None, *POOLINGS):
-            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(POOLINGS)}, or null")
+        if pooling not in (None, *get_args(Pooling)):
+            raise UserError(f"pooling {pooling!r} is unknown: use {', '.join(get_args(Pooling))}, or null")
         self._pooling, self.pairs, self.dropout, self.causal = pooling, pairs, dropout, causal
 
     def take_facts(self, data: TextDataModule, stage: str) -> None:

@@ -11,6 +11,8 @@ from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import TextCNN
 from ssl_nlp.encoders.adapters import LoRA, merged
 from ssl_nlp.errors import UserError
+from ssl_nlp.modules.heads import LinearHead, text_head
+from ssl_nlp.modules.pooling import pool
 from tests.encoders.small_recurrent import PAD, SEGMENTS, VOCAB, documents, draw, row
 
 WIDTHS = ([3, 4, 5], [1], [2, 7], [4])
@@ -177,3 +179,11 @@ def test_bfloat16_autocast_and_compiling():
         assert 0 < (encoder(batch).float() - exact).abs().max() < 0.1
     compiled = torch.compile(encoder, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(batch), exact)
+
+
+def test_a_classifier_of_texts_reads_the_maximum_over_their_tokens():
+    head, pooling = text_head(build(), 3)
+    assert (type(head), pooling) == (LinearHead, "max")
+    hidden, segments = torch.tensor([[[-1.0, 2.0], [-3.0, -4.0], [9.0, 9.0]]] * 2), torch.tensor([[1, 1, 0], [0, 0, 0]])
+    pooled = pool(hidden, TokenBatch(segments, segments, packed=False), pooling)
+    assert pooled.tolist() == [[-1.0, 2.0], [0.0, 0.0]]  # padding never counts, and an empty text has zeros

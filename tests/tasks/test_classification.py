@@ -155,7 +155,8 @@ def test_predictions_keep_the_order_of_the_texts_and_do_not_depend_on_the_batch(
 
 
 def test_the_pooling_is_that_of_the_option():
-    for pooling, pick in (("mean", lambda h: h.mean(0)), ("first", lambda h: h[0]), ("last", lambda h: h[-1])):
+    picks = {"mean": lambda h: h.mean(0), "max": lambda h: h.amax(0), "first": lambda h: h[0], "last": lambda h: h[-1]}
+    for pooling, pick in picks.items():
         task = connected(classification(pooling=pooling), topics())
         batch = next(task.batches_of([Topics().document(0)], 1))[1]
         torch.testing.assert_close(task.pooled(batch)[0], pick(task.encoder(batch)[0]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
 from ssl_nlp.modules.heads import Projection
-from ssl_nlp.modules.pooling import Pooling
+from ssl_nlp.modules.pooling import POOLINGS, Pooling
 from ssl_nlp.objectives.contrastive import info_nce, nearest_is_positive, sentence_ids, two_view_pairs
 from ssl_nlp.objectives.geometry import unit_vectors
 from ssl_nlp.objectives.predictions import Contrasts
@@ -67,7 +67,7 @@ class Contrastive(Method):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
-        if pooling not in get_args(Pooling):
+        if pooling not in POOLINGS:
             raise UserError(f"pooling {pooling!r} is unknown: use mean, first or last")
         self.views: Sequence[View] = DEFAULT_VIEWS if views is None else views
         self.projection = projection or Projection()
