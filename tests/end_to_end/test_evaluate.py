@@ -1,27 +1,22 @@
 """`ssl-nlp evaluate`: what it writes, where, and what it refuses."""
 
-import inspect
-import io
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
-from ssl_nlp.commands.evaluation_tables import _scores
-from ssl_nlp.commands.models import Target, find_target
-from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.commands.models import find_target
+from ssl_nlp.evaluation import PROTOCOL
 from ssl_nlp.evaluation.record import read_items, read_suite
 from ssl_nlp.evaluation.result import statistic_of
-from ssl_nlp.methods import MaskedLM, Method
+from ssl_nlp.methods import Method
 from ssl_nlp.runs.checkpoint import digest
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
-from tests.end_to_end.suites import SUITE, write_suites
+from tests.end_to_end.suites import MISTAKES, SUITE, write_suites
 from tests.test_tracking import records
 
 pytestmark = pytest.mark.slow
@@ -279,24 +274,6 @@ def test_a_text_meets_a_checkpoint_once(folder, monkeypatch):
     assert run("evaluate", "causal_lm", "--config", "mine.yaml") == 0
 
 
-class Own(MaskedLM):
-    pass
-
-
-def test_a_changed_class_of_ones_own_does_not_meet_its_old_embeddings(tmp_path, monkeypatch):
-    """Neither those of its weights, nor those at random initialisation."""
-
-    def keys(kind: type[Method]) -> list[str]:
-        target = Target("a", kind(), tmp_path / "evaluation.json", "a.ckpt", "0" * 64, {}, kind)
-        return [target.key, target.random_key]
-
-    before, ours = keys(Own), keys(MaskedLM)
-    source = inspect.getsource(sys.modules[__name__])
-    monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
-    assert not {*before} & {*keys(Own)}
-    assert keys(MaskedLM) == ours
-
-
 def test_a_checkpoint_file_is_read_once(folder, monkeypatch):
     path = folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt"
     loaded, opened = [], []
@@ -330,37 +307,6 @@ def test_names_with_brackets_are_printed_whole(folder, capsys):
     shutil.copy(folder / "runs" / "causal_lm" / "checkpoints" / "last.ckpt", folder / "a[b].ckpt")
     assert run("evaluate", "a[b].ckpt", "--config", "other.yaml") == 0
     assert capsys.readouterr().out.count("a[b]") >= 4  # three tables and the file
-
-
-def test_many_data_sets_make_several_tables_and_numbers_stay_whole():
-    answers = {f"data{number}.linear_probe": Result("accuracy", {"accuracy": 0.8123}) for number in range(12)}
-    rows = [("a run with a long name", answers), ("tfidf", answers)]
-    for width in (60, 80, 140):
-        console = Console(width=width, record=True, file=io.StringIO())
-        for table in _scores("mine", rows, 1, width):
-            console.print(table)
-        shown = console.export_text()
-        assert shown.count("0.812") == 24
-        assert "…" not in shown
-        assert all(f"data{number}" in shown for number in range(12))
-
-
-MISTAKES = {
-    "no such run": (["nothing"], "there is no run nothing"),
-    "a path elsewhere": (["somewhere/else"], "somewhere/else is neither"),
-    "no such checkpoint": (["nothing.ckpt"], "no checkpoint at nothing.ckpt"),
-    "a run without a checkpoint": (["empty"], "has no checkpoint"),
-    "a broken checkpoint": (["broken.ckpt"], "broken.ckpt is not a complete checkpoint"),
-    "no such model": (["pretrained:nowhere"], "no tokenizer at 'nowhere'"),
-    "unknown suite": (["causal_lm", "--suite", "everything"], "there is no suite 'everything'"),
-    "two suites": (["causal_lm", "--suite", "docs", "--config", "mine.yaml"], "name one"),
-    "no config": (["causal_lm", "--config", "missing.yaml"], "missing.yaml"),
-    "nothing at all": ([], "evaluate needs MODEL"),
-    "one class": (["causal_lm", "--config", "one.yaml"], "only one class"),
-    "no label field": (["causal_lm", "--config", "nolabel.yaml"], "no field `mark`"),
-    "no number": (["causal_lm", "--config", "nonumber.yaml"], "is not a number"),
-    "empty file": (["causal_lm", "--config", "empty.yaml"], "empty.tsv is empty"),
-}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -1,12 +1,9 @@
 import math
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import ssl_nlp.methods.contrastive.simclr
 from ssl_nlp.data import TextDataModule, TokenBatch, Tokenizer, TokenizerSettings
@@ -18,6 +15,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, MultiObjective, Optimization, Projection, SimCLR
 from ssl_nlp.objectives.views import Crop, Delete, Mask, Repeat, Replace, ShuffleSpans
 from tests.corpus import ListCorpus, random_texts
+from tests.memory import PeakMemory
 
 CORPUS = ListCorpus(random_texts(60))
 SMALL = Projection(depth=2, width=12)
@@ -173,30 +171,6 @@ def test_chunks_change_nothing_but_what_is_in_memory(dropout, tokenizer, batch, 
     torch.testing.assert_close(loss, expected_loss, atol=1e-5, rtol=0)
     torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=0)
     assert gradient.abs().max() > 1e-2
-
-
-class PeakMemory(TorchDispatchMode):
-    """The most bytes that tensors made within were alive with at a time."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self._known = weakref.WeakValueDictionary()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if self._known.get(storage.data_ptr()) is not storage:
-                    self._known[storage.data_ptr()] = storage
-                    self.now += storage.nbytes()
-                    weakref.finalize(storage, self._free, storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        return result
-
-    def _free(self, size):
-        self.now -= size
 
 
 def test_chunks_let_a_batch_fit_where_a_sixteenth_did(tokenizer):

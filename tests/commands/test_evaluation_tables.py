@@ -1,0 +1,43 @@
+"""The tables of `evaluate`, and the keys under which it keeps embeddings."""
+
+import inspect
+import io
+import sys
+
+from rich.console import Console
+
+from ssl_nlp.commands.evaluation_tables import _scores
+from ssl_nlp.commands.models import Target
+from ssl_nlp.evaluation import Result
+from ssl_nlp.methods import MaskedLM, Method
+
+
+def test_many_data_sets_make_several_tables_and_numbers_stay_whole():
+    answers = {f"data{number}.linear_probe": Result("accuracy", {"accuracy": 0.8123}) for number in range(12)}
+    rows = [("a run with a long name", answers), ("tfidf", answers)]
+    for width in (60, 80, 140):
+        console = Console(width=width, record=True, file=io.StringIO())
+        for table in _scores("mine", rows, 1, width):
+            console.print(table)
+        shown = console.export_text()
+        assert shown.count("0.812") == 24
+        assert "…" not in shown
+        assert all(f"data{number}" in shown for number in range(12))
+
+
+class Own(MaskedLM):
+    pass
+
+
+def test_a_changed_class_of_ones_own_does_not_meet_its_old_embeddings(tmp_path, monkeypatch):
+    """Neither those of its weights, nor those at random initialisation."""
+
+    def keys(kind: type[Method]) -> list[str]:
+        target = Target("a", kind(), tmp_path / "evaluation.json", "a.ckpt", "0" * 64, {}, kind)
+        return [target.key, target.random_key]
+
+    before, ours = keys(Own), keys(MaskedLM)
+    source = inspect.getsource(sys.modules[__name__])
+    monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
+    assert not {*before} & {*keys(Own)}
+    assert keys(MaskedLM) == ours
