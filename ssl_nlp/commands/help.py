@@ -133,7 +133,7 @@ def _own(names: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """The lines of options that belong to no class."""
     defaults = {name: (default, text) for name, (_, default, text) in OPTIONS.items()}
     defaults |= {"seed_everything": (0, COMMON["seed_everything"]), "ckpt_path": (None, COMMON["ckpt_path"])}
-    placeholders = {"keep_every": "N", "run": "NAME", "ckpt_path": "FILE", "output": "FILE", "input": "FILE"}
+    placeholders = {"keep_every": "null", "run": "NAME", "ckpt_path": "FILE", "output": "FILE", "input": "FILE"}
     lines = []
     for name in names:
         default, text = defaults[name]
