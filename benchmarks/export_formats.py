@@ -66,7 +66,7 @@ def main() -> None:
     print(f"{'run':16} " + " ".join(f"{kind:>9}" for kind in LIMITS))
     for name in arguments.methods:
         found = differences(name, loaded)
-        worst = max(worst, *(value / LIMITS[kind] if value else 0.0 for kind, value in found.items()))
+        worst = max([worst, *(value / LIMITS[kind] if value else 0.0 for kind, value in found.items())])
         print(f"{name:16} " + " ".join(f"{found[kind]:9.1e}" if kind in found else f"{'–':>9}" for kind in LIMITS))
     sys.exit(0 if worst <= 1 else 1)
 
