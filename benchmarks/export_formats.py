@@ -114,7 +114,7 @@ def differences(name: str, loaded: dict[str, Any]) -> dict[str, float]:
         found["states"] = difference(stock["AutoModel"]["last_hidden_state"][text], states[text])
         for auto in ("AutoModelForMaskedLM", "AutoModelForCausalLM"):
             if auto in stock:
-                found["logits"] = difference(stock[auto]["logits"][text], method.head(states)[text])  # type: ignore[operator]
+                found["logits"] = difference(stock[auto]["logits"][text], language_head(method)(states)[text])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextsCut)
         vectors = method.embed(TEXTS)
@@ -127,6 +127,13 @@ def differences(name: str, loaded: dict[str, Any]) -> dict[str, float]:
         ids = [method.tokenizer.spellings().index(word) for word in words["words"]]
         found["words"] = difference(words["vectors"], method.encoder.token_vectors(torch.tensor(ids)))
     return found
+
+
+def language_head(method: Method) -> torch.nn.Module:
+    """The head of a language model, or of the one among several objectives."""
+    models = [method, *getattr(method, "objectives", {}).values()]
+    head: torch.nn.Module = next(model.head for model in models if hasattr(model, "head"))
+    return head
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
