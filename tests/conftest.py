@@ -17,3 +17,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     os.environ["SSL_NLP_CACHE"] = str(path)
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the test that takes two minutes, so that no worker waits for another at the end."""
+    items.sort(key=lambda item: item.name != "test_every_command_runs")
