@@ -108,7 +108,7 @@ def _least(costs: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> f
 
 
 def _refuse_workers(plans: Mapping[str, dict[str, Any]]) -> None:
-    """Refuse data workers on processors, whose seconds are not counted. The seconds of a GPU are those of the clock."""
+    """Refuse data workers on CPUs, because their seconds are not counted. On a GPU, wall-clock seconds count."""
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     for stem, plan in plans.items():
         workers = plan["data"]["init_args"].get("workers", 0)

@@ -109,7 +109,7 @@ def kept_targets(target: Target) -> Iterator[Target]:
     """The checkpoints that the run of a target has kept, in the order of their steps, each loaded when it is asked for.
 
     Raises:
-        UserError: the target is no run, or none was kept.
+        UserError: the target is not a run, or the run has kept no checkpoints.
     """
     if target.run is None:
         raise UserError(f"{target.name} is not a run, and --every evaluates the checkpoints that a run has kept")

@@ -14,7 +14,7 @@ from ssl_nlp.evaluation.record import read_record
 AGAINST = {"tokens": "tokens seen", "flops": "FLOPs spent", "seconds": "seconds of processors"}
 
 Curve = Sequence[tuple[float, float]]
-"""What had been spent, and the score."""
+"""Points in order of cost: what the training had spent so far, and the score."""
 
 
 def score_curve(run: ComparedRun, key: str, against: str) -> Curve:
