@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Document, Split
 from ssl_nlp.corpora.readers import Fields
-from ssl_nlp.corpora.splits import SplitCorpus, digests_of
+from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.corpora.streaming import DocumentStream, read_batches, telling
 from ssl_nlp.corpora.text_files import file_stamps
 from ssl_nlp.errors import UserError
@@ -113,7 +113,7 @@ class HubDataset(SplitCorpus):
             document = self._to_document(record, class_names)
             if not document.text or document.text.isspace():
                 return None
-            digests = digests_of(document)
+            digests = self.digests_of(document)
             return document if self.part_of_train(digests[0]) == "train" and held_out.isdisjoint(digests) else None
 
         return DocumentStream(source, to_train, str(self), rank, ranks, epoch, seed, self.window)

@@ -20,7 +20,7 @@ from ssl_nlp.errors import UserError
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "conll", "squad"]
 DocumentUnit = Literal["file", "line", "paragraph"]
 Field = int | str
-LABELLED = 1  # the version of the rules by which labelled documents are read and kept, for the keys of caches
+LABELLED = 2  # the version of the rules by which labelled documents are read and kept, for the keys of caches
 
 ENDINGS: dict[str, Format] = {
     ".txt": "text",
@@ -291,7 +291,7 @@ def read_table(path: Path, rows: Iterator[tuple[int, list[str]]], fields: Fields
         if names is None:
             names = range(len(row)) if isinstance(fields.text, int) else row
             fields.check(str(path), names)
-            columns = {field: names.index(field) for field in fields.given}  # type: ignore[arg-type]
+            columns = {field: names.index(field) for field in fields.given}  # type: ignore[arg-type]  # checked above to be among them
             loose = ragged and isinstance(names, range) and len(names) > 1
             if not isinstance(fields.text, int):
                 continue

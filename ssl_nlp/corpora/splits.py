@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 
 from ssl_nlp.corpora.base import SPLITS, Corpus, Document, Span, Split, split_of, text_digest
 from ssl_nlp.errors import UserError
@@ -60,7 +61,7 @@ class SplitCorpus(Corpus):
         for digests, document in self.digested(split):
             read += 1
             once = digests[0] if document.label is None else b"".join(digests)
-            if (once not in seen or every_occurrence_counts(document)) and held_out.isdisjoint(digests):
+            if (once not in seen or self._every_occurrence_counts(document)) and held_out.isdisjoint(digests):
                 seen.add(once)
                 yield document
         if not seen:
@@ -78,7 +79,7 @@ class SplitCorpus(Corpus):
             if not self.has(other) or (both_from_train and not self.paired):  # the parts of train share no text
                 continue
             for document in self.documents(other):
-                digests.update(digests_of(document))
+                digests.update(self.digests_of(document))
         return digests
 
     def digested(self, split: Split) -> Iterator[tuple[list[bytes], Document]]:
@@ -87,7 +88,7 @@ class SplitCorpus(Corpus):
         for document in self.read("train" if from_train else split):
             if not document.text or document.text.isspace():
                 continue
-            digests = digests_of(document)
+            digests = self.digests_of(document)
             if not from_train or self.part_of_train(digests[0]) == split:
                 yield digests, document
 
@@ -95,31 +96,42 @@ class SplitCorpus(Corpus):
         """The split to which a text of train belongs."""
         return split_of(digest, self.shares.get("valid", 0.0), self.shares.get("test", 0.0))
 
+    def digests_of(self, document: Document) -> list[bytes]:
+        """The digest of the text and, where there is one, of its pair.
 
-def digests_of(document: Document) -> list[bytes]:
-    """The digest of the text and, where there is one, of its pair.
+        A question does not count: the same one may be asked of texts of all splits.
+        """
+        pair = None if self._is_question(document) else document.pair
+        return [text_digest(text) for text in (document.text, pair) if text is not None]
 
-    A question does not count: the same one may be asked of texts of all splits.
-    """
-    pair = None if is_question(document) else document.pair
-    return [text_digest(text) for text in (document.text, pair) if text is not None]
+    def _is_question(self, document: Document) -> bool:
+        """Whether the pair of a document is a question: it has an id, or its label is answers."""
+        if document.id is not None or document.pair is None or not isinstance(document.label, tuple):
+            return document.id is not None
+        return is_marked(document.label) if document.label else self._answers
+
+    def _every_occurrence_counts(self, document: Document) -> bool:
+        """Whether a document is kept as often as it occurs in its split: a text with tags or spans, or a question.
+
+        Tags look like several classes of a text, but there are as many of them as words, or as characters.
+        """
+        if not isinstance(document.label, tuple) or self._is_question(document):
+            return self._is_question(document)
+        if is_marked(document.label):
+            return True
+        words = document.text.split()
+        return document.pair is None and len(document.label) in (len(words), sum(map(len, words)))
+
+    @cached_property
+    def _answers(self) -> bool:
+        """Whether an empty label of a pair means that a question has no answer, rather than that a pair has no class.
+
+        The first label of train that is not empty decides.
+        """
+        labels = (document.label for document in self.read("train"))
+        return is_marked(next((label for label in labels if label and isinstance(label, tuple)), ()))
 
 
-def is_question(document: Document) -> bool:
-    """Whether the pair of a document is a question: it has an id, or its label is answers. One without answer has none."""
-    if document.pair is None or not isinstance(document.label, tuple):
-        return document.id is not None
-    return document.id is not None or all(isinstance(answer, Span) for answer in document.label)
-
-
-def every_occurrence_counts(document: Document) -> bool:
-    """Whether a document is kept as often as it occurs in its split: a text with tags or spans, or a question.
-
-    Tags look like several classes of a text, but there are as many of them as words, or as characters.
-    """
-    if not isinstance(document.label, tuple) or is_question(document):
-        return is_question(document)
-    if any(isinstance(part, Span) for part in document.label):
-        return True
-    words = document.text.split()
-    return document.pair is None and len(document.label) in (len(words), sum(map(len, words)))
+def is_marked(label: tuple[str, ...] | tuple[Span, ...]) -> bool:
+    """Whether a label is spans, rather than classes or tags."""
+    return any(isinstance(part, Span) for part in label)

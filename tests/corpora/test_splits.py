@@ -109,8 +109,9 @@ def test_neither_text_nor_pair_is_in_two_splits(own_valid: bool, own_test: bool)
         (("x",), None, False),  # several classes
         (("x", "y"), None, False),
         ((Span(0, 1),), None, True),  # the pair is a question
-        ((), None, True),
         (None, "q1", True),
+        ((), "q1", True),
+        ((), None, False),  # no class
     ],
 )
 def test_a_pair_that_valid_has_is_left_out_of_train_unless_it_is_a_question(label, number, kept) -> None:
@@ -121,6 +122,9 @@ def test_a_pair_that_valid_has_is_left_out_of_train_unless_it_is_a_question(labe
     }
     corpus.has, corpus.read = documents.__contains__, lambda split: iter(documents[split])  # type: ignore[method-assign]
     assert [d.text for d in corpus.documents("train")] == (["a", "b"] if kept else ["b"])
+    if label == ():  # where others have answers, a question without one
+        documents["train"].append(Document("e", (Span(0, 1),), "where"))
+        assert [d.text for d in Lists.documents(corpus, "train")] == (["a", "b", "e"] if kept else ["b", "e"])
 
 
 def test_a_text_of_several_classes_is_kept_once_and_one_with_tags_as_often_as_it_occurs() -> None:
