@@ -18,6 +18,7 @@ from ssl_nlp.comparison.assemble import choose, estimates, ordered, read_results
 from ssl_nlp.comparison.columns import FINE_TUNED, METRICS
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.fine_tuned import FineTuned
+from ssl_nlp.comparison.statistics import contributions
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.errors import UserError
@@ -136,14 +137,20 @@ def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowR
 
 
 def _mean(results: Sequence[Result]) -> Result:
-    """The mean of several results on the same items. The mean of rank correlations is not one of items."""
+    """The mean of several results on the same items.
+
+    Where a score is not a mean of items, such as an F1, each item stands for the score and how much the item moves it: the
+    mean of these is the score, and their variance that of the score over items.
+    """
     first = results[0]
-    if len(results) == 1:
-        return first
     metrics = {name: float(np.mean([result.metrics[name] for result in results])) for name in first.metrics}
-    items = [result.items for result in results if result.items is not None]
-    whole = first.statistic == "mean" and len(items) == len(results) and len({len(one) for one in items}) == 1
-    return replace(first, metrics=metrics, items=np.mean(items, axis=0) if whole else None)
+    items = [
+        result.items if result.statistic == "mean" else result.primary + contributions(result.items, result.statistic)
+        for result in results
+        if result.items is not None
+    ]
+    whole = len(items) == len(results) and len({len(one) for one in items}) == 1
+    return replace(first, metrics=metrics, items=np.mean(items, axis=0) if whole else None, statistic="mean")
 
 
 def _row(label: str, members: Sequence[FineTuned], given: RowResults) -> Row:

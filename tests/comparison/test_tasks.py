@@ -8,11 +8,12 @@ import yaml
 
 from ssl_nlp.comparison import find_runs
 from ssl_nlp.comparison.report import render_page
+from ssl_nlp.comparison.statistics import contributions, score_interval
 from ssl_nlp.comparison.summary import summarise
-from ssl_nlp.comparison.tasks import SUITE, TASKS, compare_tasks
+from ssl_nlp.comparison.tasks import SUITE, TASKS, _mean, compare_tasks
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
-from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.result import Result, statistic_of
 from tests.comparison.handwritten import write
 
 ITEMS = 300
@@ -112,6 +113,22 @@ def test_seeds_of_the_pretraining_share_a_row_and_count_once_each(tmp_path):
              for s in ("masked0", "masked1")]  # fmt: skip
     assert estimate.mean == pytest.approx(np.mean(means))
     assert estimate.high - estimate.mean == pytest.approx(12.706 * abs(means[0] - means[1]) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("statistic", ["f1", "mean"])
+def test_the_mean_of_several_scores_keeps_the_share_of_the_items(statistic):
+    """Of scores that are no means of items, such as F1, each item stands for how much it moves the score."""
+    generator = np.random.default_rng(0)
+    given = []
+    for _ in range(3):
+        items = generator.random(ITEMS) if statistic == "mean" else generator.integers(1, 4, (ITEMS, 3)).cumsum(axis=1)
+        given.append(Result("x", {"x": statistic_of(items, statistic)}, items=items, statistic=statistic))
+    found = _mean(given)
+    assert found.statistic == "mean"
+    assert found.items.mean() == pytest.approx(found.primary) == pytest.approx(np.mean([one.primary for one in given]))
+    moved = np.mean([contributions(one.items, statistic) for one in given], axis=0)
+    assert contributions(found.items, "mean") == pytest.approx(moved)
+    assert score_interval(_mean(given[:1]).items, "mean") == pytest.approx(score_interval(given[0].items, statistic))
 
 
 def test_where_a_row_has_several_pretrainings_one_pretraining_counts_once_in_all_rows(tmp_path):
