@@ -47,8 +47,8 @@ class ExcessNats(Evaluator):
 
         Raises:
             UserError: it is better than any model can be.
-            Unable: its tokenizer does not know a word, the tokens of a pseudo-likelihood are not words, or the encoder is
-                too short.
+            Unable: its tokenizer does not know a word, the tokens of a pseudo-likelihood are not words, the encoder is too
+                short, or nothing predicts the first token.
         """
         if unknown := [
             word for word in sorted({*" ".join(self.data).split()}) if not getattr(model, "covers", bool)(word)
@@ -67,8 +67,12 @@ class ExcessNats(Evaluator):
         words = self.language.as_numbers(self.data)
         lengths = (words != UNSEEN).sum(axis=1)
         pseudo = scores.kind == "pseudo-likelihood"
-        if (scores.targets < scores.all_targets).any():
+        if scores.cut.any():
             raise Unable("its encoder is too short for some documents")
+        if scores.unpredicted:
+            raise Unable(
+                "it does not predict the first token of a document: use a tokenizer that puts a token in front of texts"
+            )
         if pseudo and (scores.targets.numpy() != lengths).any():
             raise Unable("its tokens are not words: the limit of a pseudo-likelihood needs a tokenizer of kind word")
         limit, unigram = (_pseudo if pseudo else _exact)(self.language, words, lengths)

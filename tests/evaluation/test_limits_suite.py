@@ -92,10 +92,14 @@ def test_a_bound_is_above_the_exact_value(kind):
     assert result.primary > 0.1
 
 
-def test_documents_longer_than_the_encoder_pieces_of_words_and_unknown_words_have_no_limit():
+def test_documents_that_are_cut_begin_unpredicted_or_have_pieces_of_words_or_unknown_words_have_no_limit():
     evaluators = {"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}
     short = connected(CausalLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=9)), TEXTS)
     assert "too short" in run_evaluators(evaluators, short, None).missing["limits"]
+    bare = CausalLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64))
+    framed = train(TokenizerSettings("word"), lambda: iter(TEXTS))
+    bare.connect(Tokenizer(framed.replace('"prefix": [2], "suffix": []', '"prefix": [], "suffix": [2]')))
+    assert "not predict the first token" in run_evaluators(evaluators, bare, None).missing["limits"]
     masked = MaskedLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64))
     masked.connect(Tokenizer(train(TokenizerSettings("char"), lambda: iter(TEXTS))))
     assert "kind word" in run_evaluators(evaluators, masked, None).missing["limits"]
