@@ -49,7 +49,6 @@ class Module(SavedModule):
 
     optimization: Optimization
     training_sums: Sums
-    validation_sums: Sums
     _tokenizer: Tokenizer | None = None
     _data: TextDataModule | None = None
     acting: frozenset[str] | None = None  # the players whose turn it is; None: all
@@ -340,7 +339,8 @@ class Module(SavedModule):
 
     def _log_evaluation(self, prefix: str, split: Literal["valid", "test"]) -> None:
         statistics = None if self._data is None else self._data.statistics(split)
-        self._log_means(prefix, self.summarize(self.validation_sums.means_over_ranks(), statistics))
+        means = self.validation_sums.means_over_ranks(None if self.trainer.sanity_checking else split)
+        self._log_means(prefix, self.summarize(means, statistics))
 
     def _log_means(self, prefix: str, means: dict[str, Tensor]) -> None:
         """Log scalars. A single term equals the loss and is not logged twice."""

@@ -1,12 +1,15 @@
 """The loss of a batch as sums and numbers of targets, and their averages: over targets, never over batch means."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from ssl_nlp.terminal import say
 from ssl_nlp.training.ranks import sum_over_ranks
 
 
@@ -118,12 +121,15 @@ class Sums:
         self._sums, self._weights = dict(state.get("sums", {})), dict(state.get("weights", {}))
         self._totals = set(state.get("totals", ()))
 
-    def means_over_ranks(self) -> dict[str, Tensor]:
+    def means_over_ranks(self, split: str | None = None) -> dict[str, Tensor]:
         """Return sum / count of each name over all ranks and reset; empty if nothing was added. Every rank must call it.
 
         `loss` is the weighted sum of its terms `loss/NAME`, with the weights of the last batch; without any of them there
         is none. A metric whose count is 0 over all ranks is left out, and a total is not divided. A term whose count is 0
         is NaN, and adds nothing to `loss`, as in training.
+
+        Args:
+            split: warn that it has no target, if so; None: say nothing.
         """
         if not self._sums:
             return {}
@@ -142,5 +148,17 @@ class Sums:
         summands = [means[name] * weight for name, weight in self._weights.items() if name in counted]
         if self._weights.keys() & means.keys():
             means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)
+            if not summands and split is not None:
+                warn_of_no_target(split)
         self._sums = {}
         return means
+
+
+@rank_zero_only
+def warn_of_no_target(split: str) -> None:
+    """Say why the loss on a split is NaN."""
+    say(
+        f"warning: there is nothing to predict in the {split} split, so its loss is not a number (nan): give it more or "
+        "longer texts",
+        sys.stderr,
+    )

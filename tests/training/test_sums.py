@@ -67,7 +67,7 @@ def test_only_some_terms_may_make_up_the_loss():
     assert sums.means_over_ranks().keys() == {"loss/a", "v"}
 
 
-def test_a_term_without_targets_adds_nothing_to_the_loss():
+def test_a_term_without_targets_adds_nothing_to_the_loss(capsys):
     """Training divides such a term by 1: a validation loss of NaN would never be the best again."""
     sums = Sums()
     sums.add(loss(0.0, 0, (8.0, 4)))
@@ -75,3 +75,10 @@ def test_a_term_without_targets_adds_nothing_to_the_loss():
     assert float(means["loss"]) == 1.0 and means["loss/a"].isnan()
     sums.add(loss(0.0, 0, (0.0, 0)))
     assert sums.means_over_ranks()["loss"].isnan()
+    assert capsys.readouterr().err == ""
+    sums.add(loss(0.0, 0, (0.0, 0)))
+    sums.means_over_ranks("valid")
+    assert "nothing to predict in the valid split, so its loss is not a number" in capsys.readouterr().err
+    sums.add(loss(0.0, 0, (8.0, 4)))
+    sums.means_over_ranks("valid")
+    assert capsys.readouterr().err == ""
