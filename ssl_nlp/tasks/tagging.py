@@ -68,6 +68,7 @@ class Tagging(Task):
         if scheme not in (None, *PREFIXES):
             raise UserError(f"scheme {scheme!r} is unknown: use {', '.join(PREFIXES)}, or leave it out")
         self.scheme, self.characters, self.dropout, self.causal = scheme, characters, dropout, causal
+        self._from_data = characters is None
 
     def build(self) -> None:
         assert self.classes is not None
@@ -87,6 +88,13 @@ class Tagging(Task):
         if self.characters is None and stage == "fit":
             self.characters = _tags_characters(islice(data.corpus.documents("train"), SENTENCES))
             self.settle("characters", self.characters)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint["ssl_nlp"]["method"]["init_args"].get("characters")
+        if self._from_data and saved is not None:  # an earlier version may have read the data otherwise
+            self.characters = saved
+            self.settle("characters", saved)
 
     def outputs(self, batch: TokenBatch) -> Tensor:
         """(B, T, C) logits."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from seqeval.metrics import f1_score
 
 from ssl_nlp.corpora import Document
@@ -9,7 +10,7 @@ from ssl_nlp.data import TokenizerSettings
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.tasks import Tagging
-from tests.tasks.made import FAST, data_of, fitted, tiny
+from tests.tasks.made import FAST, QUIET, data_of, fitted, tiny
 
 FIRST = ["Ada", "Grace", "Alan"]
 LAST = ["Lovelace", "Hopper", "Turing"]
@@ -72,6 +73,19 @@ def test_a_checkpoint_predicts_the_same(trained, tmp_path):
     again = Tagging.load_from_checkpoint(tmp_path / "a.ckpt")
     assert again.characters is False
     assert again.predict(["Ada Lovelace went"]) == task.predict(["Ada Lovelace went"])
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, True), (False, False)])
+def test_a_resumed_training_keeps_what_the_checkpoint_has_decided(trained, given, expected):
+    task, data, _ = trained
+    checkpoint = task_checkpoint(task)
+    checkpoint["ssl_nlp"]["method"]["init_args"]["characters"] = True  # as an earlier version may have decided
+    resumed = tagging(characters=given)
+    resumed.connect_data(data, "fit")
+    assert resumed.characters is False
+    resumed.trainer = Trainer(accelerator="cpu", **QUIET)
+    resumed.on_load_checkpoint(checkpoint)
+    assert resumed.characters is resumed.description()["init_args"]["characters"] is expected
 
 
 def task_checkpoint(task):
