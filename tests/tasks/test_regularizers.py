@@ -5,12 +5,15 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from transformers import ModernBertConfig, ModernBertModel
 
+from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM
 from ssl_nlp.objectives.agreement import symmetric_bernoulli_kl, symmetric_kl
 from ssl_nlp.tasks import Adversarial, Classification, RDrop, Regression, SequenceToSequence
 from ssl_nlp.tasks.adversarial import _direction
+from ssl_nlp.tasks.regularizers import _drops
 from ssl_nlp.training import Optimization
 from tests.tasks.corpora import QUIET, fitted, tiny, topics
 
@@ -61,6 +64,26 @@ def test_r_drop_without_dropout_adds_nothing_and_is_refused(tmp_path):
         extended = task.loss(batch)
         torch.testing.assert_close(extended.mean(), plain.mean())
         assert extended.terms["r_drop"].total == 0
+
+
+def test_r_drop_sees_dropout_that_is_no_layer_of_an_encoder_and_none_in_a_frozen_one(tmp_path):
+    """ModernBERT drops attention weights by a function, with a rate that it has from its configuration."""
+    small = {
+        "vocab_size": 20,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    for rate in (0.0, 0.5):
+        config = ModernBertConfig(**small, attention_dropout=rate, pad_token_id=0)
+        model = ModernBertModel(config).train()
+        one, other = (model(torch.arange(1, 13).view(2, 6)).last_hidden_state for _ in range(2))
+        assert torch.equal(one, other) == (rate == 0)
+        assert any(map(_drops, model.modules())) == (rate > 0)
+    frozen = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1, freeze="all")
+    with pytest.raises(UserError, match="nothing that is trained has a dropout rate above 0"):
+        fitted(Classification(frozen), topics(), tmp_path, steps=1, callbacks=[RDrop()])
 
 
 # ------------------------------------------------------------------------------------------------------------------ attacks
