@@ -33,7 +33,7 @@ def batches_used(trainer: Trainer) -> int:
 
 def epoch_and_position(trainer: Trainer) -> tuple[int, int]:
     """The epoch and the number of its batches that are done, as Lightning counts them: it may end epochs early."""
-    epoch: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+    epoch: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # declared as a base class
     batches = trainer.fit_loop.epoch_loop.batch_progress
     if not batches.is_last_batch:
         return epoch, batches.current.ready
@@ -100,12 +100,12 @@ def validate_after_batch(trainer: Trainer) -> None:
 
 def validation_interval(trainer: Trainer) -> tuple[Any, ...]:
     """The settings that `validate_after_batch` changes."""
-    return trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval  # type: ignore[attr-defined]
+    return trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval  # type: ignore[attr-defined]  # undeclared
 
 
 def set_validation_interval(trainer: Trainer, interval: tuple[Any, ...]) -> None:
     """Go back to what `validation_interval` gave."""
-    trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval = interval  # type: ignore[attr-defined]
+    trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer._val_check_time_interval = interval  # type: ignore[attr-defined]  # undeclared
 
 
 def run_validation(trainer: Trainer) -> None:
@@ -119,7 +119,7 @@ def run_validation(trainer: Trainer) -> None:
 
 def resume_accumulation(trainer: Trainer) -> None:
     """Set `accumulate_grad_batches` by its scheduler, which Lightning calls only where an epoch begins."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set without a declaration
         if isinstance(callback, GradientAccumulationScheduler):
             trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 
@@ -133,7 +133,7 @@ def count_epoch(trainer: Trainer) -> None:
     """Count the current epoch as begun: after a resume at the end of the one before, Lightning does not."""
     epoch = trainer.fit_loop.epoch_progress
     for count in (epoch.total, epoch.current):
-        count.ready = count.started = count.processed + 1  # type: ignore[attr-defined]
+        count.ready = count.started = count.processed + 1  # type: ignore[attr-defined]  # declared as a base class
 
 
 def forget_validation_progress(checkpoint: dict[str, Any]) -> None:

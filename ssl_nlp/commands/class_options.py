@@ -34,7 +34,7 @@ def class_options(kind: type, option: str, config: Mapping[str, Any]) -> Iterato
         option: how the class itself is set, such as `--model`.
         config: settings that take the place of defaults.
     """
-    texts, hints = _texts(kind), get_type_hints(kind.__init__)  # type: ignore[misc]
+    texts, hints = _texts(kind), get_type_hints(kind.__init__)
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue

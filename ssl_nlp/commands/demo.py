@@ -91,11 +91,11 @@ def show() -> None:
     models = {name: kind.load_from_checkpoint(run_of(name).last_checkpoint) for name, kind in METHODS.items()}
     console.print(losses())
     for title, lines in (
-        ("MaskedLM fills in:", fillings(models["masked_lm"])),  # type: ignore[arg-type]  # each is of its class
-        ("CausalLM continues:", continuations(models["causal_lm"])),  # type: ignore[arg-type]
+        ("MaskedLM fills in:", fillings(models["masked_lm"])),
+        ("CausalLM continues:", continuations(models["causal_lm"])),
         ("SimCLR finds the nearest of 2,000 validation sentences:", neighbours(models["simclr"])),
-        ("Autoencoder reconstructs a sentence from one vector:", copies(models["autoencoder"])),  # type: ignore[arg-type]
-        ("VAE samples sentences from its prior:", draws(models["vae"])),  # type: ignore[arg-type]
+        ("Autoencoder reconstructs a sentence from one vector:", copies(models["autoencoder"])),
+        ("VAE samples sentences from its prior:", draws(models["vae"])),
     ):
         console.print(f"\n[bold]{title}[/bold]")
         for line in lines:

@@ -6,7 +6,7 @@ import sys
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import get_loader, set_loader
@@ -66,7 +66,7 @@ class TrainerParser(CommandParser, LightningArgumentParser):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings | {"parser_mode": "public_paths"})
 
-    def parse_args(  # type: ignore[override]
+    def parse_args(  # type: ignore[override]  # in place of two with other types
         self, args: Sequence[str] | None = None, *more: Any, **settings: Any
     ) -> Any:
         """Parse arguments; for options of a class inside of another one, jsonargparse calls this with `--NAME=VALUE`."""
@@ -78,7 +78,7 @@ class TrainerParser(CommandParser, LightningArgumentParser):
         """The list of everything, as jsonargparse writes it: `--help all`."""
         return LightningArgumentParser.format_help(self, formatter)
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UserError(plain_complaint(message)) from ex  # `run_cli` suggests other options: it knows the arguments
 
 

@@ -71,7 +71,7 @@ def options_of(kind: type, option: str, bases: tuple[type, ...] = ()) -> Iterato
         option: how the class itself is set, such as `--model`.
         bases: of the classes whose subclasses a configuration chooses from.
     """
-    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]
+    for name, hint in get_type_hints(kind.__init__).items():
         if name == "return":
             continue
         yield f"{option}.{name}"

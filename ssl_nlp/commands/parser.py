@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import ArgumentParser
 
@@ -51,7 +51,7 @@ class CommandParser(ArgumentParser):
         lines += ["", *textwrap.wrap(self.epilog, WIDTH)] if self.epilog else []
         return "\n".join(lines) + "\n"
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         options = {action.dest: action.option_strings[-1] for action in self._actions if action.option_strings}
         if found := re.match("unrecognized arguments: (--[^ =]+)", message):
             meant = nearest(found[1], options.values())

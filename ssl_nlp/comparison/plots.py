@@ -59,7 +59,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE), without_glyph_warnings():  # type: ignore[arg-type]
+        with matplotlib.rc_context(STYLE), without_glyph_warnings():  # type: ignore[arg-type]  # its keys are settings
             return make_room(draw(*args, **kwargs))
 
     return drawn

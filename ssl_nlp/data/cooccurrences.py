@@ -57,7 +57,7 @@ class Cooccurrences(Blocks):
     def fingerprint(self) -> Any:
         return Blocks.kind if type(self) is Cooccurrences else super().fingerprint()  # the tokens are the same
 
-    def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "CooccurrenceRows":  # type: ignore[override]
+    def rows(self, store: "TokenStore", tokenizer: Tokenizer, length: int) -> "CooccurrenceRows":  # type: ignore[override]  # rows of pairs
         if self.window < 1:
             raise UserError(f"data.unit: window must be at least 1, not {self.window}")
         special = tokenizer.special_ids

@@ -71,7 +71,7 @@ def check_single_pass(trainer: Trainer, batches: int, remedy: str) -> None:
     Raises:
         UserError: it stops earlier, goes on longer, or leaves out batches.
     """
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if trainer.fast_dev_run:
         return
     steps = -(-batches // trainer.accumulate_grad_batches)
     problems = {

@@ -94,4 +94,4 @@ def find_base(base: Base, where: str) -> tuple[dict[str, Any], Path]:
 def described_adapter(saved: dict[str, Any], where: str) -> Adapter | None:
     """The adapter of the encoder that a checkpoint describes, if it has one."""
     found = saved["ssl_nlp"]["method"]["init_args"]["encoder"]["init_args"].get("adapter")
-    return None if found is None else checkpoints.instantiate(found, Adapter, where=where)  # type: ignore[type-abstract]
+    return None if found is None else checkpoints.instantiate(found, Adapter, where=where)  # type: ignore[type-abstract]  # a subclass

@@ -102,7 +102,7 @@ def described_encoder(saved: dict[str, Any], where: str, freeze: Frozen | int | 
     if found is None:
         kind = str(method["class_path"]).rpartition(".")[2]
         raise UserError(f"{where}: its {kind} has no encoder to start from: name another run")
-    encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]
+    encoder: Encoder = checkpoints.instantiate(found, Encoder, where=where)  # type: ignore[type-abstract]  # a subclass
     encoder.freeze = checked_freeze(freeze)
     encoder.made_causal = saved["ssl_nlp"].get("causal")
     return encoder

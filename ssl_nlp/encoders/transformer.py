@@ -169,7 +169,7 @@ class Transformer(Encoder):
     def read(self, states: Tensor, batch: TokenBatch) -> Source:
         """What the layers attend to of a source: its states (B, S, source_dim) and its tokens, one text a row."""
         added = self._mask(batch.is_text[:, None, :], is_causal=False).added if batch.padded else None
-        return Source(tuple(layer.cross_attn.read(states) for layer in self.layers), AttentionMask(added, False))  # type: ignore[operator, union-attr]
+        return Source(tuple(layer.cross_attn.read(states) for layer in self.layers), AttentionMask(added, False))  # type: ignore[operator, union-attr]  # its layers have one
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         length += self.prompt_length

@@ -23,7 +23,7 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Matrix:
     Raises:
         UserError: an embedding contains a number that is not finite.
     """
-    compute = getattr(embedder, "embed", None) or embedder.encode  # type: ignore[attr-defined]
+    compute = getattr(embedder, "embed", None) or embedder.encode  # type: ignore[attr-defined]  # one of the two is there
     embeddings = torch.as_tensor(compute(list(texts)))
     matrix = to_sparse(embeddings) if embeddings.layout is torch.sparse_coo else embeddings.double().numpy()
     if not np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():

@@ -13,7 +13,7 @@ def check_push(name: str) -> None:
     """
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in its `__all__`
 
     try:
         validate_repo_id(name)
@@ -35,7 +35,7 @@ def push(folder: Path, name: str) -> str:
         UserError: the hub has such a model already, cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]  # likewise
 
     api = HfApi()
     try:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_nlp.corpora import Document, Span
+from ssl_nlp.corpora import Document, Span, Split
 from ssl_nlp.data import Questions, TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.encoding import encode
@@ -218,10 +218,10 @@ class QuestionAnswering(Task):
 
     def _split(self) -> list[Document]:
         """The documents of the split that is being validated, by number."""
-        split = "test" if self.trained and self.trainer.testing else "valid"
+        split: Split = "test" if self.trained and self.trainer.testing else "valid"
         if split not in self._documents:
             assert self._data is not None
-            self._documents[split] = list(self._data.corpus.documents(split))  # type: ignore[arg-type]
+            self._documents[split] = list(self._data.corpus.documents(split))
         return self._documents[split]
 
     def _places(self, documents: Sequence[Document], answers: Sequence[Candidate]) -> list[tuple[int, int]]:

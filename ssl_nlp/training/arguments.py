@@ -17,7 +17,7 @@ def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, An
     for kind in cls.__mro__:
         if "__init__" not in vars(kind):
             continue
-        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]
+        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]  # type: ignore[misc]  # of this class
         unnamed = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         others = [p.name for p in parameters if p.kind is p.VAR_KEYWORD]
         if unnamed and args and len(unnamed) + len(others) == len(parameters):

@@ -155,7 +155,7 @@ class Module(SavedModule):
             return self._lent[0]
         if (encoder := self._modules.get("encoder")) is None:
             raise AttributeError("encoder")
-        return encoder  # type: ignore[return-value]
+        return encoder  # type: ignore[return-value]  # nothing else has this name
 
     @property
     def tokenizer(self) -> Tokenizer:

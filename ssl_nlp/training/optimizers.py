@@ -159,7 +159,7 @@ def build_optimizer(module: nn.Module, optimization: Optimization, encoder: nn.M
     if optimization.optimizer == "adamw":
         optimizer: Optimizer = AdamW(others, fused=True)
         # Lightning refuses to clip gradients for an optimizer that could unscale them itself. Let it unscale them first.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # set without a declaration
         return optimizer
     if not groups["muon"]:
         raise UserError("optimization: muon finds no whole matrix (there is none, or FSDP has cut them): set adamw")

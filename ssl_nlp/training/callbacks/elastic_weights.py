@@ -112,7 +112,7 @@ class ElasticWeights(Callback):
                 pull = self.precision[name] * (parameter.detach() - self.anchor[name])
                 parameter.grad.add_(pull.to(parameter.grad.dtype), alpha=self.strength)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         data = internals.datamodule_of(trainer)
         assert isinstance(pl_module, Module) and isinstance(data, ContinualDataModule)
         if self.precision and internals.logs_now(trainer):

@@ -54,7 +54,7 @@ class Extension(Callback):
         change = f"stays at {new:.2g}" if math.isclose(old, new) else f"{verb} from {old:.2g} to {new:.2g}"
         say(f"{said}: the learning rate {change} at step {trainer.global_step:,}")
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         if self._step is not None:
             self.run.extend(self.config, self._step)
             self._step = None

@@ -48,7 +48,7 @@ class PartScores(Callback):
         trainer.loggers = loggers
         self.before = self._scores(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         data = _data(trainer)
         if data is not None and data.finished_part is not None and self._interval is None:
             self._interval = internals.validation_interval(trainer)

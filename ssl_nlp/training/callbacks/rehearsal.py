@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from ssl_nlp import durable
+from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.training.callbacks.throughput import Throughput
 
@@ -38,7 +39,7 @@ class Rehearsal(Throughput):
         self._costs.append(self.spent(pl_module.device))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        loader = internals.datamodule_of(trainer).train_dataloader()
         tokens = [batch.all_tokens for batch in islice(loader, BATCHES)] + self._batches
         in_a_step = trainer.accumulate_grad_batches * trainer.world_size * sum(tokens) / len(tokens)
         per_token = costs_per_token(self._costs)

@@ -39,7 +39,7 @@ class RunKeeper(Callback):
             assert isinstance(pl_module, TextModule)
             say(f"{type(pl_module).__name__}: {_parameters(pl_module)}")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         if trainer.is_global_zero and not self.run.begun:
             ancestry = pl_module.encoder.ancestry
             self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint(), ancestry)

@@ -70,7 +70,7 @@ class WeightsPerPart(Callback):
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         data = internals.datamodule_of(trainer)
         assert isinstance(data, ContinualDataModule)
         self.begun = data.finished_part is None
