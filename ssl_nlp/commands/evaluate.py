@@ -31,6 +31,7 @@ from ssl_nlp.evaluation.embedding_map import embedding_map
 from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
+from ssl_nlp.evaluation.result import OVERLAP_WITH
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import OF_CORPUS, get_suite
 from ssl_nlp.objectives.scores import Unable
@@ -75,7 +76,8 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         for name, one in result.evaluators.items():
             if one.covered:
                 without = "" if one.uncovered is None else f"; {one.uncovered:.3f} without these"
-                reason = f"training text covers every word of {one.covered:.1%} of the items{without}"
+                part = f" (of which the {one.details[OVERLAP_WITH]} were read)" if OVERLAP_WITH in one.details else ""
+                reason = f"training text{part} covers every word of {one.covered:.1%} of the items{without}"
                 console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
             if one.metrics.get("coverage", 1.0) < 1.0:
                 reason = f"knows the words of {one.metrics['coverage']:.1%}, and only these count"

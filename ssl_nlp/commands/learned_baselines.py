@@ -9,7 +9,6 @@ Where that is not known (a published model, a checkpoint by itself) or not there
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -37,9 +36,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class LearnedTexts(Corpus):
-    """Texts that a baseline learns from, as the train split of a corpus."""
+    """Texts that a baseline learns from, as the train split of a corpus.
+
+    Attributes:
+        texts: the first ones of the corpus that they are from.
+        cut: whether that has more.
+    """
 
     texts: Sequence[str]
+    cut: bool = False
 
     def documents(self, split: Split) -> Iterator[Document]:
         yield from map(Document, self.texts if split == "train" else self.texts[:1])
@@ -66,7 +71,12 @@ def pretraining_texts(run: Run | None, imports: Sequence[str]) -> LearnedTexts:
         if getattr(corpus, "streaming", False):
             raise Unable("its training text is a stream, which cannot be read again")
         found = (text for one in corpus.documents("train") for text in (one.text, one.pair) if text)
-        return LearnedTexts(list(islice(dict.fromkeys(found), MOST_TEXTS)))
+        texts: dict[str, None] = {}
+        for text in found:
+            if len(texts) == MOST_TEXTS and text not in texts:
+                return LearnedTexts(list(texts), cut=True)
+            texts[text] = None
+        return LearnedTexts(list(texts))
     except (UserError, OSError) as error:
         raise Unable(f"its training text cannot be read: {error}") from error
 

@@ -8,7 +8,7 @@ import numpy as np
 from ssl_nlp.commands.learned_baselines import LearnedTexts
 from ssl_nlp.evaluation import Result, Suite
 from ssl_nlp.evaluation.overlap import TrainingText
-from ssl_nlp.evaluation.result import Array
+from ssl_nlp.evaluation.result import OVERLAP_WITH, Array
 
 
 class Overlaps:
@@ -20,7 +20,7 @@ class Overlaps:
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
-        self._found: dict[str, dict[str, Array]] = {}
+        self._found: dict[str, tuple[dict[str, Array], str | None]] = {}
 
     def added(self, results: Mapping[str, Result], read: LearnedTexts | None) -> dict[str, Result]:
         """Results of a model with the overlap of their items, where it is known.
@@ -32,20 +32,24 @@ class Overlaps:
         if read is None:
             return dict(results)
         if read.key not in self._found:
-            known = TrainingText.of([*self._suite.train_texts, *read.texts])
-            self._found[read.key] = {
+            texts = [*self._suite.train_texts, *read.texts]
+            known = TrainingText.of(texts)
+            shares = {
                 name: np.array([known.overlap(texts) for texts in evaluator.item_texts], dtype=np.float32)
                 for name, evaluator in self._suite.evaluators.items()
             }
-        shares = self._found[read.key]
-        return {name: _with(result, shares.get(self._name(name))) for name, result in results.items()}
+            cut = read.cut or known.texts < len(texts)
+            self._found[read.key] = shares, f"first {known.texts:,} texts" if cut else None
+        shares, part = self._found[read.key]
+        return {name: _with(result, shares.get(self._name(name)), part) for name, result in results.items()}
 
     def _name(self, result: str) -> str:
         """The evaluator of a result, which may be that of a part of the model."""
         return result if result in self._suite.evaluators else result.partition(".")[2]
 
 
-def _with(result: Result, shares: Array | None) -> Result:
+def _with(result: Result, shares: Array | None, part: str | None) -> Result:
     if shares is None or result.items is None or len(shares) < len(result.items):
         return result
-    return replace(result, overlap=shares[: len(result.items)])
+    details = result.details | ({} if part is None else {OVERLAP_WITH: part})
+    return replace(result, details=details, overlap=shares[: len(result.items)])

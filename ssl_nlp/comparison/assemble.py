@@ -15,6 +15,7 @@ from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
+from ssl_nlp.evaluation.result import OVERLAP_WITH
 
 BASELINES = {
     "majority": "majority class",
@@ -79,7 +80,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     baselines = _baselines(suite, [row for row, _ in rows], evaluated)
     notes += assumptions(rows, baselines, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
-    notes += _overlap([row for row, _ in rows], columns)
+    notes += _overlap(rows, columns)
     differing = configurations.difference([configurations.settings(members[0]) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
     protocols = {
@@ -128,14 +129,15 @@ def primaries(
     return {key: estimate.mean for key, estimate in estimates(found).items()}
 
 
-def _overlap(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+def _overlap(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
     """Sentences on the columns with items that stand in training text."""
     said = []
     for column in columns:
         key = column.key
         parts = [
-            f"{row.label} {row.uncovered[key]:.3f} instead of {row.scores[key].mean:.3f} ({share:.1%} fewer items)"
-            for row in rows
+            f"{row.label} {row.uncovered[key]:.3f} instead of {row.scores[key].mean:.3f} ({share:.1%} fewer items"
+            f"{_read(given, key)})"
+            for row, given in rows
             if (share := row.covered.get(key)) and key in row.uncovered
         ]
         if parts:
@@ -143,6 +145,13 @@ def _overlap(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
                 f"{column.title} without the items of which training text covers every word: {'; '.join(parts)}."
             )
     return said
+
+
+def _read(given: RowResults, key: str) -> str:
+    """Which part of its training text the overlap of a row was measured on, if not all of it."""
+    name = key.rsplit("/", 2)[1]
+    found = {results[name].details.get(OVERLAP_WITH) for results in given.results if name in results}
+    return "".join(f"; of its training text, the {part} were read" for part in sorted(filter(None, found)))
 
 
 def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ssl_nlp.evaluation.result import Array
 
 ORDER = 8
 MOST_WORDS = 20_000_000  # of training text, the first ones
-VERSION = 1  # of the definition, for the keys of caches
+VERSION = 2  # of the definition and of what is kept, for the keys of caches
 
 _WITHOUT_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}"
 _WORD = regex.compile(rf"(?V1)[{_WITHOUT_SPACES}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_WITHOUT_SPACES}]]+")
@@ -33,20 +33,23 @@ class TrainingText:
 
     Args:
         grams: (G,) uint64, the hashes of the different ones, sorted.
+        texts: how many texts were read.
     """
 
-    def __init__(self, grams: Array) -> None:
-        self._grams = grams
+    def __init__(self, grams: Array, texts: int) -> None:
+        self._grams, self.texts = grams, texts
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "TrainingText":
         """Read texts up to their 20 millionth word. The 8-grams are kept under the cache directory."""
 
         def build(directory: Path) -> None:
-            np.save(directory / "grams.npy", _all_grams(texts))
+            grams, read = _all_grams(texts)
+            np.savez(directory / "grams.npz", grams=grams, texts=read)
 
         key = fingerprint("overlap", VERSION, [text_digest(text).hex() for text in texts])
-        return cls(np.load(build_once(cache_dir() / "overlap" / key, build) / "grams.npy"))
+        with np.load(build_once(cache_dir() / "overlap" / key, build) / "grams.npz") as kept:
+            return cls(kept["grams"], int(kept["texts"]))
 
     def overlap(self, texts: Iterable[str]) -> float:
         """The share, from 0 to 1, of the words of some texts that training text covers."""
@@ -70,7 +73,8 @@ class TrainingText:
         return np.asarray(self._grams[places] == grams)
 
 
-def _all_grams(texts: Iterable[str]) -> Array:
+def _all_grams(texts: Iterable[str]) -> tuple[Array, int]:
+    """The 8-grams of texts, and how many of these were read."""
     found, words = [np.empty(0, dtype=np.uint64)], 0
     for text in texts:
         ids = _ids(text)
@@ -78,7 +82,7 @@ def _all_grams(texts: Iterable[str]) -> Array:
         words += len(ids)
         if words >= MOST_WORDS:
             break
-    return np.unique(np.concatenate(found))
+    return np.unique(np.concatenate(found)), len(found) - 1
 
 
 def _ids(text: str) -> Array:

@@ -17,6 +17,9 @@ PROTOCOL = 4
 queries that occur twice, are not in the suite docs.
 """
 
+OVERLAP_WITH = "overlap_with"
+"""Key of the details of a result: which part of training text its overlap was measured on, if not all of it."""
+
 Statistic = Literal["mean", "spearman", "average_precision", "v_measure", "bleu", "f1", "ratio", "perplexity"]
 Array = npt.NDArray[Any]
 
@@ -36,8 +39,8 @@ class Result:
             take; for a ratio or a perplexity, (N, 2): what is summed, and what it is divided by.
         statistic: how the primary metric follows from the items: as their mean, from their columns (rank correlation,
             average precision, V-measure), or as the BLEU, the F1, the ratio or the perplexity of their sums.
-        validation: the primary metric on validation items, of which none is a test item; None if there are none. Whoever
-            chooses settings of a model does so by this number.
+        validation: the primary metric on validation items, of which none is a test item; None if there are none. Settings
+            of a model are chosen by this number.
         overlap: (N,), the share of each item's words that training text covers (`ssl_nlp.evaluation.overlap`); None where
             it is not known.
     """

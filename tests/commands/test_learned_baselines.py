@@ -28,9 +28,11 @@ def run_on(corpus, monkeypatch, tmp_path):
 def test_the_train_split_of_a_run_is_learned_from_and_nothing_else(monkeypatch, tmp_path):
     corpus = ListCorpus([("a dog", "ein Hund"), "a cat", "a bird"], ["valid text"], ["test text"])
     run = run_on(corpus, monkeypatch, tmp_path)
-    assert pretraining_texts(run, ()).texts == ["a dog", "ein Hund", "a cat", "a bird"]
+    assert pretraining_texts(run, ()) == LearnedTexts(["a dog", "ein Hund", "a cat", "a bird"])
+    monkeypatch.setattr(learned_baselines, "MOST_TEXTS", 4)
+    assert not pretraining_texts(run, ()).cut
     monkeypatch.setattr(learned_baselines, "MOST_TEXTS", 2)
-    assert pretraining_texts(run, ()).texts == ["a dog", "ein Hund"]
+    assert pretraining_texts(run, ()) == LearnedTexts(["a dog", "ein Hund"], cut=True)
 
 
 def test_unknown_text_leaves_a_cell_empty(monkeypatch, tmp_path):

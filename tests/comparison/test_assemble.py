@@ -265,13 +265,15 @@ def test_scores_without_items_that_stand_in_training_text_are_named(tmp_path):
     right, shares = np.array([1, 1, 0, 1], dtype=np.uint8), np.array([1.0, 0.9, 0.0, 0.2], dtype=np.float32)
     for seed in range(2):
         write(tmp_path, f"masked-{seed}", seed=seed)
-        result = Result("accuracy", {"accuracy": 0.75}, {}, right, overlap=shares)
+        details = {"overlap_with": "first 7 texts"} if seed else {}
+        result = Result("accuracy", {"accuracy": 0.75}, details, right, overlap=shares)
         path = tmp_path / "runs" / f"masked-{seed}" / "evaluation.json"
         write_suite(path, read_record(path), "docs", SuiteResult("same", {"knn": result}))
     plain = read_record(path)["suites"]["docs"]["evaluators"]["knn"]
     assert (plain["covered"], plain["uncovered"]) == (0.25, pytest.approx(2 / 3))
     found = comparison(tmp_path)
-    assert any("MaskedLM 0.667 instead of 0.750 (25.0% fewer items)" in note for note in found.notes)
+    said = "MaskedLM 0.667 instead of 0.750 (25.0% fewer items; of its training text, the first 7 texts were read)"
+    assert any(said in note for note in found.notes)
     write_csv(found, tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         [line] = [line for line in csv.DictReader(file) if line["number"] == "docs/knn/accuracy"]

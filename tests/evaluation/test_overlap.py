@@ -48,4 +48,5 @@ def test_training_text_is_read_once_and_up_to_a_limit(monkeypatch):
     monkeypatch.setattr(overlap, "MOST_WORDS", 16)
     assert [TrainingText.of(texts).covers(text) for text in texts] == [True, True, False, False]
     monkeypatch.setattr(overlap, "_all_grams", None)  # the 8-grams are kept
-    assert TrainingText.of(list(texts)).covers(texts[0])
+    again = TrainingText.of(list(texts))
+    assert again.covers(texts[0]) and again.texts == 2
