@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ssl_nlp.commands.parser import run_function
-from ssl_nlp.commands.text_lines import read_lines
+from ssl_nlp.commands.text_lines import given_texts
 from ssl_nlp.errors import UserError
 from ssl_nlp.terminal import say
 
@@ -37,9 +37,7 @@ def fill_mask(
     from ssl_nlp.evaluation.capabilities import Infiller, MaskFiller
     from ssl_nlp.methods import MaskedDiffusion
 
-    if text is not None and input is not None:
-        raise UserError("--text and --input both give texts: leave one out")
-    texts = read_lines(input) if text is None else [text]
+    texts = given_texts("--text", text, input)
     method = load_model(checkpoint)
     kind = type(method).__name__
     if not isinstance(method, (Infiller, MaskFiller)):

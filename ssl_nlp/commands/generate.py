@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ssl_nlp.commands.parser import run_function
-from ssl_nlp.commands.text_lines import read_lines
+from ssl_nlp.commands.text_lines import given_texts
 from ssl_nlp.errors import UserError
 from ssl_nlp.terminal import say
 
@@ -73,11 +73,11 @@ def generate(
             )
         given = {"beams": beams, "max_new_tokens": max_new_tokens}
         method.search = replace(method.search, **{name: n for name, n in given.items() if n is not None})
-        texts = method.predict(_prompts(prompt, input))
+        texts = method.predict(given_texts("--prompt", prompt, input))
     elif beams is not None:
         raise UserError(f"a {kind} does not search: leave out --beams")
     elif isinstance(method, Generator) and number is None:
-        prompts = _prompts(prompt, input)
+        prompts = given_texts("--prompt", prompt, input)
         continuations = method.generate(prompts, longest, **sampling)
         texts = [begun + text for begun, text in zip(prompts, continuations, strict=True)]
     elif isinstance(method, Drawer):
@@ -98,14 +98,3 @@ def generate(
         )
     for text in texts:
         say(text)
-
-
-def _prompts(prompt: str | None, input: str | None) -> list[str]:
-    """The texts that the user gave.
-
-    Raises:
-        UserError: in two ways at once.
-    """
-    if prompt is not None and input is not None:
-        raise UserError("--prompt and --input both give prompts: leave one out")
-    return read_lines(input) if prompt is None else [prompt]

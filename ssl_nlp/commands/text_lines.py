@@ -8,6 +8,24 @@ from ssl_nlp.corpora.lines import decoded_lines
 from ssl_nlp.errors import UserError
 
 
+def given_texts(option: str, text: str | None, input: str | None) -> list[str]:
+    """The text of an option, or else the lines of `--input` or of standard input.
+
+    Args:
+        option: such as `--prompt`.
+        text: its value.
+        input: the value of `--input`.
+
+    Raises:
+        UserError: there are both, or the file cannot be read.
+    """
+    if text is None:
+        return read_lines(input)
+    if input is not None:
+        raise UserError(f"{option} and --input both give texts: leave one out")
+    return [text]
+
+
 def read_lines(path: str | None) -> list[str]:
     """The lines of a file, or of standard input, as many as `wc -l` counts; a blank line is an empty text."""
     if path is None:

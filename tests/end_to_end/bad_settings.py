@@ -46,7 +46,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--data.corpus.format": ["xml"],
         "--checkpoint_every": ["-1", "0", "1.5", "x", "null"],
         "--seed_everything": ["-1", "99999999999999", "1.5", "x"],
-        "--ckpt_path": ["nowhere.ckpt", "folder", "binary.txt", "texts.txt", "empty.txt", "best"],
+        "--ckpt_path": ["nowhere.ckpt", "half.ckpt", "folder", "binary.txt", "texts.txt", "empty.txt", "best"],
         "--wandb.mode": ["sometimes", "null"],
         "--wandb.tags": ["3"],
         "--config": [

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
@@ -98,27 +97,3 @@ def test_texts_that_cannot_be_read(tmp_path, capfd):
     assert "body" in refused(capfd, *fit("causal_lm", texts="a.jsonl"))
     Path("one.txt").write_text("one document\n")
     assert "empty" in refused(capfd, *fit("causal_lm", texts="one.txt"))
-
-
-def test_checkpoints_that_cannot_be_used(tmp_path, capfd):
-    Path("half.ckpt").write_bytes(b"PK\x03\x04half")
-    torch.save({}, "other.ckpt")
-    Path("in.txt").write_text("a text\n")
-    assert "nowhere.ckpt" in refused(capfd, "generate", "--checkpoint=nowhere.ckpt", "--prompt=a")
-    assert "half.ckpt" in refused(capfd, "fill-mask", "--checkpoint=half.ckpt", "--text=[MASK]")
-    assert "other.ckpt" in refused(capfd, "embed", "--checkpoint=other.ckpt", "--input=in.txt", "--output=a.npy")
-    assert "half.ckpt" in refused(capfd, *fit("causal_lm", "--ckpt_path=half.ckpt"))
-
-
-def test_commands_and_their_arguments(tmp_path, capfd):
-    Path("latin.txt").write_bytes(b"caf\xe9")
-    Path("there.npy").write_bytes(b"mine")
-    assert "'fti'" in refused(capfd, "fti")
-    assert "checkpoint" in refused(capfd, "generate")
-    assert "0xe9 at offset 3" in refused(capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=a.npy")
-    assert "there.npy already exists" in refused(
-        capfd, "embed", "--checkpoint=a", "--input=latin.txt", "--output=there.npy"
-    )
-    assert "nowhere.txt" in refused(capfd, "embed", "--checkpoint=a", "--input=nowhere.txt", "--output=a.npy")
-    assert "no run gone" in refused(capfd, "validate", "--run", "gone")
-    assert Path("there.npy").read_bytes() == b"mine"
