@@ -53,7 +53,7 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         nargs="+",
         type=str,
         metavar="MODEL",
-        help="a run (NAME or runs/NAME: its last checkpoint), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
+        help="a run (NAME or runs/NAME: its last checkpoint, also of a task), a .ckpt file, or pretrained:PATH_OR_HUB_NAME",
     )
     add_suite_options(parser)
     every = "also evaluate the checkpoints that runs have kept (fit --keep_every STEPS), for curves in the report"

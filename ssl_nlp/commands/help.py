@@ -1,7 +1,6 @@
 """`fit --help` and the help of the other trainer commands: the common options on one screen, the rest by section.
 
-What is shown comes from the constructors and their docstrings; the parser's own help, which lists everything, is
-`--help all`.
+It is made from the constructors and their docstrings. `--help all` is the parser's own help, which lists everything.
 """
 
 import re
@@ -29,11 +28,15 @@ TASK = {
     "fit": "Train a run in runs/NAME. The same command resumes it; --extend trains it longer.",
     "validate": "Print the losses and metrics of a run's best checkpoint on the validation split.",
     "test": "Print the losses and metrics of a run's best checkpoint on the test split.",
-    "predict": "Write what a run's best checkpoint makes of texts: embeddings of a method, predictions of a task.",
+    "predict": "Write the embeddings of the test split, or the predictions of a task, by a run's best checkpoint.",
 }
+BEST = (
+    "The best checkpoint is best.ckpt, from the validation with the lowest loss or, for a task, the best value of its "
+    "metric; last.ckpt where there was no validation, or where the run trained on one part of its data after the other."
+)
 COMMON = {  # where a docstring says it at length
     "seed_everything": "Seed of weights, order, masks and views.",
-    "ckpt_path": "Checkpoint to load: runs/NAME/checkpoints/best.ckpt.",
+    "ckpt_path": "Another checkpoint to load: runs/NAME/checkpoints/last.ckpt.",
     "max_steps": "Optimizer steps until the end; -1 sets no limit.",
     "max_epochs": "Passes over the data until the end; -1: no limit.",
     "devices": "Number of devices, or auto for all of them.",
@@ -122,7 +125,7 @@ def _fit_screen(model: type[Module] | None, config: dict[str, Any]) -> list[str]
 
 def _run_screen(command: str, config: dict[str, Any]) -> list[str]:
     limits = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
-    lines = [f"usage: ssl-nlp {command} --run NAME [--OPTION=VALUE]...", TASK[command], ""]
+    lines = [f"usage: ssl-nlp {command} --run NAME [--OPTION=VALUE]...", TASK[command], *_filled("", BEST), ""]
     lines += ["run", *_own(("run", "ckpt_path", *(["output", "input"] if command == "predict" else [])), config)]
     shown = ("accelerator", "devices", "precision", limits[command])
     lines += ["", "trainer", *_some(Trainer, "--trainer", shown, config)]

@@ -38,6 +38,8 @@ def options(text: str) -> dict[str, tuple[str, str]]:
 def test_it_fits_on_one_screen(command, arguments):
     lines = help_text(command, [*arguments, "--help"]).splitlines()
     assert lines[0].startswith(f"usage: ssl-nlp {command} --")
+    said = "The best checkpoint is best.ckpt, from the validation with the lowest loss or, for a task, the best value"
+    assert (said in " ".join(lines)) == (command != "fit")
     listed = [line for line in lines if re.match(r"  (\w+)  ", line)]  # methods, also those of tests
     assert len(lines) - len(listed) <= 50
     assert all(len(line) <= 100 for line in lines)
