@@ -62,7 +62,7 @@ def steps_within(
 ) -> dict[str, int]:
     """The number of steps of each training that costs the budget, rounded; at least one.
 
-    What a step costs is measured once, in a rehearsal of a few steps, and kept in `runs/NAME-budget.json`: trainings that
+    The cost of a step is measured once, in a rehearsal of a few steps, and kept in `runs/NAME-budget.json`: trainings that
     are resumed, or get more seeds later, have equal steps. Another version of this package or of torch measures again.
 
     Args:

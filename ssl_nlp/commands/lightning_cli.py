@@ -1,4 +1,4 @@
-"""LightningCLI as `fit`, `validate`, `test` and `predict` use it: with run directories, resume and W&B added."""
+"""LightningCLI with run directories, resume and W&B, for `fit`, `validate`, `test` and `predict`."""
 
 import os
 import re
@@ -60,7 +60,7 @@ set_loader("public_paths", lambda text: with_public_paths(get_loader("yaml")(tex
 class TrainerParser(CommandParser, LightningArgumentParser):
     """Argument parser of LightningCLI, and of each class that is configured inside another one.
 
-    Paths of our classes that an earlier version wrote become those of today, in files and among the arguments.
+    It translates the class paths that an earlier version of this package wrote, in files and among the arguments.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -97,7 +97,7 @@ class Cli(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The command that was typed, alone: each parser takes a second to build."""
+        """Only the command that was typed, because each parser takes a second to build."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name == sys.argv[1]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -113,7 +113,7 @@ class Cli(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: the model is what the command line says, whatever a checkpoint's hyperparameters say."""
+        """Do nothing: the command line defines the model, not the hyperparameters in a checkpoint."""
 
     def complete_config(self) -> Any:
         """The arguments of the command, with the precision and the name of the run filled in."""
@@ -133,7 +133,7 @@ class Cli(LightningCLI):
         return config
 
     def _completed(self, config: str) -> str:
-        """The configuration of an older run with the settings of today; itself if they cannot be read."""
+        """The configuration of an older run, with defaults for newer settings; unchanged if it cannot be read."""
         parser = self._parser("fit")
         try:
             complete = parser.parse_string(config)
@@ -149,7 +149,7 @@ class Cli(LightningCLI):
         super()._set_seed()
 
     def check(self, config: Any) -> None:
-        """Refuse settings that are wrong whatever the run and the text are."""
+        """Refuse settings that are wrong for any run and any text."""
         trainer_settings.check(config.trainer, self.subcommand)
         if self.subcommand == "fit" and config.checkpoint_every < 1:
             raise UserError(f"checkpoint_every must be 1 or more steps, not {config.checkpoint_every}")

@@ -121,7 +121,7 @@ def kept_targets(target: Target) -> Iterator[Target]:
 
 
 def find_result(name: str) -> Target:
-    """`find_target`, except that of a task's run the best checkpoint is taken: it is wanted for use, not for comparison."""
+    """As `find_target`, but with the best checkpoint of a task's run, for use rather than comparison."""
     target = find_target(name)
     if target.run is None or not isinstance(target.method, Task):
         return target

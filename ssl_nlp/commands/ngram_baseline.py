@@ -35,7 +35,7 @@ def training_data(run: Run | None) -> TextDataModule:
     """The data that a run was trained on, with its tokenizer.
 
     Raises:
-        Unable: its training text is not known, not there any more, a stream, or too long to be counted by the way.
+        Unable: its training text is not known, not there any more, a stream, or too long to be counted here.
     """
     if run is None or not run.config.exists():
         raise Unable("its training text is not known")

@@ -47,8 +47,8 @@ def check_suite_options(suite: str | None, config: str | None) -> None:
 def wandb_settings(config: Path, mode: Mode | None) -> WandbSettings:
     """The W&B settings in the configuration of a run, with another mode if one is given.
 
-    Whoever sent the run does not decide who gets the numbers: unless its entity is that of the login, or the environment
-    names it, it is dropped, and the numbers stay on this machine.
+    The run may come from anybody, who must not decide where numbers go: an entity that is neither that of the login nor
+    named by the environment is dropped, and the numbers stay on this machine.
 
     Raises:
         UserError: the configuration is broken.

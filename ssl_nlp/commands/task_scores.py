@@ -142,7 +142,7 @@ def encoder_key(encoder: Encoder) -> str:
 
 
 def data_name(corpus: Corpus) -> str:
-    """What the data of a task are called: the name of the file or its folder, or of the data set on the hub."""
+    """The name of the data of a task: that of the file or its folder, or of the data set on the hub."""
     if isinstance(corpus, TextFiles):
         given = corpus.patterns["train"]
         path = Path(given if isinstance(given, str) else given[0]).absolute()

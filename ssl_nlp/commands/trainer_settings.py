@@ -1,6 +1,6 @@
 """Lightning's Trainer as a run uses it: settings that cannot train are refused in one line, the others are fitted to it.
 
-What Lightning itself refuses later becomes one line too (`lightning_errors`). `tests/end_to_end/test_trainer_arguments.py`
+Errors that Lightning raises later become one line, too (`lightning_errors`). `tests/end_to_end/test_trainer_arguments.py`
 tries each argument of the Trainer.
 """
 

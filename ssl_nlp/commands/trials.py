@@ -132,7 +132,7 @@ class Search:
         return RUNS.absolute() / "tuning" / self.name
 
     def outcomes(self, method: Tuned) -> list[Outcome]:
-        """How the trials of a method have ended that did."""
+        """The outcomes of the trials of a method that have ended."""
         trials = self._study(method).get_trials(deepcopy=False)
         return [self._outcome(method, trial) for trial in trials if trial.state.is_finished()]
 

@@ -84,7 +84,7 @@ class KeyValueCache:
 
 
 class Source(NamedTuple):
-    """What a decoder reads of B source texts of S tokens. It is the same at every step of writing.
+    """B source texts of S tokens as a decoder reads them, the same at every step of writing.
 
     Attributes:
         layers: for each layer of the decoder, keys and values (B, heads, S, D / heads).

@@ -168,7 +168,7 @@ class WindowCache:
         return self.seen == 0
 
     def extend(self, states: Tensor, segment_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What a row and its past hold: states (rows, reach + T, E) and segments. The last `reach` of them are kept."""
+        """Put the past before a row: states (rows, reach + T, E) and their segments, of which the last `reach` are kept."""
         self.seen += states.shape[1]
         length = states.shape[1]
         states = torch.cat([self.states, states], dim=1)

@@ -167,7 +167,7 @@ class Transformer(Encoder):
         return self.final_norm(states)
 
     def read(self, states: Tensor, batch: TokenBatch) -> Source:
-        """What the layers attend to of a source: its states (B, S, source_dim) and its tokens, one text a row."""
+        """The source that the layers attend to, from its states (B, S, source_dim) and its tokens, one text a row."""
         added = self._mask(batch.is_text[:, None, :], is_causal=False).added if batch.padded else None
         return Source(tuple(layer.cross_attn.read(states) for layer in self.layers), AttentionMask(added, False))  # type: ignore[operator, union-attr]  # its layers have one
 

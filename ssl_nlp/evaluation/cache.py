@@ -73,7 +73,7 @@ class EmbeddingCache:
         self._opened: set[Path] = set()
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts that are not in the cache, each once."""
+        """The texts that are not in the cache, each once."""
         for directory in sorted(self._directory.glob("[0-9a-f]*")):
             if directory.is_dir() and directory not in self._opened and intact(directory):
                 self._open(directory)

@@ -13,7 +13,7 @@ def cost(
 ) -> dict[str, float]:
     """Parameters and, as far as they were logged, tokens, compute, time and memory.
 
-    What the ancestors saw and computed is counted, too, as far as it is known.
+    Tokens and compute of the ancestors are included, as far as they are known.
 
     Args:
         parameters: their number in the method.

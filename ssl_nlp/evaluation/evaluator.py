@@ -42,7 +42,7 @@ class Evaluator(ABC):
     def validation(self) -> "Evaluator | None":
         """The same task on validation items, of which none is a test item; None: it has none.
 
-        Whoever chooses settings of a model does so by its primary metric, which `Result.validation` holds.
+        Settings of a model are chosen by its primary metric, which `Result.validation` holds.
         """
         return None
 

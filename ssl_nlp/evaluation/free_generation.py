@@ -41,7 +41,7 @@ Sentence = tuple[str, ...]
 
 @dataclass(frozen=True)
 class FreeGeneration(Evaluator):
-    """What a model draws, at temperature 1, without a prompt.
+    """Texts that a model draws at temperature 1, without a prompt.
 
     - `reverse_perplexity`, the primary metric: perplexity of held-out sentences under a 5-gram model (modified Kneser-Ney)
       of the drawn ones.

@@ -1,4 +1,4 @@
-"""Beam search: the continuation of each row that a model finds most probable, as far as a few candidates can tell."""
+"""Beam search: an approximate search, with a few candidates, for the most probable continuation of each row."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ssl_nlp.modules.generation import Continuation
 
 @dataclass
 class BeamSearch:
-    """How outputs are searched for, and how long they may become."""
+    """Settings of the search for outputs: its width, how it ranks candidates, and how long they may become."""
 
     beams: int = 4
     """Unfinished candidates that are kept for each text. 1: greedy decoding."""
@@ -23,9 +23,9 @@ class BeamSearch:
     max_new_tokens: int = 256
     """The longest output in tokens."""
     source_ratio: float = 1.5
-    """The longest output of a source of n tokens has `source_ratio` n + 10 tokens, if that is less."""
+    """The longest output of a source of n tokens, if that is less: `source_ratio` n + 10 tokens."""
     no_repeat_ngram: int = 0
-    """No output contains the same n tokens in a row twice; 0: it may."""
+    """Forbid outputs that contain the same n tokens in a row twice; 0: allow them."""
 
     def __post_init__(self) -> None:
         problems = {
@@ -49,10 +49,9 @@ class BeamSearch:
     def scored(self, rows: Continuation, longest: Sequence[int]) -> list[tuple[list[int], float]]:
         """The best continuation found for each row, without its end token, and its log p, the end token included.
 
-        At each step the best candidates go on, `beams` of them. Each one that ends is finished, and leaves its place to
-        nobody (Sutskever et al., arXiv:1409.3215, section 3.2). A row is done when no place is left, or when no unfinished
-        candidate can still beat the best finished one. With one beam this is greedy decoding; with enough beams it is
-        exhaustive search.
+        Each step keeps the best `beams` candidates. A candidate that ends is finished, and the row goes on with one beam
+        fewer (Sutskever et al., arXiv:1409.3215, section 3.2), until no beam is left, or no unfinished candidate can still
+        beat the best finished one. With one beam this is greedy decoding; with enough beams it is exhaustive search.
 
         Args:
             rows: B of them, which allow as many steps as the largest of `longest`.
@@ -104,7 +103,7 @@ class BeamSearch:
         return float(((5 + tokens) / 6) ** self.length_penalty)
 
     def _forbid_repeats(self, log_p: Tensor, tokens: Tensor) -> None:
-        """Give -inf to what would complete an n-gram that a candidate (rows, beams, length) has already."""
+        """Set the log p of each token to -inf that would repeat an n-gram of its candidate (rows, beams, length)."""
         size, length = self.no_repeat_ngram, tokens.shape[2]
         if size == 0 or length < size:
             return

@@ -27,7 +27,7 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the loss of a batch predicts.
+    """The predictions behind the loss of a batch.
 
     Attributes:
         seen: the B rows as the encoder read them, corrupted or not.
@@ -128,4 +128,4 @@ class Contrasts:
 
 
 Explained = Predictions | Unmaskings | Detections | Contrasts
-"""What a method says of its loss, from which the limit of the loss follows."""
+"""The account that a method gives of its loss, from which the limit of the loss follows."""

@@ -78,7 +78,7 @@ class Module(SavedModule):
         """Create the heads. The encoder, `self.tokenizer` and `self.vocab_size` are known here."""
 
     def visible(self, batch: TokenBatch) -> TokenBatch:
-        """What the loss may read of a batch: everything but the labels, which only tasks see."""
+        """The part of a batch that the loss may read: all but the labels, which only tasks see."""
         return batch.without_labels()
 
     def loss(self, batch: TokenBatch) -> Loss:
@@ -99,7 +99,7 @@ class Module(SavedModule):
             return self.loss(batch).targets
 
     def players(self) -> dict[str, Player]:
-        """Who trains which parameters. There are several players where terms oppose each other, as in adversarial training.
+        """The players, and the parameters of each. There are several where terms oppose each other (adversarial training).
 
         Each player minimises the terms that `Player.terms` names, with its own optimization, and changes only its own
         parameters. The terms of the first player make up the `loss` that is logged.

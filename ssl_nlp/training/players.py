@@ -43,7 +43,7 @@ def acting_in(step: int, players: Mapping[str, Player]) -> frozenset[str]:
 
 
 def losses(loss: Loss, targets: Mapping[str, Tensor], players: Mapping[str, Player], acting: Collection[str]) -> Tensor:
-    """What each player that acts minimises: (P,) for P of them, or a scalar where there is only one player.
+    """The losses that the acting players minimise: (P,) for P of them, or a scalar where there is only one player.
 
     Args:
         loss: of a batch.

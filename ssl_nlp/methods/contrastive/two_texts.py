@@ -143,7 +143,7 @@ class Contrastive(Method):
         return Loss({"info_nce": Term(losses.sum(), number)}, {"accuracy": (hits.sum(), asked.sum())})
 
     def _candidates(self, vectors: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Those of all ranks, with the positives and exclusions of `two_view_pairs`. Arguments as for `nt_xent`."""
+        """Candidates of all ranks, with the positives and exclusions of `two_view_pairs`; arguments as for `nt_xent`."""
         ids = torch.cat([ids, ids.flip(1)])
         candidates, offset = gather_rows(vectors)
         return candidates, *two_view_pairs(ids, gather_rows(ids)[0], offset)

@@ -1,4 +1,4 @@
-"""What a training on one part after the other learns and forgets: the scores of all parts after each of them."""
+"""The scores of all parts after each part of a training, which show what it has learned and forgotten."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What a step of a training costs."""
+"""The cost of a step of a training."""
 
 import json
 from itertools import islice

@@ -155,7 +155,7 @@ def training_flops(method: Module, batch: TokenBatch) -> float:
 
 
 def _step_flops(method: Module, batch: TokenBatch, players: Mapping[str, Player], acting: frozenset[str]) -> int:
-    """Those of a step in which these players act."""
+    """The FLOPs of a step in which these players act."""
     method.acting = acting
     try:
         with _counting(method) as counter, torch.enable_grad():
