@@ -93,10 +93,8 @@ class ClassifierHead(nn.Module):
         self.dense = nn.Linear(dim, dim, bias=False)
         self.norm = nn.LayerNorm(dim, bias=False)
         self.drop = checked_dropout(dropout)
-        self.classifier = nn.Linear(dim, classes)
-        for layer in (self.dense, self.classifier):
-            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = class_layer(dim, classes)
+        nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., D) to logits (..., C)."""
@@ -117,10 +115,9 @@ class TanhHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(dim, dim)
         self.drop = checked_dropout(dropout)
-        self.classifier = nn.Linear(dim, classes)
-        for layer in (self.dense, self.classifier):
-            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
-            nn.init.zeros_(layer.bias)
+        self.classifier = class_layer(dim, classes)
+        nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.04, b=0.04)
+        nn.init.zeros_(self.dense.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, D) to logits (B, C)."""
@@ -141,15 +138,26 @@ class LinearHead(nn.Module):
     def __init__(self, dim: int, classes: int, dropout: float = 0.0, bias: bool = True) -> None:
         super().__init__()
         self.drop = checked_dropout(dropout)
-        self.classifier = nn.Linear(dim, classes, bias=bias)
-        nn.init.trunc_normal_(self.classifier.weight, std=0.02, a=-0.04, b=0.04)
-        if bias:
-            nn.init.zeros_(self.classifier.bias)
+        self.classifier = class_layer(dim, classes, bias)
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., D) to logits (..., C)."""
         logits: Tensor = self.classifier(self.drop(states))
         return logits
+
+
+def class_layer(dim: int, classes: int, bias: bool = True) -> nn.Linear:
+    """The last layer of a head: states (..., dim) of unit scale to logits (..., classes) of unit scale.
+
+    Its weights have the standard deviation dim^-1/2, as in ModernBERT's stock classes. With BERT's 0.02 (arXiv:1810.04805,
+    released code), logits begin near zero, and the encoder learns slowly at the low rates of fine-tuning.
+    """
+    layer = nn.Linear(dim, classes, bias=bias)
+    std = dim**-0.5
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def checked_dropout(rate: float) -> nn.Dropout:

@@ -151,7 +151,7 @@ def test_training_under_attack_makes_a_task_more_robust(tmp_path):
     scores = []
     for weight in (0.0, 1.0):
         torch.manual_seed(0)
-        task = Classification(tiny(), optimization=Optimization(learning_rate=0.01))
+        task = Classification(tiny(), optimization=Optimization(learning_rate=0.002))
         settings = {"limit_val_batches": 1.0, "val_check_interval": 15}
         trainer = fitted(
             task, topics(), tmp_path, steps=60, callbacks=[Adversarial(eps=1.5, weight=weight)], **settings
