@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands import ngram_baseline
-from ssl_nlp.commands.evaluation_tables import tables
+from ssl_nlp.commands.evaluation_tables import remarks, tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
 from ssl_nlp.commands.models import SEED, Target, find_target, kept_targets
 from ssl_nlp.commands.overlaps import Overlaps
@@ -28,10 +28,10 @@ from ssl_nlp.evaluation.cache import EmbeddingCache, embed_in_memory
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, Searcher, WordScorer, lacks
 from ssl_nlp.evaluation.classification import Classification
 from ssl_nlp.evaluation.embedding_map import embedding_map
+from ssl_nlp.evaluation.excerpts import with_shares_read
 from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
-from ssl_nlp.evaluation.result import OVERLAP_WITH
 from ssl_nlp.evaluation.run import Outcome, run_evaluators
 from ssl_nlp.evaluation.suites import OF_CORPUS, get_suite
 from ssl_nlp.objectives.scores import Unable
@@ -72,18 +72,8 @@ def evaluate(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         console.print(table)
     if any("pooling" in one.details for result in results for one in result.evaluators.values()):
         console.print(LEGEND, style="dim", markup=False, highlight=False)
-    for target, result in zip(targets, results, strict=True):
-        for name, one in result.evaluators.items():
-            if one.covered:
-                without = "" if one.uncovered is None else f"; {one.uncovered:.3f} without these"
-                part = f" (of which the {one.details[OVERLAP_WITH]} were read)" if OVERLAP_WITH in one.details else ""
-                reason = f"training text{part} covers every word of {one.covered:.1%} of the items{without}"
-                console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
-            if one.metrics.get("coverage", 1.0) < 1.0:
-                reason = f"knows the words of {one.metrics['coverage']:.1%}, and only these count"
-                console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
-        for name, reason in result.missing.items():
-            console.print(f"– {target.name}, {name}: {reason}", style="dim", markup=False, highlight=False)
+    for line in remarks(targets, results):
+        console.print(f"– {line}", style="dim", markup=False, highlight=False)
     for target in targets:
         console.print(f"{target.name}: {target.record}", markup=False, highlight=False, soft_wrap=True)
 
@@ -186,7 +176,8 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             counting, reasons = _learned(suite, read, unread, learned, progress)
             baselines = shared | counting | untrained[key] | beside
             missing = outcome.missing | reason | reasons
-            yield SuiteResult(suite.fingerprint, overlaps.added(outcome.results, read), baselines, drawn, missing)
+            found = with_shares_read(overlaps.added(outcome.results, read), suite.evaluators, target.method)
+            yield SuiteResult(suite.fingerprint, found, baselines, drawn, missing)
 
 
 def _stored(

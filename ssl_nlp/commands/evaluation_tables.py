@@ -1,6 +1,6 @@
 """The tables that `evaluate` prints: embeddings beside baselines, prompts, drawn texts, language models, costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,11 +10,13 @@ from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.statistics import score_interval
 from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.evaluation.excerpts import ALL
 from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
 from ssl_nlp.evaluation.pooling import mark
 from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult
+from ssl_nlp.evaluation.result import OVERLAP_WITH
 
 
 def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
@@ -47,6 +49,26 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     elif language:
         shown.append(language_table(suite, language))
     return [*shown, _cost(targets)]
+
+
+def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
+    """Lines to read beside the tables: items in training text, texts that encoders cut, unknown words, missing scores."""
+    for target, result in zip(targets, results, strict=True):
+        cut: dict[str, list[str]] = {}  # evaluators by the share that is read
+        for name, one in result.evaluators.items():
+            if one.covered:
+                without = "" if one.uncovered is None else f"; {one.uncovered:.3f} without these"
+                part = f" (of which the {one.details[OVERLAP_WITH]} were read)" if OVERLAP_WITH in one.details else ""
+                share = f"covers every word of {one.covered:.1%} of the items{without}"
+                yield f"{target.name}, {name}: training text{part} {share}"
+            if one.metrics.get("coverage", 1.0) < 1.0:
+                yield (f"{target.name}, {name}: knows the words of {one.metrics['coverage']:.1%}, and only these count")
+            if one.read is not None and one.read < ALL:
+                cut.setdefault(f"{one.read:.1%}", []).append(name)
+        for share, names in cut.items():
+            yield f"{target.name}, {', '.join(names)}: the encoder cuts texts and reads {share} of their characters"
+        for name, reason in result.missing.items():
+            yield f"{target.name}, {name}: {reason}"
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:

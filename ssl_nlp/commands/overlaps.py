@@ -9,6 +9,7 @@ from ssl_nlp.commands.learned_baselines import LearnedTexts
 from ssl_nlp.evaluation import Result, Suite
 from ssl_nlp.evaluation.overlap import TrainingText
 from ssl_nlp.evaluation.result import OVERLAP_WITH, Array
+from ssl_nlp.evaluation.run import evaluator_of
 
 
 class Overlaps:
@@ -41,11 +42,8 @@ class Overlaps:
             cut = read.cut or known.texts < len(texts)
             self._found[read.key] = shares, f"first {known.texts:,} texts" if cut else None
         shares, part = self._found[read.key]
-        return {name: _with(result, shares.get(self._name(name)), part) for name, result in results.items()}
-
-    def _name(self, result: str) -> str:
-        """The evaluator of a result, which may be that of a part of the model."""
-        return result if result in self._suite.evaluators else result.partition(".")[2]
+        names = {name: evaluator_of(name, self._suite.evaluators) for name in results}
+        return {name: _with(result, shares.get(names[name]), part) for name, result in results.items()}
 
 
 def _with(result: Result, shares: Array | None, part: str | None) -> Result:

@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from ssl_nlp.runs.run import RUNS, Run
 from ssl_nlp.tasks import Task
 from ssl_nlp.tasks.baselines import VERSION as BASELINE_VERSION
 from ssl_nlp.tasks.baselines import Baseline, baseline
+from ssl_nlp.tasks.documents import share_in_rows
 
 # Settings of the data and of a task that its baseline does not depend on.
 ASIDE = ("encoder", "optimization", "compile", "tokenizer", "batch_size", "workers")
@@ -111,6 +113,8 @@ def _score(run: Run, imports: Sequence[str]) -> None:
     monitored, higher = task.monitor
     about = {TASKS: {"split": cli.split, "higher": higher if monitored == found.primary_metric else True}}
     found.details.update(about)
+    documents = list(data.corpus.documents(cli.split))
+    found = replace(found, read=share_in_rows(documents, data))
     other = _baseline(run, task, data, cli.split)
     baselines: dict[str, dict[str, Result]] = {}
     if other.result is None:
@@ -129,7 +133,7 @@ def _score(run: Run, imports: Sequence[str]) -> None:
         "encoder": {"key": encoder_key(task.encoder), "causal": task.encoder.causal},
     }
     results = {} if name in missing else {name: found}
-    data_key = fingerprint([repr(document) for document in data.corpus.documents(cli.split)])
+    data_key = fingerprint([repr(document) for document in documents])
     result = SuiteResult(data_key, results, baselines, missing=missing)
     write_suite(run.directory / "evaluation.json", header, SUITE, result)
 
@@ -162,7 +166,7 @@ def _baseline(run: Run, task: Task, data: TextDataModule, split: Split) -> Basel
     of_task = {name: value for name, value in settings["model"]["init_args"].items() if name not in ASIDE}
     key = fingerprint(
         "task baseline", BASELINE_VERSION, VERSION, sklearn.__version__, split, data.corpus.fingerprint(), of_data,
-        type(task).__name__, of_task, data.tokenizer.fingerprint() if data.labels == "tags" else None,
+        type(task).__name__, of_task, data.tokenizer.fingerprint(),
     )  # fmt: skip
     directory = cache_dir() / "baselines" / key
     computed = None

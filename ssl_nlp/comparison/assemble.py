@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
+from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.statistics import t_interval
@@ -28,6 +29,10 @@ BASELINES = {
     "5-gram": "5-gram",
     "shorter": "shorter sentence",
 }
+REMEDY = (
+    "baselines that count words read all of it; raise the encoder's max_length, or lower `characters` in your suite"
+)
+"""What to do about texts that encoders cut."""
 SEEDED = ("random_words", "word_vectors", "random_init")
 """Baselines that are drawn at random, once."""
 
@@ -73,6 +78,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
                     validation=primaries(suite, given.results, lambda result: result.validation),
                     covered=primaries(suite, given.results, lambda result: result.covered),
                     uncovered=primaries(suite, given.results, lambda result: result.uncovered),
+                    read=primaries(suite, given.results, lambda result: result.read),
                 ),
                 given,
             )
@@ -318,6 +324,7 @@ def _differences(
             said.append(
                 f"The share of {name} that has known words, and counts, differs: {configurations.spoken(known)}."
             )
+    said += cut_texts(rows, REMEDY) + cut_prompts(rows)
     data = {row.label: ", ".join(sorted(set(given.data))) for row, given in zip(rows, results, strict=True)}
     if len(set.union(*protocols.values())) > 1:
         spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})

@@ -28,6 +28,12 @@ class FineTuned:
             raise UserError(f"{self.run.evaluation} is broken: move it away and compare again")
         return names[0]
 
+    @property
+    def read(self) -> float:
+        """The share of the characters of its texts that it reads; 1 where it is not known."""
+        result = self.results.evaluators.get(self.task)
+        return 1.0 if result is None or result.read is None else result.read
+
     @cached_property
     def settings(self) -> dict[str, str]:
         """The settings of the fine-tuning, without what the encoder is and where its weights come from."""

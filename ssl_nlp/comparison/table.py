@@ -37,7 +37,7 @@ ADDED = {
 }
 FIELDS = (
     "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n", "validation", "covered",
-    "uncovered", "best_difference", "best_low", "best_high", "verdict",
+    "uncovered", "read", "best_difference", "best_low", "best_high", "verdict",
     "baseline_difference", "baseline_low", "baseline_high", "level", "best_level", "best_corrected_p", "best_seeds_up_to",
     "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to",
 )  # fmt: skip
@@ -100,6 +100,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
                 line["validation"] = row.validation.get(number)
                 line |= {"covered": row.covered.get(number), "uncovered": row.uncovered.get(number)}
+                line["read"] = row.read.get(number)
                 line["level"] = None if estimate.low is None else 0.95
                 if verdict := row.ties.get(number):
                     line |= _difference("best", verdict)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.assemble import choose, estimates, ordered, read_results, scores
+from ssl_nlp.comparison.assemble import choose, estimates, ordered, primaries, read_results, scores
+from ssl_nlp.comparison.characters import cut_texts
 from ssl_nlp.comparison.columns import FINE_TUNED, METRICS
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.fine_tuned import FineTuned
@@ -162,13 +163,14 @@ def _row(label: str, members: Sequence[FineTuned], given: RowResults) -> Row:
         scores(SUITE, given.results),
         cost=estimates([one.run.record.get("cost", {}) for one in members]),
         missing={key: reason for key, reason in missing.items() if not key.endswith("/baseline")},
+        read=primaries(SUITE, given.results, lambda result: result.read),
     )
 
 
 def _baselines(tuned: Sequence[FineTuned]) -> list[tuple[Row, RowResults]]:
-    """A row for each kind of baseline that needs no encoder."""
+    """A row for each kind of baseline that needs no encoder: that of the run which reads the most of the texts."""
     found: dict[str, dict[tuple[str, str], FineTuned]] = {}
-    for one in tuned:
+    for one in sorted(tuned, key=lambda one: -one.read):
         for name in one.results.baselines:
             found.setdefault(name, {}).setdefault((one.task, one.results.data), one)
     rows = []
@@ -273,6 +275,7 @@ def _differences(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], m
                 f"The test data of {name} differ: {configurations.spoken(shown)} (fingerprints). Rows with different test "
                 "data are not compared with each other."
             )
+    said += cut_texts(methods, "raise data.length")
     known = {
         label: members[0].origin
         for label, members in zip(labels, groups, strict=True)

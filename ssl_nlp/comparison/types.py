@@ -96,6 +96,7 @@ class Row:
         validation: the mean of the primary metric on validation items over the seeds, by the key of the column.
         covered: the share of the items of which training text covers every word, by the key of the column, where known.
         uncovered: the mean of the primary metric of the other items.
+        read: the share of the characters of the texts that the encoder reads, by the key of the column, where known.
     """
 
     label: str
@@ -111,6 +112,7 @@ class Row:
     validation: dict[str, float] = field(default_factory=dict)
     covered: dict[str, float] = field(default_factory=dict)
     uncovered: dict[str, float] = field(default_factory=dict)
+    read: dict[str, float] = field(default_factory=dict)
 
     def pooling(self, key: str) -> str:
         """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.

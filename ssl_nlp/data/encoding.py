@@ -50,6 +50,17 @@ def encode(
     return found
 
 
+def characters_within(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[int]:
+    """How many characters of each text lie within its first `length` tokens, those of the frame's beginning included."""
+    counts = [len(text) for text in texts]
+    rows = tokenizer.encode(list(texts))
+    cut = [place for place, (ids, _) in enumerate(rows) if len(ids) - len(tokenizer.suffix) > length]
+    encoded = tokenizer.encode_with_offsets([texts[place] for place in cut])
+    for place, (_, _, offsets) in zip(cut, encoded, strict=True):
+        counts[place] = max((span[1] for span in offsets[:length] if span is not None), default=0)
+    return counts
+
+
 def _numbers(labels: Labels, document: Document, label: Any, place: Place) -> Numbers:
     try:
         return labels.of_row(label, place)

@@ -84,6 +84,14 @@ class WordScorer(Protocol):
 
 
 @runtime_checkable
+class Reader(Protocol):
+    """Says how much of a text it reads: an encoder reads as many tokens as it has room for."""
+
+    def characters_read(self, texts: Sequence[str], /) -> list[int]:
+        """How many characters of each text it reads; it cuts the rest."""
+
+
+@runtime_checkable
 class Generator(Protocol):
     """Continues texts."""
 

@@ -1,7 +1,7 @@
 """Suites of named data sets, whether the user's own files or those of a hub: the evaluators for each kind of data.
 
 Of each data set at most 10,000 texts are for training, 2,000 for validation and 5,000 for testing: those with the lowest
-digests.
+digests. Of each text, the first 1,000 characters are used (`ssl_nlp.evaluation.excerpts`), or as many as its data set says.
 """
 
 import math
@@ -16,6 +16,7 @@ from ssl_nlp.evaluation.analogies import Analogies, WordAnalogies
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.clustering import ClusteredTexts, Clustering
 from ssl_nlp.evaluation.evaluator import Evaluator
+from ssl_nlp.evaluation.excerpts import CHARACTERS, Excerpts
 from ssl_nlp.evaluation.free_generation import FreeGeneration
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
@@ -131,13 +132,19 @@ def data_suite(name: str, data: Mapping[str, tuple[Task, Data]], own: Mapping[st
     return Suite(name, evaluators, train)
 
 
-def labelled_splits(name: str, corpus: SplitCorpus) -> LabelledSplits:
+def labelled_splits(name: str, corpus: SplitCorpus, characters: int | None = CHARACTERS) -> LabelledSplits:
     """The labelled texts, or pairs of texts, of a corpus.
+
+    Args:
+        name: of the data set.
+        corpus: whose splits they are.
+        characters: of a text; None: all.
 
     Raises:
         UserError: a text has no label, or there is only one class.
     """
-    parts = {split: _labelled(name, documents(corpus, split), CAPS[split]) for split in CAPS}
+    excerpts = Excerpts(corpus, characters)
+    parts = {split: _labelled(name, documents(excerpts, split), CAPS[split]) for split in CAPS}
     return LabelledSplits(name, parts["train"], parts["valid"], parts["test"])
 
 

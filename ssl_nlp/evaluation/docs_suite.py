@@ -1,7 +1,8 @@
 """The suite that needs no download: documentation of the installed packages.
 
 The classes are the 20 top-level packages with the most documents, with at most 160, 40 and 60 documents of each in the
-three parts. In retrieval, the first sentence of a docstring is to find the rest of it. Texts are cut to 400 characters.
+three parts. In retrieval, the first sentence of a docstring is to find the rest of it. Texts are cut to 400 characters
+(`ssl_nlp.evaluation.excerpts`).
 Documents are chosen by the digests of their texts, and the splits are those of the corpus: a method trained on its train
 split has seen no document of valid or test. Documents with the same beginning give one text, in one part only. Docstrings
 are often copied and slightly changed: texts of valid and test of which documents of train cover every word
@@ -19,6 +20,7 @@ from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
+from ssl_nlp.evaluation.excerpts import excerpt
 from ssl_nlp.evaluation.geometry import Geometry
 from ssl_nlp.evaluation.language_modelling import LanguageModelling
 from ssl_nlp.evaluation.overlap import TrainingText
@@ -55,7 +57,7 @@ def docs_suite() -> Suite:
     if min(len(pairs.queries), len(valid.queries)) < 2:
         raise UserError("the installed documentation has too few docstrings of several sentences: use another suite")
     firsts = {
-        split: dict.fromkeys(split_sentences(document.text)[0] for document in splits[split])
+        split: dict.fromkeys(excerpt(split_sentences(document.text)[0], LENGTH) for document in splits[split])
         for split in ("valid", "test")
     }
     tested = (text for text in firsts["test"] if not known.covers(text))
@@ -76,7 +78,7 @@ def _labelled(
     """The texts of one part and their classes, without known ones and those in `used`, to which the texts are added."""
     by_class: dict[str, list[str]] = defaultdict(list)
     for document in documents:
-        by_class[str(document.label)].append(excerpt(document.text))
+        by_class[str(document.label)].append(excerpt(document.text, LENGTH))
     texts, labels = [], []
     for name in classes:
         fresh = (text for text in subset(dict.fromkeys(by_class[name]), len(by_class[name])) if text not in used)
@@ -96,8 +98,8 @@ def query_pairs(documents: Sequence[Document], packages: set[str], split: Split,
     rests: set[str] = set()
     for document in subset(documents, len(documents), lambda d: d.text):
         sentences = split_sentences(document.text)
-        rest = excerpt(document.text[len(sentences[0]) :].strip())
-        query = without_names(sentences[0], packages | {str(document.label)})
+        rest = excerpt(document.text[len(sentences[0]) :].strip(), LENGTH)
+        query = excerpt(without_names(sentences[0], packages | {str(document.label)}), LENGTH)
         if min(len(query.split()), len(rest.split())) < MIN_WORDS or query in pairs or rest in rests:
             continue
         if not known.covers(rest):
@@ -123,10 +125,3 @@ def without_names(sentence: str, packages: set[str]) -> str:
         if not _IDENTIFIER.fullmatch(word.strip("\"'`.,;:!?[]{}")) and word.strip(_EDGES).lower() not in names
     ]
     return " ".join(words)
-
-
-def excerpt(text: str) -> str:
-    """At most the first 400 characters, without cutting a word."""
-    if len(text) <= LENGTH:
-        return text
-    return text[: LENGTH + 1].rsplit(None, 1)[0][:LENGTH]

@@ -1,7 +1,11 @@
-"""The tasks of a suite of files: the settings of each, and how its files become data."""
+"""The tasks of a suite of files: the settings of each, and how its files become data.
+
+`characters` is how many characters of each text everybody gets (`ssl_nlp.evaluation.excerpts`); null: all.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from ssl_nlp.corpora import Document, TextFiles
@@ -20,6 +24,7 @@ from ssl_nlp.evaluation.data_suite import (
     scored_pairs,
     text_pairs,
 )
+from ssl_nlp.evaluation.excerpts import CHARACTERS, document_excerpt, excerpt
 from ssl_nlp.evaluation.generated_text import check_packages
 from ssl_nlp.evaluation.generation_suite import free_generation
 from ssl_nlp.evaluation.judged_files import read_judgements
@@ -51,11 +56,12 @@ class LabelledFiles:
     valid: float | str | list[str] = 0.1
     test: float | str | list[str] = 0.1
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
         corpus = TextFiles(self.train, self.valid, self.test, "line", self.text, self.label, self.pair, self.format)
-        return labelled_splits(name, corpus)
+        return labelled_splits(name, corpus, self.characters)
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,12 @@ class ScoredFiles:
     pair: int | str = "pair"
     valid: Valid = None
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
-        test, valid = _parts(name, self.test, self.valid, Fields(self.text, self.score, self.pair), self.format)
+        read = partial(_documents, Fields(self.text, self.score, self.pair), self.format, self.characters)
+        test, valid = divided(name, read(self.test), self.valid, read)
         return replace(scored_pairs(name, test), valid=scored_pairs(name, valid, "valid") if valid else None)
 
 
@@ -89,10 +97,12 @@ class RelatedFiles:
     pair: int | str = "pair"
     valid: Valid = None
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
-        test, valid = _parts(name, self.test, self.valid, Fields(self.text, self.label, self.pair), self.format)
+        read = partial(_documents, Fields(self.text, self.label, self.pair), self.format, self.characters)
+        test, valid = divided(name, read(self.test), self.valid, read)
         return replace(related_pairs(name, test), valid=related_pairs(name, valid, "valid") if valid else None)
 
 
@@ -107,10 +117,12 @@ class ClusteredFiles:
     text: int | str = "text"
     valid: float = 0.2
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
-        return clustered_texts(name, _documents(self.test, Fields(self.text, self.label), self.format), self.valid)
+        chosen = Fields(self.text, self.label)
+        return clustered_texts(name, _documents(chosen, self.format, self.characters, self.test), self.valid)
 
 
 @dataclass(frozen=True)
@@ -148,18 +160,20 @@ class PairedFiles:
     documents: str | list[str] | None = None
     queries: str | list[str] | None = None
     judgements: str | list[str] | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The data set."""
         if self.test is None and self.documents and self.queries and self.judgements:
-            tested = read_judgements(name, self.documents, self.queries, self.judgements)
+            tested = read_judgements(name, self.documents, self.queries, self.judgements, self.characters)
             if self.valid is None or isinstance(self.valid, float | int):
                 return tested if self.valid is None else divided_queries(tested, self.valid)
-            other = read_judgements(name, self.documents, self.queries, self.valid)
+            other = read_judgements(name, self.documents, self.queries, self.valid, self.characters)
             return replace(tested, valid=other_queries(other, tested, self.valid))
         if self.test is None or self.documents or self.queries or self.judgements:
             raise UserError(f"{name}: give a retrieval either `test`, or `documents`, `queries` and `judgements`")
-        test, valid = _parts(name, self.test, self.valid, Fields(self.text, None, self.pair), self.format)
+        read = partial(_documents, Fields(self.text, None, self.pair), self.format, self.characters)
+        test, valid = divided(name, read(self.test), self.valid, read)
         return replace(text_pairs(name, test), valid=text_pairs(name, valid, "valid") if valid else None)
 
 
@@ -173,10 +187,12 @@ class PlainFiles:
     text: int | str = "text"
     valid: Valid = None
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The evaluator: of at most 500 texts, and 200 for validation, each once."""
-        parts = _parts(name, self.test, self.valid, Fields(self.text), self.format)
+        read = partial(_documents, Fields(self.text), self.format, self.characters)
+        parts = divided(name, read(self.test), self.valid, read)
         test, valid = (dict.fromkeys(document.text for document in part) for part in parts)
         return LanguageModelling(subset(test, LANGUAGE_TEXTS), tuple(subset(valid, VALIDATION_TEXTS)))
 
@@ -185,7 +201,7 @@ class PlainFiles:
 class GeneratedFiles:
     """Texts with the `pair` that models write from them; or the texts that models learned, and held-out ones.
 
-    Of pairs, at most 1,000 are used.
+    Of pairs, at most 1,000 are used. Only what models read is cut to `characters`, not the `pair`.
     """
 
     tasks: ClassVar[tuple[Task, ...]] = ("generation",)
@@ -196,6 +212,7 @@ class GeneratedFiles:
     pair: int | str | None = None
     valid: Valid = None
     format: Format | None = None
+    characters: int | None = CHARACTERS
 
     def read(self, name: str, task: Task) -> Data:
         """The evaluator: of texts written from others, or of drawn ones."""
@@ -207,9 +224,15 @@ class GeneratedFiles:
                 "`train`, the text that models learned and draw more of, without `valid`"
             )
         check_packages(name)
-        test, valid = _parts(name, self.test, self.valid, Fields(self.text, None, self.pair), self.format)
-        written = _written(test, WRITTEN)
-        return replace(written, valid=_written(valid, VALIDATION_TEXTS)) if valid else written
+        read = partial(_documents, Fields(self.text, None, self.pair), self.format, None)
+        test, valid = divided(name, read(self.test), self.valid, read)
+        written = self._written(test, WRITTEN)
+        return replace(written, valid=self._written(valid, VALIDATION_TEXTS)) if valid else written
+
+    def _written(self, found: list[Document], cap: int) -> WrittenTexts:
+        chosen = subset(found, cap, lambda document: document.text)
+        sources = [excerpt(document.text, self.characters) for document in chosen]
+        return WrittenTexts(sources, [str(document.pair) for document in chosen])
 
 
 @dataclass(frozen=True)
@@ -259,18 +282,9 @@ FILES = (
 KINDS = {task: kind for kind in FILES for task in kind.tasks}
 
 
-def _documents(patterns: str | list[str], chosen: Fields, format: Format | None) -> Iterator[Document]:
+def _documents(
+    chosen: Fields, format: Format | None, characters: int | None, patterns: str | list[str]
+) -> Iterator[Document]:
     for path in find_files(patterns):
-        yield from (document for document in read_file(path, format, "line", chosen) if document.text.strip())
-
-
-def _parts(
-    name: str, test: str | list[str], valid: Valid, chosen: Fields, format: Format | None
-) -> tuple[list[Document], list[Document]]:
-    """The items for testing and for validation."""
-    return divided(name, _documents(test, chosen, format), valid, lambda files: _documents(files, chosen, format))
-
-
-def _written(found: list[Document], cap: int) -> WrittenTexts:
-    chosen = subset(found, cap, lambda document: document.text)
-    return WrittenTexts([document.text for document in chosen], [str(document.pair) for document in chosen])
+        found = (document_excerpt(document, characters) for document in read_file(path, format, "line", chosen))
+        yield from (document for document in found if document.text.strip())

@@ -22,8 +22,10 @@ Paths are relative to the working directory; formats and fields are those of `Te
 one of pairs of texts. `valid` and `test` of a classification, and `test` of a generation without a `pair`, may be shares of
 `train`. Tasks without training texts also take `valid`: files of validation items, or the share of the items of `test` that
 are for validation instead (of a clustering, only a share). Without it all items are tested, and no setting of a model can
-be chosen by the task. Queries, documents and judgements are described in `ssl_nlp.evaluation.judged_files`, prompts in
-`ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of your own (`ssl_nlp.evaluation.own`).
+be chosen by the task. Models and baselines get the first 1,000 characters of each text, or as many as `characters` of the
+data set says (null: all); minimal pairs, references and drawn texts stay whole. Queries, documents and judgements are
+described in `ssl_nlp.evaluation.judged_files`, prompts in `ssl_nlp.evaluation.prompts`. A `class_path` is an evaluator of
+your own (`ssl_nlp.evaluation.own`), which cuts its texts itself.
 """
 
 from pathlib import Path
@@ -105,6 +107,8 @@ def _is_of_kind(key: str, value: Any, kind: type) -> bool:
         return isinstance(value, str)
     if key in ("draws", "seed"):
         return type(value) is int
+    if key == "characters":
+        return value is None or (type(value) is int and value > 0)
     if key in ("shots", "calibration"):
         several = value if isinstance(value, list) else [value]
         return all(type(one) is (int if key == "shots" else str) for one in several)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from ssl_nlp.corpora import Document, HubDataset
 from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs
+from ssl_nlp.evaluation.excerpts import CHARACTERS, Excerpts
 from ssl_nlp.evaluation.suite import Suite
 
 
@@ -46,7 +47,7 @@ class HubData:
     def _split(self, split: str) -> Iterator[Document]:
         """The documents of one split, without a look at the others."""
         corpus = HubDataset(self.path, self.config, split, 0.5, None, self.text, self.label, self.pair)
-        return corpus.read("train")
+        return Excerpts(corpus, CHARACTERS).read("train")
 
 
 def _sts(path: str, valid: str | float = 0.1) -> HubData:

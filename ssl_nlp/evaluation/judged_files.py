@@ -14,6 +14,7 @@ from ssl_nlp.corpora.lines import read_lines
 from ssl_nlp.corpora.readers import tsv_rows
 from ssl_nlp.corpora.text_files import find_files
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.excerpts import CHARACTERS, excerpt
 from ssl_nlp.evaluation.retrieval import Judgements
 from ssl_nlp.evaluation.suite import subset
 
@@ -24,11 +25,18 @@ QUERIES = 5_000
 DOCUMENTS = 100_000
 
 
-def read_judgements(name: str, documents: Patterns, queries: Patterns, judgements: Patterns) -> Judgements:
+def read_judgements(
+    name: str,
+    documents: Patterns,
+    queries: Patterns,
+    judgements: Patterns,
+    characters: int | None = CHARACTERS,
+) -> Judgements:
     """The queries with a relevant document, at most 5,000, and at most 100,000 documents beside the relevant ones.
 
     Both are those with the lowest digests. Documents without text are left out. Documents of equal score are ranked by the
-    digests of their ids. A document with the id and the text of a query is that query, and not searched.
+    digests of their ids. A document with the id and the text of a query is that query, and not searched. Of queries and
+    documents, the first `characters` are used; None: all.
 
     Raises:
         UserError: a file cannot be read or has another form, or something is judged that is in no file.
@@ -46,8 +54,8 @@ def read_judgements(name: str, documents: Patterns, queries: Patterns, judgement
     place = {key: number for number, key in enumerate(ids)}
     return Judgements(
         name,
-        [asked[query] for query in chosen],
-        [texts[key] for key in ids],
+        [excerpt(asked[query], characters) for query in chosen],
+        [excerpt(texts[key], characters) for key in ids],
         [{place[document]: gain for document, gain in relevant[query].items()} for query in chosen],
         [place[query] if texts.get(query, "").endswith(asked[query]) and query in place else None for query in chosen],
     )

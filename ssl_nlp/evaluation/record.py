@@ -1,14 +1,14 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 4, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
-     "suites": {SUITE: {"protocol": 4, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
+    {"protocol": 5, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
+     "suites": {SUITE: {"protocol": 5, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
                         "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with validation items, the primary metric on them
 as `validation`; with test items, `statistic`; and where training text is known, the share of the items that it covers and
-the primary metric of the others as `covered` and `uncovered`. The items are arrays in `evaluation_items.npz`, called
-SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and their overlap with training text is SUITE/EVALUATOR/overlap. Where "data"
-is equal, so are the tasks.
+the primary metric of the others as `covered` and `uncovered`. `read` is the share of the characters of its texts that the
+encoder reads. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and
+their overlap with training text is SUITE/EVALUATOR/overlap. Where "data" is equal, so are the tasks.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 
 "protocol" of a suite is the version that its numbers follow; if it is missing, that of the file holds for all suites.

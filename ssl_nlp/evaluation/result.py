@@ -9,12 +9,12 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import average_precision_score, v_measure_score
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the evaluation protocol: data, caps, hyperparameters. Numbers of different versions cannot be compared.
 
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
 3: logistic regressions converge, and baselines learn from training text only. 4: texts that training text covers, and
-queries that occur twice, are not in the suite docs.
+queries that occur twice, are not in the suite docs. 5: everybody gets the same characters of each text.
 """
 
 OVERLAP_WITH = "overlap_with"
@@ -43,6 +43,8 @@ class Result:
             of a model are chosen by this number.
         overlap: (N,), the share of each item's words that training text covers (`ssl_nlp.evaluation.overlap`); None where
             it is not known.
+        read: the share of the characters of its texts that the model reads (`ssl_nlp.evaluation.excerpts`); None where it
+            is not known, or nothing is read.
     """
 
     primary_metric: str
@@ -52,6 +54,7 @@ class Result:
     statistic: Statistic = "mean"
     validation: float | None = None
     overlap: Array | None = None
+    read: float | None = None
 
     @property
     def primary(self) -> float:
@@ -75,6 +78,7 @@ class Result:
         plain: dict[str, Any] = {"primary_metric": self.primary_metric, "metrics": self.metrics}
         plain |= {} if self.validation is None else {"validation": self.validation}
         plain |= {} if self.overlap is None else {"covered": self.covered, "uncovered": self.uncovered}
+        plain |= {} if self.read is None else {"read": self.read}
         return plain | {"details": self.details} | ({} if self.items is None else {"statistic": self.statistic})
 
     @classmethod

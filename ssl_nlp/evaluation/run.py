@@ -1,7 +1,7 @@
 """The evaluators of a suite on one model."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ class Outcome:
 
     results: dict[str, Result]
     missing: dict[str, str]
+
+
+def evaluator_of(result: str, evaluators: Collection[str]) -> str:
+    """The name of the evaluator of a result, which may be called PART.EVALUATOR."""
+    return result if result in evaluators else result.partition(".")[2]
 
 
 def validated(evaluator: Evaluator, model: Any, embed: Callable[[list[str]], Mapping[str, Embedder]]) -> Result:

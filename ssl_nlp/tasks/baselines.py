@@ -6,7 +6,8 @@
     tags      the most frequent tag of each word in training, and of all words for those that are new
 
 Words or characters, and the strength of the regularisation, are chosen on the validation split. A pair of texts (u, v)
-has the features (u, v, |u - v|, u * v), as in probes. The predictions pass through the task's own `items` and `result`, so
+has the features (u, v, |u - v|, u * v), as in probes. Of each text, the characters count that the task reads of it, in rows
+of `data.length` tokens. The predictions pass through the task's own `items` and `result`, so
 that each number is counted exactly as the task's own, item by item.
 """
 
@@ -32,8 +33,9 @@ from ssl_nlp.evaluation.classification import Labelled, fit_probe, text_features
 from ssl_nlp.evaluation.result import Array, Result, pearson
 from ssl_nlp.evaluation.vectors import Matrix
 from ssl_nlp.tasks.base import Task
+from ssl_nlp.tasks.documents import texts_in_rows
 
-VERSION = 2  # for the keys of caches
+VERSION = 3  # for the keys of caches
 TEXTS_TIMES_CLASSES = 4_000_000
 """Training texts are left out where there would be more, because the regression would take many minutes."""
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -100,7 +102,9 @@ def baseline(task: Task, data: TextDataModule, split: Split) -> Baseline:
         classes = 1 if data.labels == "score" else len(data.class_names)
         learn: Learn = partial(LEARN[data.labels], classes)
         train = train.first(TEXTS_TIMES_CLASSES // classes)
-        name, predict = "tfidf", _by_counts(learn, train, _examples(data, "valid", data.val_dataloader()), test)
+        valid = _examples(data, "valid", data.val_dataloader())
+        texts = [_texts(documents, data) for documents in (train.documents, valid.documents, test)]
+        name, predict = "tfidf", _by_counts(learn, texts, train.labels, valid.labels)
     items: list[tuple[int, Any]] = []
     for batch in data.val_dataloader() if split == "valid" else data.test_dataloader():
         items += zip(batch.documents.tolist(), task.items(predict(batch), batch), strict=True)
@@ -129,22 +133,21 @@ def _examples(data: TextDataModule, split: Split, batches: Iterable[TokenBatch])
 # ------------------------------------------------------------------------------------------------------ counts of words
 
 
-def _by_counts(learn: Learn, train: Examples, valid: Examples, test: Sequence[Document]) -> Predict:
-    """Outputs for the documents of a split, from the unit of counting that is better on the validation split."""
-    parts = [_texts(documents) for documents in (train.documents, valid.documents, test)]
+def _by_counts(learn: Learn, parts: Sequence[Labelled], labels: Array, valid_labels: Array) -> Predict:
+    """Outputs for the last of three parts, from the unit of counting that is better on the second one."""
     best, outputs = -np.inf, np.empty(0)
     for unit in get_args(Unit):
         counts = TfIdf([*parts[0].texts, *(parts[0].pairs or ())], unit)
         x, x_valid, x_test = (text_features(counts, part) for part in parts)
-        quality, predict = learn(x, train.labels, x_valid, valid.labels)
+        quality, predict = learn(x, labels, x_valid, valid_labels)
         if quality > best:
             best, outputs = quality, predict(x_test)
     return lambda batch: torch.from_numpy(outputs)[batch.documents]
 
 
-def _texts(documents: Sequence[Document]) -> Labelled:
-    pairs = [document.pair for document in documents if document.pair is not None]
-    return Labelled([document.text for document in documents], [], pairs or None)
+def _texts(documents: Sequence[Document], data: TextDataModule) -> Labelled:
+    texts, *pairs = texts_in_rows(documents, data)
+    return Labelled(texts, [], pairs[0] if pairs else None)
 
 
 def _one_class(

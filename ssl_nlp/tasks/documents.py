@@ -1,10 +1,14 @@
 """Documents that a task predicts something for, and their form in files for people to read."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ssl_nlp.corpora import Document
+from ssl_nlp.data import TextDataModule
+from ssl_nlp.data.encoding import characters_within
+from ssl_nlp.data.units import Pairs, Texts
 from ssl_nlp.errors import UserError
 
 Text = str | tuple[str, str] | list[str]
@@ -51,6 +55,32 @@ def plain(document: Document) -> dict[str, Any]:
     """A document as plain data: `text`, and `pair` and `label` where it has them."""
     given = {"text": document.text, "pair": document.pair, "label": document.label}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def texts_in_rows(documents: Sequence[Document], data: TextDataModule) -> list[list[str]]:
+    """What rows hold of the texts of documents and, where rows are pairs, of their pairs: a list of N, or two of them.
+
+    Rows of another kind than whole texts and pairs are taken to hold all.
+    """
+    sides = [[document.text for document in documents]]
+    if pairs := [document.pair for document in documents if document.pair is not None]:
+        sides.append(pairs)
+    limits = data.maker.text_lengths(data.length)
+    if limits is None or len(limits) > len(sides) or not isinstance(data.maker, Texts | Pairs):
+        return sides
+    held = []
+    for texts, limit in zip(sides, limits, strict=False):  # the pair of a text is not in the row of a text
+        counts = characters_within(data.tokenizer, texts, limit)
+        held.append([text[:count] for text, count in zip(texts, counts, strict=True)])
+    return held
+
+
+def share_in_rows(documents: Sequence[Document], data: TextDataModule) -> float:
+    """The share of the characters of `texts_in_rows` that rows hold."""
+    held = texts_in_rows(documents, data)
+    sides = ([document.text for document in documents], [document.pair or "" for document in documents])
+    whole = sum(len(text) for texts, _ in zip(sides, held, strict=False) for text in texts)
+    return sum(len(text) for texts in held for text in texts) / max(whole, 1)
 
 
 def cut(document: Document) -> Document:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssl_nlp.corpora import Document
 from ssl_nlp.data import TokenBatch, Tokenizer
+from ssl_nlp.data.encoding import characters_within
 from ssl_nlp.data.units import pad_rows, spread_texts
 from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.encoders.sif import SIF
@@ -142,6 +143,11 @@ class TextModule(Module):
             return found if own is None else found | {"own": own}
 
         return self._embed(texts, batch_size, embed_batch)
+
+    def characters_read(self, texts: Iterable[str]) -> list[int]:
+        """How many characters of each text the encoder has room for; the rest is cut."""
+        room = self.encoder.max_length - len(self.tokenizer.suffix)
+        return characters_within(self.tokenizer, listed(texts), room)
 
     def parameter_counts(self) -> tuple[int, int]:
         """The number of all parameters, and of those that are trained."""

@@ -139,3 +139,23 @@ def test_other_words_that_models_know_are_called_a_difference(tmp_path):
         "The share of men.word_similarity that has known words, and counts, differs: 54.5% for MaskedLM and 100.0% for "
         "SimCLR."
     ]
+
+
+def test_other_characters_that_encoders_read_are_called_a_difference(tmp_path):
+    for name, method, read in (("a", "MaskedLM", 0.62), ("b", "SimCLR", 1.0)):
+        write(tmp_path, name, method)
+        numbers = {"accuracy": 0.5, "examples_cut": 1 - read, "prompts_cut": 0.0}
+        found = {
+            "reviews.knn": Result("accuracy", {"accuracy": 0.5}, read=read),
+            "reviews.geometry": Result("effective_rank", {"effective_rank": 2.0}, read=1.0),
+            "short.knn": Result("accuracy", {"accuracy": 0.5}, read=1.0),
+            "mood.few_shot_4": Result("accuracy", numbers),
+        }
+        path = tmp_path / "runs" / name / "evaluation.json"
+        write_suite(path, {"method": method, "checkpoint": {}}, "docs", SuiteResult("same", found))
+    assert comparison(tmp_path).differences[-2:] == [
+        "The share of the characters of reviews that is read is 62.0% for MaskedLM and 100.0% for SimCLR: baselines that "
+        "count words read all of it; raise the encoder's max_length, or lower `characters` in your suite.",
+        "The share of the prompts of mood.few_shot_4 that lose examples for want of room is 38.0% for MaskedLM and 0.0% "
+        "for SimCLR.",
+    ]

@@ -31,10 +31,11 @@ def pretrained(tmp_path, monkeypatch):
 
 
 def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classification", data="same", split="test",
-         metric="accuracy", missing=None, baselines=True, digest=None, cost=None, **settings):  # fmt: skip
+         metric="accuracy", missing=None, baselines=True, digest=None, cost=None, read=1.0, **settings):  # fmt: skip
     """Write a fine-tuned run."""
     run = folder / "runs" / name
     run.mkdir(parents=True)
+    threshold = settings.pop("words", 0.0)
     encoder = {
         "class_path": "ssl_nlp.encoders.Trained",
         "init_args": {"run": start, "freeze": settings.pop("freeze", None)},
@@ -53,8 +54,9 @@ def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classificati
     (run / "run.json").write_text(json.dumps(state))
     right = (np.random.default_rng([len(name), seed]).logistic(size=ITEMS) < ability + DIFFICULTY).astype(float)
     about = {TASKS: {"split": split, "higher": True}}
-    result = Result(metric, {metric: float(right.mean())}, dict(about), right)
-    words = Result(metric, {metric: float((DIFFICULTY > 0).mean())}, dict(about), (DIFFICULTY > 0).astype(float))
+    result = Result(metric, {metric: float(right.mean())}, dict(about), right, read=read)
+    known = np.greater(DIFFICULTY, threshold)  # by counts of words
+    words = Result(metric, {metric: float(known.mean())}, dict(about), known.astype(float))
     header = {"method": "Classification", "loss_unit": "nats", "checkpoint": {"file": "best.ckpt", "digest": "x"},
               "cost": cost or {"tokens": 1500.0}, "encoder": {"key": "small", "causal": False}}  # fmt: skip
     found = SuiteResult(
@@ -186,3 +188,12 @@ def test_runs_without_pretraining_alone_are_compared_with_each_other(tmp_path):
     names = [tune(tmp_path, "a", dropout=0.1), tune(tmp_path, "b", dropout=0.2)]
     rows = [row for row in compared(*names).rows if not row.baseline]
     assert len(rows) == 2
+
+
+def test_tasks_of_which_runs_read_different_characters_are_named(tmp_path):
+    names = [tune(tmp_path, "short", "masked0", read=0.62, words=1.0), tune(tmp_path, "whole", "causal0")]
+    found = compared(*names)
+    expected = "The share of the characters of films that is read is 62.0% for MaskedLM and 100.0% for CausalLM: "
+    assert f"{expected}raise data.length." in found.differences
+    [counted] = by_label(found)["TF-IDF"].scores.values()
+    assert counted.mean == float((DIFFICULTY > 0).mean())  # that of the run which has read the most

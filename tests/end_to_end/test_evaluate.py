@@ -106,6 +106,7 @@ def test_runs_and_their_baselines(folder, capsys):
             {"5-gram"} if method == "CausalLM" else set()
         )
         assert (suite["protocol"], suite["missing"]) == (PROTOCOL, {})
+        assert {result["read"] for result in suite["evaluators"].values()} == {1.0}
         for key, result in suite["evaluators"].items():
             poolings = set(result["details"].get("pooling", "").split("/"))
             assert poolings == {""} if key == "language_modelling" else poolings <= {"mean", "last", "first"}, key

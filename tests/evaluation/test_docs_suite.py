@@ -54,6 +54,7 @@ def test_documents_with_the_same_beginning_are_used_once(monkeypatch):
     data = suite_with(monkeypatch, valid=alike[:2], test=alike[2:]).evaluators["knn"].data
     counts = [sum(text.startswith("A door") for text in part.texts) for part in (data.train, data.valid, data.test)]
     assert counts == [0, 0, 1]
+    assert max(map(len, data.texts)) <= docs.LENGTH
 
 
 def test_texts_that_training_documents_cover_are_left_out(monkeypatch):
@@ -97,14 +98,6 @@ def test_queries_contain_no_names():
         ("Wrap the loader of a file lazily.", "It is opened when its first item is read."),
         ("Close all of them at once.", "Later calls do nothing at all."),
     }
-
-
-def test_excerpts_end_with_a_whole_word():
-    assert docs.excerpt("short") == "short"
-    cut = docs.excerpt("word " * 200)
-    assert len(cut) <= docs.LENGTH
-    assert set(cut.split()) == {"word"}
-    assert len(docs.excerpt("x" * 1000)) == docs.LENGTH
 
 
 def test_a_subset_hardly_changes_when_texts_are_added():

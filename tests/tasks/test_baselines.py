@@ -14,6 +14,7 @@ from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.tasks import Classification, Regression, RelationExtraction, Tagging
 from ssl_nlp.tasks.baselines import baseline
+from ssl_nlp.tasks.documents import share_in_rows, texts_in_rows
 from tests.corpus import random_texts
 
 TEXTS = random_texts(160, longest=12)
@@ -70,6 +71,28 @@ def test_classes_are_those_of_logistic_regression_item_by_item():
     assert task.result(items).primary == 1
     valid = baseline(task, data, "valid")
     assert len(valid.result.items) == 24  # one text has no label
+
+
+def test_words_beyond_the_rows_of_the_task_do_not_count():
+    """The class is named at the end of each text, and in the pair."""
+    corpus = Splits(animal, pairs=True)
+    for split, documents in corpus.parts.items():
+        texts = [f"{' '.join('abcde')} {n} is a {d.label}" for n, d in enumerate(documents)]
+        corpus.parts[split] = [
+            Document(text, d.label, str(d.label)) for text, d in zip(texts, documents, strict=True) if d.label
+        ]
+    documents, primaries = corpus.parts["test"], {}
+    for unit, length in (("text", 64), ("text", 8), ("pair", 16)):
+        task, data = connected(Classification(encoder()), corpus, "class", unit=unit, length=length)
+        primaries[unit, length] = baseline(task, data, "test").result.primary
+        texts, *pairs = texts_in_rows(documents, data)
+        cut = length // len([texts, *pairs]) < 20
+        assert all(("is a" in text) != cut for text in texts)
+        assert pairs == ([[d.pair for d in documents]] if unit == "pair" else [])
+        whole = sum(len(d.text) for d in documents) + sum(len(d.pair) for d in documents if unit == "pair")
+        kept = sum(map(len, texts)) + sum(map(len, *pairs) if pairs else [])
+        assert share_in_rows(documents, data) == kept / whole
+    assert primaries["text", 64] == primaries["pair", 16] == 1.0 > primaries["text", 8]
 
 
 def perfect(batch, classes):

@@ -1,0 +1,42 @@
+"""Sentences on texts of which the rows of a comparison have not read the same characters."""
+
+from collections.abc import Sequence
+
+from ssl_nlp.comparison.configuration import spoken
+from ssl_nlp.comparison.types import Row
+from ssl_nlp.evaluation.excerpts import ALL
+
+LOST = {"examples_cut": "examples", "prompts_cut": "a part of their text"}
+
+
+def cut_texts(rows: Sequence[Row], remedy: str) -> list[str]:
+    """One sentence for each data set whose texts are too long for the encoder of a row.
+
+    Args:
+        rows: with the shares that they read.
+        remedy: what to change.
+    """
+    shares: dict[str, dict[str, float]] = {}  # the least of the evaluators of a data set, by data set and row
+    for row in rows:
+        for key, share in row.read.items():
+            suite, name = key.split("/")[:2]
+            of_rows = shares.setdefault(name.rpartition(".")[0] or suite, {})
+            of_rows[row.label] = min(share, of_rows.get(row.label, 1.0))
+    return [
+        f"The share of the characters of {data} that is read is {spoken({k: f'{v:.1%}' for k, v in of_rows.items()})}: "
+        f"{remedy}."
+        for data, of_rows in shares.items()
+        if min(of_rows.values()) < ALL
+    ]
+
+
+def cut_prompts(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each kind of prompts that are too long for the encoder of a row."""
+    said = []
+    for key in dict.fromkeys(key for row in rows for key in row.scores if key.rpartition("/")[2] in LOST):
+        of_rows = {row.label: row.scores[key].mean for row in rows if key in row.scores}
+        if max(of_rows.values()) > 0:
+            _, name, number = key.split("/")
+            shares = spoken({label: f"{share:.1%}" for label, share in of_rows.items()})
+            said.append(f"The share of the prompts of {name} that lose {LOST[number]} for want of room is {shares}.")
+    return said
