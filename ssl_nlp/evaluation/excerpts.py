@@ -2,9 +2,9 @@
 
 An encoder cuts a text at its own `max_length`, in its own tokens, and a count of words reads all of it. So texts are cut
 in characters first, before they are divided into splits: everything that follows (models, baselines, the search for
-overlap, bits per byte) sees the same characters. A tokenizer rarely makes more tokens than there are characters, so our
-encoders, which read 1,024 tokens unless they are told otherwise, read 1,000 characters to their end. Whether a model does
-is measured (`with_shares_read`).
+overlap, bits per byte) sees the same characters. In a language that it was trained on, a tokenizer rarely makes more tokens
+than there are characters, so that our encoders, which read 1,024 tokens unless they are told otherwise, read 1,000
+characters to their end. Whether a model does is measured (`with_shares_read`).
 """
 
 from collections.abc import Iterator, Mapping
