@@ -177,7 +177,7 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             baselines = shared | counting | untrained[key] | beside
             missing = outcome.missing | reason | reasons
             found = with_shares_read(overlaps.added(outcome.results, read), suite.evaluators, target.method)
-            yield SuiteResult(suite.fingerprint, found, baselines, drawn, missing)
+            yield SuiteResult(suite.fingerprint, found, baselines, drawn, missing, digests=suite.digests)
 
 
 def _stored(

@@ -9,6 +9,7 @@ from rich.text import Text
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.excerpts import ALL
 from ssl_nlp.evaluation.excess import Excess
@@ -52,7 +53,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
 
 
 def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
-    """Lines to read beside the tables: items in training text, texts that encoders cut, unknown words, missing scores."""
+    """Lines beside the tables: items in training text, texts that encoders cut, unknown words, missing scores, digests."""
     for target, result in zip(targets, results, strict=True):
         cut: dict[str, list[str]] = {}  # evaluators by the share that is read
         for name, one in result.evaluators.items():
@@ -69,6 +70,8 @@ def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterat
             yield f"{target.name}, {', '.join(names)}: the encoder cuts texts and reads {share} of their characters"
         for name, reason in result.missing.items():
             yield f"{target.name}, {name}: {reason}"
+        digests = {"evaluation items": result.data} | {f"{split} text": key for split, key in target.text.items()}
+        yield f"{target.name}, digests: {', '.join(f'{what} {key[:SHORT]}' for what, key in digests.items())}"
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:

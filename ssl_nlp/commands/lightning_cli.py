@@ -27,6 +27,7 @@ from ssl_nlp.commands.run_callbacks import run_callbacks
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.start import check_start, keep_encoder
+from ssl_nlp.commands.trained_splits import splits_of
 from ssl_nlp.commands.trust import restrict_imports
 from ssl_nlp.data import TextDataModule, Tokenizer
 from ssl_nlp.errors import UserError
@@ -194,9 +195,7 @@ class Cli(LightningCLI):
         if self.resume is not None or self.same_data:
             Run(config.run).check_tokenizer(tokenizer.fingerprint(), config.ckpt_path)
         same = self.subcommand == "fit" or self.same_data
-        kinds = [kind.__qualname__ for kind in checkpoints.subclasses([TextDataModule])]  # Lightning's keys
-        trained_on: dict[str, Any] = next((saved[kind].get("splits", {}) for kind in kinds if kind in saved), {})
-        self.checkpoint = {"tokenizer": tokenizer, "trained_on": trained_on if same else {}}
+        self.checkpoint = {"tokenizer": tokenizer, "trained_on": splits_of(saved) if same else {}}
         if self.resume is not None or self.same_data:
             keep_encoder(config.model, saved, str(config.ckpt_path))
 

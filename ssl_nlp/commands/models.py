@@ -1,12 +1,13 @@
 """The models that `evaluate` and `compare` take: runs, checkpoints and published models, with their weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ssl_nlp.cache import fingerprint, own_sources
+from ssl_nlp.commands.trained_splits import digests_of
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import Encoder, PretrainedEncoder
 from ssl_nlp.errors import UserError
@@ -38,6 +39,7 @@ class Target:
         description: the method without its weights, as plain data.
         untrained: creates the method at random initialisation.
         run: that it belongs to, if any.
+        text: the digests of the splits that it was trained on, as far as they are known.
         step: steps of the optimizer before the checkpoint; None for a published model.
         kept: whether it is a checkpoint from the middle of the run.
     """
@@ -50,6 +52,7 @@ class Target:
     description: Any
     untrained: Callable[[], TextModule]
     run: Run | None = None
+    text: dict[str, str] = field(default_factory=dict)
     step: int | None = None
     kept: bool = False
 
@@ -85,6 +88,7 @@ class Target:
             "method": self.kind,
             "loss_unit": self.method.loss_unit,
             "checkpoint": checkpoint,
+            "text": self.text,
             "cost": cost(*self.method.parameter_counts(), rows, ancestry),
             "ancestry": ancestry,
         }
@@ -137,7 +141,8 @@ def _checkpoint(name: str, path: Path, record: Path, run: Run | None = None) -> 
         return TextModule.from_description(description, str(path))
 
     where = path if run is None else path.relative_to(run.directory)
-    return Target(name, method, record, str(where), digest, description, untrained, run, saved.get("global_step"))
+    text, step = digests_of(saved), saved.get("global_step")
+    return Target(name, method, record, str(where), digest, description, untrained, run, text, step)
 
 
 def _pretrained(name: str) -> Target:

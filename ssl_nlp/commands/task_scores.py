@@ -128,13 +128,14 @@ def _score(run: Run, imports: Sequence[str]) -> None:
         "method": type(task).__name__,
         "loss_unit": task.loss_unit,
         "checkpoint": {"file": str(best.relative_to(run.directory)), "digest": checkpoints.digest(best)},
+        "text": run.read_state().get("text", {}),
         "cost": cost(*task.parameter_counts(), read_numbers(run.directory / "metrics.csv"), ancestry),
         "ancestry": ancestry,
         "encoder": {"key": encoder_key(task.encoder), "causal": task.encoder.causal},
     }
     results = {} if name in missing else {name: found}
     data_key = fingerprint([repr(document) for document in documents])
-    result = SuiteResult(data_key, results, baselines, missing=missing)
+    result = SuiteResult(data_key, results, baselines, missing=missing, digests={name: data_key})
     write_suite(run.directory / "evaluation.json", header, SUITE, result)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ssl_nlp.corpora import Corpus, HubDataset
 from ssl_nlp.corpora.base import Split
+from ssl_nlp.corpora.digests import check_digests, check_expected
 from ssl_nlp.data import trainer_state as state
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.batch_maker import BatchMaker, RowKind, Rows, check_kind
@@ -55,6 +56,7 @@ class TextDataModule(LightningDataModule):
             null for all. The tokenizer still learns from all texts of the train split.
         labels_seed: which documents these are.
         similar_lengths: make batches of rows of similar length, which saves padding; false trains on batches of any rows.
+        digests: the digests of the splits that are expected, at least their first 12 digits; another text is refused.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class TextDataModule(LightningDataModule):
         labels_per_class: int | None = None,
         labels_seed: int = 0,
         similar_lengths: bool = True,
+        digests: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.maker = unit if isinstance(unit, BatchMaker) else maker_of(unit)
@@ -78,12 +81,14 @@ class TextDataModule(LightningDataModule):
         sizes = {"length": length, "batch_size": batch_size, "workers": workers, "seed": seed or 0}
         check_sizes(self.maker, sizes)
         check_labels(self.maker, labels, classes, labels_per_class)
+        check_digests(digests or {})
         self.corpus = corpus
         self.settings = tokenizer or TokenizerSettings()
         self.unit: RowKind = self.maker.kind
         self.length, self.batch_size, self.workers, self.seed = length, batch_size, workers, seed
         self.labels, self.classes = labels, classes
         self.labels_per_class, self.labels_seed, self.similar_lengths = labels_per_class, labels_seed, similar_lengths
+        self.digests = digests or {}
         self.trained_on: dict[str, dict[str, Any]] = {}
         self._tokenizer: Tokenizer | None = None
         self._stores: dict[str, TokenStore] = {}
@@ -117,11 +122,12 @@ class TextDataModule(LightningDataModule):
         """The tokens of a split, from the cache or tokenized now.
 
         Raises:
-            UserError: the checkpoint was trained on others, and `continue_with` insists on them.
+            UserError: `digests` or the checkpoint of `continue_with` insist on others.
         """
         if split not in self._stores:
             store = open_store(self.corpus, split, self.tokenizer, self.maker, self._labels(split))
             check_unchanged(self.corpus, split, store, self.trained_on)
+            check_expected(self.corpus, split, store.text_digest, self.digests)
             self._stores[split] = store
         return self._stores[split]
 
@@ -160,6 +166,10 @@ class TextDataModule(LightningDataModule):
         """The train split or, if that is a stream, the valid split: the text that is counted before a training."""
         return self.store(self._counted())
 
+    def text_digests(self) -> dict[str, str]:
+        """The digests of the splits that were read so far; a stream has none."""
+        return {split: store.text_digest for split, store in self._stores.items()}
+
     def token_counts(self) -> npt.NDArray[np.int64]:
         """(V,) how often each token occurs in the train split; of a stream, in the valid split."""
         return self.counted.token_counts(self.tokenizer.vocab_size)
@@ -171,18 +181,14 @@ class TextDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Build every cache that the run needs, before other processes of this machine look for it."""
-        splits = _SPLITS_OF_STAGE[state.stage_of(self.trainer)]
+        splits = state.splits_of(self.trainer)
         if self.trained_on and "test" in splits:  # no run has seen the test split: check the valid split instead
             splits += ("valid",)
         for split in splits:
             if split != "train" or not self._streams():
                 self.store(split)
-        if state.stage_of(self.trainer) == "fit" and state.rank_and_ranks(self.trainer)[0] == 0:
-            self._say_what_is_cut_off(self._counted())
-
-    def _say_what_is_cut_off(self, split: Split) -> None:
-        """Print one line to standard error if `length` cuts off the end of any text."""
-        if note := note_of_cut_off(self.maker, self.store(split), split, self.length):
+        training = state.stage_of(self.trainer) == "fit" and state.rank_and_ranks(self.trainer)[0] == 0
+        if training and (note := note_of_cut_off(self.maker, self.counted, self._counted(), self.length)):
             print(f"note: {note}", file=sys.stderr, flush=True)
 
     def setup(self, stage: str) -> None:
@@ -262,8 +268,11 @@ class TextDataModule(LightningDataModule):
     def _stream_loader(self) -> ResumableLoader:
         assert isinstance(self.corpus, HubDataset)
         chosen = {"labels_per_class": self.labels_per_class is not None, "similar_lengths": not self.similar_lengths}
+        chosen["digests"] = "train" in self.digests
         for name in [name for name, wanted in chosen.items() if wanted]:
-            raise UserError(f"data.{name} cannot choose from a stream: set corpus.streaming false, or leave it out")
+            raise UserError(
+                f"data.{name} needs the whole text, not a stream: set corpus.streaming false, or leave it out"
+            )
         rank, ranks = state.rank_and_ranks(self.trainer)
         self._cursors = self._cursors or [{} for _ in range(ranks)]
         self._stream = StreamBatches(
@@ -339,11 +348,3 @@ class TextDataModule(LightningDataModule):
 
     def _seed(self) -> int:
         return run_seed() if self.seed is None else self.seed
-
-
-_SPLITS_OF_STAGE: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "valid"),
-    "validate": ("valid",),
-    "test": ("test",),
-    "predict": ("test",),
-}

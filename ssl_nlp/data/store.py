@@ -17,6 +17,7 @@ import xxhash
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import Corpus, Document, Split
+from ssl_nlp.corpora.digests import digest_of_text
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.batch_maker import BatchMaker, TokenRow
 from ssl_nlp.data.encoding import encode
@@ -61,6 +62,7 @@ class TokenStore:
         digest: covers all tokens, the starts of words and rows, the documents of rows, and labels if there are any. The
             same tokenizer and the same text give the same digest, whatever their files are called and however they were
             written.
+        text_digest: covers the documents alone (`digest_of_text`), whatever the tokenizer and the unit are.
     """
 
     def __init__(self, directory: Path, labels: Labels | None = None) -> None:
@@ -75,6 +77,7 @@ class TokenStore:
         self._labels = None if labels is None else RaggedColumn(table["labels"])
         self._tags = self._labels if labels is not None and labels.kind == "tags" else None
         self.digest: str = statistics.pop("digest")
+        self.text_digest: str = statistics.pop("text")
         self.statistics = TextStatistics(**statistics)
 
     def __len__(self) -> int:
@@ -96,9 +99,9 @@ class TokenStore:
         return self._labels.read(*map(int, self._labels.starts[number : number + 2]))
 
     def description(self) -> dict[str, Any]:
-        """Sizes, digest and, with labels, the classes by number, as plain data: another text has another description."""
+        """Sizes, digests and, with labels, the classes by number, as plain data: another text has another description."""
         names = {} if self.labels is None else {"class_names": self.labels.class_names}
-        return asdict(self.statistics) | {"digest": self.digest} | names
+        return asdict(self.statistics) | {"digest": self.digest, "text": self.text_digest} | names
 
     def token_counts(self, vocab_size: int) -> Array:
         """(vocab_size,) int64: how often each token occurs in the stream."""
@@ -153,7 +156,7 @@ def open_store(
             order of the alphabet.
     """
     key = fingerprint(
-        "tokens", 5, SENTENCE_RULES, WORD_RULES, corpus.fingerprint(), split, tokenizer.fingerprint(),
+        "tokens", 6, SENTENCE_RULES, WORD_RULES, corpus.fingerprint(), split, tokenizer.fingerprint(),
         maker.fingerprint(), *([] if labels is None else [LABEL_RULES, labels.kind, labels.class_names]),
     )  # fmt: skip
     directory = cache_dir() / "tokens" / key
@@ -184,7 +187,7 @@ def _build(
         _note_lost_tags(text["label"], tokens, place)
     np.save(directory / "documents.npy", tokens.data["document"].to_numpy())
     tokens.remove_columns(["bytes", "document"]).save_to_disk(str(directory / "tokens"))
-    about = asdict(statistics) | {"digest": _digest(tokens.data, labels)}
+    about = asdict(statistics) | {"digest": _digest(tokens.data, labels), "text": digest_of_text(_records(text))}
     if labels is not None:
         about["class_names"] = labels.class_names
     (directory / "statistics.json").write_text(json.dumps(about))
@@ -207,6 +210,14 @@ def _documents(scratch: Path, corpus: Corpus, split: Split, labels: Labels | Non
         return Dataset.from_generator(records, cache_dir=str(scratch), features=columns, fingerprint=fingerprint(split))
     except DatasetGenerationError as error:
         raise error.__cause__ or error from None  # the error of the corpus
+
+
+def _records(text: "Dataset") -> Iterator[tuple[str, str | None, Any]]:
+    """Text, pair and plain label of each of the `_documents`."""
+    for batch in text.iter(batch_size=1000):
+        labels = batch.get("label") or [None] * len(batch["text"])
+        for content, pair, label in zip(batch["text"], batch["pair"], labels, strict=True):
+            yield content, pair, None if label is None else json.loads(label)
 
 
 def _class_names(column: Iterable[str], labels: Labels, place: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from lightning.pytorch import Trainer
 
 from ssl_nlp import lightning_internals as internals
+from ssl_nlp.corpora.base import Split
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import refuse
 
@@ -34,6 +35,12 @@ def stage_of(trainer: Trainer | None) -> str:
     """`fit`, `validate`, `test` or `predict`."""
     function = None if trainer is None else trainer.state.fn
     return "fit" if function is None else function.value
+
+
+def splits_of(trainer: Trainer | None) -> tuple[Split, ...]:
+    """The splits that the stage reads."""
+    stage = stage_of(trainer)
+    return ("train", "valid") if stage == "fit" else ("valid" if stage == "validate" else "test",)
 
 
 def rank_and_ranks(trainer: Trainer | None) -> tuple[int, int]:

@@ -1,14 +1,17 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 5, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "cost": {...}, "ancestry": [...],
-     "suites": {SUITE: {"protocol": 5, "data": KEY, "checkpoint": {...}, "evaluators": {EVALUATOR: {...}},
-                        "missing": {EVALUATOR: REASON}, "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
+    {"protocol": 5, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "text": {SPLIT: DIGEST},
+     "cost": {...}, "ancestry": [...],
+     "suites": {SUITE: {"protocol": 5, "data": KEY, "items": {EVALUATOR: DIGEST}, "checkpoint": {...},
+                        "evaluators": {EVALUATOR: {...}}, "missing": {EVALUATOR: REASON},
+                        "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 
 where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with validation items, the primary metric on them
 as `validation`; with test items, `statistic`; and where training text is known, the share of the items that it covers and
 the primary metric of the others as `covered` and `uncovered`. `read` is the share of the characters of its texts that the
 encoder reads. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and
-their overlap with training text is SUITE/EVALUATOR/overlap. Where "data" is equal, so are the tasks.
+their overlap with training text is SUITE/EVALUATOR/overlap. "text" is what the model was trained on
+(`ssl_nlp.corpora.digests`), "items" the items and settings of each evaluator. Where "data" is equal, so are all of these.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 
 "protocol" of a suite is the version that its numbers follow; if it is missing, that of the file holds for all suites.
@@ -38,6 +41,7 @@ class SuiteResult:
 
     Attributes:
         data: the fingerprint of the suite.
+        digests: of the items and settings of each evaluator; records of earlier versions have none.
         evaluators: results by evaluator.
         baselines: results by baseline and evaluator.
         map: of the embeddings, if texts of the suite are labelled.
@@ -51,6 +55,7 @@ class SuiteResult:
     map: EmbeddingMap | None = None
     missing: dict[str, str] = field(default_factory=dict)
     protocol: int = PROTOCOL
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def record_beside(checkpoint: Path) -> Path:
@@ -131,7 +136,8 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
     baselines = {name: results(plain, name) for name, plain in entry["baselines"].items()}
     drawn = _map(items, suite)
     missing = dict(entry.get("missing", {}))
-    return SuiteResult(entry["data"], results(entry["evaluators"]), baselines, drawn, missing, entry["protocol"])
+    found, digests = results(entry["evaluators"]), dict(entry.get("items", {}))
+    return SuiteResult(entry["data"], found, baselines, drawn, missing, entry["protocol"], digests)
 
 
 def read_map(path: Path, suite: str) -> EmbeddingMap | None:
@@ -149,7 +155,7 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
 
     Args:
         path: the file; created if there is none.
-        header: `method`, `loss_unit`, `checkpoint`, `cost` and `ancestry` of the model.
+        header: `method`, `loss_unit`, `checkpoint`, `text`, `cost` and `ancestry` of the model.
         suite: its name.
         result: the numbers.
     """
@@ -158,6 +164,7 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
     entry = {
         "protocol": result.protocol,
         "data": result.data,
+        "items": result.digests,
         "checkpoint": header["checkpoint"],
         "evaluators": {name: r.to_json() for name, r in result.evaluators.items()},
         "missing": result.missing,

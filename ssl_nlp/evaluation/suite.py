@@ -43,12 +43,20 @@ class Suite:
     @cached_property
     def fingerprint(self) -> str:
         """A key of all evaluators with their data, and with their code if they are the user's own."""
-        described = {
+        own = own_sources(map(type, self.evaluators.values()), Evaluator)
+        return fingerprint("suite", PROTOCOL, self._described, list(self.train_texts), *([own] if own else []))
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A key of the items and settings of each evaluator, whatever the version of the protocol is."""
+        return {name: fingerprint(described) for name, described in self._described.items()}
+
+    @property
+    def _described(self) -> dict[str, list[Any]]:
+        return {
             name: [type(evaluator).__name__, json.dumps(asdict(evaluator), default=str), evaluator.texts]  # type: ignore[call-overload]  # dataclasses, all of them
             for name, evaluator in self.evaluators.items()
         }
-        own = own_sources(map(type, self.evaluators.values()), Evaluator)
-        return fingerprint("suite", PROTOCOL, described, list(self.train_texts), *([own] if own else []))
 
 
 def with_validation_items(suite: Suite, name: str) -> Evaluator:

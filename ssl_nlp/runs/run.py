@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from ssl_nlp import durable
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import check_name
-from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.checkpoint import is_complete
 from ssl_nlp.runs.class_paths import with_public_paths
 
@@ -29,8 +28,8 @@ LENGTHS = ("trainer.max_steps: ", "trainer.max_epochs: ")  # the settings that -
 class Run:
     """`runs/NAME/` with config.yaml, metrics.csv, samples.jsonl, checkpoints/, wandb/ and run.json.
 
-    run.json holds the W&B id, the fingerprint of the tokenizer, the ancestry, whether the run is finished, and at which
-    steps it was extended.
+    run.json holds the W&B id, the fingerprint of the tokenizer, the digests of the text, the ancestry, whether the run is
+    finished, and at which steps it was extended.
     """
 
     name: str
@@ -229,18 +228,16 @@ class Run:
             raise UserError(f"{self.directory / 'run.json'} is broken: {str(known)[:40]!r} is not an id of W&B")
         return known or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
-    def begin(self, config: str, wandb_id: str, tokenizer: str, ancestry: Sequence[Ancestor] = ()) -> None:
+    def begin(self, config: str, **state: Any) -> None:
         """Start the run: from now on it exists, with this configuration.
 
         Args:
             config: complete, as YAML.
-            wandb_id: under which W&B knows the run.
-            tokenizer: the fingerprint of its tokenizer.
-            ancestry: the runs and published models that its encoder comes from.
+            state: kept in run.json: `wandb_id`, under which W&B knows the run; `tokenizer`, its fingerprint; `text`, the
+                digests by split; and `ancestry`, the runs and published models that its encoder comes from, if any.
         """
         durable.write_text(self.config, config)
-        state = {"wandb_id": wandb_id, "finished": False, "tokenizer": tokenizer}
-        self.write_state(state | ({"ancestry": [*ancestry]} if ancestry else {}))
+        self.write_state({"finished": False} | state)
 
     def extend(self, config: str, step: int) -> None:
         """Make the run a longer one: from now on it is unfinished, and has this configuration.

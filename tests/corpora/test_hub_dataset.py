@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ssl_nlp.corpora import SPLITS, Document, HubDataset
 from ssl_nlp.corpora.base import Split, split_of, text_digest
 from ssl_nlp.errors import UserError
+from tests.end_to_end.cli import CONFIGS
 
 TEXTS = [f"This is text number {i}." for i in range(120)]
 
@@ -297,3 +299,14 @@ def test_fingerprint_changes_with_files_and_settings(tmp_path: Path) -> None:
     as_jsonl(tmp_path, "train", TEXTS[1:])
     fingerprints.add(HubDataset(path).fingerprint())
     assert len(fingerprints) == 9
+
+
+def test_the_configuration_of_multi30k_names_the_columns_and_splits_of_the_hub(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "validation", "test")):
+        record = {"en": f"A dog sees {number} birds.", "de": f"Ein Hund sieht {number} Vögel."}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(record))
+    settings = yaml.safe_load((CONFIGS / "data" / "multi30k.yaml").read_text())["data"]["init_args"]["corpus"]
+    corpus = HubDataset(**settings["init_args"] | {"path": str(tmp_path), "pair": "de"})
+    [document] = corpus.documents("test")
+    assert document == Document("A dog sees 2 birds.", pair="Ein Hund sieht 2 Vögel.")
+    assert texts_of(corpus, "valid") == ["A dog sees 1 birds."]

@@ -86,6 +86,22 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
         assert f"{sum(beyond) / sum(sizes):.1%} of its tokens; the longest text has {max(sizes)} tokens" in said
 
 
+def test_other_text_than_is_expected_is_refused():
+    digest = module("block").store("train").text_digest
+    settings = TokenizerSettings(vocab_size=300)
+    expecting = TextDataModule(CORPUS, settings, digests={"train": digest[:12]})
+    expecting.store("train")
+    assert expecting.text_digests() == {"train": digest}
+    wrong = f"{(int(digest[0], 16) + 1) % 16:x}{digest[1:]}"
+    with pytest.raises(
+        UserError, match=f"train split of ListCorpus is not the text .* is {digest[:12]}, not {wrong[:12]}"
+    ):
+        TextDataModule(CORPUS, settings, digests={"train": wrong}).store("train")
+    for given in ({"train": digest[:11]}, {"training": digest}):
+        with pytest.raises(UserError, match="train, valid, test the first 12 digits or more"):
+            TextDataModule(CORPUS, settings, digests=given)
+
+
 class Guest(LightningModule):
     """A model from elsewhere that meets the data."""
 

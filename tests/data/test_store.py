@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
@@ -34,6 +37,17 @@ def test_rows_know_their_documents_and_statistics_are_those_of_the_rows(unit, to
     assert store.statistics.documents == len(rows)
     assert store.statistics.bytes == sum(len(text.encode()) for _, text in rows)
     assert store.statistics.tokens == sum(len(ids) - 1 for ids in read)
+
+
+def test_the_digest_of_a_text_is_that_of_its_documents_in_their_order(tokenizer):
+    """Whatever the tokenizer and the unit are: others can compute it from the text."""
+    characters = get_tokenizer(TokenizerSettings(kind="char"), ListCorpus(TEXTS))
+    stores = [open_store(ListCorpus(TEXTS), "train", *how) for how in ((tokenizer, Pairs()), (characters, Blocks()))]
+    documents = ListCorpus(TEXTS).documents("train")
+    lines = "".join(json.dumps([document.text, document.pair, None]) + "\n" for document in documents)
+    assert {store.text_digest for store in stores} == {hashlib.sha256(lines.encode()).hexdigest()}
+    assert stores[0].digest != stores[1].digest
+    assert open_store(ListCorpus(TEXTS[::-1]), "train", characters, Blocks()).text_digest != stores[0].text_digest
 
 
 def test_text_without_pairs_is_refused(tokenizer):

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from ssl_nlp.commands.fit import plan_fit
+from ssl_nlp.corpora import HubDataset
+from ssl_nlp.corpora.digests import digest_of_text
 from ssl_nlp.evaluation import Drawer, Generator, MinimalPairs, get_suite
 from ssl_nlp.evaluation.capabilities import Infiller, Searcher
 from ssl_nlp.methods import Method, Optimization
@@ -214,6 +216,11 @@ def test_wikitext_overlay_with_a_local_copy_of_its_shape(tmp_path):
     texts = {name: random_texts(size, seed=i) for i, (name, size) in enumerate(splits.items())}
     local = DatasetDict({name: Dataset.from_dict({"text": lines}) for name, lines in texts.items()})
     local.save_to_disk(tmp_path / "wikitext")
+    corpus = HubDataset(str(tmp_path / "wikitext"), valid="validation", test="test")
+    digests = {
+        split: digest_of_text((document.text, None, None) for document in corpus.documents(split))
+        for split in ("train", "valid")
+    }
     config = [
         "fit",
         "--config",
@@ -225,9 +232,12 @@ def test_wikitext_overlay_with_a_local_copy_of_its_shape(tmp_path):
         f"--data.corpus.path={tmp_path / 'wikitext'}",
         "--data.corpus.name=null",
         "--data.tokenizer.vocab_size=320",
+        f"--data.digests={json.dumps(digests)}",
+        "--run=a",
     ]
     small_run = ["--data.length=32", "--data.batch_size=4", "--config", str(CONFIGS / "trainer" / "debug.yaml")]
     assert run(*config, *settings, *small_run, *tiny_encoder()) == 0
+    assert json.loads((tmp_path / "runs" / "a" / "run.json").read_text())["text"] == digests
 
 
 def test_synthetic_overlay_knows_its_limit_in_training_and_in_its_suite(tmp_path, capsys):

@@ -107,6 +107,11 @@ def test_runs_and_their_baselines(folder, capsys):
         )
         assert (suite["protocol"], suite["missing"]) == (PROTOCOL, {})
         assert {result["read"] for result in suite["evaluators"].values()} == {1.0}
+        assert suite["items"].keys() == suite["evaluators"].keys()
+        text = json.loads((path.parent / "run.json").read_text())["text"]
+        assert record["text"] == text and text.keys() == {"train", "valid"}
+        items, train = suite["data"][:12], text["train"][:12]
+        assert f"{name}, digests: evaluation items {items}, train text {train}" in " ".join(shown.split())
         for key, result in suite["evaluators"].items():
             poolings = set(result["details"].get("pooling", "").split("/"))
             assert poolings == {""} if key == "language_modelling" else poolings <= {"mean", "last", "first"}, key

@@ -135,6 +135,8 @@ def test_scores_are_those_of_the_test_split_item_by_item(tuned, capsys, monkeypa
     shown = capsys.readouterr().out
     assert f"{found.metrics['accuracy']:.6f}"[:8] in shown
     record = json.loads((folder / "runs" / name / "evaluation.json").read_text())
+    text = json.loads((folder / "runs" / name / "run.json").read_text())["text"]
+    assert record["text"] == text and text != json.loads((folder / "runs/masked_lm/run.json").read_text())["text"]
     assert record["suites"]["tasks"]["checkpoint"]["file"] == "checkpoints/best.ckpt"
     ancestor = json.loads((folder / "runs" / name / "run.json").read_text())["ancestry"][-1]
     own = record["cost"]["tokens"] - ancestor["tokens"]

@@ -15,7 +15,7 @@ CONFIG = "seed_everything: 0\ntrainer: {max_steps: 5}\n"
 def begin(run: Run, config: str = CONFIG) -> None:
     """Let a run begin, in a process that then ends."""
     lock = run.lock()
-    run.begin(config, "id", "0123456789abcdef")
+    run.begin(config, wandb_id="id", tokenizer="0123456789abcdef")
     lock.release()
 
 

@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.loggers import WandbLogger
 
+from ssl_nlp import lightning_internals as internals
+from ssl_nlp.data import TextDataModule
 from ssl_nlp.runs.run import Run
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings, wandb_logger
@@ -41,8 +43,16 @@ class RunKeeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         if trainer.is_global_zero and not self.run.begun:
-            ancestry = pl_module.encoder.ancestry
-            self.run.begin(self.config, self._wandb_id, pl_module.tokenizer.fingerprint(), ancestry)
+            data = internals.datamodule_of(trainer)
+            assert isinstance(data, TextDataModule)
+            ancestry = {"ancestry": [*pl_module.encoder.ancestry]} if pl_module.encoder.ancestry else {}
+            self.run.begin(
+                self.config,
+                wandb_id=self._wandb_id,
+                tokenizer=pl_module.tokenizer.fingerprint(),
+                text=data.text_digests(),
+                **ancestry,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if weights_change_at_the_end(trainer):
