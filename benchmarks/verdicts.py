@@ -213,7 +213,7 @@ def simulated(rng: np.random.Generator, width: int, seeds: int, deviation: float
             }
             for of_seed in items.swapaxes(0, 1)
         ]
-        rows.append((Row(f"{row}", (), not method, {}), RowResults(results, ["same"] * number, varies=method)))
+        rows.append((Row(f"{row}", (), not method, {}), RowResults(results, varies=method)))
     columns = [Column(f"mine/{name}/accuracy", name, True) for name in names]
     return with_verdicts(columns, rows[:METHODS], rows[METHODS:])
 

@@ -10,9 +10,11 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.items import apart, on_other_items
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
+from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
@@ -50,7 +52,8 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         UserError: no run is finished, or a run has no results for the suite, or broken ones.
     """
     notes, chosen = choose(runs)
-    evaluated = {run.folder: read_results(run, suite) for run in chosen}
+    results = apart([read_results(run, suite) for run in chosen])
+    evaluated = dict(zip([run.folder for run in chosen], results, strict=True))
     notes += [
         f"{run.name}: {items_path(run.evaluation).name} lacks items, so test items cannot be paired: evaluate it again."
         for run in chosen
@@ -61,8 +64,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
         seeds = [evaluated[run.folder] for run in members]
-        results, data = [seed.evaluators for seed in seeds], [seed.data for seed in seeds]
-        given = RowResults(results, data, varies=bool(members[0].config))
+        given = RowResults([seed.evaluators for seed in seeds], varies=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
         rows.append(
@@ -79,6 +81,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
                     covered=primaries(suite, given.results, lambda result: result.covered),
                     uncovered=primaries(suite, given.results, lambda result: result.uncovered),
                     read=primaries(suite, given.results, lambda result: result.read),
+                    items=items(suite, seeds),
                 ),
                 given,
             )
@@ -87,12 +90,10 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     notes += assumptions(rows, baselines, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns(suite, [given for _, given in [*rows, *baselines]])
     notes += _overlap(rows, columns)
-    differing = configurations.difference([configurations.settings(members[0]) for members in groups])
+    notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
+    differing = configurations.difference([configurations.of_group(members) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
-    protocols = {
-        label: {evaluated[run.folder].protocol for run in members}
-        for label, members in zip(labels, groups, strict=True)
-    }
+    protocols = {row.label: {evaluated[run.folder].protocol for run in row.runs} for row, _ in rows}
     newest = max(protocol for found in protocols.values() for protocol in found)
     if newest < PROTOCOL:
         notes.append(
@@ -104,9 +105,10 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         newest,
         columns,
         ordered(with_verdicts(columns, rows, baselines), columns),
-        _differences([row for row, _ in rows], [given for _, given in rows], configuration, protocols),
+        _differences([row for row, _ in rows], evaluated, configuration, protocols),
         configuration,
         notes,
+        items={suite: " and ".join(dict.fromkeys(result.data[:SHORT] for result in results))},
     )
 
 
@@ -133,6 +135,11 @@ def primaries(
         for seed in results
     ]
     return {key: estimate.mean for key, estimate in estimates(found).items()}
+
+
+def items(suite: str, results: Sequence[SuiteResult]) -> dict[str, str]:
+    """The digests of the items of each evaluator, as far as they are recorded, by SUITE/EVALUATOR."""
+    return {f"{suite}/{name}": digest for result in results for name, digest in result.digests.items()}
 
 
 def _overlap(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
@@ -186,22 +193,24 @@ def estimates(numbers: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
 def choose(runs: Sequence[ComparedRun]) -> tuple[list[str], list[ComparedRun]]:
     """Notes on the runs that are left out, and the other runs."""
     notes: list[str] = []
-    chosen: dict[object, ComparedRun] = {}
+    chosen: list[tuple[ComparedRun, dict[str, str]]] = []
     for run in runs:
         if not run.finished:
             notes.append(
                 f"{run.name} is left out: its training is not finished (the same ssl-nlp fit command resumes it)."
             )
             continue
-        key = (tuple(sorted(configurations.settings(run).items())), run.seed)
-        if key in chosen:
-            notes.append(f"{run.name} is left out: it repeats {chosen[key].name} with the same seed.")
-            continue
-        chosen[key] = run
+        own = configurations.settings(run)
+        for other, settings in chosen:
+            if other.seed == run.seed and not configurations.difference([settings, own]):
+                notes.append(f"{run.name} is left out: it repeats {other.name} with the same seed.")
+                break
+        else:
+            chosen.append((run, own))
     if not chosen:
         names = ", ".join(run.name for run in runs)
         raise UserError(f"no run is finished ({names}): resume them with ssl-nlp fit")
-    return notes, list(chosen.values())
+    return notes, [run for run, _ in chosen]
 
 
 def read_results(run: ComparedRun, suite: str) -> SuiteResult:
@@ -233,8 +242,8 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
                     poolings=poolings(suite, [results]),
                     validation=primaries(suite, [results], lambda result: result.validation),
                 )
-                given = RowResults([results], [evaluated[run.folder].data], varies=name in SEEDED)
-                same = [n for n, (other, its) in enumerate(found) if its.data == given.data and _equal(other, new)]
+                given = RowResults([results], varies=name in SEEDED)
+                same = [n for n, (other, _) in enumerate(found) if _equal(other, new)]
                 if not same:
                     found.append((new, given))
                     continue
@@ -249,19 +258,20 @@ def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRe
     labels = [row.label for row, _ in found]
     return [
         (replace(row, label=f"{row.label} ({', '.join(run.name for run in row.runs)})"), its)
-        if labels.count(row.label) > 1  # on different test data: a label stands for one row
+        if labels.count(row.label) > 1  # learned from different texts: a label stands for one row
         else (row, its)
         for row, its in found
     ]
 
 
 def _equal(one: Row, other: Row) -> bool:
-    """Whether two baseline rows agree on every metric that both have."""
+    """Whether two baseline rows agree on every metric that both have; of untrained encoders, there must be one."""
     untrained = [row.label.startswith("untrained") for row in (one, other)]
     if untrained[0] != untrained[1] or (not any(untrained) and one.label != other.label):
         return False
     common = one.scores.keys() & other.scores.keys()
-    return bool(common) and all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
+    equal = all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
+    return equal and (bool(common) or not any(untrained))
 
 
 def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
@@ -291,7 +301,7 @@ def ordered(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
 
 def _differences(
     rows: Sequence[Row],
-    results: Sequence[RowResults],
+    evaluated: Mapping[Path, SuiteResult],
     configuration: Mapping[str, Mapping[str, str]],
     protocols: Mapping[str, set[int]],
 ) -> list[str]:
@@ -325,16 +335,14 @@ def _differences(
                 f"The share of {name} that has known words, and counts, differs: {configurations.spoken(known)}."
             )
     said += cut_texts(rows, REMEDY) + cut_prompts(rows)
-    data = {row.label: ", ".join(sorted(set(given.data))) for row, given in zip(rows, results, strict=True)}
     if len(set.union(*protocols.values())) > 1:
         spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})
+        said.append(f"The evaluation protocols differ: {spoken}. Each has columns of its own; evaluate all runs again.")
+    elif other := on_other_items([*evaluated.values()]):
+        data = {row.label: sorted({evaluated[run.folder].data[:SHORT] for run in row.runs}) for row in rows}
+        shown = configurations.spoken({label: " and ".join(keys) for label, keys in data.items()})
         said.append(
-            f"The evaluation protocols differ: {spoken}. Rows of different protocols are not compared with each other; "
-            "evaluate all runs again."
-        )
-    elif len(set(data.values())) > 1 or any(len(set(given.data)) > 1 for given in results):
-        said.append(
-            f"The test data differ: {configurations.spoken(data)} (fingerprints). Rows with different test data are not "
-            "compared with each other."
+            f"The evaluation items of {', '.join(other)} differ: those of the suite are {shown} (digests). Each set of "
+            "items has columns of its own."
         )
     return said

@@ -1,5 +1,6 @@
 """Columns for the evaluators of a suite."""
 
+from ssl_nlp.comparison.items import AT, without_items
 from ssl_nlp.comparison.types import Column
 from ssl_nlp.evaluation import Result
 
@@ -61,7 +62,8 @@ def columns(suite: str, name: str, result: Result) -> list[Column]:
 
     Args:
         suite: its name.
-        name: of the evaluator: `knn`, or `animals.knn` in a suite with several data sets.
+        name: of the evaluator: `knn`, or `animals.knn` in a suite with several data sets; with its items where there are
+            several (`ssl_nlp.comparison.items`).
         result: one of its results.
     """
     if "generation" in result.details:
@@ -70,15 +72,22 @@ def columns(suite: str, name: str, result: Result) -> list[Column]:
     return [_column(suite, name, result, metric) for metric in kinds or [result.primary_metric]]
 
 
+def titled(title: str, name: str) -> str:
+    """The title of a column with the items of the evaluator, if its name says which."""
+    _, _, items = name.partition(AT)
+    return f"{title} ({items})" if items else title
+
+
 def _drawn(suite: str, name: str, result: Result, metric: str) -> Column:
-    data, _, _ = name.rpartition(".")
+    data, _, _ = without_items(name).rpartition(".")
     title = METRICS.get(metric, metric.replace("_", " "))
+    title = titled(f"{data}: {title}" if data else title, name)
     higher = False if metric == result.primary_metric else None
-    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, group=GENERATION)
+    return Column(f"{suite}/{name}/{metric}", title, higher, group=GENERATION)
 
 
 def _column(suite: str, name: str, result: Result, metric: str) -> Column:
-    data, _, kind = name.rpartition(".")
+    data, _, kind = without_items(name).rpartition(".")
     evaluator = EVALUATORS.get(kind, kind.replace("_", " "))
     if kind.startswith("few_labels_"):
         evaluator = f"{kind.removeprefix('few_labels_')}-label"
@@ -90,4 +99,5 @@ def _column(suite: str, name: str, result: Result, metric: str) -> Column:
     unit = UNITS.get(metric, LIKELIHOOD if language else "")
     groups = {"kind": LANGUAGE, "prompts": PROMPTS, "outputs": WRITTEN, "minimal_pairs": PAIRS}
     group = next((group for key, group in groups.items() if key in result.details), FROZEN)
-    return Column(f"{suite}/{name}/{metric}", f"{data}: {title}" if data else title, higher, unit, group)
+    title = titled(f"{data}: {title}" if data else title, name)
+    return Column(f"{suite}/{name}/{metric}", title, higher, unit, group)

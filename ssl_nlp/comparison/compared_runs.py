@@ -1,8 +1,8 @@
 """Run directories, read as plain data."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class ComparedRun:
         finished: whether its training has ended.
         ancestry: the runs and published models that its encoder comes from, the oldest first.
         extended: the steps at which it was made longer than it was planned.
+        text: the digests of the splits that it was trained on; empty where they are not known.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class ComparedRun:
     finished: bool
     ancestry: Sequence[Ancestor] = ()
     extended: Sequence[int] = ()
+    text: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def start(self) -> str:
@@ -69,6 +71,7 @@ def read_run(folder: Path) -> ComparedRun:
     try:
         method = str(record.get("method") or config["model"]["class_path"].rsplit(".", 1)[-1])
         metrics = read_numbers(folder / "metrics.csv")
+        text = {str(split): str(found) for split, found in (state.get("text") or record.get("text") or {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} is broken ({error!r}): move it away and train it again") from error
     seed = config.get("seed_everything")
@@ -78,7 +81,7 @@ def read_run(folder: Path) -> ComparedRun:
         raise UserError(f"{folder} has a broken ancestry: move it away and train it again")
     finished, extended = state.get("finished", not config), [int(step) for step in state.get("extended", [])]
     return ComparedRun(
-        folder, folder.name, method, seed, config, metrics, samples, record, finished, ancestry, extended
+        folder, folder.name, method, seed, config, metrics, samples, record, finished, ancestry, extended, text
     )
 
 

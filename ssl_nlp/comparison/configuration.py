@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.corpora.digests import SHORT
 
 # Keys that influence neither the result of a run nor its row in the comparison.
 ASIDE = (
@@ -21,10 +22,13 @@ ASIDE = (
     "trainer.num_sanity_val_steps",
     "data.seed",
     "data.workers",
+    "data.digests",
 )
+TEXT = "data.text"  # stands for the digests of the text, which no setting says
 # What a fair comparison keeps equal: its name, and the keys that configure it.
 EQUAL = {
     "corpus": ("data.corpus",),
+    "text, by its digest,": (TEXT,),
     "tokenizer": ("data.tokenizer",),
     "encoder": ("model.encoder",),
     "batching": (
@@ -41,6 +45,7 @@ EQUAL = {
 FROM_A_RUN = ("tokenizer", "encoder")
 """Those that a run with the encoder of another run has from there, whatever its own settings say."""
 STARTED = "Trained"
+NONE = "–"
 SHOWN = 3  # keys that a sentence names
 TOLERANCE = 0.01  # share by which tokens may differ, because batches hold whole texts
 
@@ -64,25 +69,53 @@ def flatten(config: Any, key: str = "") -> dict[str, str]:
 
 
 def settings(run: ComparedRun) -> dict[str, str]:
-    """Settings that identify a configuration: runs with equal settings are seeds of the same row."""
+    """Settings that identify a configuration, and the digests of the text where they are known."""
     if not run.config:
         return {"model": run.name}
-    return {key: value for key, value in flatten(run.config).items() if not _within(key, ASIDE)}
+    text = {f"{TEXT}.{split}": digest[:SHORT] for split, digest in sorted(run.text.items())}
+    return {key: value for key, value in flatten(run.config).items() if not _within(key, ASIDE)} | text
 
 
 def group(runs: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Group runs by configuration, each group sorted by seed."""
-    groups: dict[str, list[ComparedRun]] = {}
+    """Group runs whose settings do not differ, each group sorted by seed."""
+    groups: list[list[dict[str, str]]] = []
+    members: list[list[ComparedRun]] = []
     for run in runs:
-        groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
-    return [sorted(members, key=lambda run: run.seed or 0) for members in groups.values()]
+        own = settings(run)
+        place = next((n for n, group in enumerate(groups) if not difference([*group, own])), len(groups))
+        if place == len(groups):
+            groups.append([])
+            members.append([])
+        groups[place].append(own)
+        members[place].append(run)
+    return [sorted(group, key=lambda run: run.seed or 0) for group in members]
 
 
 def label(groups: Sequence[Sequence[ComparedRun]]) -> list[str]:
     """Name each configuration by its method and, if several share it, by the settings that differ."""
     names = [members[0].method if members[0].config else members[0].name for members in groups]
     runs = [members[0].name for members in groups]
-    return told_apart(names, [settings(members[0]) for members in groups], runs)
+    return told_apart(names, [of_group(members) for members in groups], runs)
+
+
+def of_group(members: Sequence[ComparedRun]) -> dict[str, str]:
+    """The settings of a group of `group`, with all digests that are known."""
+    return {key: value for run in reversed(members) for key, value in settings(run).items()}
+
+
+def unknown_text(groups: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
+    """A sentence on the groups, by label, of whose training text no digest is known, if there is anything beside them."""
+    unknown = [
+        label
+        for label, members in groups.items()
+        if members[0].config and not any("train" in run.text for run in members)
+    ]
+    if not unknown or len(groups) < 2:
+        return []
+    return [
+        f"No digest is recorded of the text that {', '.join(unknown)} was trained on, which may therefore differ from that "
+        "of the others: streams and runs of earlier versions have none."
+    ]
 
 
 def told_apart(names: Sequence[str], chosen: Sequence[Mapping[str, str]], unique: Sequence[str]) -> list[str]:
@@ -105,10 +138,13 @@ def told_apart(names: Sequence[str], chosen: Sequence[Mapping[str, str]], unique
 
 
 def difference(configurations: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """Keys that differ, with their value in each configuration, or `–` if it has none."""
+    """Keys that differ, with their value in each configuration, or `–` if it has none.
+
+    A digest that is not known differs from no other.
+    """
     keys = dict.fromkeys(key for configuration in configurations for key in configuration)
-    values = {key: [configuration.get(key, "–") for configuration in configurations] for key in keys}
-    return {key: row for key, row in values.items() if len(set(row)) > 1}
+    values = {key: [configuration.get(key, NONE) for configuration in configurations] for key in keys}
+    return {key: row for key, row in values.items() if len({*row} - ({NONE} if _within(key, [TEXT]) else set())) > 1}
 
 
 def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -9,6 +9,7 @@ from ssl_nlp.comparison.configuration import STARTED
 from ssl_nlp.comparison.costs import COSTS, Gap, gaps
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.types import Comparison, Row
+from ssl_nlp.corpora.digests import SHORT
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def facts(comparison: Comparison) -> list[Fact]:
     """Facts for the head of the report; properties that no method has are left out."""
     methods = [row for row in comparison.rows if not row.baseline]
     described, how = _DESCRIBED, f"suite {comparison.suite}, protocol {comparison.protocol}"
+    items = ", ".join(f"{digest} ({name})" for name, digest in comparison.items.items())
     if comparison.fine_tuned:  # `start` says what the tokenizer and the encoder are
         described = {name: way for name, way in _DESCRIBED.items() if name not in ("tokenizer", "encoder")}
         which = "best checkpoint by validation"
@@ -35,9 +37,9 @@ def facts(comparison: Comparison) -> list[Fact]:
             which += " (of a training on parts, the last one)"
         how = f"{which}, on the test split of each task"
     found = [_fact(name, describe, methods) for name, describe in described.items()]
-    evaluation = Fact("evaluation", {how: []})
+    evaluation = [Fact("evaluation", {how: []}), *([Fact("evaluation items (digest)", {items: []})] if items else [])]
     found = [fact for fact in found if fact.values and [*fact.values] != ["new weights"]]
-    return [*found, *map(_gap, gaps(methods)), evaluation]
+    return [*found, *map(_gap, gaps(methods)), *evaluation]
 
 
 def _gap(gap: Gap) -> Fact:
@@ -91,6 +93,11 @@ def _made(describe: Callable[[ComparedRun], str]) -> Callable[[ComparedRun], str
     return lambda run: "that of its start" if encoder(run).rpartition(".")[2] == STARTED else describe(run)
 
 
+def shown_text(run: ComparedRun) -> str:
+    """The beginnings of the digests of the text that a run was trained on; empty if they are not known."""
+    return ", ".join(f"{digest[:SHORT]} ({split})" for split, digest in sorted(run.text.items()))
+
+
 def _batches(run: ComparedRun) -> str:
     data = (run.config.get("data") or {}).get("init_args") or {}
     kept = {key: data[key] for key in ("unit", "length", "batch_size") if key in data}
@@ -108,6 +115,7 @@ def _budget(run: ComparedRun) -> str:
 
 _DESCRIBED: dict[str, Callable[[ComparedRun], str]] = {
     "corpus": _part("data", "init_args", "corpus"),
+    "text (digest)": shown_text,
     "tokenizer": _made(_part("data", "init_args", "tokenizer")),
     "encoder": _made(_part("model", "init_args", "encoder")),
     "start": lambda run: run.start if run.config else "",

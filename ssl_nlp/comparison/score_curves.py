@@ -6,6 +6,7 @@ import matplotlib.ticker
 from matplotlib.figure import Figure
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.numbers import scale_of, truncate
 from ssl_nlp.comparison.plots import HEIGHT, LINE, POINTS, Look, label_right, panel, styled, unit_of
 from ssl_nlp.comparison.types import Column, Row
@@ -27,6 +28,7 @@ def score_curve(run: ComparedRun, key: str, against: str) -> Curve:
     """
     suite, _, rest = key.partition("/")
     name, _, metric = rest.rpartition("/")
+    name = without_items(name)
     last = run.record.get("suites", {}).get(suite, {})
     kept = map(read_record, (run.folder / "checkpoints").glob("step-*.evaluation.json"))
     points = {}

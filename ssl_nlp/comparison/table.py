@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Group
@@ -13,6 +13,8 @@ from rich.text import Text
 from ssl_nlp import durable
 from ssl_nlp.comparison.columns import FROZEN, GENERATION, LANGUAGE
 from ssl_nlp.comparison.costs import means, shown_costs
+from ssl_nlp.comparison.facts import Fact, facts
+from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 from ssl_nlp.evaluation.pooling import LEGEND as POOLINGS
@@ -36,10 +38,10 @@ ADDED = {
     GENERATION: ", to be read beside held-out text; of reverse perplexity, lower is better",
 }
 FIELDS = (
-    "suite", "row", "baseline", "seeds", "number", "pooling", "mean", "low", "high", "n", "validation", "covered",
+    "suite", "row", "baseline", "seeds", "number", "items", "pooling", "mean", "low", "high", "n", "validation", "covered",
     "uncovered", "read", "best_difference", "best_low", "best_high", "verdict",
     "baseline_difference", "baseline_low", "baseline_high", "level", "best_level", "best_corrected_p", "best_seeds_up_to",
-    "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to",
+    "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to", "text_train", "text_valid",
 )  # fmt: skip
 
 
@@ -59,9 +61,17 @@ def render_tables(comparison: Comparison) -> Group:
     if any(row.poolings for row in comparison.rows):
         legend.append(Text(POOLINGS, style="dim"))
     legend += [Text(f"– {line}", style="dim") for line in missing_scores(comparison)]
+    legend += [
+        Text(f"{fact.name}: {_values(fact)}", style="dim") for fact in facts(comparison) if "digest" in fact.name
+    ]
     if any(score.n > 1 for row in comparison.rows for score in row.scores.values()):
         legend.append(Text("± 95 % t-interval of the mean over the seeds of the row alone", style="dim"))
     return Group(*said, *tables, *legend, *noted)
+
+
+def _values(fact: Fact) -> str:
+    several = len(fact.values) > 1
+    return "; ".join(f"{value} {', '.join(labels)}" if several else value for value, labels in fact.values.items())
 
 
 def missing_scores(comparison: Comparison) -> list[str]:
@@ -69,7 +79,7 @@ def missing_scores(comparison: Comparison) -> list[str]:
     lines = []
     for row in comparison.rows:
         for key, reason in row.missing.items():
-            data, _, evaluator = key.rpartition("/")[2].rpartition(".")
+            data, _, evaluator = without_items(key.rpartition("/")[2]).rpartition(".")
             lines.append(f"{row.label}, {data + ': ' if data else ''}{evaluator.replace('_', ' ')}: {reason}")
     return lines
 
@@ -97,6 +107,9 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                     "" if row.baseline else " ".join(str(run.seed) for run in row.runs if run.seed is not None)
                 )
                 line["pooling"] = row.pooling(number)
+                line["items"] = row.items.get(number.rpartition("/")[0])
+                for split in () if row.baseline else ("train", "valid"):
+                    line[f"text_{split}"] = _one(run.text.get(split, "") for run in row.runs)
                 line |= {"mean": estimate.mean, "low": estimate.low, "high": estimate.high, "n": estimate.n}
                 line["validation"] = row.validation.get(number)
                 line |= {"covered": row.covered.get(number), "uncovered": row.uncovered.get(number)}
@@ -109,6 +122,11 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                     line |= _difference("baseline", over)
                 writer.writerow({name: _harmless(cell) for name, cell in line.items()})
         durable.write_text(path, file.getvalue())
+
+
+def _one(digests: Iterable[str]) -> str:
+    """The digests that runs have, each once."""
+    return " ".join(filter(None, dict.fromkeys(digests)))
 
 
 def _difference(name: str, verdict: Verdict) -> dict[str, float | None]:

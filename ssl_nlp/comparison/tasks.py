@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.assemble import choose, estimates, ordered, primaries, read_results, scores
+from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, primaries, read_results, scores
 from ssl_nlp.comparison.characters import cut_texts
-from ssl_nlp.comparison.columns import FINE_TUNED, METRICS
+from ssl_nlp.comparison.columns import FINE_TUNED, METRICS, titled
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.fine_tuned import FineTuned
+from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.statistics import contributions
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
+from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 
@@ -41,7 +43,8 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         UserError: no run is finished, or a run has no scores, or broken ones.
     """
     notes, chosen = choose(runs)
-    tuned = [FineTuned(run, read_results(run, SUITE)) for run in chosen]
+    results = apart([read_results(run, SUITE) for run in chosen])
+    tuned = [FineTuned(run, found) for run, found in zip(chosen, results, strict=True)]
     groups = _rows(tuned)
     labels = _labels(groups)
     repeated = {task for members in groups.values() for task in _repeated(members)}
@@ -59,6 +62,11 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         raise UserError(f"no run has a score ({reasons})")
     notes += assumptions(methods, baselines, "ssl-nlp compare --task TASK --seeds 3 RUN...")
     notes += _notes(tuned, columns)
+    pretrained = {
+        label: [members[0].pretraining or members[0].run]
+        for label, members in zip(labels, groups.values(), strict=True)
+    }
+    notes += configurations.unknown_text(pretrained)
     configuration = _configuration(labels, list(groups.values()))
     differences = _differences(labels, list(groups.values()), [row for row, _ in methods])
     return Comparison(
@@ -70,6 +78,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         configuration,
         notes,
         fine_tuned=True,
+        items=_items(tuned),
     )
 
 
@@ -80,7 +89,7 @@ def _rows(tuned: Sequence[FineTuned]) -> dict[str, list[FineTuned]]:
     """Runs by row: the same start and, where one start was fine-tuned in several ways on a task, the same way."""
     together: dict[tuple[str, str], list[FineTuned]] = {}
     for one in tuned:
-        together.setdefault((one.start, one.task), []).append(one)
+        together.setdefault((one.start, without_items(one.task)), []).append(one)
     rows: dict[str, list[FineTuned]] = {}
     for (start, _), members in together.items():
         varied = configurations.difference([one.settings for one in members])
@@ -117,7 +126,6 @@ def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowR
         repeated: tasks on which a row has several pretrainings.
     """
     results: list[dict[str, Result]] = []
-    data: list[str] = []
     for task in dict.fromkeys(one.task for one in members):
         by_weights: dict[str, list[FineTuned]] = {}
         for one in members:
@@ -127,14 +135,8 @@ def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowR
         several = len(by_weights) > 1 or (ours and task in repeated)
         for same in by_weights.values():
             found = [one.results.evaluators[task] for one in same]
-            tested = {one.results.data for one in same}
-            whole = several and len(tested) == 1
-            for result, fingerprint in [(_mean(found), tested.pop())] if whole else zip(
-                found, (one.results.data for one in same), strict=True
-            ):  # fmt: skip
-                results.append({task: result})
-                data.append(fingerprint)
-    return RowResults(results, data, varies=True)
+            results += [{task: result} for result in ([_mean(found)] if several else found)]
+    return RowResults(results, varies=True)
 
 
 def _mean(results: Sequence[Result]) -> Result:
@@ -161,27 +163,33 @@ def _row(label: str, members: Sequence[FineTuned], given: RowResults) -> Row:
         tuple(one.run for one in members),
         not members[0].run.ancestry,
         scores(SUITE, given.results),
+        items=items(SUITE, [one.results for one in members]),
         cost=estimates([one.run.record.get("cost", {}) for one in members]),
         missing={key: reason for key, reason in missing.items() if not key.endswith("/baseline")},
         read=primaries(SUITE, given.results, lambda result: result.read),
     )
 
 
+def _baseline_of(one: FineTuned) -> str:
+    """The key of the reason why there is no baseline."""
+    return f"{without_items(one.task)}/baseline"
+
+
 def _baselines(tuned: Sequence[FineTuned]) -> list[tuple[Row, RowResults]]:
     """A row for each kind of baseline that needs no encoder: that of the run which reads the most of the texts."""
-    found: dict[str, dict[tuple[str, str], FineTuned]] = {}
+    found: dict[str, dict[str, FineTuned]] = {}
     for one in sorted(tuned, key=lambda one: -one.read):
         for name in one.results.baselines:
-            found.setdefault(name, {}).setdefault((one.task, one.results.data), one)
+            found.setdefault(name, {}).setdefault(one.task, one)
     rows = []
     for name, by_task in found.items():
-        results = [{task: one.results.baselines[name][task]} for (task, _), one in by_task.items()]
-        given = RowResults(results, [data for _, data in by_task], varies=False)
+        results = [{task: one.results.baselines[name][task]} for task, one in by_task.items()]
+        given = RowResults(results, varies=False)
         runs = tuple(one.run for one in by_task.values())
         missing = {
-            f"{SUITE}/{one.task}": one.results.missing[f"{one.task}/baseline"]
+            f"{SUITE}/{one.task}": one.results.missing[_baseline_of(one)]
             for one in tuned
-            if f"{one.task}/baseline" in one.results.missing
+            if _baseline_of(one) in one.results.missing
         }
         label = BASELINES.get(name, name)
         rows.append((Row(label, runs, True, scores(SUITE, results), missing=missing), given))
@@ -207,13 +215,18 @@ def _columns(rows: Sequence[RowResults]) -> list[Column]:
 
 def _column(key: str, about: Mapping[str, Any]) -> Column:
     name, metric = key.rsplit("/", 2)[1:]
-    title = f"{name.rpartition('.')[0]} {METRICS.get(metric, metric.replace('_', ' '))}"
+    title = f"{data_of(name)} {METRICS.get(metric, metric.replace('_', ' '))}"
     valid = " (valid)" if about.get("split") == "valid" else ""
-    return Column(key, title + valid, bool(about.get("higher", True)), group=FINE_TUNED)
+    return Column(key, titled(title + valid, name), bool(about.get("higher", True)), group=FINE_TUNED)
 
 
 def _kind(key: str) -> str:
-    return key.rsplit("/", 2)[1].rpartition(".")[2].replace("_", " ")
+    return without_items(key.rsplit("/", 2)[1]).rpartition(".")[2].replace("_", " ")
+
+
+def data_of(task: str) -> str:
+    """The name of the data of DATA.TASK."""
+    return without_items(task).rpartition(".")[0]
 
 
 def _notes(tuned: Sequence[FineTuned], columns: Sequence[Column]) -> list[str]:
@@ -224,11 +237,19 @@ def _notes(tuned: Sequence[FineTuned], columns: Sequence[Column]) -> list[str]:
         if "(valid)" in column.title
     ]
     reasons = {
-        f"No TF-IDF for {one.task.rpartition('.')[0]}: {one.results.missing[f'{one.task}/baseline']}."
+        f"No TF-IDF for {data_of(one.task)}: {one.results.missing[_baseline_of(one)]}."
         for one in tuned
-        if f"{one.task}/baseline" in one.results.missing
+        if _baseline_of(one) in one.results.missing
     }
     return [*dict.fromkeys(notes), *sorted(reasons)]
+
+
+def _items(tuned: Sequence[FineTuned]) -> dict[str, str]:
+    """The beginning of the digest of the test data, by the name of the data."""
+    found: dict[str, dict[str, None]] = {}
+    for one in tuned:
+        found.setdefault(data_of(one.task), {})[one.results.data[:SHORT]] = None
+    return {name: " and ".join(digests) for name, digests in found.items()}
 
 
 # ----------------------------------------------------------------------------------------------------------- differences
@@ -251,14 +272,14 @@ def _by_task(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> di
     found: dict[str, dict[str, FineTuned]] = {}
     for label, members in zip(labels, groups, strict=True):
         for one in members:
-            found.setdefault(one.task, {}).setdefault(label, one)
+            found.setdefault(without_items(one.task), {}).setdefault(label, one)
     return found
 
 
 def _differences(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], methods: Sequence[Row]) -> list[str]:
     said = []
     for task, of_rows in _by_task(labels, groups).items():
-        name = task.rpartition(".")[0]
+        name = data_of(task)
         differing = configurations.difference([one.settings for one in of_rows.values()])
         parts = [
             f"{key} is {configurations.spoken(dict(zip(of_rows, values, strict=True)))}"
@@ -268,12 +289,16 @@ def _differences(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], m
         parts += [f"{more} more keys differ"] if more > 0 else []
         if parts:
             said.append(f"Fine-tuning on {name} differs: {'; '.join(parts)}.")
-        data = {label: {one.results.data} for label, one in of_rows.items()}
-        if len(set.union(*data.values())) > 1:
-            shown = {label: ", ".join(found) for label, found in data.items()}
+        tested = {
+            label: " and ".join(
+                dict.fromkeys(one.results.data[:SHORT] for one in members if without_items(one.task) == task)
+            )
+            for label, members in zip(labels, groups, strict=True)
+            if label in of_rows
+        }
+        if len({*tested.values()}) > 1:
             said.append(
-                f"The test data of {name} differ: {configurations.spoken(shown)} (fingerprints). Rows with different test "
-                "data are not compared with each other."
+                f"The test data of {name} differ: {configurations.spoken(tested)} (digests). Each has a column of its own."
             )
     said += cut_texts(methods, "raise data.length")
     known = {

@@ -97,6 +97,7 @@ class Row:
         covered: the share of the items of which training text covers every word, by the key of the column, where known.
         uncovered: the mean of the primary metric of the other items.
         read: the share of the characters of the texts that the encoder reads, by the key of the column, where known.
+        items: the digest of the items, by SUITE/EVALUATOR, where it is recorded.
     """
 
     label: str
@@ -113,6 +114,7 @@ class Row:
     covered: dict[str, float] = field(default_factory=dict)
     uncovered: dict[str, float] = field(default_factory=dict)
     read: dict[str, float] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
 
     def pooling(self, key: str) -> str:
         """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.
@@ -137,6 +139,7 @@ class Comparison:
         notes: other facts for the reader, such as runs that were left out.
         fine_tuned: whether the columns are tasks that the rows were fine-tuned on.
         tuning: the search that the settings of the rows come from.
+        items: the beginning of the digest of all evaluation items, by suite or, after fine-tuning, by the name of the data.
     """
 
     suite: str
@@ -148,3 +151,4 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     fine_tuned: bool = False
     tuning: Tuning | None = None
+    items: dict[str, str] = field(default_factory=dict)

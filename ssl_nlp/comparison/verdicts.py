@@ -28,19 +28,12 @@ class RowResults:
     """Evaluation results of a row.
 
     Attributes:
-        results: for each seed, by evaluator.
-        data: for each of the results, the fingerprint of the test data.
+        results: for each seed, by evaluator. Rows with results of one name were tested on the same items (`items.apart`).
         varies: whether another seed would give other results, as in `Sample`.
     """
 
     results: Sequence[Mapping[str, Result]]
-    data: Sequence[str]
     varies: bool
-
-    def tested_on(self, column: Column) -> set[str]:
-        """Fingerprints of the test data of one column; one if the seeds agree."""
-        name = column.key.rsplit("/", 2)[1]
-        return {data for data, results in zip(self.data, self.results, strict=True) if name in results}
 
     def sample(self, column: Column) -> Sample | None:
         """Scores in one column; None if there are none."""
@@ -114,20 +107,13 @@ def _seeds(row: Row) -> int:
 
 
 class _Measured:
-    """Scores of all rows in one column. Rows that were tested on the same data are compared with each other."""
+    """Scores of all rows in one column."""
 
     def __init__(self, column: Column, results: Sequence[RowResults]) -> None:
         self.higher_is_better = column.higher_is_better
         self.samples = [given.sample(column) for given in results]
-        self._places: dict[int, tuple[Differences, int]] = {}
-        together: dict[str, list[int]] = {}
-        for n, given in enumerate(results):
-            data = given.tested_on(column)
-            if self.samples[n] is not None and len(data) == 1:
-                together.setdefault(data.pop(), []).append(n)
-        for members in together.values():
-            differences = Differences(_paired([sample for n in members if (sample := self.samples[n]) is not None]))
-            self._places |= {n: (differences, place) for place, n in enumerate(members)}
+        self._places = {n: place for place, n in enumerate(self.scored(range(len(results))))}
+        self._differences = Differences(_paired([sample for sample in self.samples if sample is not None]))
 
     def scored(self, among: Sequence[int]) -> list[int]:
         return [n for n in among if self.samples[n] is not None]
@@ -142,14 +128,14 @@ class _Measured:
         """Whether the error of the difference of two rows is known."""
         if one not in self._places or other not in self._places:
             return False
-        (differences, first), (others, second) = self._places[one], self._places[other]
-        return differences is others and (one == other or differences.uncertainty(first, second) is not None)
+        first, second = self._places[one], self._places[other]
+        return one == other or self._differences.uncertainty(first, second) is not None
 
     def p_value(self, one: int, other: int) -> float:
-        (differences, first), (_, second) = self._places[one], self._places[other]
-        uncertainty = differences.uncertainty(first, second)
+        first, second = self._places[one], self._places[other]
+        uncertainty = self._differences.uncertainty(first, second)
         assert uncertainty is not None
-        return uncertainty.p_value(differences.difference(first, second))
+        return uncertainty.p_value(self._differences.difference(first, second))
 
     def verdict(self, one: int, other: int, level: float, corrected: float) -> Verdict:
         """The difference of two comparable rows with its interval.
@@ -158,7 +144,7 @@ class _Measured:
             level: of the interval.
             corrected: p-value after the correction for all columns.
         """
-        (differences, first), (_, second) = self._places[one], self._places[other]
+        first, second, differences = self._places[one], self._places[other], self._differences
         uncertainty, difference = differences.uncertainty(first, second), differences.difference(first, second)
         assert uncertainty is not None
         reach = uncertainty.reach(level)

@@ -41,6 +41,8 @@ def write(
     protocol=PROTOCOL,
     ancestry=(),
     extended=(),
+    text="a" * 64,
+    items=None,
     **settings,
 ):
     run = folder / "runs" / name
@@ -63,7 +65,9 @@ def write(
             place = place[parent]
         place[last] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    (run / "run.json").write_text(json.dumps({"finished": finished, "ancestry": [*ancestry], "extended": [*extended]}))
+    state = {"finished": finished, "ancestry": [*ancestry], "extended": [*extended]}
+    state |= {"text": {"train": text, "valid": "b" * 64}} if text else {}
+    (run / "run.json").write_text(json.dumps(state))
     kind = {"MaskedLM": "pseudo_bits_per_byte", "CausalLM": "bits_per_byte"}.get(method)
     answers = {"knn": accuracy(ability, hash_of(name)), "geometry": Result("effective_rank", {"effective_rank": 20.0})}
     answers["knn"].details["pooling"] = pooling
@@ -76,7 +80,9 @@ def write(
     header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
     if ancestry:
         header["cost"]["ancestor_tokens"] = sum(one["tokens"] or 0 for one in ancestry)
-    write_suite(run / "evaluation.json", header, "docs", SuiteResult(data, answers, baselines, None, missing, protocol))
+    digests = {} if items is None else dict.fromkeys([*answers, *missing], data) | items
+    result = SuiteResult(data, answers, baselines, None, missing, protocol, digests)
+    write_suite(run / "evaluation.json", header, "docs", result)
 
 
 def hash_of(name: str) -> int:

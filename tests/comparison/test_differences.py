@@ -1,5 +1,7 @@
 """What is named as not equal in a comparison, and what is not."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from ssl_nlp.comparison.configuration import not_equal
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
+from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.evaluation.result import PROTOCOL, Result
 from ssl_nlp.runs.ancestry import published
@@ -45,7 +48,15 @@ DIFFERENCES = {
     "pooling": ({"model__init_args__pooling": "last"}, "The pooling differs: model.pooling is – for MaskedLM and last"),
     "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
     "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
-    "test data": ({"data": "other"}, "The test data differ"),
+    "text": (
+        {"text": "c" * 64},
+        "The text, by its digest, differs: data.text.train is aaaaaaaaaaaa for MaskedLM and cccccccccccc for SimCLR.",
+    ),
+    "items": (
+        {"data": "other"},
+        "The evaluation items of knn, geometry differ: those of the suite are same for MaskedLM and other for "
+        "SimCLR (digests).",
+    ),
 }
 
 
@@ -58,8 +69,47 @@ def test_differences_that_make_a_comparison_unfair_are_named(thing, tmp_path):
     [said] = found.differences
     assert said.startswith(sentence)
     assert f"Not equal: {sentence}"[:60] in shown(found)
-    compared = sum("docs/knn/accuracy" in row.ties for row in found.rows[:2])
-    assert compared == (1 if thing == "test data" else 2)  # only the best with itself
+    assert sum("docs/knn/accuracy" in row.ties for row in found.rows[:2]) == (0 if thing == "items" else 2)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_results_on_different_items_have_columns_of_their_own(recorded, tmp_path):
+    """Where the items of each evaluator are recorded, the others share a column even if the suites differ."""
+    for name, method, key in (("a", "SimCLR", "1" * 16), ("b", "MoCo", "2" * 16)):
+        items = {"knn": key, "geometry": "3" * 16} if recorded else None
+        write(tmp_path, name, method, data=key, items=items)
+    found = comparison(tmp_path)
+    titles = ["k-NN accuracy (111111111111)", "k-NN accuracy (222222222222)"]
+    shared = ["effective rank"] if recorded else ["effective rank (111111111111)", "effective rank (222222222222)"]
+    assert sorted(column.title for column in found.columns) == [*shared, *titles]
+    knn = [[column.title in titles and column.key in row.scores for column in found.columns] for row in found.rows]
+    assert [sum(row) for row in knn] == [1, 1, 2, 1, 1]  # TF-IDF was counted for both
+    [said] = found.differences
+    assert said.startswith(f"The evaluation items of knn{'' if recorded else ', geometry'} differ: ")
+    write_csv(found, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["row"] == "MoCo"]
+    assert {line["text_train"] for line in lines} == {"a" * 64}
+    digests = {line["number"].partition("@")[0]: line["items"] for line in lines if "@" in line["number"]}
+    assert digests["docs/knn"] == ("2" * 16 if recorded else "")
+    assert "evaluation items (digest): 111111111111 and 222222222222 (docs)" in shown(found)
+
+
+def test_seeds_that_were_trained_on_other_text_are_rows_of_their_own(tmp_path):
+    """Of text whose digest is not known nothing is claimed but that it is not known."""
+    write(tmp_path, "a", text="c" * 64)
+    write(tmp_path, "b", text="d" * 64, seed=1)
+    found = comparison(tmp_path)
+    labels = ["MaskedLM train=cccccccccccc", "MaskedLM train=dddddddddddd"]
+    assert sorted(row.label for row in found.rows if not row.baseline) == labels
+    assert "text (digest): cccccccccccc (train), bbbbbbbbbbbb (valid) MaskedLM train=cccccccccccc" in shown(found)
+    write(tmp_path, "old", "SimCLR", text=None)
+    write(tmp_path, "new", "SimCLR", text="c" * 64, seed=1)
+    write(tmp_path, "older", "MoCo", text=None)
+    found = comparison(tmp_path)
+    assert {row.label for row in found.rows if not row.baseline} == {*labels, "SimCLR", "MoCo"}
+    [note] = [note for note in found.notes if note.startswith("No digest is recorded")]
+    assert "text that MoCo was trained on" in note
 
 
 OLD = {
@@ -121,8 +171,11 @@ def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_
         "protocols differ: 1 for MoCo, SimCLR" in line or "protocols differ" in line for line in mixed.differences
     )
     methods = {row.label: row for row in mixed.rows if not row.baseline}
-    compared = {label for label, row in methods.items() if "docs/knn/accuracy" in row.ties}
-    assert compared in ({"CausalLM"}, {"SimCLR", "MoCo"})
+    assert [column.title for column in mixed.columns if "k-NN" in column.title] == [
+        f"k-NN accuracy (protocol {protocol})" for protocol in (1, PROTOCOL)
+    ]
+    compared = {label for label, row in methods.items() if "docs/knn@protocol 1/accuracy" in row.ties}
+    assert compared == {"SimCLR", "MoCo"}
 
 
 def test_other_words_that_models_know_are_called_a_difference(tmp_path):

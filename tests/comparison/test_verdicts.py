@@ -34,7 +34,7 @@ def claims(rng, seeds: int, deviation: float, difference: float) -> bool:
             shift = (rng.normal(0, deviation) + difference * (number == 0)) * one_item
             items = own + rng.normal(size=ITEMS) * math.sqrt(0.5) + shift
             results.append({"knn": Result("accuracy", {"accuracy": float(items.mean())}, {}, items)})
-        rows.append((Row(str(number), (), False, {}), RowResults(results, ["same"] * seeds, varies=True)))
+        rows.append((Row(str(number), (), False, {}), RowResults(results, varies=True)))
     return any(not row.ties[KNN.key].tie for row in with_verdicts([KNN], rows, []))
 
 
@@ -97,7 +97,7 @@ def test_intervals_hold_for_all_pairs_of_a_column_and_name_their_level():
 def test_what_is_assumed_about_rows_with_one_seed_is_said():
     def rows(label: str, seeds: int, varies: bool = True):
         score = {KNN.key: Estimate(0.5, None, None, seeds)}
-        return Row(label, (), False, score), RowResults([], [], varies)
+        return Row(label, (), False, score), RowResults([], varies)
 
     one, other = rows("SimCLR", 1), rows("MaskedLM", 1)
     words, untrained = rows("TF-IDF", 1, varies=False), rows("untrained SimCLR", 1)

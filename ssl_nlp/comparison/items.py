@@ -1,0 +1,70 @@
+"""Results on different items are different columns: the number of a row says nothing about items that it has not seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from ssl_nlp.corpora.digests import SHORT
+from ssl_nlp.evaluation.record import SuiteResult
+
+T = TypeVar("T")
+
+AT = "@"
+"""In the name of an evaluator, what separates it from the items: `knn@3f2a91b0c4d5`."""
+
+
+def apart(results: Sequence[SuiteResult]) -> list[SuiteResult]:
+    """The results, with evaluators called EVALUATOR@ITEMS where items or protocols are not the same in all of them.
+
+    Records of earlier versions have one key for the items of all evaluators, which then counts in all records.
+    """
+    recorded = all(result.digests for result in results)
+    seen: dict[str, set[tuple[int, str]]] = {}
+    for result in results:
+        for name in (*result.evaluators, *(name for found in result.baselines.values() for name in found)):
+            seen.setdefault(name, set()).add((result.protocol, _items(result, name, recorded)))
+    return [_renamed(result, seen, recorded) for result in results]
+
+
+def digest_of(result: SuiteResult, name: str) -> str:
+    """The digest of the items of an evaluator, or of PART.EVALUATOR; empty if it is not recorded."""
+    return result.digests.get(name) or result.digests.get(name.partition(".")[2], "")
+
+
+def _items(result: SuiteResult, name: str, recorded: bool) -> str:
+    return (digest_of(result, name) if recorded else "") or result.data
+
+
+def _renamed(result: SuiteResult, seen: Mapping[str, set[tuple[int, str]]], recorded: bool) -> SuiteResult:
+    def new(name: str) -> str:
+        places = seen.get(name, set())
+        if len(places) < 2:
+            return name
+        protocols = {protocol for protocol, _ in places}
+        several = sum(protocol == result.protocol for protocol, _ in places) > 1
+        parts = [_items(result, name, recorded)[:SHORT]] * several
+        parts += [f"protocol {result.protocol}"] * (len(protocols) > 1)
+        return f"{name}{AT}{', '.join(parts)}"
+
+    def renamed(named: Mapping[str, T]) -> dict[str, T]:
+        return {new(name): value for name, value in named.items()}
+
+    digests = {name: digest for name in result.evaluators if (digest := digest_of(result, name))}
+    return replace(
+        result,
+        evaluators=renamed(result.evaluators),
+        baselines={baseline: renamed(found) for baseline, found in result.baselines.items()},
+        missing=renamed(result.missing),
+        digests=renamed(result.digests | digests),
+    )
+
+
+def without_items(name: str) -> str:
+    """The name of an evaluator without its items."""
+    return name.partition(AT)[0]
+
+
+def on_other_items(results: Sequence[SuiteResult]) -> list[str]:
+    """The names of the evaluators that `apart` has renamed, without their items."""
+    names = (name for result in results for name in result.evaluators if AT in name)
+    return list(dict.fromkeys(map(without_items, names)))
