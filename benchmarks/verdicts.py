@@ -208,7 +208,7 @@ def simulated(rng: np.random.Generator, width: int, seeds: int, deviation: float
         items = shared + own + (rng.normal(size=(width, number, 1)) * moved + better) / math.sqrt(ITEMS)
         results = [
             {
-                name: Result("accuracy", {"accuracy": float(given.mean())}, {}, given)
+                f"mine/{name}": Result("accuracy", {"accuracy": float(given.mean())}, {}, given)
                 for name, given in zip(names, of_seed, strict=True)
             }
             for of_seed in items.swapaxes(0, 1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
-from ssl_nlp.comparison.items import apart, on_other_items
+from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
@@ -64,37 +65,19 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
         seeds = [evaluated[run.folder] for run in members]
-        given = RowResults([seed.evaluators for seed in seeds], varies=bool(members[0].config))
+        given = RowResults([placed(suite, seed.evaluators) for seed in seeds], varies=bool(members[0].config))
         cost = estimates([run.record.get("cost", {}) for run in members])
         missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
-        rows.append(
-            (
-                Row(
-                    label,
-                    tuple(members),
-                    False,
-                    scores(suite, given.results),
-                    cost=cost,
-                    poolings=poolings(suite, given.results),
-                    missing=missing,
-                    validation=primaries(suite, given.results, lambda result: result.validation),
-                    covered=primaries(suite, given.results, lambda result: result.covered),
-                    uncovered=primaries(suite, given.results, lambda result: result.uncovered),
-                    read=primaries(suite, given.results, lambda result: result.read),
-                    items=items(suite, seeds),
-                ),
-                given,
-            )
-        )
-    baselines = _baselines(suite, [row for row, _ in rows], evaluated)
-    notes += assumptions(rows, baselines, "ssl-nlp compare --seeds 3 CONFIG...")
-    columns = _columns(suite, [given for _, given in [*rows, *baselines]])
+        digests = items(suite, seeds)
+        rows.append((row_of(label, members, False, given.results, cost=cost, missing=missing, items=digests), given))
+    beside = baselines(suite, [row for row, _ in rows], evaluated)
+    notes += assumptions(rows, beside, "ssl-nlp compare --seeds 3 CONFIG...")
+    columns = _columns([given for _, given in [*rows, *beside]])
     notes += _overlap(rows, columns)
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
     differing = configurations.difference([configurations.of_group(members) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
-    protocols = {row.label: {evaluated[run.folder].protocol for run in row.runs} for row, _ in rows}
-    newest = max(protocol for found in protocols.values() for protocol in found)
+    newest = max(result.protocol for result in results)
     if newest < PROTOCOL:
         notes.append(
             f"All runs were evaluated by protocol {newest}, and this version has protocol {PROTOCOL}: evaluate them again "
@@ -104,34 +87,62 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         suite,
         newest,
         columns,
-        ordered(with_verdicts(columns, rows, baselines), columns),
-        _differences([row for row, _ in rows], evaluated, configuration, protocols),
+        ordered(with_verdicts(columns, rows, beside), columns),
+        _differences([row for row, _ in rows], evaluated, configuration),
         configuration,
         notes,
         items={suite: " and ".join(dict.fromkeys(result.data[:SHORT] for result in results))},
     )
 
 
-def scores(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, Estimate]:
+def placed(suite: str, results: Mapping[str, Result]) -> dict[str, Result]:
+    """Results by SUITE/EVALUATOR."""
+    return {f"{suite}/{name}": result for name, result in results.items()}
+
+
+def row_of(
+    label: str, runs: Sequence[ComparedRun], baseline: bool, results: Sequence[Mapping[str, Result]], **more: Any
+) -> Row:
+    """The row of some results, without verdicts.
+
+    Args:
+        results: of each seed, by SUITE/EVALUATOR.
+        more: attributes that do not follow from them.
+    """
+    return Row(
+        label,
+        tuple(runs),
+        baseline,
+        scores(results),
+        poolings=_poolings(results),
+        validation=_primaries(results, lambda result: result.validation),
+        covered=_primaries(results, lambda result: result.covered),
+        uncovered=_primaries(results, lambda result: result.uncovered),
+        read=_primaries(results, lambda result: result.read),
+        **more,
+    )
+
+
+def merged(row: Row, other: Row) -> Row:
+    """A row with the numbers of another one where it has none."""
+    names = ("scores", "poolings", "validation", "covered", "uncovered", "read", "missing", "items")
+    return replace(row, **{name: getattr(other, name) | getattr(row, name) for name in names})
+
+
+def scores(results: Sequence[Mapping[str, Result]]) -> dict[str, Estimate]:
     """Means of every metric over seeds, by SUITE/EVALUATOR/METRIC."""
     return estimates(
         [
-            {f"{suite}/{name}/{metric}": v for name, result in seed.items() for metric, v in result.metrics.items()}
+            {f"{key}/{metric}": v for key, result in seed.items() for metric, v in result.metrics.items()}
             for seed in results
         ]
     )
 
 
-def primaries(
-    suite: str, results: Sequence[Mapping[str, Result]], number: Callable[[Result], float | None]
-) -> dict[str, float]:
+def _primaries(results: Sequence[Mapping[str, Result]], number: Callable[[Result], float | None]) -> dict[str, float]:
     """Means over seeds of a number that belongs to the primary metric, where it is known, by SUITE/EVALUATOR/METRIC."""
     found = [
-        {
-            f"{suite}/{name}/{result.primary_metric}": v
-            for name, result in seed.items()
-            if (v := number(result)) is not None
-        }
+        {f"{key}/{result.primary_metric}": v for key, result in seed.items() if (v := number(result)) is not None}
         for seed in results
     ]
     return {key: estimate.mean for key, estimate in estimates(found).items()}
@@ -162,18 +173,18 @@ def _overlap(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) 
 
 def _read(given: RowResults, key: str) -> str:
     """Which part of its training text the overlap of a row was measured on, if not all of it."""
-    name = key.rsplit("/", 2)[1]
-    found = {results[name].details.get(OVERLAP_WITH) for results in given.results if name in results}
+    place = key.rpartition("/")[0]
+    found = {results[place].details.get(OVERLAP_WITH) for results in given.results if place in results}
     return "".join(f"; of its training text, the {part} were read" for part in sorted(filter(None, found)))
 
 
-def poolings(suite: str, results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
+def _poolings(results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
     """The poolings of several seeds, by SUITE/EVALUATOR."""
     found: dict[str, dict[str, None]] = {}
     for seed in results:
-        for name, result in seed.items():
+        for key, result in seed.items():
             if "pooling" in result.details:
-                found.setdefault(f"{suite}/{name}", {}).update(dict.fromkeys(result.details["pooling"].split("/")))
+                found.setdefault(key, {}).update(dict.fromkeys(result.details["pooling"].split("/")))
     return {key: "/".join(names) for key, names in found.items()}
 
 
@@ -225,32 +236,25 @@ def read_results(run: ComparedRun, suite: str) -> SuiteResult:
         raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate the run again") from error
 
 
-def _baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
+def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
     """Each baseline once, and each untrained method with results of its own."""
     found: list[tuple[Row, RowResults]] = []
     for row in rows:
         for run in row.runs[:1]:
-            for name, results in evaluated[run.folder].baselines.items():
-                if not results:
+            for name, several in evaluated[run.folder].baselines.items():
+                if not several:
                     continue
-                label = BASELINES.get(name, f"untrained {row.label}")
-                new = Row(
-                    label,
-                    row.runs,
-                    True,
-                    scores(suite, [results]),
-                    poolings=poolings(suite, [results]),
-                    validation=primaries(suite, [results], lambda result: result.validation),
-                )
-                given = RowResults([results], varies=name in SEEDED)
+                label, results = BASELINES.get(name, f"untrained {row.label}"), placed(suite, several)
+                digests = {key: row.items[key] for key in results if key in row.items}
+                new, given = row_of(label, row.runs, True, [results], items=digests), [results]
                 same = [n for n, (other, _) in enumerate(found) if _equal(other, new)]
                 if not same:
-                    found.append((new, given))
+                    found.append((new, RowResults(given, varies=name in SEEDED)))
                     continue
                 other, its = found[same[0]]
                 joint = other.label if other.label == label else f"{other.label}, {row.label}"
                 found[same[0]] = (
-                    replace(other, label=joint, runs=other.runs + row.runs, scores=other.scores | new.scores),
+                    replace(merged(other, new), label=joint, runs=other.runs + row.runs),
                     replace(its, results=[{**results, **its.results[0]}]),
                 )
     order = list(BASELINES.values())
@@ -274,12 +278,13 @@ def _equal(one: Row, other: Row) -> bool:
     return equal and (bool(common) or not any(untrained))
 
 
-def _columns(suite: str, rows: Sequence[RowResults]) -> list[Column]:
+def _columns(rows: Sequence[RowResults]) -> list[Column]:
     """The columns of every evaluator: frozen embeddings first, then prompts, language models and free generation."""
     found: dict[str, Column] = {}
     for given in rows:
         for results in given.results:
-            for name, result in results.items():
+            for key, result in results.items():
+                suite, name = key.split("/", 1)
                 for new in columns(suite, name, result):
                     found.setdefault(new.key, new)
     return sorted(found.values(), key=lambda one: GROUPS.index(one.group))
@@ -303,7 +308,6 @@ def _differences(
     rows: Sequence[Row],
     evaluated: Mapping[Path, SuiteResult],
     configuration: Mapping[str, Mapping[str, str]],
-    protocols: Mapping[str, set[int]],
 ) -> list[str]:
     trained = [row for row in rows if any(run.config for run in row.runs)]
     published = [row.label for row in rows if row not in trained]
@@ -335,14 +339,4 @@ def _differences(
                 f"The share of {name} that has known words, and counts, differs: {configurations.spoken(known)}."
             )
     said += cut_texts(rows, REMEDY) + cut_prompts(rows)
-    if len(set.union(*protocols.values())) > 1:
-        spoken = configurations.spoken({label: " and ".join(map(str, sorted(p))) for label, p in protocols.items()})
-        said.append(f"The evaluation protocols differ: {spoken}. Each has columns of its own; evaluate all runs again.")
-    elif other := on_other_items([*evaluated.values()]):
-        data = {row.label: sorted({evaluated[run.folder].data[:SHORT] for run in row.runs}) for row in rows}
-        shown = configurations.spoken({label: " and ".join(keys) for label, keys in data.items()})
-        said.append(
-            f"The evaluation items of {', '.join(other)} differ: those of the suite are {shown} (digests). Each set of "
-            "items has columns of its own."
-        )
-    return said
+    return said + item_sentences(rows, evaluated)

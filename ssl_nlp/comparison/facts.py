@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssl_nlp.comparison.columns import FROZEN
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.configuration import STARTED
 from ssl_nlp.comparison.costs import COSTS, Gap, gaps
@@ -36,6 +37,8 @@ def facts(comparison: Comparison) -> list[Fact]:
         if any((run.folder / "continual.json").exists() for row in methods for run in row.runs):
             which += " (of a training on parts, the last one)"
         how = f"{which}, on the test split of each task"
+        if suites := {column.key.partition("/")[0] for column in comparison.columns if column.group == FROZEN}:
+            how += f"; frozen embeddings of the pretrained runs on {' and '.join(sorted(suites))}"
     found = [_fact(name, describe, methods) for name, describe in described.items()]
     evaluation = [Fact("evaluation", {how: []}), *([Fact("evaluation items (digest)", {items: []})] if items else [])]
     found = [fact for fact in found if fact.values and [*fact.values] != ["new weights"]]

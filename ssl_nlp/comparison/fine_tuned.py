@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
+from ssl_nlp.comparison.items import without_items
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult
 
@@ -48,6 +49,16 @@ class FineTuned:
         return read_run(folder) if name and (folder / "run.json").is_file() else None
 
     @cached_property
+    def evaluated(self) -> ComparedRun | None:
+        """The run or the published model that its encoder comes from, if it is there and may have been evaluated."""
+        if self.pretraining is not None or not self.run.ancestry or self.run.ancestry[-1]["digest"] is not None:
+            return self.pretraining
+        records = sorted(self.run.folder.parent.glob("pretrained-*/evaluation.json"))
+        file = f"pretrained:{self.run.ancestry[-1]['checkpoint']}"
+        models = (read_run(path.parent) for path in records)
+        return next((model for model in models if model.record.get("checkpoint", {}).get("file") == file), None)
+
+    @cached_property
     def origin(self) -> dict[str, str]:
         """The settings of the pretraining except its seed, as far as they are known; empty without one."""
         if not self.run.ancestry:
@@ -77,3 +88,8 @@ class FineTuned:
             causal = "causal " if (self.run.record.get("encoder") or {}).get("causal") else ""
             return f"untrained {causal}{'encoder' if kind == 'Trained' else kind}"
         return " → ".join(one["method"] or Path(one["checkpoint"]).name for one in self.run.ancestry)
+
+
+def data_of(task: str) -> str:
+    """The name of the data of DATA.TASK."""
+    return without_items(task).rpartition(".")[0]

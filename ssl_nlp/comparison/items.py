@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
+from ssl_nlp.comparison.configuration import spoken
+from ssl_nlp.comparison.types import Row
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation.record import SuiteResult
 
@@ -64,7 +67,23 @@ def without_items(name: str) -> str:
     return name.partition(AT)[0]
 
 
-def on_other_items(results: Sequence[SuiteResult]) -> list[str]:
+def _on_other_items(results: Sequence[SuiteResult]) -> list[str]:
     """The names of the evaluators that `apart` has renamed, without their items."""
     names = (name for result in results for name in result.evaluators if AT in name)
     return list(dict.fromkeys(map(without_items, names)))
+
+
+def item_sentences(rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[str]:
+    """A sentence on the protocols or the items of the runs of some rows, if they are not equal."""
+    results = {row.label: [evaluated[run.folder] for run in row.runs] for row in rows}
+    protocols = {label: sorted({result.protocol for result in its}) for label, its in results.items()}
+    if len({protocol for found in protocols.values() for protocol in found}) > 1:
+        shown = spoken({label: " and ".join(map(str, found)) for label, found in protocols.items()})
+        return [f"The evaluation protocols differ: {shown}. Each has columns of its own; evaluate all runs again."]
+    if other := _on_other_items([*evaluated.values()]):
+        data = {label: " and ".join(sorted({result.data[:SHORT] for result in its})) for label, its in results.items()}
+        return [
+            f"The evaluation items of {', '.join(other)} differ: those of the suite are {spoken(data)} "
+            "(digests). Each set of items has columns of its own."
+        ]
+    return []

@@ -9,13 +9,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots, score_curves, theme
+from ssl_nlp.comparison.columns import FINE_TUNED
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_level, format_number, format_quantity, format_score
 from ssl_nlp.comparison.streams import heat_maps
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
-from ssl_nlp.comparison.table import LEGEND, TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, missing_scores
+from ssl_nlp.comparison.table import LEGEND, TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, missing_scores, place_of
 from ssl_nlp.comparison.tuning import Tuning
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
@@ -77,6 +78,7 @@ def render_page(comparison: Comparison) -> str:
         summary=summarise(comparison),
         facts=facts(comparison),
         cells=cells,
+        headings=list(_headings(comparison)),
         looks=looks,
         seeds=max((score.n for row in methods for score in row.scores.values()), default=0),
         bars=list(_bars(comparison, looks)),
@@ -107,6 +109,13 @@ def render_page(comparison: Comparison) -> str:
         configuration=comparison.configuration,
         version=__version__,
     )
+
+
+def _headings(comparison: Comparison) -> Iterator[tuple[str, int]]:
+    """Headings over the columns, with the number of columns below; none where all columns are of one kind."""
+    places = Counter(map(place_of, comparison.columns))
+    for (suite, group), number in places.items() if comparison.fine_tuned and len(places) > 1 else ():
+        yield (group if group == FINE_TUNED else f"{group} ({suite})"), number
 
 
 def _cell(row: Row, column: Column) -> Cell:

@@ -50,10 +50,10 @@ def render_tables(comparison: Comparison) -> Group:
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
     noted = [Text(f"Note: {line}") for line in comparison.notes]
     tables = []
-    for group in dict.fromkeys(column.group for column in comparison.columns):
-        added = ADDED.get(group, "").format(protocol=comparison.protocol)
-        parts = _parts([column for column in comparison.columns if column.group == group])
-        tables += [_scores(comparison, part, f"{comparison.suite}: {group}{added}") for part in parts]
+    for suite, group in dict.fromkeys(map(place_of, comparison.columns)):
+        added = "" if comparison.fine_tuned else ADDED.get(group, "").format(protocol=comparison.protocol)
+        parts = _parts([column for column in comparison.columns if place_of(column) == (suite, group)])
+        tables += [_scores(comparison, part, f"{suite}: {group}{added}") for part in parts]
     what = "pretraining and fine-tuning" if comparison.fine_tuned else "training"
     tables.append(_cost([row for row in comparison.rows if not row.baseline], f"cost of {what}, per seed"))
     shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
@@ -67,6 +67,11 @@ def render_tables(comparison: Comparison) -> Group:
     if any(score.n > 1 for row in comparison.rows for score in row.scores.values()):
         legend.append(Text("± 95 % t-interval of the mean over the seeds of the row alone", style="dim"))
     return Group(*said, *tables, *legend, *noted)
+
+
+def place_of(column: Column) -> tuple[str, str]:
+    """The suite and the group of a column: columns that share both stand under one heading."""
+    return column.key.partition("/")[0], column.group
 
 
 def _values(fact: Fact) -> str:
@@ -102,7 +107,8 @@ def write_csv(comparison: Comparison, path: Path) -> None:
         writer.writeheader()
         for row in comparison.rows:
             for number, estimate in {**row.scores, **{f"cost/{k}": v for k, v in row.cost.items()}}.items():
-                line = {"suite": comparison.suite, "row": row.label, "baseline": int(row.baseline), "number": number}
+                suite = number.partition("/")[0] if number in row.scores else comparison.suite
+                line = {"suite": suite, "row": row.label, "baseline": int(row.baseline), "number": number}
                 line["seeds"] = (
                     "" if row.baseline else " ".join(str(run.seed) for run in row.runs if run.seed is not None)
                 )
@@ -160,7 +166,7 @@ def _scores(comparison: Comparison, columns: Sequence[Column], title: str) -> Ta
         cells = [
             _cell(row.scores.get(column.key), signs(row, column) + mark(row.pooling(column.key))) for column in columns
         ]
-        seeds = max(score.n for score in row.scores.values())
+        seeds = max(row.scores[column.key].n for column in columns if column.key in row.scores)
         name = Text(row.label + (f" ({seeds} seeds)" if seeds > 1 else ""))
         table.add_row(name, *cells, style="dim" if row.baseline else None, end_section=number == methods - 1)
     return table

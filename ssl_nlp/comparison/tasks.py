@@ -1,7 +1,8 @@
 """Fine-tuned runs in one comparison: a row for each pretraining, a column for each task.
 
 A row is what the encoders of its runs come from, and what differs in how these were fine-tuned, such as a frozen encoder
-beside a trained one. Seeds belong to the fine-tuning. Where the pretraining of any row has several seeds, the mean of
+beside a trained one. Where the pretrained runs were evaluated, the scores of their frozen embeddings stand in the same
+row. Seeds belong to the fine-tuning. Where the pretraining of any row has several seeds, the mean of
 the runs from each pretraining counts as one: runs that start from the same weights say less about another pretraining than
 their number suggests. Encoders without ancestry, trained on the task alone, are baselines.
 """
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, primaries, read_results, scores
-from ssl_nlp.comparison.characters import cut_texts
-from ssl_nlp.comparison.columns import FINE_TUNED, METRICS, titled
+from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, placed, read_results, row_of
+from ssl_nlp.comparison.columns import FINE_TUNED, GROUPS, METRICS, columns, titled
 from ssl_nlp.comparison.compared_runs import ComparedRun
-from ssl_nlp.comparison.fine_tuned import FineTuned
+from ssl_nlp.comparison.fine_tuned import FineTuned, data_of
+from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.statistics import contributions
+from ssl_nlp.comparison.task_differences import not_equal, settings_that_differ
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.corpora.digests import SHORT
@@ -52,33 +54,41 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     for label, members in zip(labels, groups.values(), strict=True):
         given = _by_weights(members, repeated)
         rows.append((_row(label, members, given), given))
+    alone = [row for row, _ in rows if not row.baseline] or [row for row, _ in rows]
+    frozen = frozen_embeddings(dict(zip(labels, groups.values(), strict=True)), SUITE)
+    rows = [joined(pair, frozen.rows[pair[0].label]) if pair[0].label in frozen.rows else pair for pair in rows]
     methods = [pair for pair in rows if not pair[0].baseline]
     if not methods:
         methods, rows = [(replace(row, baseline=False), given) for row, given in rows], []
-    baselines = [pair for pair in rows if pair[0].baseline] + _baselines(tuned)
+    baselines = together([*(pair for pair in rows if pair[0].baseline), *_baselines(tuned), *frozen.baselines])
     columns = _columns([given for _, given in [*methods, *baselines]])
-    if not columns:
+    if not any(column.group == FINE_TUNED for column in columns):
         reasons = "; ".join(f"{one.run.name}: {next(iter(one.results.missing.values()))}" for one in tuned)
         raise UserError(f"no run has a score ({reasons})")
-    notes += assumptions(methods, baselines, "ssl-nlp compare --task TASK --seeds 3 RUN...")
+    notes += frozen.notes
+    for tuning, place, remedy in (
+        (True, "", "ssl-nlp compare --task TASK --seeds 3 RUN..."),
+        (False, "Frozen embeddings: ", "ssl-nlp compare --seeds 3 CONFIG... and fine-tune them all"),
+    ):
+        notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     notes += _notes(tuned, columns)
     pretrained = {
         label: [members[0].pretraining or members[0].run]
         for label, members in zip(labels, groups.values(), strict=True)
     }
     notes += configurations.unknown_text(pretrained)
-    configuration = _configuration(labels, list(groups.values()))
-    differences = _differences(labels, list(groups.values()), [row for row, _ in methods])
+    configuration = settings_that_differ(labels, list(groups.values()))
+    differences = not_equal(labels, list(groups.values()), alone)
     return Comparison(
         SUITE,
         PROTOCOL,
         columns,
         ordered(with_verdicts(columns, methods, baselines), columns),
-        differences,
+        differences + frozen.differences,
         configuration,
         notes,
         fine_tuned=True,
-        items=_items(tuned),
+        items=_items(tuned) | frozen.items,
     )
 
 
@@ -135,7 +145,7 @@ def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowR
         several = len(by_weights) > 1 or (ours and task in repeated)
         for same in by_weights.values():
             found = [one.results.evaluators[task] for one in same]
-            results += [{task: result} for result in ([_mean(found)] if several else found)]
+            results += [placed(SUITE, {task: result}) for result in ([_mean(found)] if several else found)]
     return RowResults(results, varies=True)
 
 
@@ -158,15 +168,14 @@ def _mean(results: Sequence[Result]) -> Result:
 
 def _row(label: str, members: Sequence[FineTuned], given: RowResults) -> Row:
     missing = {f"{SUITE}/{name}": reason for one in members for name, reason in one.results.missing.items()}
-    return Row(
+    return row_of(
         label,
-        tuple(one.run for one in members),
+        [one.run for one in members],
         not members[0].run.ancestry,
-        scores(SUITE, given.results),
+        given.results,
         items=items(SUITE, [one.results for one in members]),
         cost=estimates([one.run.record.get("cost", {}) for one in members]),
         missing={key: reason for key, reason in missing.items() if not key.endswith("/baseline")},
-        read=primaries(SUITE, given.results, lambda result: result.read),
     )
 
 
@@ -183,34 +192,49 @@ def _baselines(tuned: Sequence[FineTuned]) -> list[tuple[Row, RowResults]]:
             found.setdefault(name, {}).setdefault(one.task, one)
     rows = []
     for name, by_task in found.items():
-        results = [{task: one.results.baselines[name][task]} for task, one in by_task.items()]
+        results = [placed(SUITE, {task: one.results.baselines[name][task]}) for task, one in by_task.items()]
         given = RowResults(results, varies=False)
-        runs = tuple(one.run for one in by_task.values())
+        runs = [one.run for one in by_task.values()]
         missing = {
             f"{SUITE}/{one.task}": one.results.missing[_baseline_of(one)]
             for one in tuned
             if _baseline_of(one) in one.results.missing
         }
         label = BASELINES.get(name, name)
-        rows.append((Row(label, runs, True, scores(SUITE, results), missing=missing), given))
+        rows.append((row_of(label, runs, True, results, missing=missing), given))
     return rows
+
+
+def _only(rows: Sequence[tuple[Row, RowResults]], tuned: bool) -> list[tuple[Row, RowResults]]:
+    """The rows with their scores after fine-tuning alone, or with the other ones alone; without those that have none."""
+    found = [
+        (replace(row, scores={key: v for key, v in row.scores.items() if key.startswith(f"{SUITE}/") == tuned}), given)
+        for row, given in rows
+    ]
+    return [(row, given) for row, given in found if row.scores]
 
 
 # --------------------------------------------------------------------------------------------------------------- columns
 
 
 def _columns(rows: Sequence[RowResults]) -> list[Column]:
+    """The tasks, then frozen embeddings. What titles share is told apart by the task or the suite."""
     found: dict[str, Column] = {}
     for given in rows:
         for results in given.results:
-            for name, result in results.items():
-                key = f"{SUITE}/{name}/{result.primary_metric}"
-                found.setdefault(key, _column(key, result.details.get(TASKS, {})))
+            for place, result in results.items():
+                suite, name = place.split("/", 1)
+                key = f"{place}/{result.primary_metric}"
+                new = [_column(key, result.details.get(TASKS, {}))] if suite == SUITE else columns(suite, name, result)
+                for column in new:
+                    found.setdefault(column.key, column)
     titles = [column.title for column in found.values()]
-    return [
+    several = [
         replace(column, title=f"{column.title} ({_kind(column.key)})") if titles.count(column.title) > 1 else column
         for column in found.values()
     ]
+    suites = [column.key.partition("/")[0] for column in several]
+    return sorted(several, key=lambda one: (GROUPS.index(one.group), suites.index(one.key.partition("/")[0])))
 
 
 def _column(key: str, about: Mapping[str, Any]) -> Column:
@@ -221,12 +245,10 @@ def _column(key: str, about: Mapping[str, Any]) -> Column:
 
 
 def _kind(key: str) -> str:
+    """The task of a column, or the suite of frozen embeddings."""
+    if not key.startswith(f"{SUITE}/"):
+        return key.partition("/")[0]
     return without_items(key.rsplit("/", 2)[1]).rpartition(".")[2].replace("_", " ")
-
-
-def data_of(task: str) -> str:
-    """The name of the data of DATA.TASK."""
-    return without_items(task).rpartition(".")[0]
 
 
 def _notes(tuned: Sequence[FineTuned], columns: Sequence[Column]) -> list[str]:
@@ -250,79 +272,3 @@ def _items(tuned: Sequence[FineTuned]) -> dict[str, str]:
     for one in tuned:
         found.setdefault(data_of(one.task), {})[one.results.data[:SHORT]] = None
     return {name: " and ".join(digests) for name, digests in found.items()}
-
-
-# ----------------------------------------------------------------------------------------------------------- differences
-
-
-def _configuration(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> dict[str, dict[str, str]]:
-    """The settings that differ between rows: of the pretraining, and of fine-tuning on each task."""
-    found: dict[str, dict[str, str]] = {}
-    origins = [{f"pretraining.{key}": value for key, value in members[0].origin.items()} for members in groups]
-    for key, values in configurations.difference(origins).items():
-        found[key] = dict(zip(labels, values, strict=True))
-    for task, of_rows in _by_task(labels, groups).items():
-        for key, values in configurations.difference([one.settings for one in of_rows.values()]).items():
-            found[f"{task}.{key}"] = dict(zip(of_rows, values, strict=True))
-    return found
-
-
-def _by_task(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> dict[str, dict[str, FineTuned]]:
-    """The first run of each row on each task, by task and label."""
-    found: dict[str, dict[str, FineTuned]] = {}
-    for label, members in zip(labels, groups, strict=True):
-        for one in members:
-            found.setdefault(without_items(one.task), {}).setdefault(label, one)
-    return found
-
-
-def _differences(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], methods: Sequence[Row]) -> list[str]:
-    said = []
-    for task, of_rows in _by_task(labels, groups).items():
-        name = data_of(task)
-        differing = configurations.difference([one.settings for one in of_rows.values()])
-        parts = [
-            f"{key} is {configurations.spoken(dict(zip(of_rows, values, strict=True)))}"
-            for key, values in list(differing.items())[: configurations.SHOWN]
-        ]
-        more = len(differing) - len(parts)
-        parts += [f"{more} more keys differ"] if more > 0 else []
-        if parts:
-            said.append(f"Fine-tuning on {name} differs: {'; '.join(parts)}.")
-        tested = {
-            label: " and ".join(
-                dict.fromkeys(one.results.data[:SHORT] for one in members if without_items(one.task) == task)
-            )
-            for label, members in zip(labels, groups, strict=True)
-            if label in of_rows
-        }
-        if len({*tested.values()}) > 1:
-            said.append(
-                f"The test data of {name} differ: {configurations.spoken(tested)} (digests). Each has a column of its own."
-            )
-    said += cut_texts(methods, "raise data.length")
-    known = {
-        label: members[0].origin
-        for label, members in zip(labels, groups, strict=True)
-        if members[0].pretraining is not None
-    }
-    differing = configurations.difference(list(known.values()))
-    said += [
-        f"Pretraining: {line[0].lower()}{line[1:]}"
-        for line in configurations.sentences({k: dict(zip(known, v, strict=True)) for k, v in differing.items()})
-    ]
-    names = {row.label for row in methods}
-    unknown = [
-        label
-        for label, members in zip(labels, groups, strict=True)
-        if members[0].pretraining is None and label in names and members[0].run.ancestry
-    ]
-    if unknown:
-        said.append(
-            f"How {', '.join(unknown)} was pretrained is not known here: corpus, tokens and encoder may differ."
-        )
-    tokens = {row.label: row.cost["tokens"].mean for row in methods if "tokens" in row.cost}
-    if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
-        shown = {label: f"{value:,.0f}" for label, value in tokens.items()}
-        said.append(f"The tokens seen in pretraining and fine-tuning differ: {configurations.spoken(shown)}.")
-    return said

@@ -28,7 +28,7 @@ class RowResults:
     """Evaluation results of a row.
 
     Attributes:
-        results: for each seed, by evaluator. Rows with results of one name were tested on the same items (`items.apart`).
+        results: for each seed, by SUITE/EVALUATOR. Rows with results of one were tested on the same items (`items.apart`).
         varies: whether another seed would give other results, as in `Sample`.
     """
 
@@ -37,8 +37,8 @@ class RowResults:
 
     def sample(self, column: Column) -> Sample | None:
         """Scores in one column; None if there are none."""
-        _, name, metric = column.key.rsplit("/", 2)
-        found = [results[name] for results in self.results if name in results and metric in results[name].metrics]
+        key, _, metric = column.key.rpartition("/")
+        found = [results[key] for results in self.results if key in results and metric in results[key].metrics]
         if not found:
             return None
         items = [

@@ -113,7 +113,7 @@ def test_statistics_of_sums_are_compared_in_pairs(statistic):
 
 def test_items_of_another_metric_are_not_those_of_a_column():
     result = Result("bits_per_byte", {"bits_per_byte": 2.0, "pseudo_bits_per_byte": 1.0}, {}, np.ones((3, 2)), "ratio")
-    results = RowResults([{"lm": result}], True)
+    results = RowResults([{"docs/lm": result}], True)
     assert results.sample(Column("docs/lm/bits_per_byte", "", False)).items is not None
     assert results.sample(Column("docs/lm/pseudo_bits_per_byte", "", False)).items is None
 

@@ -41,13 +41,13 @@ def compared(methods, baselines=(), costs=None) -> Comparison:
         several = {column: score if isinstance(score, list) else [score] for column, score in given.items()}
         seeds = max(map(len, several.values()), default=1)
         results = [
-            {c.key.split("/")[1]: result(label, seed, c, score[seed]) for c, score in several.items()}
+            {c.key.rpartition("/")[0]: result(label, seed, c, score[seed]) for c, score in several.items()}
             for seed in range(seeds)
         ]
         cost = estimates([(costs or {}).get(label, {})])
         config = {} if label == "BERT" else {"model": {}}
         runs = tuple(ComparedRun(None, label, label, seed, config, [], [], {}, True) for seed in range(seeds))
-        row = Row(label, () if baseline else runs, baseline, scores("mine", results), cost={} if baseline else cost)
+        row = Row(label, () if baseline else runs, baseline, scores(results), cost={} if baseline else cost)
         rows.append((row, RowResults(results, varies=not baseline and bool(config))))
     columns = list(dict.fromkeys(column for given in [*dict(methods).values()] for column in given))
     number = len(dict(methods))

@@ -1,20 +1,23 @@
 """Rows, columns and sentences for handwritten fine-tuned runs."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 import yaml
 
-from ssl_nlp.comparison import find_runs
+from ssl_nlp.comparison import compare_runs, find_runs
+from ssl_nlp.comparison.columns import FROZEN
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.statistics import contributions, score_interval
 from ssl_nlp.comparison.summary import summarise
+from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.comparison.tasks import SUITE, TASKS, _mean, compare_tasks
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.evaluation.result import Result, statistic_of
-from tests.comparison.handwritten import write
+from tests.comparison.handwritten import shown, write
 
 ITEMS = 300
 METHODS = {"m": "MaskedLM", "c": "CausalLM"}
@@ -99,6 +102,55 @@ def test_a_row_is_a_pretraining_and_a_column_a_task(tmp_path):
     page = render_page(found)
     assert "Scores after fine-tuning" in page
     assert "frozen embeddings" not in page
+
+
+def evaluated(folder, *names):
+    """Let the evaluations of runs be of the checkpoints that were fine-tuned."""
+    for name in names:
+        path = folder / "runs" / name / "evaluation.json"
+        record = json.loads(path.read_text())
+        record["suites"]["docs"]["checkpoint"]["digest"] = name
+        path.write_text(json.dumps(record))
+
+
+def test_frozen_embeddings_of_a_pretraining_stand_in_its_row(tmp_path):
+    evaluated(tmp_path, "masked0", "masked1", "causal0")
+    names = [tune(tmp_path, f"{start}-{seed}", start, seed=seed) for start in ("masked0", "masked1") for seed in (0, 1)]
+    names += [tune(tmp_path, "causal0-0", "causal0"), tune(tmp_path, "causal1-0", "causal1"), tune(tmp_path, "none")]
+    found = compared(*names)
+    places = [(column.title, column.group) for column in found.columns]
+    assert places == [("films accuracy", "fine-tuned"), ("k-NN accuracy", FROZEN), ("effective rank", FROZEN)]
+    films, knn, _ = (column.key for column in found.columns)
+    rows = by_label(found)
+    scored = {label: (films in row.scores, knn in row.scores) for label, row in rows.items()}
+    assert scored == {"MaskedLM": (True, True), "CausalLM": (True, True), "untrained encoder": (True, False),
+                      "TF-IDF": (True, True), "untrained MaskedLM, CausalLM": (False, True)}  # fmt: skip
+    assert (rows["MaskedLM"].scores[knn].n, rows["CausalLM"].scores[knn].n) == (2, 1)  # seeds of the pretraining
+    frozen = {row.label: row for row in compare_runs(find_runs(["masked0", "masked1", "causal0"]), "docs").rows}
+    for label in ("MaskedLM", "CausalLM"):
+        assert rows[label].scores[knn] == frozen[label].scores[knn]
+        assert rows[label].ties[knn].difference == frozen[label].ties[knn].difference
+        assert rows[label].over_baseline[knn].level == frozen[label].over_baseline[knn].level
+    text = " ".join(shown(found).split())
+    assert "tasks: fine-tuned" in text and "docs: frozen embeddings" in text
+    assert "Note: Frozen embeddings: CausalLM; untrained MaskedLM, CausalLM: one seed each" in text
+    assert "Note: The evaluation of causal1 on docs is left out, because another checkpoint was fine-tuned" in text
+    page = render_page(found)
+    assert '<th scope="colgroup" colspan="2">frozen embeddings (docs)</th>' in page
+    write_csv(found, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        suites = {line["number"]: line["suite"] for line in csv.DictReader(file)}
+    assert (suites[films], suites[knn], suites["cost/tokens"]) == (SUITE, "docs", SUITE)
+
+
+def test_frozen_embeddings_of_one_pretraining_count_once(tmp_path):
+    evaluated(tmp_path, "masked0")
+    found = compared(tune(tmp_path, "all", "masked0"), tune(tmp_path, "none", "masked0", freeze="all"))
+    first, second = (row for row in found.rows if not row.baseline)
+    if "docs/knn/accuracy" not in first.scores:
+        first, second = second, first
+    assert "docs/knn/accuracy" in first.scores and "docs/knn/accuracy" not in second.scores
+    assert second.missing["docs/knn"] == f"as for {first.label}, which is the same pretraining"
 
 
 def test_seeds_of_the_pretraining_share_a_row_and_count_once_each(tmp_path):

@@ -33,7 +33,7 @@ def claims(rng, seeds: int, deviation: float, difference: float) -> bool:
         for _ in range(seeds):
             shift = (rng.normal(0, deviation) + difference * (number == 0)) * one_item
             items = own + rng.normal(size=ITEMS) * math.sqrt(0.5) + shift
-            results.append({"knn": Result("accuracy", {"accuracy": float(items.mean())}, {}, items)})
+            results.append({"mine/knn": Result("accuracy", {"accuracy": float(items.mean())}, {}, items)})
         rows.append((Row(str(number), (), False, {}), RowResults(results, varies=True)))
     return any(not row.ties[KNN.key].tie for row in with_verdicts([KNN], rows, []))
 

@@ -1,0 +1,83 @@
+"""What is not equal between rows of fine-tuned runs: the pretraining, the fine-tuning on each task, and its data."""
+
+from collections.abc import Sequence
+
+from ssl_nlp.comparison import configuration as configurations
+from ssl_nlp.comparison.characters import cut_texts
+from ssl_nlp.comparison.fine_tuned import FineTuned, data_of
+from ssl_nlp.comparison.items import without_items
+from ssl_nlp.comparison.types import Row
+from ssl_nlp.corpora.digests import SHORT
+
+
+def settings_that_differ(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> dict[str, dict[str, str]]:
+    """The settings that differ between rows: of the pretraining, and of fine-tuning on each task."""
+    found: dict[str, dict[str, str]] = {}
+    origins = [{f"pretraining.{key}": value for key, value in members[0].origin.items()} for members in groups]
+    for key, values in configurations.difference(origins).items():
+        found[key] = dict(zip(labels, values, strict=True))
+    for task, of_rows in _by_task(labels, groups).items():
+        for key, values in configurations.difference([one.settings for one in of_rows.values()]).items():
+            found[f"{task}.{key}"] = dict(zip(of_rows, values, strict=True))
+    return found
+
+
+def _by_task(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> dict[str, dict[str, FineTuned]]:
+    """The first run of each row on each task, by task and label."""
+    found: dict[str, dict[str, FineTuned]] = {}
+    for label, members in zip(labels, groups, strict=True):
+        for one in members:
+            found.setdefault(without_items(one.task), {}).setdefault(label, one)
+    return found
+
+
+def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], methods: Sequence[Row]) -> list[str]:
+    said = []
+    for task, of_rows in _by_task(labels, groups).items():
+        name = data_of(task)
+        differing = configurations.difference([one.settings for one in of_rows.values()])
+        parts = [
+            f"{key} is {configurations.spoken(dict(zip(of_rows, values, strict=True)))}"
+            for key, values in list(differing.items())[: configurations.SHOWN]
+        ]
+        more = len(differing) - len(parts)
+        parts += [f"{more} more keys differ"] if more > 0 else []
+        if parts:
+            said.append(f"Fine-tuning on {name} differs: {'; '.join(parts)}.")
+        tested = {
+            label: " and ".join(
+                dict.fromkeys(one.results.data[:SHORT] for one in members if without_items(one.task) == task)
+            )
+            for label, members in zip(labels, groups, strict=True)
+            if label in of_rows
+        }
+        if len({*tested.values()}) > 1:
+            said.append(
+                f"The test data of {name} differ: {configurations.spoken(tested)} (digests). Each has a column of its own."
+            )
+    said += cut_texts(methods, "raise data.length")
+    known = {
+        label: members[0].origin
+        for label, members in zip(labels, groups, strict=True)
+        if members[0].pretraining is not None
+    }
+    differing = configurations.difference(list(known.values()))
+    said += [
+        f"Pretraining: {line[0].lower()}{line[1:]}"
+        for line in configurations.sentences({k: dict(zip(known, v, strict=True)) for k, v in differing.items()})
+    ]
+    names = {row.label for row in methods}
+    unknown = [
+        label
+        for label, members in zip(labels, groups, strict=True)
+        if members[0].pretraining is None and label in names and members[0].run.ancestry
+    ]
+    if unknown:
+        said.append(
+            f"How {', '.join(unknown)} was pretrained is not known here: corpus, tokens and encoder may differ."
+        )
+    tokens = {row.label: row.cost["tokens"].mean for row in methods if "tokens" in row.cost}
+    if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
+        shown = {label: f"{value:,.0f}" for label, value in tokens.items()}
+        said.append(f"The tokens seen in pretraining and fine-tuning differ: {configurations.spoken(shown)}.")
+    return said
