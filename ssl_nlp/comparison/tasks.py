@@ -72,11 +72,8 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     ):
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     notes += _notes(tuned, columns)
-    pretrained = {
-        label: [members[0].pretraining or members[0].run]
-        for label, members in zip(labels, groups.values(), strict=True)
-    }
-    notes += configurations.unknown_text(pretrained)
+    origins = {label: members[0].pretraining for label, members in zip(labels, groups.values(), strict=True)}
+    notes += configurations.unknown_text({label: [run] for label, run in origins.items() if run is not None})
     configuration = settings_that_differ(labels, list(groups.values()))
     differences = not_equal(labels, list(groups.values()), alone)
     return Comparison(

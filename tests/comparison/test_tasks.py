@@ -135,6 +135,7 @@ def test_frozen_embeddings_of_a_pretraining_stand_in_its_row(tmp_path):
     assert "tasks: fine-tuned" in text and "docs: frozen embeddings" in text
     assert "Note: Frozen embeddings: CausalLM; untrained MaskedLM, CausalLM: one seed each" in text
     assert "Note: The evaluation of causal1 on docs is left out, because another checkpoint was fine-tuned" in text
+    assert "No digest is recorded" not in text  # an untrained encoder has read no text
     page = render_page(found)
     assert '<th scope="colgroup" colspan="2">frozen embeddings (docs)</th>' in page
     write_csv(found, tmp_path / "table.csv")
