@@ -5,7 +5,7 @@ encoders from scratch and TF-IDF with logistic regression: once with 500 labels 
 folder, and the same command resumes where it stopped. `ssl-nlp compare` makes the table, the report and the verdict.
 
     python benchmarks/finetune_english.py --english ENGLISH --sst2 SST2 [--folder finetune_english] [--seeds 3]
-        [--steps 8000 5000] [--tuning-steps 400 1200]
+        [--steps 8000 5000] [--tuning-steps 400 5600]
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
         "--steps", type=int, nargs=2, default=[8000, 5000], metavar=("MASKED", "CAUSAL"),
         help="of pretraining MaskedLM and CausalLM, with 32 rows of 128 tokens each; the default costs both the same FLOPs",
     )  # fmt: skip
-    parser.add_argument("--tuning-steps", type=int, nargs=2, default=[400, 1200], help="with 500 and with all labels")
+    parser.add_argument("--tuning-steps", type=int, nargs=2, default=[400, 5600], help="with 500 and with all labels")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of fine-tuning")
     parser.add_argument("--seeds", type=int, default=3, help="of fine-tuning")
     parser.add_argument("--pretraining-seeds", type=int, default=1)
