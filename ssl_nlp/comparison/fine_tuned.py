@@ -1,7 +1,8 @@
 """A fine-tuned run: where its encoder comes from, and how it was fine-tuned."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +17,16 @@ ENCODER, OWN = "model.encoder", ("model.encoder.freeze", "model.encoder.adapter"
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned run and its results."""
+    """A fine-tuned run and its results.
+
+    Attributes:
+        run, results: these.
+        known: digests of the text of its pretraining, as settings, that other seeds of it know (`sharing_text`).
+    """
 
     run: ComparedRun
     results: SuiteResult
+    known: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -56,7 +63,7 @@ class FineTuned:
         records = sorted(self.run.folder.parent.glob("pretrained-*/evaluation.json"))
         file = f"pretrained:{self.run.ancestry[-1]['checkpoint']}"
         models = (read_run(path.parent) for path in records)
-        return next((model for model in models if model.record.get("checkpoint", {}).get("file") == file), None)
+        return next((model for model in models if (model.record.get("checkpoint") or {}).get("file") == file), None)
 
     @cached_property
     def origin(self) -> dict[str, str]:
@@ -67,7 +74,7 @@ class FineTuned:
         where = {"checkpoint": Path(last["checkpoint"]).name, "step": str(last["step"])}
         if self.pretraining is None:
             return {"pretraining": str(last["digest"] or last["checkpoint"])} | where
-        return configurations.settings(self.pretraining) | where
+        return {**self.known, **configurations.settings(self.pretraining), **where}
 
     @property
     def start(self) -> str:
@@ -88,6 +95,27 @@ class FineTuned:
             causal = "causal " if (self.run.record.get("encoder") or {}).get("causal") else ""
             return f"untrained {causal}{'encoder' if kind == 'Trained' else kind}"
         return " → ".join(one["method"] or Path(one["checkpoint"]).name for one in self.run.ancestry)
+
+
+def sharing_text(tuned: Sequence[FineTuned]) -> list[FineTuned]:
+    """Fine-tuned runs, of which those whose pretraining recorded no digest of its text take that of its other seeds.
+
+    They do so where all pretrainings with the same settings and a digest have the same one: a digest that is not known
+    differs from no other.
+    """
+
+    def text_and_rest(one: FineTuned) -> tuple[dict[str, str], str]:
+        text = {key: value for key, value in one.origin.items() if key.startswith(configurations.TEXT)}
+        return text, json.dumps({key: value for key, value in one.origin.items() if key not in text}, sort_keys=True)
+
+    known: dict[str, dict[str, set[str]]] = {}
+    for one in tuned:
+        text, rest = text_and_rest(one)
+        for key, digest in text.items():
+            known.setdefault(rest, {}).setdefault(key, set()).add(digest)
+    shared = [known.get(text_and_rest(one)[1], {}) for one in tuned]
+    alike = [{key: min(found) for key, found in of.items() if len(found) == 1} for of in shared]
+    return [replace(one, known=text) for one, text in zip(tuned, alike, strict=True)]
 
 
 def data_of(task: str) -> str:

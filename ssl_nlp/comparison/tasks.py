@@ -18,7 +18,7 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, placed, read_results, row_of
 from ssl_nlp.comparison.columns import FINE_TUNED, GROUPS, METRICS, columns, titled
 from ssl_nlp.comparison.compared_runs import ComparedRun
-from ssl_nlp.comparison.fine_tuned import FineTuned, data_of
+from ssl_nlp.comparison.fine_tuned import FineTuned, data_of, sharing_text
 from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.statistics import contributions
@@ -46,7 +46,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     """
     notes, chosen = choose(runs)
     results = apart([read_results(run, SUITE) for run in chosen])
-    tuned = [FineTuned(run, found) for run, found in zip(chosen, results, strict=True)]
+    tuned = sharing_text([FineTuned(run, found) for run, found in zip(chosen, results, strict=True)])
     groups = _rows(tuned)
     labels = _labels(groups)
     repeated = {task for members in groups.values() for task in _repeated(members)}

@@ -71,12 +71,17 @@ class SplitCorpus(Corpus):
                 "or set `valid` and `test` to texts of their own or to other shares"
             )
 
+    @property
+    def parts_may_share(self) -> bool:
+        """Whether parts of train may have a text in common, as the pair of another one."""
+        return self.paired
+
     def held_out(self, split: Split) -> set[bytes]:
         """The digests of texts and pairs that `split` must leave out, because a split of higher precedence has them."""
         digests: set[bytes] = set()
         for other in PRECEDENCE[: PRECEDENCE.index(split)]:
             both_from_train = other in self.shares and (split == "train" or split in self.shares)
-            if not self.has(other) or (both_from_train and not self.paired):  # the parts of train share no text
+            if not self.has(other) or (both_from_train and not self.parts_may_share):
                 continue
             for document in self.documents(other):
                 digests.update(self.digests_of(document))

@@ -56,7 +56,7 @@ class TextDataModule(LightningDataModule):
             null for all. The tokenizer still learns from all texts of the train split.
         labels_seed: which documents these are.
         similar_lengths: make batches of rows of similar length, which saves padding; false trains on batches of any rows.
-        digests: the digests of the splits that are expected, at least their first 12 digits; another text is refused.
+        digests: the digests of the splits that are expected, 12 digits or more of each, in quotes; refuses other text.
     """
 
     def __init__(

@@ -10,6 +10,8 @@ from ssl_nlp.data.labels import NOWHERE, Labels, Numbers, Place
 from ssl_nlp.data.tokenizer import Tokenizer
 from ssl_nlp.errors import UserError
 
+BATCH = 512  # texts that are tokenized at once
+
 
 def encode(
     documents: Sequence[Document],
@@ -53,11 +55,13 @@ def encode(
 def characters_within(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[int]:
     """How many characters of each text lie within its first `length` tokens, those of the frame's beginning included."""
     counts = [len(text) for text in texts]
-    rows = tokenizer.encode(list(texts))
-    cut = [place for place, (ids, _) in enumerate(rows) if len(ids) - len(tokenizer.suffix) > length]
-    encoded = tokenizer.encode_with_offsets([texts[place] for place in cut])
-    for place, (_, _, offsets) in zip(cut, encoded, strict=True):
-        counts[place] = max((span[1] for span in offsets[:length] if span is not None), default=0)
+    for first in range(0, len(texts), BATCH):
+        part = texts[first : first + BATCH]
+        sizes = [len(ids) - len(tokenizer.suffix) for ids, _ in tokenizer.encode(list(part))]
+        cut = [place for place, size in enumerate(sizes) if size > length]
+        encoded = tokenizer.encode_with_offsets([part[place] for place in cut])
+        for place, (_, _, offsets) in zip(cut, encoded, strict=True):
+            counts[first + place] = max((span[1] for span in offsets[:length] if span is not None), default=0)
     return counts
 
 

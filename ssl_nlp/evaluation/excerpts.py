@@ -1,7 +1,7 @@
 """Excerpts: the beginning of each evaluated text, which is all that any model or baseline gets.
 
 An encoder cuts a text at its own `max_length`, in its own tokens, and a count of words reads all of it. So texts are cut
-in characters first, before they are divided into splits: everything that follows (models, baselines, the search for
+in characters first: everything that follows (models, baselines, the search for
 overlap, bits per byte) sees the same characters. In a language that it was trained on, a tokenizer rarely makes more tokens
 than there are characters, so that our encoders, which read 1,024 tokens unless they are told otherwise, read 1,000
 characters to their end. Whether a model does is measured (`with_shares_read`).
@@ -50,7 +50,9 @@ def document_excerpt(document: Document, characters: int | None) -> Document:
 
 
 class Excerpts(SplitCorpus):
-    """The excerpts of a corpus's documents, divided into splits as such: texts that begin alike are in one split.
+    """The excerpts of a corpus's documents, each in the split of its whole text; texts that begin alike are in one split.
+
+    So a run that was trained on the train split of the same corpus has seen no text of valid or test.
 
     Args:
         corpus: of whole documents.
@@ -61,6 +63,10 @@ class Excerpts(SplitCorpus):
         super().__init__(corpus.shares.get("valid"), corpus.shares.get("test"), corpus.paired)
         self._corpus, self._characters = corpus, characters
 
+    @property
+    def parts_may_share(self) -> bool:
+        return True  # an excerpt, although no text
+
     def __str__(self) -> str:
         return str(self._corpus)
 
@@ -69,6 +75,11 @@ class Excerpts(SplitCorpus):
 
     def read(self, split: Split) -> Iterator[Document]:
         return (document_excerpt(document, self._characters) for document in self._corpus.read(split))
+
+    def digested(self, split: Split) -> Iterator[tuple[list[bytes], Document]]:
+        for _, document in self._corpus.digested(split):
+            cut = document_excerpt(document, self._characters)
+            yield self.digests_of(cut), cut
 
     def fingerprint(self) -> str:
         return f"{self._corpus.fingerprint()}-{self._characters}"

@@ -48,10 +48,17 @@ class Suite:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """A key of the items and settings of each evaluator, whatever the version of the protocol is."""
-        return {name: fingerprint(described) for name, described in self._described.items()}
+        """A key of the items and settings of each evaluator, and of its code if it is the user's own.
 
-    @property
+        Versions of the protocol do not change it.
+        """
+        own = {name: own_sources([type(evaluator)], Evaluator) for name, evaluator in self.evaluators.items()}
+        return {
+            name: fingerprint(described, *([own[name]] if own[name] else []))
+            for name, described in self._described.items()
+        }
+
+    @cached_property
     def _described(self) -> dict[str, list[Any]]:
         return {
             name: [type(evaluator).__name__, json.dumps(asdict(evaluator), default=str), evaluator.texts]  # type: ignore[call-overload]  # dataclasses, all of them

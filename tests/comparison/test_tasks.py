@@ -144,6 +144,15 @@ def test_frozen_embeddings_of_a_pretraining_stand_in_its_row(tmp_path):
     assert (suites[films], suites[knn], suites["cost/tokens"]) == (SUITE, "docs", SUITE)
 
 
+def test_a_seed_of_an_earlier_version_without_a_digest_stays_in_its_row(tmp_path):
+    path = tmp_path / "runs" / "masked0" / "run.json"
+    state = json.loads(path.read_text())
+    assert state.pop("text")
+    path.write_text(json.dumps(state))
+    found = compared(*(tune(tmp_path, f"{start}-0", start) for start in ("masked1", "masked0", "causal0")))
+    assert by_label(found)["MaskedLM"].scores[found.columns[0].key].n == 2
+
+
 def test_frozen_embeddings_of_one_pretraining_count_once(tmp_path):
     evaluated(tmp_path, "masked0")
     found = compared(tune(tmp_path, "all", "masked0"), tune(tmp_path, "none", "masked0", freeze="all"))

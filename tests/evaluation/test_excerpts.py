@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from ssl_nlp.commands.evaluation_tables import remarks
+from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer, load_pretrained
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.evaluation import LanguageModelling, MinimalPairs, Result
-from ssl_nlp.evaluation.excerpts import excerpt, with_shares_read
+from ssl_nlp.evaluation.excerpts import Excerpts, excerpt, with_shares_read
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.methods import MaskedLM
@@ -73,6 +74,22 @@ def test_nobody_gets_more_than_the_excerpts_of_files(tmp_path: Path, monkeypatch
     assert max(map(len, files_suite("suite.yaml").evaluators["a.language_modelling"].data)) > 400
 
 
+def test_an_excerpt_is_in_the_split_of_its_text(tmp_path: Path):
+    texts = [
+        f"{number} {text}. {'More of it. ' * 9}".strip() for number, text in enumerate(random_texts(60, longest=9))
+    ]
+    (tmp_path / "texts.txt").write_text(
+        "\n".join([*texts, *(f"{'The same beginning. ' * 9}{end}" for end in range(20))])
+    )
+    whole = TextFiles(str(tmp_path / "texts.txt"), 0.3, 0.3, unit="line")
+    cut = {split: {one.text for one in Excerpts(whole, 50).documents(split)} for split in ("train", "valid", "test")}
+    for split, found in cut.items():
+        assert found <= {
+            excerpt(one.text, 50) for one in whole.documents(split)
+        }  # what a run trains on, it is not asked
+    assert len(set.union(*cut.values())) == sum(map(len, cut.values())) == 61
+
+
 def connected(tokenizer):
     torch.manual_seed(0)
     method = MaskedLM(Transformer(size=None, dim=8, layers=1, heads=1, max_length=12))
@@ -117,8 +134,9 @@ def test_the_share_that_is_read_stands_beside_each_number():
     assert [one.read for one in found.values()] == [8 / 16, 4 / 5]
     assert Result.from_json(found["pairs"].to_json(), None) == found["pairs"]
     assert with_shares_read(results, evaluators, object()) == results  # it does not say
-    target = type("Named", (), {"name": "mine"})()
+    target = type("Named", (), {"name": "mine", "text": {"train": "0123456789abcdef"}})()
     assert [*remarks([target], [SuiteResult("data", found)])] == [
         "mine, causal.mine.language_modelling: the encoder cuts texts and reads 50.0% of their characters",
         "mine, pairs: the encoder cuts texts and reads 80.0% of their characters",
+        "mine, digests: evaluation items data, train text 0123456789ab",
     ]

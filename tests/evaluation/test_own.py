@@ -68,13 +68,14 @@ def test_it_is_one_of_the_evaluators_and_its_arguments_and_texts_are_in_the_fing
     assert len({found.fingerprint, other.fingerprint, suite(**given).fingerprint}) == 3
 
 
-def test_its_code_is_in_the_fingerprint(monkeypatch):
-    """Otherwise a change of it would meet the numbers that baselines had before."""
+def test_its_code_is_in_the_fingerprint_and_in_its_digest(monkeypatch):
+    """Otherwise a change of it would meet the numbers that baselines and runs had before."""
     given = {"class_path": "mine.Letters", "init_args": {"path": "texts.txt"}}
-    before = suite(**given).fingerprint
+    before = suite(**given)
+    digests = before.digests, before.fingerprint
     source = inspect.getsource(sys.modules[__name__])
     monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
-    assert suite(**given).fingerprint != before
+    assert suite(**given).digests != digests[0] and suite(**given).fingerprint != digests[1]
 
 
 @pytest.mark.parametrize(
