@@ -63,20 +63,22 @@ def explain(option: str, arguments: Sequence[str]) -> str:
     return f"did you mean {meant}? {where}" if meant else where
 
 
-def options_of(kind: type, option: str, bases: tuple[type, ...] = ()) -> Iterator[str]:
+def options_of(kind: type, option: str, bases: tuple[type, ...] = (), within: tuple[type, ...] = ()) -> Iterator[str]:
     """The names of all options of a class: its arguments, and those of the classes that these may be.
 
     Args:
         kind: the class.
         option: how the class itself is set, such as `--model`.
         bases: of the classes whose subclasses a configuration chooses from.
+        within: the classes that it is set in. None is entered again: a corpus may hold a corpus, which may hold a corpus.
     """
     for name, hint in get_type_hints(kind.__init__).items():
         if name == "return":
             continue
         yield f"{option}.{name}"
         for choice in _choices(hint, bases):
-            yield from options_of(choice, f"{option}.{name}", bases)
+            if choice not in (*within, kind):
+                yield from options_of(choice, f"{option}.{name}", bases, (*within, kind))
 
 
 def _choices(hint: Any, bases: tuple[type, ...]) -> list[type]:
