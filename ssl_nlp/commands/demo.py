@@ -47,7 +47,7 @@ QUERIES = [
 
 
 HELP = """usage: ssl-nlp demo [FIT_ARGUMENTS]
-Train five methods on the same sentences, show what each has learned, and compare them, in about six minutes.
+Train five methods on the same sentences, show what each has learned, and compare them, in about ten minutes.
 
 FIT_ARGUMENTS go to each fit, as in: ssl-nlp demo --config data/files. ssl-nlp fit --help lists them.
 The runs go to runs/demo-METHOD, the report to demo-comparison/report.html. Given again, it continues."""
