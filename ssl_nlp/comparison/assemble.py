@@ -35,7 +35,7 @@ BASELINES = {
 REMEDY = (
     "baselines that count words read all of it; raise the encoder's max_length, or lower `characters` in your suite"
 )
-"""What to do about texts that encoders cut."""
+"""The remedy where encoders cut texts."""
 SEEDED = ("random_words", "word_vectors", "random_init")
 """Baselines that are drawn at random, once."""
 

@@ -1,4 +1,4 @@
-"""Sentences on texts of which the rows of a comparison have not read the same characters."""
+"""Sentences on rows of a comparison that have not read the same characters of the texts."""
 
 from collections.abc import Sequence
 

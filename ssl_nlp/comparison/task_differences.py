@@ -1,4 +1,4 @@
-"""What is not equal between rows of fine-tuned runs: the pretraining, the fine-tuning on each task, and its data."""
+"""Differences between rows of fine-tuned runs: in the pretraining, in the fine-tuning on each task, and in its data."""
 
 from collections.abc import Sequence
 

@@ -58,7 +58,7 @@ def plain(document: Document) -> dict[str, Any]:
 
 
 def texts_in_rows(documents: Sequence[Document], data: TextDataModule) -> list[list[str]]:
-    """What rows hold of the texts of documents and, where rows are pairs, of their pairs: a list of N, or two of them.
+    """The beginnings of N texts that rows hold and, where rows are pairs, of their pairs: one list of N, or two of them.
 
     Rows of another kind than whole texts and pairs are taken to hold all.
     """
