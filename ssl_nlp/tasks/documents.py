@@ -69,7 +69,7 @@ def texts_in_rows(documents: Sequence[Document], data: TextDataModule) -> list[l
     if limits is None or len(limits) > len(sides) or not isinstance(data.maker, Texts | Pairs):
         return sides
     held = []
-    for texts, limit in zip(sides, limits, strict=False):  # the pair of a text is not in the row of a text
+    for texts, limit in zip(sides[: len(limits)], limits, strict=True):  # the row of a text holds no pair
         counts = characters_within(data.tokenizer, texts, limit)
         held.append([text[:count] for text, count in zip(texts, counts, strict=True)])
     return held
@@ -79,7 +79,7 @@ def share_in_rows(documents: Sequence[Document], data: TextDataModule) -> float:
     """The share of the characters of `texts_in_rows` that rows hold."""
     held = texts_in_rows(documents, data)
     sides = ([document.text for document in documents], [document.pair or "" for document in documents])
-    whole = sum(len(text) for texts, _ in zip(sides, held, strict=False) for text in texts)
+    whole = sum(len(text) for texts, _ in zip(sides[: len(held)], held, strict=True) for text in texts)
     return sum(len(text) for texts in held for text in texts) / max(whole, 1)
 
 
