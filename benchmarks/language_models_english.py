@@ -1,10 +1,11 @@
 """Causal, recurrent, masked, mixed and diffusion language models on the same English tokens, in bits per byte.
 
 Trains each method on English documents with encoders of about the same size and the same number of tokens, and scores
-held-out documents: exactly (CausalLM, LSTM, the causal half of the mixture, and the 5-gram beside them), as an upper
-bound (masked diffusion), or as a pseudo-likelihood (MaskedLM, the masked half). The mixture is compared with CausalLM in
-the exact column and with MaskedLM in the other, which shows whether it beats either alone (arXiv:2512.14549). Every step
-reads the same number of tokens; the slowest method decides how many steps fit into a given time. Finished runs are kept.
+the first 450 characters of held-out documents: exactly (CausalLM, LSTM, the causal half of the mixture, and the 5-gram
+beside them), as an upper bound (masked diffusion), or as a pseudo-likelihood (MaskedLM, the masked half). The mixture is
+compared with CausalLM in the exact column and with MaskedLM in the other, which shows whether it beats either alone
+(arXiv:2512.14549). Every step reads the same number of tokens; the slowest method decides how many steps fit into a given
+time. Finished runs are kept.
 
     python benchmarks/language_models_english.py --english ENGLISH [--folder language_models] [--seeds 1] [--steps 2000]
         [--encoder small]
@@ -21,6 +22,8 @@ from ssl_nlp.commands.compare import compare
 from ssl_nlp.commands.shipped import find_config
 
 TRANSFORMERS = ("causal_lm", "masked_lm", "causal_masked_lm", "masked_diffusion")
+CHARACTERS = 450
+"""Of each text that is scored: about as much as fits into a row of 128 tokens, longer than which no model has seen any."""
 LSTM = {"tiny": {"dim": 240, "embedding_dim": 128}, "small": {"dim": 584, "embedding_dim": 256}}
 """Widths of two LSTM layers with about as many weights as the Transformer of that size."""
 
@@ -41,7 +44,7 @@ def main() -> None:
     for name in names:
         text = yaml.safe_dump(configuration(name, arguments.encoder), sort_keys=False)
         Path(f"{name}.yaml").write_text(text, encoding="utf-8")
-    texts = {"documents": {"task": "language_modelling", "test": str(english / "test.jsonl")}}
+    texts = {"documents": {"task": "language_modelling", "test": str(english / "test.jsonl"), "characters": CHARACTERS}}
     Path("suite.yaml").write_text(yaml.safe_dump({"name": "english", "data": texts}), encoding="utf-8")
     corpus = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
     steps = arguments.steps
