@@ -7,7 +7,7 @@ may be one of them, such as tagging parts of speech: it alone sees the labels.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain, combinations, count
@@ -104,6 +104,10 @@ class MultiObjective(Method):
         super().take_facts(data, stage)
         for objective in self.objectives.values():
             objective.take_facts(data, stage)
+
+    def take_settled(self, arguments: Mapping[str, Any]) -> None:
+        for objective, described in zip(self.objectives.values(), arguments["objectives"], strict=True):
+            objective.take_settled(described["init_args"])
 
     def check_data(self, data: TextDataModule) -> None:
         super().check_data(data)

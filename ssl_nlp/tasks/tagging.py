@@ -7,7 +7,7 @@ The state of a word's first token decides, as in BERT (Devlin et al., arXiv:1810
 the stock class for the encoder's model: `BertForTokenClassification`, or `ModernBertForTokenClassification` for our own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -89,9 +89,8 @@ class Tagging(Task):
             self.characters = _tags_characters(islice(data.corpus.documents("train"), SENTENCES))
             self.settle("characters", self.characters)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        saved = checkpoint["ssl_nlp"]["method"]["init_args"].get("characters")
+    def take_settled(self, arguments: Mapping[str, Any]) -> None:
+        saved = arguments.get("characters")
         if self._from_data and saved is not None:  # an earlier version may have read the data otherwise
             self.characters = saved
             self.settle("characters", saved)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -56,6 +57,12 @@ class SavedModule(LightningModule):
     def settle(self, name: str, value: Any) -> None:
         """Record the value of an argument that was left open until the data were known, for checkpoints."""
         self._arguments[name] = value
+
+    def take_settled(self, arguments: Mapping[str, Any]) -> None:
+        """Take what a training settled when it began from the arguments in its checkpoint; by default nothing.
+
+        A subclass overrides it if what it finds in the same data may change with the version of this package.
+        """
 
     def check_saving(self) -> None:
         """Check before a training that checkpoints of this model can be loaded.
@@ -126,6 +133,7 @@ class SavedModule(LightningModule):
                     "model. Give the model the settings that it was trained with"
                 )
         self._take_ancestry(checkpoint["ssl_nlp"])
+        self.take_settled(checkpoint["ssl_nlp"]["method"]["init_args"])
         if self.global_rank == 0:
             self.training_sums.load_state(checkpoint.get("training_sums", {}))
 

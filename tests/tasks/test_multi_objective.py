@@ -122,6 +122,21 @@ def test_a_run_resumed_from_a_checkpoint_ends_with_the_same_bits(tmp_path):
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, True), (False, False)])
+def test_a_resumed_training_keeps_what_its_checkpoint_says_about_characters(trained, given, expected):
+    _, data, _, _, path = trained
+    saved = torch.load(path, weights_only=True)
+    described = saved["ssl_nlp"]["method"]["init_args"]["objectives"][1]["init_args"]
+    described["characters"] = True  # as an earlier version may have decided
+    resumed = MultiObjective(tiny(dropout=0.0), [Curious(), Tagging(dropout=0.0, characters=given)])
+    resumed.connect_data(data, "fit")
+    assert resumed.objectives["tagging"].characters is False
+    resumed.trainer = Trainer(accelerator="cpu", **QUIET)
+    resumed.on_load_checkpoint(saved)
+    kept = resumed.description()["init_args"]["objectives"][1]["init_args"]["characters"]
+    assert resumed.objectives["tagging"].characters is kept is expected
+
+
 def test_texts_without_tags_are_learned_from_as_texts(tmp_path):
     documents = [Document(d.text, d.label if n % 3 else None) for n, d in enumerate(people(40))]
     scores = fitted(both(), data_of(documents, labels="tags"), tmp_path, steps=2)
