@@ -55,15 +55,11 @@ class FineTuned:
         folder = self.run.folder.parent / (name or "")
         return read_run(folder) if name and (folder / "run.json").is_file() else None
 
-    @cached_property
-    def evaluated(self) -> ComparedRun | None:
-        """The run or the published model that its encoder comes from, if it is there and may have been evaluated."""
-        if self.pretraining is not None or not self.run.ancestry or self.run.ancestry[-1]["digest"] is not None:
-            return self.pretraining
-        records = sorted(self.run.folder.parent.glob("pretrained-*/evaluation.json"))
-        file = f"pretrained:{self.run.ancestry[-1]['checkpoint']}"
-        models = (read_run(path.parent) for path in records)
-        return next((model for model in models if (model.record.get("checkpoint") or {}).get("file") == file), None)
+    @property
+    def published(self) -> str | None:
+        """The name of the published model that its encoder comes from; None if that is something else."""
+        last = self.run.ancestry[-1] if self.run.ancestry else None
+        return None if last is None or last["digest"] is not None else last["checkpoint"]
 
     @cached_property
     def origin(self) -> dict[str, str]:

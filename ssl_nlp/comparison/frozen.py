@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ssl_nlp.comparison.assemble import REMEDY, baselines, items, merged, placed, read_results, row_of
 from ssl_nlp.comparison.characters import cut_texts
 from ssl_nlp.comparison.columns import FROZEN, columns
-from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
 from ssl_nlp.comparison.fine_tuned import FineTuned
 from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.types import Row
 from ssl_nlp.comparison.verdicts import RowResults
 from ssl_nlp.corpora.digests import SHORT
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.record import SuiteResult
 
@@ -26,7 +28,7 @@ class Frozen:
         baselines: of these suites.
         items: as in `Comparison`.
         differences: sentences on items and protocols that are not equal.
-        notes: on evaluations that are left out or old.
+        notes: on evaluations that are left out, broken or old.
     """
 
     rows: dict[str, tuple[Row, RowResults]] = field(default_factory=dict)
@@ -45,18 +47,22 @@ def frozen_embeddings(groups: Mapping[str, Sequence[FineTuned]], skipped: str) -
     Args:
         groups: the runs of each row, by its label.
         skipped: the name of the suite that holds the scores of fine-tuning.
-
-    Raises:
-        UserError: an evaluation is broken.
     """
     found = Frozen()
     owners: dict[str, str] = {}
     pretrained: dict[str, dict[str, ComparedRun]] = {}
+    published: dict[Path, dict[str, ComparedRun]] = {}
     for label, members in groups.items():
         for one in members:
             owner = owners.setdefault(one.start, label)
-            if one.evaluated is not None:
-                pretrained.setdefault(owner, {})[one.weights] = one.evaluated
+            evaluated = one.pretraining
+            if evaluated is None and one.published is not None:
+                folder = one.run.folder.parent
+                if folder not in published:
+                    published[folder] = _published(folder, found.notes)
+                evaluated = published[folder].get(f"pretrained:{one.published}")
+            if evaluated is not None:
+                pretrained.setdefault(owner, {})[one.weights] = evaluated
     records = [run.record.get("suites", {}) for runs in pretrained.values() for run in runs.values()]
     for suite in dict.fromkeys(suite for suites in records for suite in suites if suite != skipped):
         _add(found, suite, pretrained)
@@ -69,23 +75,45 @@ def frozen_embeddings(groups: Mapping[str, Sequence[FineTuned]], skipped: str) -
     return found
 
 
+def _published(folder: Path, notes: list[str]) -> dict[str, ComparedRun]:
+    """The evaluated published models in a folder of runs by `pretrained:NAME`; broken ones are named in the notes."""
+    found: dict[str, ComparedRun] = {}
+    for path in sorted(folder.glob("pretrained-*/evaluation.json")):
+        try:
+            model = read_run(path.parent)
+        except UserError as error:
+            notes.append(f"{path.parent.name} is left out: {error}.")
+            continue
+        checkpoint = model.record.get("checkpoint")
+        if isinstance(checkpoint, dict):
+            found.setdefault(str(checkpoint.get("file")), model)
+    return found
+
+
 def _add(found: Frozen, suite: str, pretrained: Mapping[str, Mapping[str, ComparedRun]]) -> None:
     """Add the numbers on one suite."""
     chosen: dict[str, list[ComparedRun]] = {}
+    read: list[SuiteResult] = []
     for label, by_weights in pretrained.items():
         for weights, run in by_weights.items():
             entry: Any = run.record.get("suites", {}).get(suite)
             if not isinstance(entry, dict):
                 continue
-            if run.config and entry.get("checkpoint", {}).get("digest") != weights:
+            checkpoint = entry.get("checkpoint") or {}
+            if run.config and checkpoint.get("digest") != weights:
                 found.notes.append(
                     f"The evaluation of {run.name} on {suite} is left out, because another checkpoint was fine-tuned: "
                     "evaluate it again."
                 )
                 continue
+            try:
+                read.append(read_results(run, suite))
+            except UserError as error:
+                found.notes.append(f"The evaluation of {run.name} on {suite} is left out: {error}.")
+                continue
             chosen.setdefault(label, []).append(run)
     runs = [run for several in chosen.values() for run in several]
-    results = apart(_frozen_alone(suite, [read_results(run, suite) for run in runs]))
+    results = apart(_frozen_alone(suite, read))
     if not any(result.evaluators for result in results):
         return
     evaluated = dict(zip([run.folder for run in runs], results, strict=True))

@@ -144,6 +144,31 @@ def test_frozen_embeddings_of_a_pretraining_stand_in_its_row(tmp_path):
     assert (suites[films], suites[knn], suites["cost/tokens"]) == (SUITE, "docs", SUITE)
 
 
+def test_a_broken_evaluation_of_frozen_embeddings_is_left_out_and_named(tmp_path):
+    evaluated(tmp_path, "masked0", "causal0")
+    path = tmp_path / "runs" / "causal0" / "evaluation.json"
+    record = json.loads(path.read_text())
+    del record["suites"]["docs"]["data"]
+    path.write_text(json.dumps(record))
+    for folder in ("pretrained-alien", "pretrained-bert"):  # neither is one of the runs that are compared
+        (tmp_path / "runs" / folder).mkdir()
+        (tmp_path / "runs" / folder / "evaluation.json").write_text("{")
+    names = [tune(tmp_path, "a", "masked0"), tune(tmp_path, "b", "causal0")]
+    found = compared(*names)
+    rows = by_label(found)
+    assert [label for label, row in rows.items() if "docs/knn/accuracy" in row.scores and not row.baseline] == [
+        "MaskedLM"
+    ]
+    [note] = [note for note in found.notes if "left out" in note]
+    assert note.startswith("The evaluation of causal0 on docs is left out: ") and "is broken" in note
+    config = tune(tmp_path, "c", "bert", digest="")
+    state = json.loads((tmp_path / "runs" / config / "run.json").read_text())
+    state["ancestry"][0] |= {"run": None, "checkpoint": "bert", "digest": None}
+    (tmp_path / "runs" / config / "run.json").write_text(json.dumps(state))
+    said = [note for note in compared(*names, config).notes if note.startswith("pretrained-")]
+    assert [note.partition(" is left out: ")[0] for note in said] == ["pretrained-alien", "pretrained-bert"]
+
+
 def test_a_seed_of_an_earlier_version_without_a_digest_stays_in_its_row(tmp_path):
     path = tmp_path / "runs" / "masked0" / "run.json"
     state = json.loads(path.read_text())
