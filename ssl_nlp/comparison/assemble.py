@@ -11,6 +11,7 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.item_notes import items_lost, known_words, overlap
 from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
@@ -18,8 +19,7 @@ from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
-from ssl_nlp.evaluation.record import SuiteResult, items_path, lost_items, read_suite
-from ssl_nlp.evaluation.result import OVERLAP_WITH
+from ssl_nlp.evaluation.record import SuiteResult, read_suite
 
 BASELINES = {
     "majority": "majority class",
@@ -55,11 +55,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     notes, chosen = choose(runs)
     results = apart([read_results(run, suite) for run in chosen])
     evaluated = dict(zip([run.folder for run in chosen], results, strict=True))
-    notes += [
-        f"{run.name}: {items_path(run.evaluation).name} lacks items, so test items cannot be paired: evaluate it again."
-        for run in chosen
-        if lost_items(run.evaluation, suite)
-    ]
+    notes += items_lost(chosen, suite)
     groups = configurations.group(chosen)
     labels = configurations.label(groups)
     rows: list[tuple[Row, RowResults]] = []
@@ -73,7 +69,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     beside = baselines(suite, [row for row, _ in rows], evaluated)
     notes += assumptions(rows, beside, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns([given for _, given in [*rows, *beside]])
-    notes += _overlap(rows, columns)
+    notes += overlap(rows, columns)
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
     differing = configurations.difference([configurations.of_group(members) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
@@ -151,31 +147,6 @@ def _primaries(results: Sequence[Mapping[str, Result]], number: Callable[[Result
 def items(suite: str, results: Sequence[SuiteResult]) -> dict[str, str]:
     """The digests of the items of each evaluator, as far as they are recorded, by SUITE/EVALUATOR."""
     return {f"{suite}/{name}": digest for result in results for name, digest in result.digests.items()}
-
-
-def _overlap(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
-    """Sentences on the columns with items that stand in training text."""
-    said = []
-    for column in columns:
-        key = column.key
-        parts = [
-            f"{row.label} {row.uncovered[key]:.3f} instead of {row.scores[key].mean:.3f} ({share:.1%} fewer items"
-            f"{_read(given, key)})"
-            for row, given in rows
-            if (share := row.covered.get(key)) and key in row.uncovered
-        ]
-        if parts:
-            said.append(
-                f"{column.title} without the items of which training text covers every word: {'; '.join(parts)}."
-            )
-    return said
-
-
-def _read(given: RowResults, key: str) -> str:
-    """Which part of its training text the overlap of a row was measured on, if not all of it."""
-    place = key.rpartition("/")[0]
-    found = {results[place].details.get(OVERLAP_WITH) for results in given.results if place in results}
-    return "".join(f"; of its training text, the {part} were read" for part in sorted(filter(None, found)))
 
 
 def _poolings(results: Sequence[Mapping[str, Result]]) -> dict[str, str]:
@@ -331,12 +302,4 @@ def _differences(
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:
         said.append(f"{', '.join(published)} was not trained here: its corpus, tokenizer, encoder and tokens differ.")
-    for key in dict.fromkeys(key for row in rows for key in row.scores if key.endswith("/coverage")):
-        known = {row.label: f"{row.scores[key].mean:.1%}" for row in rows if key in row.scores}
-        if len(set(known.values())) > 1:
-            name = key.split("/")[1]
-            said.append(
-                f"The share of {name} that has known words, and counts, differs: {configurations.spoken(known)}."
-            )
-    said += cut_texts(rows, REMEDY) + cut_prompts(rows)
-    return said + item_sentences(rows, evaluated)
+    return said + known_words(rows) + cut_texts(rows, REMEDY) + cut_prompts(rows) + item_sentences(rows, evaluated)

@@ -10,6 +10,7 @@ from ssl_nlp.comparison.characters import cut_texts
 from ssl_nlp.comparison.columns import FROZEN, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
 from ssl_nlp.comparison.fine_tuned import FineTuned
+from ssl_nlp.comparison.item_notes import items_lost, known_words
 from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.types import Row
 from ssl_nlp.comparison.verdicts import RowResults
@@ -127,7 +128,8 @@ def _add(found: Frozen, suite: str, pretrained: Mapping[str, Mapping[str, Compar
         found.rows[label] = joined(found.rows[label], (row, given)) if label in found.rows else (row, given)
     found.baselines = together([*found.baselines, *baselines(suite, rows, evaluated)])
     found.items[suite] = " and ".join(dict.fromkeys(result.data[:SHORT] for result in results))
-    found.differences += cut_texts(rows, REMEDY) + item_sentences(rows, evaluated)
+    found.notes += items_lost(runs, suite)
+    found.differences += known_words(rows) + cut_texts(rows, REMEDY) + item_sentences(rows, evaluated)
     if (protocol := max(result.protocol for result in results)) < PROTOCOL:
         found.notes.append(
             f"The frozen embeddings on {suite} were evaluated by protocol {protocol}, and this version has protocol "

@@ -20,6 +20,7 @@ from ssl_nlp.comparison.columns import FINE_TUNED, GROUPS, METRICS, columns, tit
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of, sharing_text
 from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
+from ssl_nlp.comparison.item_notes import overlap
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.statistics import contributions
 from ssl_nlp.comparison.task_differences import not_equal, settings_that_differ
@@ -71,6 +72,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         (False, "Frozen embeddings: ", "ssl-nlp compare --seeds 3 CONFIG... and fine-tune them all"),
     ):
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
+    notes += overlap(methods, columns)
     notes += _notes(tuned, columns)
     origins = {label: members[0].pretraining for label, members in zip(labels, groups.values(), strict=True)}
     notes += configurations.unknown_text({label: [run] for label, run in origins.items() if run is not None})

@@ -144,6 +144,31 @@ def test_frozen_embeddings_of_a_pretraining_stand_in_its_row(tmp_path):
     assert (suites[films], suites[knn], suites["cost/tokens"]) == (SUITE, "docs", SUITE)
 
 
+def test_frozen_embeddings_have_the_notes_of_an_ordinary_comparison(tmp_path):
+    """On items in training text, on items that are lost, and on words that a model does not know."""
+    evaluated(tmp_path, "masked0", "causal0")
+    for name, known in (("masked0", 0.5), ("causal0", 1.0)):
+        path = tmp_path / "runs" / name / "evaluation.json"
+        record = json.loads(path.read_text())
+        record["suites"]["docs"]["evaluators"]["geometry"]["metrics"]["coverage"] = known
+        path.write_text(json.dumps(record))
+    (tmp_path / "runs" / "causal0" / "evaluation_items.npz").unlink()
+    path = tmp_path / "runs" / "masked0" / "evaluation_items.npz"
+    with np.load(path) as arrays:
+        items = dict(arrays)
+    np.savez_compressed(path, **items, **{"docs/knn/overlap": np.arange(len(items["docs/knn"])) % 4 / 3})
+    ordinary = compare_runs(find_runs(["masked0", "causal0"]), "docs")
+    found = compared(tune(tmp_path, "a", "masked0"), tune(tmp_path, "b", "causal0"))
+    for expected in (
+        "causal0: evaluation_items.npz lacks items",
+        "k-NN accuracy without the items of which training text covers every word: ",
+    ):
+        [note] = [note for note in ordinary.notes if note.startswith(expected)]
+        assert note in found.notes
+    [said] = [line for line in ordinary.differences if "has known words" in line]
+    assert said in found.differences
+
+
 def test_a_broken_evaluation_of_frozen_embeddings_is_left_out_and_named(tmp_path):
     evaluated(tmp_path, "masked0", "causal0")
     path = tmp_path / "runs" / "causal0" / "evaluation.json"
