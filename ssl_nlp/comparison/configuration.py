@@ -104,18 +104,24 @@ def of_group(members: Sequence[ComparedRun]) -> dict[str, str]:
 
 
 def unknown_text(groups: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
-    """A sentence on the groups, by label, of whose training text no digest is known, if there is anything beside them."""
-    unknown = [
-        label
-        for label, members in groups.items()
-        if members[0].config and not any("train" in run.text for run in members)
-    ]
-    if not unknown or len(groups) < 2:
-        return []
-    return [
-        f"No digest is recorded of the text that {', '.join(unknown)} was trained on, which may therefore differ from that "
-        "of the others: streams and runs of earlier versions have none."
-    ]
+    """Sentences on the groups, by label, and the seeds of whose training text no digest is known, unlike that of others."""
+    unknown, said = [], []
+    for label, members in groups.items():
+        without = [run.name for run in members if run.config and "train" not in run.text]
+        if len(without) < len(members):
+            said += [
+                f"No digest is recorded of the text that {name}, a seed of {label}, was trained on, which may therefore "
+                "differ from that of the other seeds."
+                for name in without
+            ]
+        elif without:
+            unknown.append(label)
+    if unknown and len(groups) > 1:
+        said.append(
+            f"No digest is recorded of the text that {', '.join(unknown)} was trained on, which may therefore differ from "
+            "that of the others: streams and runs of earlier versions have none."
+        )
+    return said
 
 
 def told_apart(names: Sequence[str], chosen: Sequence[Mapping[str, str]], unique: Sequence[str]) -> list[str]:

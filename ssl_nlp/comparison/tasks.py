@@ -74,8 +74,8 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     notes += overlap(methods, columns)
     notes += _notes(tuned, columns)
-    origins = {label: members[0].pretraining for label, members in zip(labels, groups.values(), strict=True)}
-    notes += configurations.unknown_text({label: [run] for label, run in origins.items() if run is not None})
+    origins = dict(zip(labels, map(_pretrainings, groups.values()), strict=True))
+    notes += configurations.unknown_text({label: runs for label, runs in origins.items() if runs})
     configuration = settings_that_differ(labels, list(groups.values()))
     differences = not_equal(labels, list(groups.values()), alone)
     return Comparison(
@@ -113,6 +113,12 @@ def _labels(groups: Mapping[str, Sequence[FineTuned]]) -> list[str]:
     chosen = [members[0].origin | json.loads(key)[1] for key, members in groups.items()]
     unique = [members[0].run.name for members in groups.values()]
     return configurations.told_apart(names, chosen, unique)
+
+
+def _pretrainings(members: Sequence[FineTuned]) -> list[ComparedRun]:
+    """The runs that the encoders of a row come from, each once, as far as they are there."""
+    found = (one.pretraining for one in members)
+    return list({run.folder: run for run in found if run is not None}.values())
 
 
 def _repeated(members: Sequence[FineTuned]) -> set[str]:

@@ -108,8 +108,9 @@ def test_seeds_that_were_trained_on_other_text_are_rows_of_their_own(tmp_path):
     write(tmp_path, "older", "MoCo", text=None)
     found = comparison(tmp_path)
     assert {row.label for row in found.rows if not row.baseline} == {*labels, "SimCLR", "MoCo"}
-    [note] = [note for note in found.notes if note.startswith("No digest is recorded")]
-    assert "text that MoCo was trained on" in note
+    seed, method = [note for note in found.notes if note.startswith("No digest is recorded")]
+    assert "text that old, a seed of SimCLR, was trained on" in seed
+    assert "text that MoCo was trained on" in method
 
 
 OLD = {

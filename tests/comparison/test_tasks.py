@@ -201,6 +201,8 @@ def test_a_seed_of_an_earlier_version_without_a_digest_stays_in_its_row(tmp_path
     path.write_text(json.dumps(state))
     found = compared(*(tune(tmp_path, f"{start}-0", start) for start in ("masked1", "masked0", "causal0")))
     assert by_label(found)["MaskedLM"].scores[found.columns[0].key].n == 2
+    [note] = [note for note in found.notes if note.startswith("No digest is recorded")]
+    assert "text that masked0, a seed of MaskedLM, was trained on" in note
 
 
 def test_frozen_embeddings_of_one_pretraining_count_once(tmp_path):
