@@ -19,14 +19,15 @@ AT = "@"
 def apart(results: Sequence[SuiteResult]) -> list[SuiteResult]:
     """The results, with evaluators called EVALUATOR@ITEMS where items or protocols are not the same in all of them.
 
-    Records of earlier versions have one key for the items of all evaluators, which then counts in all records.
+    Records of earlier versions have one key for the items of all evaluators. Where a newer record has the same key, its
+    digest of the items of an evaluator holds for both.
     """
-    recorded = all(result.digests for result in results)
+    every = [(result, name) for result in results for name in _names(result)]
+    same_data = {(result.data, name): digest for result, name in every if (digest := digest_of(result, name))}
     seen: dict[str, set[tuple[int, str]]] = {}
-    for result in results:
-        for name in (*result.evaluators, *(name for found in result.baselines.values() for name in found)):
-            seen.setdefault(name, set()).add((result.protocol, _items(result, name, recorded)))
-    return [_renamed(result, seen, recorded) for result in results]
+    for result, name in every:
+        seen.setdefault(name, set()).add((result.protocol, _items(result, name, same_data)))
+    return [_renamed(result, seen, same_data) for result in results]
 
 
 def digest_of(result: SuiteResult, name: str) -> str:
@@ -34,18 +35,24 @@ def digest_of(result: SuiteResult, name: str) -> str:
     return result.digests.get(name) or result.digests.get(name.partition(".")[2], "")
 
 
-def _items(result: SuiteResult, name: str, recorded: bool) -> str:
-    return (digest_of(result, name) if recorded else "") or result.data
+def _names(result: SuiteResult) -> list[str]:
+    return [*result.evaluators, *(name for found in result.baselines.values() for name in found)]
 
 
-def _renamed(result: SuiteResult, seen: Mapping[str, set[tuple[int, str]]], recorded: bool) -> SuiteResult:
+def _items(result: SuiteResult, name: str, same_data: Mapping[tuple[str, str], str]) -> str:
+    return digest_of(result, name) or same_data.get((result.data, name), result.data)
+
+
+def _renamed(
+    result: SuiteResult, seen: Mapping[str, set[tuple[int, str]]], same_data: Mapping[tuple[str, str], str]
+) -> SuiteResult:
     def new(name: str) -> str:
         places = seen.get(name, set())
         if len(places) < 2:
             return name
         protocols = {protocol for protocol, _ in places}
         several = sum(protocol == result.protocol for protocol, _ in places) > 1
-        parts = [_items(result, name, recorded)[:SHORT]] * several
+        parts = [_items(result, name, same_data)[:SHORT]] * several
         parts += [f"protocol {result.protocol}"] * (len(protocols) > 1)
         return f"{name}{AT}{', '.join(parts)}"
 

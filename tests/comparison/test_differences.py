@@ -95,6 +95,21 @@ def test_results_on_different_items_have_columns_of_their_own(recorded, tmp_path
     assert "evaluation items (digest): 111111111111 and 222222222222 (docs)" in shown(found)
 
 
+def test_an_old_record_without_digests_of_items_does_not_part_new_ones(tmp_path):
+    """It shares the column of a new record of the same suite, and has its own beside new ones of other suites."""
+    equal = {"knn": "1" * 16, "geometry": "3" * 16}
+    write(tmp_path, "a", "SimCLR", data="4" * 16, items=equal)
+    write(tmp_path, "b", "MoCo", data="5" * 16, items=equal)  # the suite differs, but in another evaluator
+    write(tmp_path, "old", "MaskedLM", data="4" * 16)
+    found = comparison(tmp_path)
+    knn = [column.title for column in found.columns if "k-NN" in column.title]
+    assert knn == ["k-NN accuracy"]
+    assert all("docs/knn/accuracy" in row.scores for row in found.rows)
+    write(tmp_path, "older", "VAE", data="6" * 16)
+    titles = sorted(column.title for column in comparison(tmp_path).columns if "k-NN" in column.title)
+    assert titles == ["k-NN accuracy (111111111111)", "k-NN accuracy (666666666666)"]
+
+
 def test_seeds_that_were_trained_on_other_text_are_rows_of_their_own(tmp_path):
     """Of text whose digest is not known nothing is claimed but that it is not known."""
     write(tmp_path, "a", text="c" * 64)
