@@ -41,6 +41,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["data", "encoder", "trainer"])
+def test_the_table_of_overlays_names_all_of_them(kind):
+    [row] = [line for line in README.splitlines() if line.startswith(f"| `{kind}/` |")]
+    assert {*re.findall(r"`([\w-]+)`", row)} >= {path.stem for path in (ROOT / "configs" / kind).glob("*.yaml")}
+
+
 def test_the_demo_shows_what_each_method_has_learned(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     demo.show()
