@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import Trainer
 
-from ssl_nlp.commands.arguments import config_files, last_value, model_of, values
+from ssl_nlp.commands.arguments import config_files, last_value, model_of, read_config, values
 from ssl_nlp.commands.lightning_cli import Cli, run_cli
 from ssl_nlp.commands.options import chosen_model_class
 from ssl_nlp.commands.predictions import default_output
@@ -19,6 +19,8 @@ from ssl_nlp.training.callbacks.weights_per_part import WeightsPerPart, parts_ap
 
 ENCODER = ("--model.encoder", "--model.init_args.encoder")
 """Beginnings of the options that configure an encoder."""
+CORPUS = ("--data.corpus", "--data.init_args.corpus")
+"""Beginnings of the options that configure a corpus, to which the digests of a run do not belong."""
 
 
 class RunCli(Cli):
@@ -76,4 +78,23 @@ def with_run(command: str, arguments: Sequence[str]) -> list[str]:
     if command == "predict" and last_value(arguments, "--output") is None:
         chosen = model_of(yaml.safe_load(settings))
         added.append(f"--output={run.directory / default_output(chosen_model_class([f'--model={chosen}']))}")
-    return [f"--config={settings}", *arguments, *added]
+    expected = ["--data.digests=null"] if _has_digests(settings) and _names_corpus(arguments) else []
+    return [f"--config={settings}", *expected, *arguments, *added]
+
+
+def _has_digests(settings: str) -> bool:
+    """Whether the settings of a run say which text they expect."""
+    return bool(_of_data(yaml.safe_load(settings)).get("digests"))
+
+
+def _names_corpus(arguments: Sequence[str]) -> bool:
+    """Whether the arguments name another corpus than the run's, or change a setting of it."""
+    in_files = ("corpus" in _of_data(read_config(file)) for file in config_files(arguments))
+    return any(one.startswith(CORPUS) for one in arguments) or any(in_files)
+
+
+def _of_data(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the data module in a configuration; empty if they are none."""
+    data = config.get("data")
+    given = data.get("init_args", data) if isinstance(data, dict) else None
+    return given if isinstance(given, dict) else {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from lightning.pytorch import Callback, Trainer
 
 from ssl_nlp.corpora import TextFiles
@@ -96,6 +97,24 @@ def test_a_run_is_measured_on_what_it_was_trained_on_or_on_what_is_named(texts, 
         assert re.match(CHANGED, last_line(capsys))
     assert loss("--data.corpus.train=other.txt") == before
     assert loss("--data.corpus.train", texts) != before
+
+
+def test_the_digests_of_a_run_do_not_hold_for_a_corpus_that_is_named(texts, capsys):
+    assert run(*fit("one", texts)) == 0
+    path, text = Path("runs/one/config.yaml"), json.loads(Path("runs/one/run.json").read_text())["text"]
+    config = yaml.safe_load(path.read_text())
+    config["data"]["init_args"]["digests"] = text
+    path.write_text(yaml.safe_dump(config))
+    Path("other.txt").write_text("".join(f"Another cat {i} likes the house. It is red.\n" for i in range(200)))
+    Path("other.yaml").write_text("data: {init_args: {corpus: {init_args: {train: other.txt}}}}")
+    assert run("validate", "--run", "one") == 0
+    for other in (["--data.corpus.train=other.txt"], ["--config", "other.yaml"]):
+        assert run("validate", "--run", "one", *other) == 0
+        assert run("validate", "--run", "one", *other, f"--data.digests={json.dumps(text)}") == 2
+        assert "is not the text that data.digests expects" in last_line(capsys)
+    Path(texts).write_text(Path("other.txt").read_text())
+    assert run("validate", "--run", "one", "--data.batch_size=2") == 2
+    assert "is not the text that data.digests expects" in last_line(capsys)
 
 
 def test_a_run_does_not_go_on_with_other_text_or_the_checkpoint_of_another_run(texts, monkeypatch, capsys):
