@@ -70,6 +70,8 @@ def test_a_stopped_run_goes_on_and_ends_like_the_one_that_was_left_alone(name, f
     with (folder / "runs" / f"{name}_stopped" / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert last["step"] == "8"
+    text = json.loads((folder / "runs" / f"{name}_stopped" / "run.json").read_text())["text"]
+    assert {split: len(digest) for split, digest in text.items()} == {"train": 64, "valid": 64}
     assert float(last["val/loss"]) == pytest.approx(expected(name)["validation"]["val/loss"], rel=1e-3)
 
 

@@ -37,20 +37,20 @@ class RunKeeper(Callback):
             self._wandb_id = self.run.wandb_id()
             if self.wandb is not None:
                 trainer.loggers += wandb_logger(self.wandb, self.run, self._wandb_id, yaml.safe_load(self.config))
+            if self.run.begun and "text" not in (state := self.run.read_state()):  # an earlier version has begun it
+                self.run.write_state(state | {"text": _data_of(trainer).text_digests()})
         if trainer.is_global_zero:
             assert isinstance(pl_module, TextModule)
             say(f"{type(pl_module).__name__}: {_parameters(pl_module)}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Module, *args: Any) -> None:  # type: ignore[override]  # the rest is in args
         if trainer.is_global_zero and not self.run.begun:
-            data = internals.datamodule_of(trainer)
-            assert isinstance(data, TextDataModule)
             ancestry = {"ancestry": [*pl_module.encoder.ancestry]} if pl_module.encoder.ancestry else {}
             self.run.begin(
                 self.config,
                 wandb_id=self._wandb_id,
                 tokenizer=pl_module.tokenizer.fingerprint(),
-                text=data.text_digests(),
+                text=_data_of(trainer).text_digests(),
                 **ancestry,
             )
 
@@ -74,6 +74,12 @@ class RunKeeper(Callback):
         if self._lock is not None:
             self.run.abandon()
             self._lock.release()
+
+
+def _data_of(trainer: Trainer) -> TextDataModule:
+    data = internals.datamodule_of(trainer)
+    assert isinstance(data, TextDataModule)
+    return data
 
 
 def _parameters(module: TextModule) -> str:
