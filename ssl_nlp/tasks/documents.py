@@ -62,11 +62,9 @@ def texts_in_rows(documents: Sequence[Document], data: TextDataModule) -> list[l
 
     Rows of another kind than whole texts and pairs are taken to hold all.
     """
-    sides = [[document.text for document in documents]]
-    if pairs := [document.pair for document in documents if document.pair is not None]:
-        sides.append(pairs)
-    limits = data.maker.text_lengths(data.length)
-    if limits is None or len(limits) > len(sides) or not isinstance(data.maker, Texts | Pairs):
+    sides = _sides(documents)
+    limits = _limits(sides, data)
+    if limits is None:
         return sides
     held = []
     for texts, limit in zip(sides[: len(limits)], limits, strict=True):  # the row of a text holds no pair
@@ -75,12 +73,27 @@ def texts_in_rows(documents: Sequence[Document], data: TextDataModule) -> list[l
     return held
 
 
-def share_in_rows(documents: Sequence[Document], data: TextDataModule) -> float:
-    """The share of the characters of `texts_in_rows` that rows hold."""
+def share_in_rows(documents: Sequence[Document], data: TextDataModule) -> float | None:
+    """The share of the characters of `texts_in_rows` that rows hold; None for rows of which it is not known."""
+    sides = _sides(documents)
+    if _limits(sides, data) is None:
+        return None
     held = texts_in_rows(documents, data)
-    sides = ([document.text for document in documents], [document.pair or "" for document in documents])
-    whole = sum(len(text) for texts, _ in zip(sides[: len(held)], held, strict=True) for text in texts)
+    whole = sum(len(text) for texts, _ in zip(sides, held, strict=False) for text in texts)
     return sum(len(text) for texts in held for text in texts) / max(whole, 1)
+
+
+def _sides(documents: Sequence[Document]) -> list[list[str]]:
+    """The texts of documents and, if there are any, their pairs."""
+    pairs = [document.pair for document in documents if document.pair is not None]
+    return [[document.text for document in documents], *([pairs] if pairs else [])]
+
+
+def _limits(sides: Sequence[Sequence[str]], data: TextDataModule) -> tuple[int, ...] | None:
+    """The tokens that rows hold of the texts of each side; None where rows are not made of these as they are."""
+    limits = data.maker.text_lengths(data.length)
+    whole = type(data.maker).texts in (Texts.texts, Pairs.texts)  # not so in a unit of the user's own
+    return limits if whole and limits is not None and len(limits) <= len(sides) else None
 
 
 def cut(document: Document) -> Document:

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora import Corpus, Document
 from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.units import Texts
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.tasks import Classification, Regression, RelationExtraction, Tagging
 from ssl_nlp.tasks.baselines import baseline
@@ -93,6 +94,22 @@ def test_words_beyond_the_rows_of_the_task_do_not_count():
         kept = sum(map(len, texts)) + sum(map(len, *pairs) if pairs else [])
         assert share_in_rows(documents, data) == kept / whole
     assert primaries["text", 64] == primaries["pair", 16] == 1.0 > primaries["text", 8]
+
+
+class Halves(Texts):
+    """Makes rows of the first half of each text."""
+
+    def texts(self, document):
+        return [document.text[: len(document.text) // 2]]
+
+
+def test_of_rows_that_are_no_whole_texts_no_share_is_claimed():
+    corpus = Splits(animal)
+    documents = corpus.parts["test"]
+    for unit in (Halves(), "sentence", "block", "pair"):  # the documents have no pairs
+        data = TextDataModule(corpus, TokenizerSettings(vocab_size=300), unit=unit, length=16)
+        assert share_in_rows(documents, data) is None
+        assert texts_in_rows(documents, data) == [[document.text for document in documents]]
 
 
 def perfect(batch, classes):
