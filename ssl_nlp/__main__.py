@@ -33,7 +33,7 @@ COMMANDS = {
     "demo": Command(
         "demo.demo",
         SEE,
-        "train five methods, show what they do, compare them; six minutes: ssl-nlp demo [FIT_ARGUMENTS]",
+        "train five methods, show what they do, compare them; ten minutes: ssl-nlp demo [FIT_ARGUMENTS]",
     ),
     "fit": Command(
         "fit.fit", TRAIN, "train a run: ssl-nlp fit --config masked_lm [--config OVERLAY]... [--key value]..."

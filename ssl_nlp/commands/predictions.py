@@ -84,4 +84,4 @@ def write_predictions(
         records = task.predict_records(documents, batch_size, data)
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_text(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
-    say(f"{path}: {len(records):,} predictions")
+    say(f"{path}: {len(records):,} prediction{'s' * (len(records) != 1)}")

@@ -10,7 +10,8 @@ import pytest
 
 from ssl_nlp.__main__ import COMMANDS, help_text, main
 from ssl_nlp.cache import cache_dir
-from tests.end_to_end.cli import run
+from ssl_nlp.commands import demo
+from tests.end_to_end.cli import ROOT, run
 
 
 def test_the_overview_names_every_command_with_an_example_and_the_caches():
@@ -20,6 +21,12 @@ def test_the_overview_names_every_command_with_an_example_and_the_caches():
         assert f"ssl-nlp {name} " in command.help
     assert str(cache_dir()) in text
     assert all(len(line) <= 124 for line in text.splitlines()[:-1])
+
+
+def test_the_overview_the_help_and_the_readme_agree_how_long_the_demo_takes():
+    assert "; ten minutes: " in COMMANDS["demo"].help
+    assert "in about ten minutes." in demo.HELP
+    assert "and the demo ten, on two cores" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
