@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
-from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.comparison.statistics import result_interval
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.excerpts import ALL
@@ -115,7 +115,8 @@ def _prompts(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
         table.add_column(column if left else column.replace("_", "\n"), justify="left" if left else "right")
     for name, task, result in rows:
         known = result.metrics
-        reach = f"{known['low']:.3f}–{known['high']:.3f}" if "low" in known else "–"
+        interval = result_interval(result)
+        reach = "–" if interval is None else f"{interval[0]:.3f}–{interval[1]:.3f}"
         cut = [f"{known[name]:.0%}" if name in known else "–" for name in ("examples_cut", "prompts_cut")]
         numbers = [f"{known[metric]:.3f}" for metric in NAMES.values()]
         cells = [Text(name), task, result.primary_metric, f"{result.primary:.3f}", reach, *numbers, *cut]
@@ -134,12 +135,12 @@ def pairs_table(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
     for column in ("", "task", "by", "accuracy", "95 %", "per token", *fields):
         table.add_column(column.replace("_", "\n"), justify="left" if column in ("", "task", "by") else "right")
     for name, task, result in rows:
-        low, high = score_interval(result.items, result.statistic)
+        interval = result_interval(result)
         for place, (kind, numbers) in enumerate(result.details["minimal_pairs"].items()):
             ways = [numbers.get(way) for way in ("accuracy", "accuracy_per_token")]
             by_field = [numbers["fields"].get(field, {}).get("accuracy") for field in fields]
             shown = ["–" if share is None else f"{share:.1%}" for share in (*ways, *by_field)]
-            shown.insert(1, "–" if place else f"{low:.1%}–{high:.1%}")
+            shown.insert(1, "–" if place or interval is None else f"{interval[0]:.1%}–{interval[1]:.1%}")
             table.add_row(Text(name), task.rpartition(".")[0], kind, *shown)
     return table
 

@@ -26,7 +26,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic, statistic_of
+from ssl_nlp.evaluation.result import OF_SUMS, Array, Result, Statistic, statistic_of
 
 ASSUMED = 3.0
 """Standard deviation of a score over seeds, as a multiple of that over items, which is assumed where it is unknown."""
@@ -134,6 +134,16 @@ def score_interval(items: Array, statistic: Statistic, level: float = 0.95) -> t
     reach = Uncertainty(variance, size=size).reach(level)
     known = items[~np.isnan(items)] if statistic == "mean" else np.array(RANGES.get(statistic, (-math.inf, math.inf)))
     return max(score - reach, float(known.min(initial=score))), min(score + reach, float(known.max(initial=score)))
+
+
+def result_interval(result: Result) -> tuple[float, float] | None:
+    """The 95 % interval of the primary metric of a result; None where it has no items.
+
+    It is over the test items and, for prompts with examples, over the draws of these, too, as `Prompts` has computed it.
+    """
+    if "prompts" in result.details and "low" in result.metrics:
+        return result.metrics["low"], result.metrics["high"]
+    return None if result.items is None else score_interval(result.items, result.statistic)
 
 
 @dataclass(frozen=True)

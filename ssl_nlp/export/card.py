@@ -13,7 +13,7 @@ import yaml
 from ssl_nlp import __version__
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.comparison.numbers import format_number, format_quantity
-from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.comparison.statistics import result_interval
 from ssl_nlp.evaluation.record import read_record, read_suite
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.export.contents import Contents
@@ -174,7 +174,7 @@ def _ancestry(module: Module) -> Iterator[str]:
 
 
 def _evaluation(facts: Facts) -> Iterator[str]:
-    """The evaluations of this very checkpoint, each main number with its 95 % interval over the test items."""
+    """The evaluations of this very checkpoint, each main number with its 95 % interval."""
     if facts.record is None:
         return
     record = read_record(facts.record)
@@ -187,15 +187,17 @@ def _evaluation(facts: Facts) -> Iterator[str]:
             for name, r in found.evaluators.items()
         ]
         columns = ("evaluation", "metric", "score", "95 % interval", "pooling")
-        title = f"## Evaluation: suite {suite}, protocol {found.protocol}\n\nIntervals are over the test items.\n\n"
+        drawn = any(r.details.get("prompts", {}).get("shots") for r in found.evaluators.values())
+        over = " and, where prompts have examples, over the draws of these" if drawn else ""
+        title = (
+            f"## Evaluation: suite {suite}, protocol {found.protocol}\n\nIntervals are over the test items{over}.\n\n"
+        )
         yield title + "\n".join(_table(columns, rows))
 
 
 def _score(result: Result) -> tuple[str, str]:
-    if result.items is None:
-        return format_number(result.primary), ""
-    low, high = score_interval(result.items, result.statistic)
-    return format_number(result.primary), f"{format_number(low)} to {format_number(high)}"
+    interval = result_interval(result)
+    return format_number(result.primary), "" if interval is None else " to ".join(map(format_number, interval))
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

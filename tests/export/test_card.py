@@ -1,0 +1,44 @@
+"""The model card."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssl_nlp.commands.evaluation_tables import _prompts
+from ssl_nlp.comparison.numbers import format_number
+from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.evaluation import Result
+from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.export.card import Facts, model_card
+from ssl_nlp.export.contents import Contents
+from tests.export.test_transformers_format import method_of
+
+CONTENTS = Contents("transformers", "fill-mask", "A model.", "load('{path}')")
+FEW_SHOT = Result(
+    "accuracy",
+    {"accuracy": 0.5, "accuracy_per_token": 0.5, "accuracy_per_byte": 0.5, "low": 0.125, "high": 0.875},
+    {"prompts": {"shots": 4}},
+    np.tile([0.0, 1.0], 200),
+)
+
+
+def evaluated(folder: Path, result: Result) -> Facts:
+    path = folder / "evaluation.json"
+    header = {"method": "MaskedLM", "checkpoint": {"file": "last.ckpt", "digest": "0" * 64}}
+    write_suite(path, header, "prompts", SuiteResult("", {"mood.few_shot_4": result}))
+    return Facts("mine", "0" * 64, record=path)
+
+
+def test_the_interval_of_few_shot_prompts_is_that_of_evaluate_over_draws_too(tmp_path):
+    text = model_card(method_of("masked_lm"), evaluated(tmp_path, FEW_SHOT), CONTENTS, "mine")
+    assert "| mood.few_shot_4 | accuracy | 0.500 | 0.125 to 0.875 |" in text
+    assert "over the test items and, where prompts have examples, over the draws of these" in text
+    [reach] = _prompts("prompts", [("mine", "mood.few_shot_4", FEW_SHOT)]).columns[4].cells
+    assert reach == "0.125–0.875"
+
+
+def test_intervals_are_over_items_where_nothing_is_drawn(tmp_path):
+    plain = Result("accuracy", {"accuracy": 0.5}, items=FEW_SHOT.items)
+    text = model_card(method_of("masked_lm"), evaluated(tmp_path, plain), CONTENTS, "mine")
+    low, high = map(format_number, score_interval(plain.items, "mean"))
+    assert f"| 0.500 | {low} to {high} |" in text and "draws" not in text
