@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ssl_nlp import __version__
-from ssl_nlp.comparison.costs import COSTS
+from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.numbers import format_number, format_quantity
 from ssl_nlp.comparison.statistics import result_interval
 from ssl_nlp.evaluation.record import read_record, read_suite
@@ -114,9 +114,9 @@ def _training(module: Module, facts: Facts) -> Iterator[tuple[str, str]]:
         "encoder",
         f"{type(module.encoder).__name__}, width {module.encoder.dim}, {module.encoder.max_length:,} tokens",
     )
-    for key in ("parameters", "tokens", "ancestor_tokens", "flops", "seconds"):
-        if key in facts.cost:
-            yield COSTS[key].name, format_quantity(facts.cost[key])
+    for key, cost in shown_costs([facts.cost]).items():
+        if key in facts.cost and key not in ("tokens_per_second", "peak_memory"):
+            yield cost.name, format_quantity(facts.cost[key])
     if facts.step is not None:
         yield "steps", f"{facts.step:,}"
     yield from _data(facts.config)

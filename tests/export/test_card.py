@@ -42,3 +42,13 @@ def test_intervals_are_over_items_where_nothing_is_drawn(tmp_path):
     text = model_card(method_of("masked_lm"), evaluated(tmp_path, plain), CONTENTS, "mine")
     low, high = map(format_number, score_interval(plain.items, "mean"))
     assert f"| 0.500 | {low} to {high} |" in text and "draws" not in text
+
+
+def test_the_trained_parameters_are_named_where_some_are_not_trained():
+    counted = {"parameters": 23.0e6, "trained_parameters": 0.48e6, "peak_memory": 1e9}
+    text = model_card(method_of("masked_lm"), Facts("mine", "0" * 64, counted), CONTENTS, "mine")
+    assert "| parameters | 23.0 M |\n| trained parameters | 480 k |\n" in text and "memory" not in text
+    text = model_card(
+        method_of("masked_lm"), Facts("mine", "0", counted | {"trained_parameters": 23.0e6}), CONTENTS, ""
+    )
+    assert "| parameters | 23.0 M |" in text and "trained parameters" not in text
