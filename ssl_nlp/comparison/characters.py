@@ -16,18 +16,25 @@ def cut_texts(rows: Sequence[Row], remedy: str) -> list[str]:
         rows: with the shares that they read.
         remedy: what to change.
     """
+    return [
+        f"The share of the characters of {data} that is read is {spoken(of_rows)}: {remedy}."
+        for data, of_rows in shares_read(rows).items()
+    ]
+
+
+def shares_read(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """The share of its characters that each row reads, by data set and row, where a row does not read all of them."""
     shares: dict[str, dict[str, float]] = {}  # the least of the evaluators of a data set, by data set and row
     for row in rows:
         for key, share in row.read.items():
             suite, name = key.split("/")[:2]
             of_rows = shares.setdefault(name.rpartition(".")[0] or suite, {})
             of_rows[row.label] = min(share, of_rows.get(row.label, 1.0))
-    return [
-        f"The share of the characters of {data} that is read is {spoken({k: f'{v:.1%}' for k, v in of_rows.items()})}: "
-        f"{remedy}."
+    return {
+        data: {label: f"{share:.1%}" for label, share in of_rows.items()}
         for data, of_rows in shares.items()
         if min(of_rows.values()) < ALL
-    ]
+    }
 
 
 def cut_prompts(rows: Sequence[Row]) -> list[str]:

@@ -1,9 +1,9 @@
 """Differences between rows of fine-tuned runs: in the pretraining, in the fine-tuning on each task, and in its data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssl_nlp.comparison import configuration as configurations
-from ssl_nlp.comparison.characters import cut_texts
+from ssl_nlp.comparison.characters import shares_read
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of
 from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.types import Row
@@ -31,6 +31,19 @@ def _by_task(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]]) -> di
     return found
 
 
+def cut_alike(methods: Sequence[Row]) -> list[str]:
+    """One sentence for each data set of whose characters all rows read the same share, and not all of them."""
+    return [
+        f"Each row reads {next(iter(shares.values()))} of the characters of {data}: raise data.length to read more."
+        for data, shares in shares_read(methods).items()
+        if _alike(shares)
+    ]
+
+
+def _alike(shares: Mapping[str, str]) -> bool:
+    return len({*shares.values()}) == 1
+
+
 def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], methods: Sequence[Row]) -> list[str]:
     said = []
     for task, of_rows in _by_task(labels, groups).items():
@@ -55,7 +68,11 @@ def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], meth
             said.append(
                 f"The test data of {name} differ: {configurations.spoken(tested)} (digests). Each has a column of its own."
             )
-    said += cut_texts(methods, "raise data.length")
+    said += [
+        f"The share of the characters of {data} that is read is {configurations.spoken(shares)}: raise data.length."
+        for data, shares in shares_read(methods).items()
+        if not _alike(shares)
+    ]
     known = {
         label: members[0].origin
         for label, members in zip(labels, groups, strict=True)

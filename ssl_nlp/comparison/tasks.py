@@ -23,7 +23,7 @@ from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
 from ssl_nlp.comparison.item_notes import overlap
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.statistics import contributions
-from ssl_nlp.comparison.task_differences import not_equal, settings_that_differ
+from ssl_nlp.comparison.task_differences import cut_alike, not_equal, settings_that_differ
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.corpora.digests import SHORT
@@ -73,7 +73,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
     ):
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     notes += overlap(methods, columns)
-    notes += _notes(tuned, columns)
+    notes += _notes(tuned, columns) + cut_alike(alone)
     origins = dict(zip(labels, map(_pretrainings, groups.values()), strict=True))
     notes += configurations.unknown_text({label: runs for label, runs in origins.items() if runs})
     configuration = settings_that_differ(labels, list(groups.values()))

@@ -311,3 +311,10 @@ def test_tasks_of_which_runs_read_different_characters_are_named(tmp_path):
     assert f"{expected}raise data.length." in found.differences
     [counted] = by_label(found)["TF-IDF"].scores.values()
     assert counted.mean == float((DIFFICULTY > 0).mean())  # that of the run which has read the most
+
+
+def test_an_equal_share_of_the_characters_is_a_note(tmp_path):
+    names = [tune(tmp_path, "a", "masked0", read=0.97), tune(tmp_path, "b", "causal0", read=0.97)]
+    found = compared(*names)
+    assert "Each row reads 97.0% of the characters of films: raise data.length to read more." in found.notes
+    assert not any("characters" in line for line in found.differences)
