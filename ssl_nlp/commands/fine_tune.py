@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_nlp import terminal
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.commands.models import PRETRAINED
 from ssl_nlp.commands.shipped import find_config
@@ -16,6 +15,7 @@ from ssl_nlp.encoders import PretrainedEncoder, Trained
 from ssl_nlp.errors import UserError
 from ssl_nlp.names import as_name
 from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.runs.class_paths import public_path
 from ssl_nlp.runs.run import RUNS, Run, checkpoint_of
 
 
@@ -26,21 +26,22 @@ class Start:
     Attributes:
         label: in the names of runs.
         run: as `Trained` takes it; or the name of a published model.
+        encoder: a key of the encoder without its weights.
         digest: of the checkpoint; None for a published model.
-        encoder: a key of the encoder without its weights; None for a published model.
+        published: the name of the published model that the encoder is, or once was.
     """
 
     label: str
     run: str
+    encoder: str
     digest: str | None = None
-    encoder: str | None = None
+    published: str | None = None
 
     def arguments(self, untrained: bool = False) -> list[str]:
         """The arguments of `fit` that start from it."""
-        if self.digest is None:
-            return [f"--model.encoder={checkpoints.path_of(PretrainedEncoder)}", f"--model.encoder.name={self.run}"]
+        kind, option = (PretrainedEncoder, "name") if self.digest is None else (Trained, "run")
         more = ["--model.encoder.untrained=true"] if untrained else []
-        return [f"--model.encoder={checkpoints.path_of(Trained)}", f"--model.encoder.run={self.run}", *more]
+        return [f"--model.encoder={checkpoints.path_of(kind)}", f"--model.encoder.{option}={self.run}", *more]
 
 
 def fine_tune(
@@ -66,8 +67,9 @@ def fine_tune(
     common = ["--config", config, f"--wandb.group={name}", *extra]
     fits = {f"{stem}-{start.label}": [*common, *start.arguments()] for start in starts}
     distinct: dict[str, Start] = {}
+    of_runs = {start.published for start in starts if start.digest is not None}
     for start in starts:
-        if start.encoder is not None:
+        if start.digest is not None or start.published not in of_runs:  # a run that came from it has the same encoder
             distinct.setdefault(start.encoder, start)
     for start in distinct.values():
         fits[f"{stem}-untrained-{start.label}"] = [*common, *start.arguments(untrained=True)]
@@ -80,8 +82,6 @@ def fine_tune(
             )
     for start in starts:
         _check_unchanged(start, [f"{name}-{stem}-{start.label}-seed{seed}" for seed in range(seeds)])
-    if not distinct:
-        terminal.say("published models have no untrained baseline: also name a run that starts from one")
     return train_planned(fits, plans, seeds, name, imports)
 
 
@@ -93,7 +93,7 @@ def _starts(given: str) -> list[Start]:
     """
     if given.startswith(PRETRAINED):
         model = given.removeprefix(PRETRAINED)
-        return [Start(as_name(Path(model).name), model)]
+        return [Start(as_name(Path(model).name), model, fingerprint(model), published=_place(model))]
     if Path(given).suffix == ".ckpt":
         return [_start(as_name(Path(given).stem), given, Path(given))]
     found = find_runs([given])
@@ -121,7 +121,15 @@ def _start(label: str, run: str, path: Path) -> Start:
     saved, digest = checkpoints.read_with_digest(path)
     if is_task({"model": saved["ssl_nlp"]["method"]}):
         raise UserError(f"{run} was fine-tuned already: name a pretrained run")
-    return Start(label, run, digest, _encoder_key(saved))
+    encoder = saved["ssl_nlp"]["method"]["init_args"].get("encoder")
+    known = isinstance(encoder, dict) and public_path(encoder["class_path"]) == checkpoints.path_of(PretrainedEncoder)
+    published = _place(encoder["init_args"]["name"]) if known else None
+    return Start(label, run, _encoder_key(saved), digest, published)
+
+
+def _place(name: str) -> str:
+    """The name of a published model, or the full path of its folder."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _encoder_key(saved: dict[str, Any]) -> str:

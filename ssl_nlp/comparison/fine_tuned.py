@@ -87,7 +87,10 @@ class FineTuned:
     def name(self) -> str:
         """The methods that trained its encoder, one after the other, or the published model."""
         if not self.run.ancestry:
-            kind = configurations.flatten(self.run.config).get(ENCODER, "encoder")
+            encoder = configurations.flatten(self.run.config)
+            kind = encoder.get(ENCODER, "encoder")
+            if kind == "PretrainedEncoder":
+                return f"untrained {Path(encoder[f'{ENCODER}.name']).name}"
             causal = "causal " if (self.run.record.get("encoder") or {}).get("causal") else ""
             return f"untrained {causal}{'encoder' if kind == 'Trained' else kind}"
         return " → ".join(one["method"] or Path(one["checkpoint"]).name for one in self.run.ancestry)

@@ -83,7 +83,7 @@ class Encoder(nn.Module, ABC):
     causal: bool
     separate: bool = False
     tokenizer_name: str | None = None
-    pretrained: ClassVar[bool] = False
+    pretrained: bool = False
     stock_head: Literal["prediction", "tanh", "linear", "maximum"] = "prediction"
     tokens: str | None = None
     tokenizer: Any = None  # a `Tokenizer`, which only `Trained` knows

@@ -65,10 +65,11 @@ class PretrainedEncoder(Encoder):
         language_head: the head that language models begin with: `published`, that of the model, or a new one of its form
             where its files have none; or `own`, a new one in this package's form. null: `published`, but in checkpoints
             `own`, because older versions had no other.
+        untrained: take architecture, size and tokenizer only, and begin with random weights: the baseline of what the
+            published weights are worth.
     """
 
     needed_in_checkpoints: ClassVar[tuple[str, ...]] = ("config",)  # or `name` would decide what is read from where
-    pretrained = True
     model: "PreTrainedModel"
 
     def __init__(
@@ -79,6 +80,7 @@ class PretrainedEncoder(Encoder):
         freeze: Frozen | int | None = None,
         adapter: Adapter | None = None,
         language_head: Literal["published", "own"] | None = None,
+        untrained: bool = False,
     ) -> None:
         super().__init__(freeze, adapter)
         if language_head not in (None, "published", "own"):
@@ -89,11 +91,13 @@ class PretrainedEncoder(Encoder):
         self.dropout = dropout
         self._config = config
         self._language_head = language_head
-        self.ancestry = (published(name),)
+        self.pretrained = not untrained
+        self._source = None if untrained or config is not None else name  # of the weights; None: they are random
+        self.ancestry = () if untrained else (published(name),)
 
     def _create(self) -> None:
         config = self._configure()
-        model = self._load(config, self.name if self._config is None else None)
+        model = self._load(config, self._source)
         embedding = model.get_input_embeddings()
         if not isinstance(embedding, nn.Embedding):
             raise UserError(f"the encoder {self.name} does not read tokens: use a text model")
@@ -159,7 +163,7 @@ class PretrainedEncoder(Encoder):
         return model
 
     def published_base(self) -> Base | None:
-        if self._config is not None:
+        if self._source is None:
             return None
         place = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
         return {"place": place, "run": None, "digest": weights_digest(self.state_dict())}
@@ -244,7 +248,7 @@ class PretrainedEncoder(Encoder):
         if self._language_head == "own":
             return None
         with self._loading():
-            layers, found = head_layers(self.model.config, self.causal, self.name if self._config is None else None)
+            layers, found = head_layers(self.model.config, self.causal, self._source)
         self.lacks_language_head = not found
         return layers
 

@@ -104,7 +104,7 @@ def objective(module: Module) -> str:
 
 def hub_name(module: Module) -> str | None:
     """The name on the hub of the published model that a module began with, if it began with one."""
-    name = getattr(module.encoder, "name", None)
+    name = getattr(module.encoder, "name", None) if module.encoder.ancestry else None
     is_name = isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name) and not Path(name).exists()
     return name if is_name else None
 

@@ -99,8 +99,7 @@ class SavedModule(LightningModule):
             "causal": self.encoder.causal,
         }
         checkpoint["ssl_nlp"] = described
-        if self.encoder.ancestry:
-            checkpoint["ssl_nlp"]["ancestry"] = [*self.encoder.ancestry]
+        checkpoint["ssl_nlp"]["ancestry"] = [*self.encoder.ancestry]  # also none, which its class may not know
         if (left_out := self._base_names()) and self.device_mesh is None:  # FSDP loads what is in the file
             checkpoint["ssl_nlp"]["base"] = dict(self.encoder.base)
             weights = checkpoint["state_dict"].items()

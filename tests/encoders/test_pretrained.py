@@ -28,6 +28,7 @@ from transformers import (
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import PretrainedEncoder
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.ancestry import published
 
 VOCAB = 60
 SIZE: dict[str, Any] = {
@@ -294,6 +295,18 @@ def test_weights_that_are_missing(saved, tmp_path):
 def test_an_encoder_decoder(saved):
     with pytest.raises(UserError, match="is an encoder-decoder"):
         encoder_of(saved["t5"], causal=False)
+
+
+def test_untrained_it_has_the_architecture_and_nothing_that_was_learned(saved):
+    trained, untrained = (encoder_of(saved["bert"], causal=False, untrained=given) for given in (False, True))
+    assert (trained.ancestry, untrained.ancestry) == ((published(str(saved["bert"])),), ())
+    assert untrained.published_base() is None and (trained.pretrained, untrained.pretrained) == (True, False)
+    assert untrained.hparams()["config"] == trained.hparams()["config"]
+    weights = untrained.state_dict()
+    assert {name: weight.shape for name, weight in trained.state_dict().items()} == {
+        name: weight.shape for name, weight in weights.items()
+    }
+    assert not torch.equal(untrained.embedding.weight, trained.embedding.weight)
 
 
 def test_dropout_out_of_range():

@@ -187,14 +187,14 @@ def test_published_models_folders_of_runs_and_checkpoints_are_starts_too(folder,
     monkeypatch.setattr(train_runs, "run_fit", lambda arguments: bool(fits.append(arguments)))
     names = ["pretrained:some/bert", "runs", "runs/causal_lm/checkpoints/best.ckpt"]
     found = fine_tune("animals.yaml", names, 1, "more", ["--trainer.max_steps=1"])
-    starts = ["bert", "causal_lm", "masked_lm", "best", "untrained-causal_lm", "untrained-masked_lm"]
+    starts = ["bert", "causal_lm", "masked_lm", "best", *(f"untrained-{n}" for n in ("bert", "causal_lm", "masked_lm"))]
     assert [Path(run).name for run in found] == [
         f"more-animals-{start}-seed0" for start in starts
     ]  # tasks are left out
     assert [arguments[-1] for arguments in fits] == [f"--run={Path(run).name}" for run in found]
     assert "--model.encoder.name=some/bert" in fits[0]
     assert "--model.encoder.run=causal_lm" in fits[1] and "--model.encoder.untrained=true" not in fits[1]
-    assert {"--model.encoder.run=masked_lm", "--model.encoder.untrained=true"} <= set(fits[5])
+    assert {"--model.encoder.run=masked_lm", "--model.encoder.untrained=true"} <= set(fits[6])
     assert all("--trainer.max_steps=1" in arguments for arguments in fits)
 
 
