@@ -13,13 +13,14 @@ from ssl_nlp import durable
 from ssl_nlp.commands.models import Target, find_result
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.suite_options import check_suite_options
+from ssl_nlp.commands.task_results import read_results
 from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.evaluation.suites import SUITES, get_suite
 from ssl_nlp.export import onnx_format, peft_format, sentence_transformers_format, transformers_format, word2vec_format
-from ssl_nlp.export.card import Facts, model_card
+from ssl_nlp.export.card import Facts, evaluations, model_card
 from ssl_nlp.export.contents import Contents
 from ssl_nlp.export.folder import check_free, new_folder
 from ssl_nlp.export.hub import check_push, push
@@ -78,10 +79,21 @@ def export(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
             folder / "README.md", model_card(target.method, facts, contents, options.push or output.name)
         )
     say(f"{output}: {contents.summary}")
+    if not any(evaluations(facts)):
+        say(
+            f"the card has no evaluation of this checkpoint: {_remedy(target, options.model)} adds it to the next export"
+        )
     for line in [*(f"– {note}" for note in contents.notes), *contents.measured]:
         say(line)
     if options.push is not None:
         say(f"pushed to {push(output, options.push)}")
+
+
+def _remedy(target: Target, model: str) -> str:
+    """The command that evaluates a model, for its card."""
+    if target.run is not None and isinstance(target.method, Task):
+        return f"ssl-nlp test --run {target.name}, or ssl-nlp compare {target.name},"
+    return f"ssl-nlp evaluate {model}"
 
 
 def _write(target: Target, folder: Path, options: Any) -> Contents:
@@ -164,4 +176,8 @@ def _facts(target: Target, license: str, language: str | None) -> Facts:
     last = next((row for row in reversed(rows) if "val/loss" in row), {})
     metrics = {name: value for name, value in last.items() if name.startswith("val/")}
     costs = cost(*target.method.parameter_counts(), rows, target.method.encoder.ancestry)
-    return replace(facts, config=config, metrics=metrics, cost=costs)
+    facts = replace(facts, config=config, metrics=metrics, cost=costs)
+    if not isinstance(target.method, Task):
+        return facts
+    validation, test = (read_results(directory, name, target.digest, target.step) for name in ("validation", "test"))
+    return replace(facts, validation=validation, test=test)

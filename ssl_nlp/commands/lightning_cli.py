@@ -27,6 +27,7 @@ from ssl_nlp.commands.run_callbacks import run_callbacks
 from ssl_nlp.commands.run_name import default_run_name, folder_of_config
 from ssl_nlp.commands.shipped import with_paths
 from ssl_nlp.commands.start import check_start, keep_encoder
+from ssl_nlp.commands.task_results import Results
 from ssl_nlp.commands.trained_splits import splits_of
 from ssl_nlp.commands.trust import restrict_imports
 from ssl_nlp.data import TextDataModule, Tokenizer
@@ -37,7 +38,6 @@ from ssl_nlp.runs.ancestry import spoken
 from ssl_nlp.runs.class_paths import public_path, with_public_paths
 from ssl_nlp.runs.metrics_csv import MetricsCSV
 from ssl_nlp.runs.run import Run
-from ssl_nlp.tasks.results import Results
 from ssl_nlp.terminal import say
 from ssl_nlp.tracking import WandbSettings
 from ssl_nlp.training import Module

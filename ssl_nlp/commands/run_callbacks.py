@@ -2,8 +2,8 @@
 
 from lightning.pytorch import Callback
 
+from ssl_nlp.commands.task_results import Results
 from ssl_nlp.runs.run import Run
-from ssl_nlp.tasks.results import Results
 from ssl_nlp.training.callbacks import (
     Checkpoints,
     CollapseMonitor,

@@ -14,6 +14,7 @@ from ssl_nlp import __version__
 from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.numbers import format_number, format_quantity
 from ssl_nlp.comparison.statistics import result_interval
+from ssl_nlp.comparison.tasks import TASKS
 from ssl_nlp.evaluation.record import read_record, read_suite
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.export.contents import Contents
@@ -31,6 +32,8 @@ class Facts:
         step: steps of its optimizer; None where they are unknown.
         config: the complete configuration of the run; empty where there is none.
         metrics: the validation at that step, or the last one before it, by name.
+        validation: the metrics of a task on the validation split, as in `validation.json`, if they are of this checkpoint.
+        test: those on the test split, as in `test.json`.
         record: path of its `evaluation.json`, which need not exist.
         language: of the texts, as on the hub (`en`), if known.
         license: as on the hub (`apache-2.0`).
@@ -42,6 +45,8 @@ class Facts:
     step: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    test: Mapping[str, Any] = field(default_factory=dict)
     record: Path | None = None
     language: str | None = None
     license: str = "unknown"
@@ -74,7 +79,7 @@ def model_card(module: Module, facts: Facts, contents: Contents, path: str) -> s
         *(["## Weights of 8 bits\n\n" + "\n".join(contents.measured)] * bool(contents.measured)),
         "## Training\n\n" + "\n".join(_table(("", ""), list(_training(module, facts)))),
         *_ancestry(module),
-        *_evaluation(facts),
+        *evaluations(facts),
     ]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(parts) + "\n"
 
@@ -122,7 +127,10 @@ def _training(module: Module, facts: Facts) -> Iterator[tuple[str, str]]:
     yield from _data(facts.config)
     yield "tokenizer", _tokenizer(module)
     for name, number in facts.metrics.items():
-        yield name, format_number(number)
+        metric = name.removeprefix("val/")
+        interval = facts.validation.get("interval") if metric == facts.validation.get("primary_metric") else None
+        reach = "" if interval is None else f" (95 % interval {_spoken(interval)})"
+        yield f"{metric} on the validation split", format_number(number) + reach
     yield "checkpoint (SHA-256)", f"`{facts.digest}`"
 
 
@@ -173,8 +181,16 @@ def _ancestry(module: Module) -> Iterator[str]:
     yield title + "\n".join(_table(columns, rows))
 
 
-def _evaluation(facts: Facts) -> Iterator[str]:
+def evaluations(facts: Facts) -> Iterator[str]:
     """The evaluations of this very checkpoint, each main number with its 95 % interval."""
+    if facts.test:
+        main, interval = facts.test["primary_metric"], facts.test.get("interval")
+        metrics = [
+            (name, format_number(score), "" if name != main or interval is None else _spoken(interval))
+            for name, score in facts.test["metrics"].items()
+        ]
+        title = "## Evaluation: test split\n\nThe interval is over the test items.\n\n"
+        yield title + "\n".join(_table(("metric", "score", "95 % interval"), metrics))
     if facts.record is None:
         return
     record = read_record(facts.record)
@@ -183,7 +199,7 @@ def _evaluation(facts: Facts) -> Iterator[str]:
             continue
         found = read_suite(facts.record, suite)
         rows = [
-            (name, r.primary_metric, *_score(r), str(r.details.get("pooling", "")))
+            (_split(name, r), r.primary_metric, *_score(r), str(r.details.get("pooling", "")))
             for name, r in found.evaluators.items()
         ]
         columns = ("evaluation", "metric", "score", "95 % interval", "pooling")
@@ -195,9 +211,18 @@ def _evaluation(facts: Facts) -> Iterator[str]:
         yield title + "\n".join(_table(columns, rows))
 
 
+def _split(name: str, result: Result) -> str:
+    valid = result.details.get(TASKS, {}).get("split") == "valid"
+    return f"{name} (validation split)" if valid else name
+
+
+def _spoken(interval: Sequence[float]) -> str:
+    return " to ".join(map(format_number, interval))
+
+
 def _score(result: Result) -> tuple[str, str]:
     interval = result_interval(result)
-    return format_number(result.primary), "" if interval is None else " to ".join(map(format_number, interval))
+    return format_number(result.primary), "" if interval is None else _spoken(interval)
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -1,12 +1,16 @@
 """The model card."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ssl_nlp.commands.evaluation_tables import _prompts
+from ssl_nlp.commands.task_results import read_results
 from ssl_nlp.comparison.numbers import format_number
 from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import Result
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.export.card import Facts, model_card
@@ -42,6 +46,28 @@ def test_intervals_are_over_items_where_nothing_is_drawn(tmp_path):
     text = model_card(method_of("masked_lm"), evaluated(tmp_path, plain), CONTENTS, "mine")
     low, high = map(format_number, score_interval(plain.items, "mean"))
     assert f"| 0.500 | {low} to {high} |" in text and "draws" not in text
+
+
+def test_metrics_of_a_task_have_intervals_and_name_their_split(tmp_path):
+    plain = {"primary_metric": "accuracy", "metrics": {"accuracy": 0.8, "mcc": 0.6}, "interval": [0.7, 0.9]}
+    given = Facts("mine", "0" * 64, metrics={"val/loss": 0.5, "val/accuracy": 0.8}, validation=plain, test=plain)
+    text = model_card(method_of("masked_lm"), given, CONTENTS, "mine")
+    assert "| loss on the validation split | 0.500 |" in text
+    assert "| accuracy on the validation split | 0.800 (95 % interval 0.700 to 0.900) |" in text
+    assert "## Evaluation: test split" in text
+    assert "| accuracy | 0.800 | 0.700 to 0.900 |\n| mcc | 0.600 |  |" in text
+
+
+def test_metrics_of_another_checkpoint_are_left_out(tmp_path):
+    plain = {"primary_metric": "accuracy", "metrics": {"accuracy": 0.8}, "step": 2}
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps(plain))  # of a training, or an earlier version
+    assert read_results(tmp_path, "test", "ours", 2) == plain and not read_results(tmp_path, "test", "ours", 4)
+    path.write_text(json.dumps(plain | {"digest": "another"}))
+    assert not read_results(tmp_path, "test", "ours", 2) and not read_results(tmp_path, "validation", "ours", 2)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="test.json is broken"):
+        read_results(tmp_path, "test", "ours", 2)
 
 
 def test_the_trained_parameters_are_named_where_some_are_not_trained():

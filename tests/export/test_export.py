@@ -1,5 +1,6 @@
 """The command `export`: model cards, folders that are there already, uploads, and graphs with weights of 8 bits."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from huggingface_hub import RepoUrl
 from huggingface_hub.errors import HfHubHTTPError
 
+from ssl_nlp.comparison.numbers import format_number
 from ssl_nlp.encoders.adapters import LoRA
 from ssl_nlp.export import onnx_format, peft_format
 from ssl_nlp.export.card import Facts, model_card
@@ -187,6 +189,7 @@ def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_va
         "--data.corpus.train=labelled.tsv",
         "--data.corpus.label=label",
         "--data.corpus.valid=0.2",
+        "--data.corpus.test=0.2",
     ]
     size = ["--data.tokenizer.vocab_size=320", "--data.length=24", "--data.batch_size=8", "--wandb.mode=disabled"]
     encoder = ["--model.encoder=Transformer", "--model.encoder.size=null", "--model.encoder.dim=16"]
@@ -197,12 +200,21 @@ def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_va
     best = tmp_path / "runs" / "animals" / "checkpoints" / "best.ckpt"
     torch.save(torch.load(best, weights_only=True) | {"global_step": 2}, best)  # another one than the last
     assert run("export", "animals") == 0
+    remedy = "ssl-nlp test --run animals, or ssl-nlp compare animals, adds it to the next export"
+    assert f"the card has no evaluation of this checkpoint: {remedy}" in capsys.readouterr().out
     head, text = card(tmp_path, "animals-transformers")
     assert head["pipeline_tag"] == "text-classification"
-    for row in ("| val/accuracy |", "| tokens |", "| FLOPs |"):  # also where no rate was logged
+    for row in ("| accuracy on the validation split |", "| tokens |", "| FLOPs |"):  # also where no rate was logged
         assert row in text
-    assert digest(best) in text
+    assert digest(best) in text and "95 % interval" not in text
+    assert run("test", "--run", "animals") == run("validate", "--run", "animals") == 0
+    capsys.readouterr()
     assert run("export", "runs/animals/checkpoints/best.ckpt", "--format", "onnx", "--quantize", "true") == 2
     assert "--quantize measures a task on the data of its run" in capsys.readouterr().err
     assert run("export", "animals", "--format", "onnx", "--quantize", "true") == 0
-    assert "| validation: accuracy |" in card(tmp_path, "animals-onnx")[1]
+    assert "the card has no evaluation" not in capsys.readouterr().out
+    text = card(tmp_path, "animals-onnx")[1]
+    assert "| validation: accuracy |" in text
+    low, high = map(format_number, json.loads(Path("runs/animals/test.json").read_text())["interval"])
+    assert re.search(rf"## Evaluation: test split.*\| accuracy \| \S+ \| {low} to {high} \|", text, re.DOTALL)
+    assert re.search(r"\| accuracy on the validation split \| \S+ \(95 % interval .* to .*\) \|", text)

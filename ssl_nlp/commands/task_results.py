@@ -1,0 +1,76 @@
+"""The files with all metrics of a validation or test of a task."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ssl_nlp import durable
+from ssl_nlp.comparison.statistics import result_interval
+from ssl_nlp.errors import UserError
+from ssl_nlp.runs import checkpoint as checkpoints
+from ssl_nlp.tasks.base import Task
+from ssl_nlp.terminal import say
+
+
+class Results(Callback):
+    """Writes `validation.json` or `test.json`: metrics and what is too long for them, such as numbers by class.
+
+    `interval` is the 95 % interval of the primary metric over the items, where it follows from them; `digest` that of the
+    checkpoint, except in a training, whose steps are enough.
+
+    A training replaces the file at every validation; a test, or a validation of its own, prints where it is.
+
+    Args:
+        directory: of the run.
+        step: of the checkpoint that is validated or tested; None in a training.
+    """
+
+    def __init__(self, directory: Path, step: int | None = None) -> None:
+        self.directory, self.step = directory, step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn in ("fit", "validate") and not trainer.sanity_checking:
+            self._write(trainer, pl_module, "validation")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module, "test")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, name: str) -> None:
+        if not isinstance(pl_module, Task) or pl_module.last_result is None or not trainer.is_global_zero:
+            return
+        path = self.directory / f"{name}.json"
+        step = trainer.global_step if self.step is None else self.step
+        plain: dict[str, Any] = {"checkpoint": trainer.ckpt_path, "step": step}
+        if trainer.state.fn != "fit" and trainer.ckpt_path is not None:
+            plain["digest"] = checkpoints.digest(Path(trainer.ckpt_path))
+        plain |= pl_module.last_result.to_json()
+        if (interval := result_interval(pl_module.last_result)) is not None:
+            plain["interval"] = interval
+        durable.write_text(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
+        if trainer.state.fn != "fit":
+            say(f"{path}: all metrics, per class where the task has classes")
+
+
+def read_results(directory: Path, name: Literal["validation", "test"], digest: str, step: int) -> dict[str, Any]:
+    """What `Results` has written of a checkpoint; empty if there is nothing, or it is of another checkpoint.
+
+    Args:
+        directory: of the run.
+        name: of the file.
+        digest, step: of the checkpoint.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    path = directory / f"{name}.json"
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        same = found["digest"] == digest if "digest" in found else found["step"] == step
+        found["metrics"][found["primary_metric"]] + sum(found.get("interval", [0]))  # all are numbers
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is broken: move it away, or write it anew with validate or test") from error
+    return found if same else {}
