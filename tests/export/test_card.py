@@ -15,6 +15,7 @@ from ssl_nlp.evaluation import Result
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
 from ssl_nlp.export.card import Facts, model_card
 from ssl_nlp.export.contents import Contents
+from ssl_nlp.runs.ancestry import published
 from tests.export.test_transformers_format import method_of
 
 CONTENTS = Contents("transformers", "fill-mask", "A model.", "load('{path}')")
@@ -68,6 +69,25 @@ def test_metrics_of_another_checkpoint_are_left_out(tmp_path):
     path.write_text("[]")
     with pytest.raises(UserError, match="test.json is broken"):
         read_results(tmp_path, "test", "ours", 2)
+
+
+def test_what_the_encoder_comes_from_is_an_ancestry_and_a_base_model():
+    method, given = method_of("masked_lm_pretrained"), Facts("mine", "0" * 64)
+    text = model_card(method, given, CONTENTS, "mine")
+    assert "\nbase_model: bert\n" in text and "| bert |  |  |  |  |" in text
+    method.encoder.name = "/home/me/bert"  # a folder has no name on the hub
+    method.encoder.ancestry = (
+        published("/home/me/bert"),
+        {"run": "first", "checkpoint": "checkpoints/last.ckpt", "digest": "1", "method": "MaskedLM", "step": 1200}
+        | {"tokens": 2.5e6, "flops": 4e12},
+    )
+    text = model_card(method, given, CONTENTS, "mine")
+    assert "| run | method | steps | tokens | FLOPs |\n|---|---|---|---|---|\n| bert |  |  |  |  |\n" in text
+    assert "| first | MaskedLM | 1,200 | 2.50 M | 4.00 T |" in text
+    assert "base_model" not in text and "/home/me" not in text
+    method.encoder.name, method.encoder.ancestry = "bert", ()  # untrained
+    text = model_card(method, given, CONTENTS, "mine")
+    assert "base_model" not in text and "## Ancestry" not in text
 
 
 def test_the_trained_parameters_are_named_where_some_are_not_trained():

@@ -109,6 +109,24 @@ def test_peft_loads_an_adapter_on_its_base(kind, tmp_path):
     torch.testing.assert_close(states[batch.is_text], task.states(batch)[batch.is_text], rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_the_options_of_the_embedding_and_of_the_card(tmp_path, monkeypatch):
+    from sentence_transformers import SentenceTransformer
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(OLD / "simclr", tmp_path / "runs" / "simclr")
+    command = ["export", "simclr", "--format", "sentence-transformers", "--pooling", "last", "--normalize", "true"]
+    assert run(*command, "--license", "apache-2.0", "--language", "en") == 0
+    head, text = card(tmp_path, "simclr-sentence-transformers")
+    assert (head["license"], head["language"]) == ("apache-2.0", "en")
+    assert "the last state" in text and "scaled to length 1" in text
+    method = method_of("simclr")
+    assert method.pooling == "mean"
+    method.pooling = "last"
+    vectors = torch.from_numpy(SentenceTransformer("exports/simclr-sentence-transformers", device="cpu").encode(TEXTS))
+    torch.testing.assert_close(vectors, torch.nn.functional.normalize(method.embed(TEXTS)), rtol=1e-5, atol=1e-5)
+
+
 class Hub:
     """Takes the place of the hub."""
 
