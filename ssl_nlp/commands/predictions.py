@@ -76,7 +76,10 @@ def write_predictions(
         )
     if input is None:
         if not getattr(data.corpus, "has", lambda split: True)("test"):
-            raise UserError(f"{data.corpus} has no test split to predict: name a file of texts with --input FILE")
+            raise UserError(
+                f"{data.corpus} has no test split to predict: name one with --data.corpus.test, or a file of texts with "
+                "--input FILE"
+            )
         documents: Sequence[Document] = list(data.corpus.documents("test"))
     else:
         documents = [task.document_of_line(line, number) for number, line in enumerate(read_lines(input), start=1)]

@@ -54,7 +54,9 @@ class SplitCorpus(Corpus):
 
     def documents(self, split: Split) -> Iterator[Document]:
         if not self.has(split):
-            raise UserError(f"{self} has no {split} split: set `{split}`")
+            raise UserError(
+                f"{self} has no {split} split: set its `{split}`, on the command line --data.corpus.{split}"
+            )
         held_out = self.held_out(split)
         seen: set[bytes] = set()
         read = 0

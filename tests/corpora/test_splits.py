@@ -174,7 +174,7 @@ def test_impossible_shares_are_refused(valid: float, test: float) -> None:
 
 
 def test_a_missing_test_split_is_an_error() -> None:
-    with pytest.raises(UserError, match="no test split: set `test`"):
+    with pytest.raises(UserError, match="no test split: set its `test`, on the command line --data.corpus.test"):
         next(Lists({"train": ["a"], "valid": ["b"]}).documents("test"))
 
 

@@ -36,7 +36,15 @@ def test_tagging_config(tmp_path, capsys):
     assert run("predict", "--run=a", f"--input={tmp_path / 'lines.txt'}", f"--output={tmp_path / 'a.jsonl'}") == 0
     assert [word["word"] for word in json.loads((tmp_path / "a.jsonl").read_text())["prediction"]] == ["Ada", "left"]
     assert run("predict", "--run=a") == 2
-    assert "has no test split to predict: name a file of texts with --input FILE" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "has no test split to predict: name one with --data.corpus.test, or a file of texts with --input FILE" in said
+    )
+    (tmp_path / "test.conll").write_text("Ada\tB-PER\nsings\tO\n")
+    assert run("test", "--run=a", f"--data.corpus.test={tmp_path / 'test.conll'}") == 0
+    assert "test/f1" in capsys.readouterr().out
+    assert run("predict", "--run=a", f"--data.corpus.test={tmp_path / 'test.conll'}") == 0
+    assert "sings" in (tmp_path / "runs" / "a" / "predictions.jsonl").read_text()
 
 
 def test_the_config_of_tags_beside_masks_trains_and_predicts_the_tags_of_other_texts(tmp_path, capsys):
