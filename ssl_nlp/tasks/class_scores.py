@@ -36,7 +36,11 @@ def single_class_result(items: Sequence[Any], classes: Sequence[str]) -> Result:
 
 
 def several_class_result(items: Sequence[Any], classes: Sequence[str]) -> Result:
-    """Precision, recall and F1 as macro and micro means, and the share of texts whose classes are all right.
+    """Precision, recall and F1 as macro and micro means, Matthews' coefficient, and the share of texts that are all right.
+
+    Matthews' coefficient is that of all decisions about a text and a class taken together, as the micro means are. The
+    details hold the numbers by class, and a confusion matrix for each class: a row for the texts without it and one for
+    those with it, in each the number of those predicted without and with it. All numbers are NaN without any text.
 
     Args:
         items: for each text, the numbers of its classes and of the predicted ones.
@@ -44,9 +48,14 @@ def several_class_result(items: Sequence[Any], classes: Sequence[str]) -> Result
     """
     gold, predicted = (_indicators([item[side] for item in items], len(classes)) for side in (0, 1))
     metrics = {"accuracy": float((gold == predicted).all(axis=1).mean()) if len(gold) else np.nan}
+    metrics |= _means(gold, predicted)
+    metrics["mcc"] = float(matthews_corrcoef(gold.ravel(), predicted.ravel())) if len(gold) else np.nan
     details = {"classes": _by_class(gold, predicted, classes)}
+    if len(gold):
+        matrices = np.stack([[(gold == y) & (predicted == z) for z in (0, 1)] for y in (0, 1)]).sum(axis=2)
+        details["confusion"] = dict(zip(classes, np.moveaxis(matrices, 2, 0).tolist(), strict=True))
     counts = np.stack([(gold & predicted).sum(axis=1), predicted.sum(axis=1), gold.sum(axis=1)], axis=1)
-    return Result("micro_f1", metrics | _means(gold, predicted), details, items=counts, statistic="f1")
+    return Result("micro_f1", metrics, details, items=counts, statistic="f1")
 
 
 def _indicators(rows: Sequence[Sequence[int]], width: int) -> npt.NDArray[np.int64]:

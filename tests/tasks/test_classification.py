@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, matthews_corrcoef, multilabel_confusion_matrix
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 from transformers import AutoModel, BertConfig, BertModel, BertTokenizerFast, GPT2Config
@@ -101,6 +102,20 @@ def test_micro_f1_follows_from_counts_of_each_text():
     assert found.items.tolist() == [[1, 1, 2], [0, 1, 0], [1, 1, 1]]
     assert statistic_of(found.items, found.statistic) == pytest.approx(found.primary)
     assert found.primary == pytest.approx(2 / 3)
+
+
+def test_several_classes_are_counted_as_scikit_learn_counts_them():
+    rng = np.random.default_rng(0)
+    gold, predicted = rng.integers(0, 2, (2, 40, 3))
+    items = [tuple(np.flatnonzero(row).tolist() for row in pair) for pair in zip(gold, predicted, strict=True)]
+    found = several_class_result(items, ["a", "b", "c"])
+    assert [*found.details["confusion"]] == ["a", "b", "c"]
+    assert [*found.details["confusion"].values()] == multilabel_confusion_matrix(gold, predicted).tolist()
+    assert found.metrics["mcc"] == matthews_corrcoef(gold.flatten(), predicted.flatten())
+    assert found.metrics["accuracy"] == accuracy_score(gold, predicted)
+    alone = several_class_result([([0], [0]), ([], [0]), ([], [])], ["a"])
+    assert alone.details["confusion"] == {"a": [[1, 1], [0, 1]]}
+    assert np.isnan(several_class_result([], ["a"]).metrics["mcc"])
 
 
 def test_the_loss_of_several_classes_is_the_binary_cross_entropy_of_each():
