@@ -150,7 +150,7 @@ def test_continual_config(tmp_path):
     classes = [f"class{number}" for number in range(8)]
     lines = [f"text {number} of {name} here\t{name}\n" for number in range(30) for name in classes]
     (tmp_path / "texts.tsv").write_text("text\tlabel\n" + "".join(lines))
-    files = ["--data.corpus=ssl_nlp.corpora.TextFiles", "--data.corpus.train=texts.tsv", "--data.corpus.label=label"]
+    files = ["--config", "data/files", "--data.corpus.train=texts.tsv", "--data.corpus.label=label"]
     small = ["--data.tokenizer.vocab_size=320", "--data.batch_size=4", "--data.steps_per_part=3"]
     quick = ["--data.corpus.valid=0.3", "--wandb.mode=disabled", "--run=a", *tiny_encoder()]
     assert run("fit", "--config", "tasks/continual", *files, *small, *quick) == 0
