@@ -9,7 +9,7 @@ def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
     """(KL(p || q) + KL(q || p)) / 2 of two categorical distributions, in float32: R-Drop (arXiv:2106.14448, equation 2).
 
     Args:
-        one, other: their logits (..., C).
+        one, other: their logits (..., C), -inf where both have probability 0.
 
     Returns:
         (...): one number for each pair of distributions.
@@ -18,7 +18,8 @@ def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
     tensor(0.)
     """
     p, q = F.log_softmax(one.float(), dim=-1), F.log_softmax(other.float(), dim=-1)
-    return ((p.exp() - q.exp()) * (p - q)).sum(dim=-1) / 2
+    apart = (p - q).masked_fill(p.isneginf() & q.isneginf(), 0.0)
+    return ((p.exp() - q.exp()) * apart).sum(dim=-1) / 2
 
 
 def symmetric_bernoulli_kl(one: Tensor, other: Tensor) -> Tensor:

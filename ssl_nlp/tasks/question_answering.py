@@ -167,11 +167,14 @@ class QuestionAnswering(Task):
         possible[:, 0] = True
         return logits.masked_fill(~possible.unsqueeze(-1), -torch.inf).transpose(1, 2)
 
-    def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:
+    def targets_of(self, batch: TokenBatch) -> Tensor:
+        """(B, 2): the first and the last token of the answer, or both times the first position of the row."""
         assert batch.labels is not None
         first = F.pad(batch.labels, (0, 0, 0, 1), value=IGNORE_INDEX)[:, 0, :2]  # of several answers
-        targets = torch.where(first == IGNORE_INDEX, 0, first - first.new_tensor([0, 1]))
-        total = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="sum") / 2
+        return torch.where(first == IGNORE_INDEX, 0, first - first.new_tensor([0, 1]))
+
+    def loss_of(self, outputs: Tensor, batch: TokenBatch) -> Loss:
+        total = F.cross_entropy(outputs.flatten(0, 1), self.targets_of(batch).flatten(), reduction="sum") / 2
         return Loss({"answer": Term(total, self.own_targets(batch)["answer"])})
 
     def own_targets(self, batch: TokenBatch) -> dict[str, Tensor]:

@@ -59,7 +59,8 @@ class RDrop(Regularizer):
         loss = (loss_1 + loss_2) / 2 + weight * (KL(p_1 || p_2) + KL(p_2 || p_1)) / 4
 
     It is half of the paper's, so that `train/loss` stays comparable. Where a text may have several classes the divergence
-    is that of each class; for scores it is half of the squared difference, as in the released code.
+    is that of each class; of an answer it is the mean of those of start and end; for scores it is half of the squared
+    difference, as in the released code.
 
     Args:
         weight: of the divergence; the paper's alpha.
@@ -87,8 +88,8 @@ class RDrop(Regularizer):
             name: term._replace(total=(term.total + second.terms[name].total) / 2) if name in second.terms else term
             for name, term in loss.terms.items()
         }
-        apart = _divergence(task, outputs, other, batch)
         targets = next(iter(loss.terms.values())).targets
+        apart = _divergence(task, outputs, other, batch, targets)
         return Loss(terms | {"r_drop": Term(apart / 2, targets, self.weight)}, loss.metrics)
 
     def targets(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,18 +102,27 @@ def _drops(part: nn.Module) -> bool:
     return part.training and (max(rates, default=0.0) > 0 or (isinstance(part, nn.Dropout) and part.p > 0))
 
 
-def _divergence(task: Task, one: Any, other: Any, batch: TokenBatch) -> Tensor:
-    """The divergence of two outputs, summed over the targets of a batch.
+def _divergence(task: Task, one: Any, other: Any, batch: TokenBatch, targets: Tensor) -> Tensor:
+    """The divergence of two outputs, summed over the targets of a batch, each of which may be predicted in several parts.
+
+    Args:
+        task: whose outputs they are.
+        one, other: the outputs.
+        batch: with its labels.
+        targets: their number.
 
     Raises:
-        UserError: the task predicts neither classes nor scores.
+        UserError: the task writes texts.
     """
     labels = task.targets_of(batch)
     if isinstance(one, Tensor) and labels is not None:
         if not labels.is_floating_point() and one.shape[:-1] == labels.shape:
-            return (symmetric_kl(one, other) * (labels != IGNORE_INDEX)).sum()
+            known = labels != IGNORE_INDEX
+            return (symmetric_kl(one, other) * known).sum() * targets / known.sum().clamp(min=1)
         if labels.is_floating_point() and one.shape == labels.shape:
             scores = one.ndim == 1
             apart = (one - other).float().square() / 2 if scores else symmetric_bernoulli_kl(one, other).mean(dim=1)
             return (apart * ~(labels if scores else labels[:, 0]).isnan()).sum()
-    raise UserError(f"RDrop compares classes or scores, which {type(task).__name__} does not predict: leave it out")
+    raise UserError(
+        f"RDrop compares classes, scores or places of answers, which {type(task).__name__} does not predict: leave it out"
+    )

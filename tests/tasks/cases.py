@@ -69,6 +69,6 @@ CASES = {
     "tagging": Case(Tagging, lambda: data_of(list(test_tagging.people()), labels="tags"), lambda: [RDrop()]),
     "relations": Case(RelationExtraction, test_relations.relation_data, lambda: [Adversarial()]),
     "relations_r_drop": Case(RelationExtraction, test_relations.relation_data, lambda: [RDrop()]),
-    "question_answering": Case(QuestionAnswering, test_questions.module, lambda: [Adversarial()]),
+    "question_answering": Case(QuestionAnswering, test_questions.module, lambda: [RDrop(), Adversarial()]),
     "sequence_to_sequence": Case(SequenceToSequence, lambda: topics(None, pairs=True), lambda: [Adversarial()]),
 }

@@ -11,10 +11,11 @@ from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM
 from ssl_nlp.objectives.agreement import symmetric_bernoulli_kl, symmetric_kl
-from ssl_nlp.tasks import Adversarial, Classification, RDrop, Regression, SequenceToSequence
+from ssl_nlp.tasks import Adversarial, Classification, QuestionAnswering, RDrop, Regression, SequenceToSequence
 from ssl_nlp.tasks.adversarial import _direction
 from ssl_nlp.tasks.regularizers import _drops
 from ssl_nlp.training import Optimization
+from tests.data import test_questions
 from tests.tasks.corpora import QUIET, fitted, tiny, topics
 
 
@@ -49,6 +50,27 @@ def test_r_drop_adds_the_divergence_of_two_passes():
     torch.testing.assert_close(found["classification"].total, sum(losses) / 2)
     assert found["r_drop"].weight == 3.0 and found["r_drop"].targets == 8
     torch.testing.assert_close(found["r_drop"].total, symmetric_kl(one, other).sum() / 2)
+
+
+def test_r_drop_compares_the_start_and_the_end_of_an_answer():
+    """Places outside of the window are impossible in both passes, and add nothing."""
+    data = test_questions.module()
+    task = QuestionAnswering(tiny(0.3), optimization=Optimization(learning_rate=0.01))
+    task.connect_data(data, "fit")
+    batch = data.rows("train")[range(5)]
+    task.train().regularizers = [RDrop()]
+    torch.manual_seed(1)
+    term = task.loss(batch).terms["r_drop"]
+    torch.manual_seed(1)
+    passes = [task.outputs(batch).detach().double().softmax(-1).tolist() for _ in range(2)]
+    apart = 0.0
+    for window, again in zip(*passes, strict=True):
+        for one, other in zip(window, again, strict=True):  # the start, and the end
+            apart += sum((p - q) * math.log(p / q) / 2 for p, q in zip(one, other, strict=True) if p > 0) / 2
+    assert term.targets == 5
+    assert float(term.total.detach()) == pytest.approx(apart / 2, rel=1e-4)
+    term.total.backward()
+    assert all(weight.grad.isfinite().all() for weight in task.parameters() if weight.grad is not None)
 
 
 def test_r_drop_without_dropout_adds_nothing_and_is_refused(tmp_path):
@@ -174,6 +196,8 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(tmp_path):
             method, topics(None)
         )
     writer = SequenceToSequence(tiny(), "decoder_only")
+    with pytest.raises(UserError, match="RDrop compares .* which SequenceToSequence does not predict: leave it out"):
+        fitted(SequenceToSequence(tiny(0.1)), topics(None, pairs=True), tmp_path, steps=1, callbacks=[RDrop()])
     with pytest.raises(UserError, match="Adversarial cannot score .* set model.form to encoder_decoder"):
         fitted(writer, topics(None, pairs=True), tmp_path, callbacks=[Adversarial()])
     compiled = Classification(tiny(), compile=True)
