@@ -153,6 +153,20 @@ def test_windows_are_drawn_around_what_subsampling_leaves_of_each_document():
     assert {int(row.sum()) for row in near} >= {0, 2, 4, 6}
 
 
+def test_the_reach_of_a_window_is_uniform_from_one_to_the_widest_and_drawn_for_each_word():
+    """Five standard deviations of a binomial: each reach, and each pair of reaches of neighbours."""
+    method = made(SkipGram, window=5, subsample=0)
+    ids = method.maskable.nonzero().flatten()[:5].repeat(1, 1000)
+    torch.manual_seed(0)
+    near = method.windows(TokenBatch(ids, torch.ones_like(ids))).near.flatten(0, 1)[5 : ids.shape[1] - 5]
+    reach = near[:, :5].sum(dim=1)  # of words that have five words on either side
+    assert torch.equal(near, near.flip(1)) and not near[:, 5].any()
+    for drawn, kinds in ((reach, 5), (5 * (reach[:-1] - 1) + reach[1:], 25)):
+        shares = torch.bincount(drawn - 1, minlength=kinds) / len(drawn)
+        tolerance = 5 * math.sqrt((1 - 1 / kinds) / kinds / len(drawn))
+        torch.testing.assert_close(shares, torch.full((kinds,), 1 / kinds), atol=tolerance, rtol=0)
+
+
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_words_that_the_counted_part_of_a_stream_lacks_are_trained_too(output, tmp_path):
     lines = [json.dumps({"text": f"the dog sees w{i}x w{i}y"}) for i in range(40)]
