@@ -7,7 +7,9 @@ it from its last token back and predicts every token before that one, the first 
 Neither sees anything of the other, at any layer. They share the token embedding and the output layer.
 
 Unlike ELMo this reads the tokens of the tokenizer, not the characters of words, and has neither residual connections nor
-projections between its layers. A row that begins or ends within a document is read from there, as by every method.
+projections between its layers. Nothing follows a document here unless the tokenizer ends texts with a token of its own, as
+BERT's does, so the backward model has nothing to predict the last token from; the paper's sum includes it, given the end.
+A row that begins or ends within a document is read from there, as by every method.
 """
 
 from collections.abc import Iterable
