@@ -24,3 +24,9 @@ def test_one_version_is_named_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert version == __version__ == citation["version"]
     assert date == str(citation["date-released"])
+
+
+def test_the_reference_shows_every_module_of_objectives():
+    modules = {path.stem for path in (ROOT / "ssl_nlp" / "objectives").glob("[!_]*.py")}
+    shown = re.findall(r"^::: ssl_nlp\.objectives\.(\w+)$", (ROOT / "docs/reference/objectives.md").read_text(), re.M)
+    assert shown == sorted(modules)
