@@ -265,7 +265,8 @@ class MaskedDiffusion(Method):
             number: how many, 0 or more.
             max_new_tokens: longer texts are cut off there, or where the encoder has no more room.
             steps: the most passes through the encoder for a text. The tokens that one pass draws do not see each other:
-                fewer steps are faster and worse. None: a token in each pass, which is the model's own distribution.
+                fewer steps are faster and worse. None: a token in each pass, which is the model's own distribution,
+                apart from the unknown token and sentinels, which are never drawn.
             options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
         """
         check_amount(max_new_tokens, number)
