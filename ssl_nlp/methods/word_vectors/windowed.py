@@ -2,7 +2,8 @@
 
 Mikolov et al., "Efficient Estimation of Word Representations in Vector Space" (arXiv:1301.3781), and "Distributed
 Representations of Words and Phrases and their Compositionality" (arXiv:1310.4546). Two details are those of their program,
-which gensim follows: the formula of subsampling, and windows that are drawn after it, from what is left.
+which gensim follows: the formula of subsampling, and windows that are drawn after it, from what is left. Unlike there, a
+negative counts even where it is the true word: that is one word among the many that share it.
 """
 
 import sys
