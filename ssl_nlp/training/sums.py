@@ -19,12 +19,12 @@ class Term(NamedTuple):
     Attributes:
         total: scalar, the loss summed over the targets of the batch, in nats where it is a likelihood.
         targets: scalar, how many targets that was.
-        weight: of the mean, total / targets, in the objective.
+        weight: of the mean, total / targets, in the objective; the same number on all ranks.
     """
 
     total: Tensor
     targets: Tensor
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Sums:
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
-        self._weights: dict[str, float] = {}
+        self._weights: dict[str, float | Tensor] = {}
         self._totals: set[str] = set()
 
     def add(self, loss: Loss, summands: Sequence[str] | None = None) -> None:
@@ -105,7 +105,7 @@ class Sums:
     def loss(self) -> float | None:
         """The weighted sum of the terms on this rank, without starting again; None if nothing was added."""
         means = [
-            self._sums[name][0] / self._sums[name][1].clamp(min=1) * weight
+            self._sums[name][0] / self._sums[name][1].clamp(min=1) * float(weight)
             for name, weight in self._weights.items()
             if name in self._sums
         ]
@@ -114,7 +114,8 @@ class Sums:
     def state_over_ranks(self) -> dict[str, Any]:
         """The sums over all ranks, for `load_state`. Every rank must call it."""
         sums = {name: tuple(map(sum_over_ranks, pair)) for name, pair in sorted(self._sums.items())}
-        return {"sums": sums, "weights": dict(self._weights), "totals": sorted(self._totals)}
+        weights = {name: float(weight) for name, weight in self._weights.items()}
+        return {"sums": sums, "weights": weights, "totals": sorted(self._totals)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue with the sums of `state_over_ranks`."""
@@ -145,7 +146,7 @@ class Sums:
                 means[name] = summed.view_as(total)
             elif name.startswith("loss/") or count > 0:
                 means[name] = summed.view_as(total) / count
-        summands = [means[name] * weight for name, weight in self._weights.items() if name in counted]
+        summands = [means[name] * float(weight) for name, weight in self._weights.items() if name in counted]
         if self._weights.keys() & means.keys():
             means["loss"] = torch.stack(summands).sum() if summands else torch.tensor(torch.nan)
             if not summands and split is not None:

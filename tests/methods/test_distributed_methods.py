@@ -1,13 +1,14 @@
 """Every method, and a task, in two processes that talk over gloo, spawned once for all of them.
 
-A method is added by a line of `CASES`.
+A method is added by a line of `CASES`. Those that draw at random stand there twice: as they are, and, for the comparison
+with one process, with draws that depend on the place of a token in its document alone.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -42,6 +43,12 @@ from ssl_nlp.methods import (
     SpanCorruption,
     TextInfilling,
 )
+from ssl_nlp.methods.language_models import causal_masked_lm
+from ssl_nlp.methods.language_models.denoising import Denoising
+from ssl_nlp.methods.word_vectors.windowed import SHARED, Windowed
+from ssl_nlp.objectives.infilling import Noise
+from ssl_nlp.objectives.masked_diffusion import Hidden
+from ssl_nlp.objectives.masking import mask_tokens
 from ssl_nlp.objectives.views import Delete
 from ssl_nlp.tasks import SequenceToSequence
 from ssl_nlp.training.module import Module
@@ -62,6 +69,7 @@ class Case:
     """A method to train on `ROWS`.
 
     `exact` says that it draws nothing at random in the batches that it gets, so that two processes must do what one does.
+    `given` puts given draws in place of random ones: as methods of the connected module, and for the time of the training.
     """
 
     method: Callable[[], Module]
@@ -70,6 +78,61 @@ class Case:
     dropout: float = 0.0
     freeze: Literal["embeddings"] | None = None
     encoder: Callable[..., Encoder] = TRANSFORMER
+    given: Callable[[Any, pytest.MonkeyPatch], None] | None = None
+
+
+DRAWN = torch.rand(max(ROWS), 128, generator=torch.Generator().manual_seed(0))
+
+
+def numbers(batch: TokenBatch, columns: int) -> Tensor:
+    """(B, columns): given numbers between 0 and 1 for the places in documents, the same in whatever batch they are."""
+    assert batch.documents is not None
+    return DRAWN[batch.documents, :columns]
+
+
+def given_sides(method: CausalMaskedLM, patch: pytest.MonkeyPatch) -> None:
+    """The causal rows, 4 of 7 in a step, of which one process has 2 of 4 and the other 2 of 3; and the masked tokens."""
+    sides = method._sides
+
+    def given(batch: TokenBatch) -> dict[str, TokenBatch]:
+        causal = torch.isin(batch.documents, torch.tensor([0, 1, 3, 6]))
+        with pytest.MonkeyPatch.context() as order:
+            order.setattr(torch, "randperm", lambda number, device: (~causal).long().argsort(stable=True))
+            return sides(batch)
+
+    def choose(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        chosen = (numbers(batch, batch.input_ids.shape[1]) < 0.4) & batch.is_text & method.maskable[batch.input_ids]
+        return torch.arange(chosen.numel()), chosen.flatten()
+
+    method._sides, method._choose = given, choose
+    patch.setattr(causal_masked_lm, "mask_tokens", partial(mask_tokens, probabilities=(1.0, 0.0, 0.0)))
+
+
+def given_masks(method: MaskedDiffusion, patch: pytest.MonkeyPatch) -> None:
+    def hide(batch: TokenBatch, draws: int) -> list[Hidden]:
+        content = method._content(batch)
+        hidden = content & (numbers(batch, content.shape[1]) < 0.5)
+        weights = content.sum(dim=1, keepdim=True) / hidden.sum(dim=1, keepdim=True).clamp(min=1)
+        return [Hidden(hidden, torch.where(hidden, weights, 0.0))] * draws
+
+    method._hide = hide
+
+
+def given_spans(method: Denoising, patch: pytest.MonkeyPatch) -> None:
+    corrupt = method.corrupt
+
+    def given(batch: TokenBatch, noise: Noise) -> tuple[TokenBatch, TokenBatch]:
+        with pytest.MonkeyPatch.context() as draws:
+            draws.setattr(torch, "rand", lambda rows, columns, device: numbers(batch, columns))
+            return corrupt(batch, noise)
+
+    method.corrupt = given
+
+
+def given_negatives(method: Windowed, patch: pytest.MonkeyPatch) -> None:
+    """The same in every block: blocks go over rows, so that other words are in those of two processes."""
+    words = method.maskable.nonzero().flatten()[:SHARED]
+    method.draw_negatives = lambda blocks: words.expand(blocks, -1)
 
 
 HEAD = Projection(depth=2, width=12)
@@ -79,7 +142,9 @@ CASES = {
     "causal_lm": Case(CausalLM, exact=True),
     "causal_lm_frozen": Case(CausalLM, exact=True, freeze="embeddings"),  # which its output layer shares
     "causal_masked_lm": Case(CausalMaskedLM),
+    "causal_masked_lm_given": Case(CausalMaskedLM, exact=True, given=given_sides),
     "masked_diffusion": Case(MaskedDiffusion),
+    "masked_diffusion_given": Case(MaskedDiffusion, exact=True, given=given_masks),
     "bidirectional_lm": Case(
         BidirectionalLM, exact=True, encoder=partial(Recurrent, separate=True, dim=16, max_length=64)
     ),
@@ -91,7 +156,9 @@ CASES = {
     "masked_lm_order": Case(lambda: MaskedLM(sentence_pairs="order"), unit="pair"),
     "replaced_token": Case(ReplacedToken),
     "span_corruption": Case(SpanCorruption),
+    "span_corruption_given": Case(SpanCorruption, exact=True, given=given_spans),
     "text_infilling": Case(lambda: TextInfilling(tied_embeddings=False)),
+    "text_infilling_given": Case(TextInfilling, exact=True, given=given_spans),
     "autoencoder": Case(lambda: Autoencoder(latent_dim=8), exact=True),
     "tsdae": Case(lambda: Autoencoder(noise=[Delete(0.6)], tied_embeddings=True)),
     "vae": Case(lambda: VAE(word_dropout=0.2)),
@@ -104,6 +171,15 @@ CASES = {
     "decoder_only": Case(lambda: SequenceToSequence(form="decoder_only"), unit="pair", exact=True),
     "moco": Case(lambda: MoCo(queue=16), dropout=0.1),
     "skip_gram": Case(lambda: SkipGram(optimization=ROWS_ONLY), encoder=WORDS),
+    "skip_gram_given": Case(
+        lambda: SkipGram(window=1, subsample=0, optimization=ROWS_ONLY),
+        exact=True,
+        encoder=WORDS,
+        given=given_negatives,
+    ),
+    "cbow_given": Case(
+        lambda: CBOW(window=1, subsample=0, optimization=ROWS_ONLY), exact=True, encoder=WORDS, given=given_negatives
+    ),
     "skip_gram_paths": Case(
         lambda: SkipGram(window=1, subsample=0, output="hierarchical_softmax", optimization=ROWS_ONLY),
         exact=True,
@@ -162,6 +238,13 @@ def train(case: Case, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, 
     method = case.method()
     method.encoder = case.encoder(dropout=case.dropout, freeze=case.freeze)
     method.connect(tokenizer)
+    with pytest.MonkeyPatch.context() as patch:
+        if case.given is not None:
+            case.given(method, patch)
+        return recorded(case, method, tokenizer, rank, ranks)
+
+
+def recorded(case: Case, method: Module, tokenizer: Tokenizer, rank: int, ranks: int) -> dict[str, Tensor]:
     step = Step(method)
     module = DistributedDataParallel(step) if ranks > 1 else step
     optimizer = torch.optim.SGD(method.parameters(), 0.1)  # AdamW would blow up rounding

@@ -6,7 +6,7 @@
 In k rows the model sees what precedes a position, as in GPT. In the others it sees a text with some tokens hidden, as in
 BERT, but predicts a hidden token from the state of the token before it: masked next-token prediction. So the state of a
 token means the same in both, and trunk and head are shared. k follows `causal_share`; where that is no whole number of
-rows, the rest is carried on to the next step.
+rows, the rest is carried on to the next step. Where several processes share a batch, k and B are those of all of them.
 
 The state of the prefix, such as `<s>`, predicts the first token of a text. A token with nothing before it in its row is
 never hidden: the first of a row that goes on with a document, or of any text where the tokenizer has no prefix.
@@ -33,6 +33,7 @@ from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.scores import Likelihood, Scores
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.ramp import Ramp
+from ssl_nlp.training.ranks import sum_over_ranks
 from ssl_nlp.training.sums import Loss, Term
 
 SHIFT = 1  # the state of a token predicts the next one, also where that is masked
@@ -94,13 +95,14 @@ class CausalMaskedLM(CausalLM):
 
     def loss(self, batch: TokenBatch) -> Loss:
         sides = self._sides(batch)
-        size = sum(map(len, sides.values()))
-        terms = {name: self._term(name, rows)._replace(weight=len(rows) / size) for name, rows in sides.items()}
+        terms = {name: self._term(name, rows) for name, rows in sides.items()}
         if not self.training:
-            return Loss(terms)
-        numbers = (len(sides.get("next_token", ())), size)
-        causal, rows = (torch.tensor(number, device=batch.input_ids.device) for number in numbers)
-        return Loss(terms, {"causal_share": (causal, rows)})
+            return Loss({name: term._replace(weight=1 / len(terms)) for name, term in terms.items()})
+        numbers = torch.tensor([len(sides.get("next_token", ())), len(batch)], device=batch.input_ids.device)
+        causal, rows = sum_over_ranks(numbers)  # those of this process need not be in the same proportion
+        weights = {"next_token": causal / rows, "masked_token": (rows - causal) / rows}
+        terms = {name: term._replace(weight=weights[name]) for name, term in terms.items()}
+        return Loss(terms, {"causal_share": (numbers[0], numbers[1])})
 
     def count_targets(self, batch: TokenBatch) -> dict[str, Tensor]:
         counts: dict[str, Tensor] = {}
