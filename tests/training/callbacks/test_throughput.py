@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,9 +9,22 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
-from ssl_nlp.encoders import Recurrent, Transformer
+from ssl_nlp.encoders import BagOfWords, Recurrent, Transformer
 from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
-from ssl_nlp.methods import ARAE, CausalLM, Method, MoCo, MultiObjective, Player, SimCLR
+from ssl_nlp.methods import (
+    ARAE,
+    CBOW,
+    BidirectionalLM,
+    CausalLM,
+    GloVe,
+    Method,
+    MoCo,
+    MultiObjective,
+    Player,
+    SimCLR,
+    SkipGram,
+)
+from ssl_nlp.methods.word_vectors.windowed import BLOCK, SHARED
 from ssl_nlp.objectives.views import Repeat
 from ssl_nlp.training.callbacks import Throughput
 from ssl_nlp.training.callbacks.throughput import (
@@ -231,6 +245,44 @@ def test_flops_without_a_gradient_and_of_measurements_do_not_count_as_trained():
         found[name] = training_flops(method.train(), next(iter(data.val_dataloader())))
     assert found["moco"] == pytest.approx(4 / 6 * found["simclr"], rel=0.1)
     assert found["measured"] == found["together"]
+
+
+@pytest.mark.parametrize("output", ["negative_sampling", "hierarchical_softmax"])
+@pytest.mark.parametrize("kind", [SkipGram, CBOW])
+def test_flops_of_word2vec_are_those_of_the_products_of_its_blocks(kind, output):
+    data = TextDataModule(CORPUS, TokenizerSettings("word", vocab_size=320), length=64, batch_size=4, seed=0)
+    method = kind(BagOfWords(dim=10), window=3, subsample=0, output=output)
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    words = int(method.maskable[batch.input_ids].sum())
+    blocks, depth = -(-words // BLOCK), method.frequencies.nodes.shape[-1]
+    places = blocks * BLOCK
+    # Products forward, and for the gradients of one factor or of both.
+    if kind is SkipGram:  # inputs with the outputs of words near any of them and of negatives, or of the nodes of paths
+        columns = depth * 7 if method.hierarchical else BLOCK + 6 + SHARED
+        expected = 3 * 2 * places * 10 * columns
+    else:  # weights with inputs, whose means meet nodes or negatives
+        expected = 2 * 2 * places * 10 * (BLOCK + 6) + 3 * 2 * places * 10 * (depth if method.hierarchical else SHARED)
+    assert training_flops(method, batch) == expected
+    assert words > 100
+
+
+def test_glove_has_no_products_of_matrices():
+    data = TextDataModule(CORPUS, TokenizerSettings("word", vocab_size=320), "cooccurrence", batch_size=40, seed=0)
+    method = GloVe(BagOfWords(dim=10))
+    method.connect(data.tokenizer)
+    assert training_flops(method, next(iter(data.val_dataloader()))) == 0
+
+
+def test_flops_of_two_directions_are_those_of_their_cells_and_of_two_output_layers():
+    data = module(length=16)
+    method = BidirectionalLM(Recurrent(separate=True, dim=32, embedding_dim=12, max_length=64))
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    cells = sum(w.numel() for name, w in method.encoder.named_parameters() if re.search("weight_[ih]h", name))
+    head = 16 * 12 + 12 * method.vocab_size  # to the width of the embedding, and to the vocabulary
+    forward = 2 * (batch.n_tokens * cells + 2 * batch.input_ids.numel() * head)
+    assert training_flops(method, batch) == pytest.approx(3 * forward, rel=0.02)
 
 
 def test_the_peak_is_measured_where_no_table_has_it():
