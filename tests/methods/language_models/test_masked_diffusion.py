@@ -13,7 +13,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.data.units import pad_rows
-from ssl_nlp.encoders import Transformer
+from ssl_nlp.encoders import TextCNN, Transformer
 from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.evaluation import LanguageModelling
 from ssl_nlp.export.convert import stock_model
@@ -288,16 +288,17 @@ def test_its_export_is_an_encoder_without_head(tokenizer):
 
 @pytest.mark.slow
 def test_it_learns_64_sentences_by_heart(tokenizer):
+    """With convolutions: a Transformer needs seven times as long, because it must also learn where its neighbours are."""
     texts = random_texts(64, longest=6)
     encoded = [ids for ids, _ in tokenizer.encode(texts)]
     torch.manual_seed(0)
-    method = MaskedDiffusion(Transformer(None, dim=64, layers=2, heads=2, max_length=64))
+    method = MaskedDiffusion(TextCNN(dim=96, embedding_dim=96, max_length=64))
     method.connect(tokenizer)
     method.take_counts(counted(tokenizer, texts))
     batch = pad_rows(encoded, None, tokenizer, 64)
-    optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 500)
-    for step in range(500):
+    optimizer = torch.optim.AdamW(method.parameters(), 0.01)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 300)
+    for step in range(300):
         torch.manual_seed(step)
         loss = method.loss(batch)
         optimizer.zero_grad()
@@ -306,7 +307,7 @@ def test_it_learns_64_sentences_by_heart(tokenizer):
         schedule.step()
     words = [text.split() for text in texts]
     guessing = sum(len(text) * math.log(len(WORDS)) for text in words) / len(words)
-    assert math.log(64) < float(method.score(texts).nats.mean()) < guessing
+    assert math.log(64) < float(method.score(texts).nats.mean()) < 0.7 * guessing
     questions = [" ".join([*text[: len(text) // 2], "[MASK]", *text[len(text) // 2 + 1 :]]) for text in words]
     filled = method.infill(questions, temperature=0)
-    assert sum(one == other for one, other in zip(filled, texts, strict=True)) > 16  # guessing would find 4
+    assert sum(one == other for one, other in zip(filled, texts, strict=True)) >= 58  # guessing would find 4

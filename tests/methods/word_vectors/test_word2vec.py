@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -248,6 +249,43 @@ def test_scores_approach_the_shifted_mutual_information_that_minimises_the_loss(
     often = pairs >= 5
     assert often.sum() > 50
     assert float((scores[often] - best[often]).abs().mean()) < 0.15
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_cbow_learns_by_heart_what_stands_between_two_words_of_64_sentences(output):
+    generator = random.Random(0)
+    texts = [" ".join(f"w{generator.randrange(300)}x" for _ in range(6)) for _ in range(64)]
+    module = TextDataModule(ListCorpus(texts), SETTINGS, length=40, batch_size=16, seed=0)
+    torch.manual_seed(0)
+    method = CBOW(BagOfWords(dim=48), window=1, subsample=0, output=output, optimization=Optimization("adamw"))
+    method.connect(module.tokenizer)
+    method.token_counts.copy_(torch.from_numpy(module.token_counts()))
+    optimizer = torch.optim.Adam(method.parameters(), 0.05)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 300)
+    rows = next(iter(module.train_dataloader()))  # all of them
+    for step in range(300):
+        torch.manual_seed(step)
+        loss = method.loss(rows)
+        optimizer.zero_grad()
+        loss.mean().backward()
+        optimizer.step()
+        schedule.step()
+    method.eval().requires_grad_(False)
+    every = method.maskable.nonzero().flatten()
+    found = asked = 0
+    for ids, _ in module.tokenizer.encode(texts):
+        words = torch.tensor([token for token in ids if method.maskable[token]])
+        means = method.encoder.token_vectors(torch.stack([words[:-2], words[2:]])).mean(dim=0)
+        if method.hierarchical:
+            signs = method.frequencies.signs[every][..., None]
+            scores = method.outputs(method.frequencies.nodes[every]) @ means.T  # (V, L, N)
+            likely = (logsigmoid(scores * signs) * (signs != 0)).sum(dim=1)
+        else:
+            likely = method.outputs(every) @ means.T
+        found += int((every[likely.argmax(dim=0)] == words[1:-1]).sum())
+        asked += len(means)
+    assert asked == 4 * 64
+    assert found > 0.7 * asked  # guessing would find one
 
 
 def trainer(folder: Path, steps: int, **arguments) -> Trainer:
