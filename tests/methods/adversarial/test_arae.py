@@ -86,6 +86,7 @@ def test_each_player_gets_the_gradient_of_its_own_loss_and_no_other(tokenizer, b
     torch.manual_seed(5)
     made = method.from_prior(len(batch))
     codes = method.embed_batch(batch)
+    torch.randn_like(codes)  # the noise, so that the penalty's points are the same
     penalty = gradient_penalties(method.scores, codes, made).mean()
     apart = (method.scores(codes) - method.scores(made)).mean()
     tokens, number = method.decoder.loss(codes, batch, method.targets(batch))
@@ -98,9 +99,7 @@ def test_each_player_gets_the_gradient_of_its_own_loss_and_no_other(tokenizer, b
         parameters = {n: parameter for n, parameter in method.named_parameters() if id(parameter) in own}
         expected = torch.autograd.grad(objective, [*parameters.values()], retain_graph=True)
         for key, gradient in zip(parameters, expected, strict=True):
-            if name != "critic":  # whose points are drawn anew
-                torch.testing.assert_close(found[key], gradient, atol=1e-6, rtol=1e-4, msg=key)
-    assert all(found[f"critic.{i}.weight"].abs().sum() > 0 for i in (0, 2, 4))
+            torch.testing.assert_close(found[key], gradient, atol=1e-6, rtol=1e-4, msg=key)
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(10, 2.2), (100, 2.02)])
