@@ -13,6 +13,8 @@ from ssl_nlp.methods import ARAE, Method, Optimization
 from ssl_nlp.methods.adversarial.arae import layers
 from ssl_nlp.objectives.adversarial import gradient_penalties
 from ssl_nlp.objectives.geometry import embedding_spread
+from ssl_nlp.seeding import seed_generators
+from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.optimizers import build_optimizers
 from ssl_nlp.training.players import backward, losses
 from tests.methods.sentences import CORPUS, TEXTS, data, encoder, rows_of, trainer
@@ -195,10 +197,17 @@ def test_a_validation_measures_the_codes_of_the_whole_split_without_noise(tmp_pa
     assert metrics.keys() == {f"val/{name}" for name in names}
     batches = [*module.val_dataloader()]
     codes = torch.cat([method.embed_batch(batch) for batch in batches]).detach()
+    made = []
+    for number, batch in enumerate(batches):
+        seed_generators(method.device, VALIDATION_SEED, number, 0)
+        made.append(method.from_prior(len(batch)))
+    drawn = torch.cat(made).detach()
     # The split's deviations are those of all of its sentences, and those of a sample are larger by a known factor.
-    assert metrics["val/code_spread"] == pytest.approx(
-        float(embedding_spread(codes)) * math.sqrt(1 - 1 / len(codes)), rel=1e-3
-    )
+    for name, vectors in {"code": codes, "drawn": drawn}.items():
+        spread = float(embedding_spread(vectors)) * math.sqrt(1 - 1 / len(vectors))
+        assert metrics[f"val/{name}_spread"] == pytest.approx(spread, rel=1e-3)
+    distance = float((method.critic(codes).mean() - method.critic(drawn).mean()).detach())
+    assert abs(distance) > 1e-3 and metrics["val/critic_distance"] == pytest.approx(distance, rel=1e-3)
     parts = [method.decoder.loss(method.embed_batch(batch), batch, method.targets(batch)) for batch in batches]
     expected = sum(float(total.detach()) for total, _ in parts) / sum(int(number) for _, number in parts)
     assert metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
