@@ -10,9 +10,17 @@ tells them from those of sentences: W estimates the Wasserstein distance of the 
 slope of f near 1 (arXiv:1704.00028). Encoder and generator reduce W from both sides. Then sentences can be drawn: first a
 code g(z), then its sentence, token by token from p(x | g(z)).
 
-Each of the three has an optimizer of its own, and acts in every step or in every few. As in the authors' code, the critic
-acts more often than the generator and sees codes without noise. Unlike there, the autoencoder takes both of its terms from
-the same batch, the generator's codes are put on the sphere, too, and no layer is normalized over the batch.
+Each of the three has an optimizer of its own, and acts in every step or in every few. Those that act in a step take their
+gradients from the same forward pass, on the same batch, and then all step at once. As in the authors' code
+(github.com/jakezhaojb/ARAE), the critic acts more often than the generator and sees codes without noise. Unlike there:
+
+- They act in turn in algorithm 1 and in the code, each time on a new batch: one step of the reconstruction, 5 of the
+  critic, and one each of encoder (W alone) and generator, against the critic that has just been updated. Here these two
+  move against the critic as it was before the step.
+- The autoencoder acts in every step, on the sum of its terms, which learns more in a short training. There, each of the
+  terms has one step for 5 of the critic: `autoencoder_every: 5` has this share. The generator's share is that of the code.
+- `weight` is 0.1 and that of the gradient penalty 10. The code has 0.1 and 1 for SNLI, and 1 and 10 for One Billion Word.
+- The generator's codes are put on the sphere, too, and no layer is normalized over the batch.
 
 A validation has no noise, and its loss is the reconstruction alone, in nats per token, as that of an `Autoencoder`.
 """
@@ -37,7 +45,7 @@ from ssl_nlp.training.players import Player
 from ssl_nlp.training.sums import Loss, Term
 
 PENALTY_WEIGHT = 10.0
-"""Lambda of arXiv:1704.00028, section 4."""
+"""Lambda of arXiv:1704.00028, section 4, and of the authors' script for One Billion Word; that for SNLI has 1."""
 
 
 class ARAE(SentenceDrawing):
@@ -58,10 +66,11 @@ class ARAE(SentenceDrawing):
             code has length 1.
         noise_left: share of it that is left in the last step; it falls by the same factor in each step. With an unknown
             number of steps it stays.
-        distance_weight: weight of W for the encoder, by default that of the authors' code. With much more, all codes come
-            together before the encoder can tell sentences apart; at 0, only the generator reduces W.
-        autoencoder_every: the autoencoder acts in the last of every so many steps; the critic acts in each.
-        generator_every: the generator acts in the last of every so many steps.
+        distance_weight: weight of W for the encoder, by default that of the authors' script for SNLI. With much more, all
+            codes come together before the encoder can tell sentences apart; at 0, only the generator reduces W.
+        autoencoder_every: the autoencoder acts in the last of every so many steps; the critic acts in each. The authors'
+            share is 5.
+        generator_every: the generator acts in the last of every so many steps, by default in the authors' share.
         noise_dim: width of z.
         width: of the two hidden layers of generator and critic.
         decoder_layers: number of layers of the decoder.
