@@ -39,6 +39,17 @@ def begun(target: TokenBatch, tokenizer: Tokenizer) -> TokenBatch:
     )
 
 
+def decoder_problems(layers: int, width: int | None, dropout: float) -> dict[str, bool]:
+    """What is wrong with a decoder's settings, under the names that they have as arguments of a model, for `refuse`."""
+    return {
+        f"decoder_layers must be 1 or more, not {layers}": layers < 1,
+        f"decoder_width must be even and 2 or more, or null, not {width}": (
+            width is not None and (width < 2 or width % 2 != 0)
+        ),
+        f"dropout of the decoder must be at least 0 and less than 1, not {dropout}": not 0 <= dropout < 1,
+    }
+
+
 class CrossDecoder(nn.Module):
     """p(target | source): an autoregressive Transformer that sees the preceding tokens and attends to the source's states.
 

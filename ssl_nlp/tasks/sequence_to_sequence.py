@@ -25,7 +25,7 @@ from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.evaluation.generated_text import check_packages, score_texts
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.modules import BeamSearch, CrossDecoder, LanguageModelHead
-from ssl_nlp.modules.cross_decoder import beginning, begun
+from ssl_nlp.modules.cross_decoder import beginning, begun, decoder_problems
 from ssl_nlp.modules.generation import Continuation
 from ssl_nlp.objectives.pairs import Pairing, join_pairs
 from ssl_nlp.tasks.base import Task
@@ -83,7 +83,7 @@ class SequenceToSequence(Task):
         super().__init__(encoder, None, optimization, compile)
         problems = {
             f"form {form!r} is unknown: use encoder_decoder or decoder_only": form not in get_args(Form),
-            f"decoder_layers must be 1 or more, not {decoder_layers}": decoder_layers < 1,
+            **decoder_problems(decoder_layers, decoder_width, dropout),
             f"label_smoothing must be at least 0 and less than 1, not {label_smoothing}": not 0 <= label_smoothing < 1,
             f"decoded must be 1 or more, or null, not {decoded}": decoded is not None and decoded < 1,
         }

@@ -77,6 +77,23 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.masking_rate.steps": ["0"],
     },
     "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"]},
+    "span_corruption": {
+        "--model.masking_rate": ["0", "1", ".nan"],
+        "--model.mean_span": ["0.5", ".nan", ".inf"],
+        "--model.decoder_layers": ["-1", "0", "1.5"],
+        "--model.decoder_width": ["-2", "0", "7", "1.5"],
+        "--model.dropout": ["-0.1", "1", ".nan", "x"],
+        "--model.search.beams": ["0"],
+        "--data.tokenizer.sentinels": ["-1", "0", "1"],
+    },
+    "text_infilling": {
+        "--model.masking_rate": ["0", "1", ".nan"],
+        "--model.mean_span": ["0", ".inf"],
+        "--model.permute_sentences": ["maybe", "null"],
+        "--model.decoder_layers": ["0"],
+        "--model.decoder_width": ["0", "7"],
+        "--model.dropout": ["1", ".nan"],
+    },
     "replaced_token": {
         "--model.masking_rate": ["-0.1", "0", "1.5", ".nan"],
         "--model.generator_size": ["-1", "0", ".nan", ".inf", "1.5"],

@@ -303,5 +303,7 @@ def test_bad_settings_are_refused_in_one_line(tmp_path):
     trainer = trainer_for(tmp_path, max_steps=1)
     with pytest.raises(UserError, match="reads pair rows, not sentence ones: set data.unit to pair"):
         trainer.fit(task(), datamodule=data(unit="sentence"))
-    with pytest.raises(UserError, match="form 'both' is unknown.*; decoded must be 1 or more"):
-        task("both", decoded=0)
+    with pytest.raises(
+        UserError, match="form 'both' is unknown.*; dropout of the decoder .*; decoded must be 1 or more"
+    ):
+        task("both", dropout=-0.1, decoded=0)

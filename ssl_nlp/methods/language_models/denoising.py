@@ -15,6 +15,7 @@ from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.methods.filling import with_gap
 from ssl_nlp.modules import BeamSearch, CrossDecoder
+from ssl_nlp.modules.cross_decoder import decoder_problems
 from ssl_nlp.objectives.infilling import Frame, Noise
 from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.sums import Loss, Term
@@ -53,7 +54,7 @@ class Denoising(Method):
         problems = {
             f"masking_rate must be between 0 and 1, not {masking_rate}": not 0 < masking_rate < 1,
             f"mean_span must be 1 or more, not {mean_span}": not 1 <= mean_span < float("inf"),
-            f"decoder_layers must be 1 or more, not {decoder_layers}": decoder_layers < 1,
+            **decoder_problems(decoder_layers, decoder_width, dropout),
         }
         refuse(problems)
         self.noise = Noise(masking_rate, mean_span)

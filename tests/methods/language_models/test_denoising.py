@@ -208,9 +208,11 @@ def test_a_tokenizer_of_t5_brings_its_sentinels(t5, tmp_path):
 def test_bad_settings_are_refused_in_one_line(tokenizer, tmp_path):
     for kind in METHODS:
         with pytest.raises(
-            UserError, match=r"masking_rate must be .* not 1.0; mean_span must be .* 0.5; decoder_layers"
+            UserError,
+            match=r"masking_rate must be .* not 1.0; mean_span must be .* 0.5; decoder_layers must be .* 0; "
+            r"decoder_width must be even and 2 or more, or null, not 7; dropout of the decoder must be .* not 1",
         ):
-            kind(masking_rate=1.0, mean_span=0.5, decoder_layers=0)
+            kind(masking_rate=1.0, mean_span=0.5, decoder_layers=0, decoder_width=7, dropout=1)
         method = connected(kind, tokenizer)
         for text, message in (
             ("the dog", "no \\[MASK\\] in"),
