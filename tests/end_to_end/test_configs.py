@@ -129,7 +129,7 @@ def fit_with(overlay: Path, *more: str) -> int:
     return run(*config, *short, "--data.batch_size=2", "--data.length=16", "--run", overlay.stem, *more)
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "lstm", "text_cnn"])
+@pytest.mark.parametrize("name", ["tiny", "small", "lstm", "text_cnn", "bag_of_words"])
 def test_encoder_overlays(name, tmp_path):
     write_texts(tmp_path)
     assert fit_with(CONFIGS / "encoder" / f"{name}.yaml") == 0
