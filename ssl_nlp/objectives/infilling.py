@@ -6,8 +6,10 @@ generator and runs on the device of the batch, with shapes that do not depend on
 device.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,6 +21,8 @@ from ssl_nlp.errors import UserError
 
 STAYS, MARK, MISSING = range(3)
 _LAST = torch.iinfo(torch.int64).max
+_RARE = 0.01
+"""The share of draws for the longest texts of a batch that may be changed, so that its rows need not be wider."""
 
 
 class Frame(NamedTuple):
@@ -75,6 +79,52 @@ class Noise(NamedTuple):
         return len(frame.before) + int((lengths - missing + spans + after).max())
 
 
+class Draws(NamedTuple):
+    """The numbers that `mask_spans` draws for texts of n = 0 ... N tokens, with up to K missing spans.
+
+    The lengths of k spans are Poisson variables, and so is their sum. It is cut to n - k, so that a token stays for each
+    span; then its mean is less than k * `mean_span`, by much in short texts. So k is one of two neighbours, drawn such that
+    the mean over both is `rate` * n.
+
+    Attributes:
+        at_most: (K + 1, N + 1), the probability that k spans have at most so many tokens together.
+        spans: (N + 1,), the lower of the two numbers of spans.
+        more: (N + 1,), the probability of the higher one.
+        crowded: (N + 1,) bool, whether no number of spans reaches the rate. Then `Noise.counts` has both numbers.
+        most_spans: (N + 1,), the most spans in texts of up to n tokens.
+        longest: (N + 1,), the most tokens and marks that are left of a text, except for rare draws.
+    """
+
+    at_most: Tensor
+    spans: Tensor
+    more: Tensor
+    crowded: Tensor
+    most_spans: list[int]
+    longest: list[int]
+
+
+@lru_cache(maxsize=16)
+def _draws(noise: Noise, size: int, device: torch.device) -> Draws:
+    """For texts of up to `size` tokens, on the device where they are drawn."""
+    length, wanted = torch.arange(size + 1), noise.rate * torch.arange(size + 1).double()
+    spans = torch.arange(min(size // 2, math.ceil(1.5 * noise.rate * size / noise.mean_span) + 8) + 1)
+    at_most = torch.special.gammaincc(length.double() + 1, noise.mean_span * spans.double()[:, None])
+    mean_up_to = F.pad((1 - at_most).cumsum(dim=1), (1, 0))  # [k, c]: the mean of the sum if it is cut to c
+    mean = mean_up_to[spans, (length[:, None] - spans).clamp(min=0)]
+    enough = (mean >= wanted[:, None]) & (2 * spans <= length[:, None])
+    crowded, higher = ~enough.any(dim=1), enough.int().argmax(dim=1)
+    lower = (higher - 1).clamp(min=0)
+    least, most = (mean.gather(1, number[:, None]).squeeze(1) for number in (lower, higher))
+    more = torch.where(higher > 0, (wanted - least) / (most - least).clamp(min=1e-12), 0.0)
+    counts = noise.counts(length)
+    rarely = (at_most <= _RARE).sum(dim=1)  # k spans have fewer tokens than this rarely
+    left = torch.stack([length + k - rarely[k].minimum(length - k) for k in (lower, higher)]).amax(dim=0)
+    left = torch.where(crowded, length - counts[0] + counts[1], left)
+    most_spans = torch.where(crowded, counts[1], higher).cummax(dim=0).values.tolist()
+    at_most, lower, more, crowded = (table.to(device) for table in (at_most.float(), lower, more.float(), crowded))
+    return Draws(at_most, lower, more, crowded, most_spans, left.cummax(dim=0).values.tolist())
+
+
 def corrupt_spans(batch: TokenBatch, noise: Noise, sentinels: Tensor, frame: Frame) -> tuple[TokenBatch, TokenBatch]:
     """T5's span corruption: a sentinel for each missing span, and these spans, each after its sentinel, as the target.
 
@@ -106,25 +156,28 @@ def corrupt_spans(batch: TokenBatch, noise: Noise, sentinels: Tensor, frame: Fra
         )
     layout = _layout(lengths - missing, missing, spans, columns, _segments(missing, spans, most_missing), most_spans)
     ids, layout, real = _elements(batch, layout, sentinels, frame)
-    source = _source(batch, ids, real & (layout != MISSING), noise, frame)
+    source = _source(batch, ids, real & (layout != MISSING), noise.source_width(batch.input_ids.shape[1], frame), frame)
     width = most_missing + most_spans
     written, length = _packed(ids, real & (layout != STAYS), width, frame.pad)
     return source, _target(written, length, frame)
 
 
-def mask_spans(batch: TokenBatch, noise: Noise, mask_id: int, frame: Frame) -> TokenBatch:
+def mask_spans(batch: TokenBatch, noise: Noise, mask_id: int, frame: Frame, longest: int) -> TokenBatch:
     """BART's text infilling: the texts with a single mask for each missing span, which may also be empty.
 
-    Of a text's tokens a fixed number is missing, from a fixed number of spans. Each missing token is in any span with the
-    same probability, which gives the spans the lengths of independent Poisson variables whose sum is known. (The paper's
-    code draws Poisson lengths until they add up, and cuts the last one.) The spans take different gaps between the
-    tokens that stay, all sets of gaps being equally likely, so that no two masks are neighbours.
+    The spans have Poisson lengths with the mean `noise.mean_span`. Their number is drawn such that `noise.rate` of the
+    tokens of texts of any length are missing on average; a short text may stay whole. (The authors' code draws lengths
+    until they add up to a number that the length of the text fixes, and cuts the last one.) A token stays for each span,
+    and that of a text of one token. Where spans have no room because more is to be missing, as at a rate of 0.9, the
+    numbers of missing tokens and spans are those of T5. The spans take different gaps between the tokens that stay, all
+    sets of gaps being equally likely, so that no two masks are neighbours.
 
     Args:
         batch: (B, T), one framed text a row.
         noise: what is missing.
         mask_id: the mask token.
         frame: of the texts.
+        longest: row that may come out. A text that would become longer by its empty spans lacks more tokens.
 
     Returns:
         The texts with masks. Rows, documents and `n_tokens` are those of the batch.
@@ -133,13 +186,22 @@ def mask_spans(batch: TokenBatch, noise: Noise, mask_id: int, frame: Frame) -> T
         UserError: several documents are in a row.
     """
     columns, lengths = _content(batch, frame)
-    missing, spans = noise.counts(lengths)
-    most_missing, most_spans = noise.most(columns)
-    span = (torch.rand(len(batch), most_missing, device=lengths.device) * spans[:, None]).long()
+    draws = _draws(noise, 2 ** columns.bit_length(), lengths.device)
+    left = torch.tensor(draws.longest[: columns + 1]) + torch.arange(columns, -1, -1).clamp(max=len(frame.after))
+    width = min(len(frame.before) + int(left.max()), longest)
+    draw, further = torch.rand(2, len(batch), device=lengths.device)
+    spans = draws.spans[lengths] + (draw < draws.more[lengths]).long()
+    missing = (further[:, None] >= draws.at_most[spans]).sum(dim=1).minimum(lengths - spans)
+    missing = missing.maximum(batch.is_text.sum(dim=1) + spans - width)
+    crowded = draws.crowded[lengths]
+    missing, spans = (torch.where(crowded, *pair) for pair in zip(noise.counts(lengths), (missing, spans), strict=True))
+    most_spans = draws.most_spans[columns]
+    # Poisson variables whose sum is known are distributed like the lengths of spans that each token chooses from evenly.
+    span = (torch.rand(len(batch), max(columns - 1, 0), device=lengths.device) * spans[:, None]).long()
     span = span.minimum(spans[:, None] - 1).clamp(min=0)  # the product may be rounded up
     layout = _layout(lengths - missing, missing, spans, columns, span, most_spans)
     ids, layout, real = _elements(batch, layout, torch.full((1,), mask_id, device=lengths.device), frame)
-    return _source(batch, ids, real & (layout != MISSING), noise, frame)
+    return _source(batch, ids, real & (layout != MISSING), width, frame)
 
 
 def permute_sentences(batch: TokenBatch, ends: Tensor, frame: Frame) -> TokenBatch:
@@ -244,8 +306,8 @@ def _packed(ids: Tensor, kept: Tensor, width: int, pad: int) -> tuple[Tensor, Te
     return ids.new_full((len(ids), width + 1), pad).scatter(1, place, ids)[:, :width], kept.sum(dim=1, keepdim=True)
 
 
-def _source(batch: TokenBatch, ids: Tensor, kept: Tensor, noise: Noise, frame: Frame) -> TokenBatch:
-    ids, length = _packed(ids, kept, noise.source_width(batch.input_ids.shape[1], frame), frame.pad)
+def _source(batch: TokenBatch, ids: Tensor, kept: Tensor, width: int, frame: Frame) -> TokenBatch:
+    ids, length = _packed(ids, kept, width, frame.pad)
     segments = (torch.arange(ids.shape[1], device=ids.device) < length).long()
     return replace(batch, input_ids=ids, segment_ids=segments, next_ids=None, starts_word=None, padded=True)
 

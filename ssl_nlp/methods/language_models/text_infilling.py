@@ -2,10 +2,12 @@
 
     loss = - sum over t of log p(x_t | x_1 ... x_{t-1}, x with a mask for each missing span)
 
-The encoder sees a text from which spans are missing, 30 % of its tokens in spans of Poisson(3) length, each replaced by a
-single mask: it has to say how many tokens are missing, which may be none. With `permute_sentences` the sentences that it
-sees are in random order. The decoder writes the whole text, its end included. In a validation 30 % are always missing in
-spans of 3, and sentences are in order.
+The encoder sees a text from which spans are missing, 30 % of its tokens on average, in spans of Poisson(3) length, each
+replaced by a single mask: it has to say how many tokens are missing, which may be none. The number of spans is drawn,
+too; a text of fewer than 10 tokens or so may have none (`mask_spans`, which also says what differs from the authors'
+code). With `permute_sentences` the sentences that it
+sees are in random order. The decoder writes the whole text, its end included. In a validation 30 % are always
+missing in spans of 3, and sentences are in order.
 """
 
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ class TextInfilling(Denoising):
 
     Args:
         encoder: bidirectional.
-        masking_rate: share of the tokens of each text that are missing in training.
+        masking_rate: share of the tokens that are missing in training, on average for texts of each length.
         mean_span: mean length of a missing span in training, in tokens.
         permute_sentences: show the encoder the sentences of a text in random order, in training. They end with a token
             that ends with a full stop, or a question or exclamation mark.
@@ -82,7 +84,8 @@ class TextInfilling(Denoising):
         seen = batch
         if self.permute_sentences and self.training:
             seen = permute_sentences(batch, self.ends, self.frame)
-        return mask_spans(seen, noise, self.tokenizer.mask_id, self.frame), whole_text(batch, self.frame)
+        source = mask_spans(seen, noise, self.tokenizer.mask_id, self.frame, self.encoder.max_length)
+        return source, whole_text(batch, self.frame)
 
     def marked(self, text: str) -> list[int]:
         return self.tokenizer.encode_with_masks(text)
