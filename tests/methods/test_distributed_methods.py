@@ -122,8 +122,12 @@ def given_spans(method: Denoising, patch: pytest.MonkeyPatch) -> None:
     corrupt = method.corrupt
 
     def given(batch: TokenBatch, noise: Noise) -> tuple[TokenBatch, TokenBatch]:
+        def rand(rows: int, columns: int, device: torch.device) -> Tensor:
+            """For each place in a row; or, where there are not so many rows, several for each text."""
+            return numbers(batch, columns) if rows == len(batch) else numbers(batch, rows).T
+
         with pytest.MonkeyPatch.context() as draws:
-            draws.setattr(torch, "rand", lambda rows, columns, device: numbers(batch, columns))
+            draws.setattr(torch, "rand", rand)
             return corrupt(batch, noise)
 
     method.corrupt = given
