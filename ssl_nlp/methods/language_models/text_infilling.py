@@ -5,9 +5,8 @@
 The encoder sees a text from which spans are missing, 30 % of its tokens on average, in spans of Poisson(3) length, each
 replaced by a single mask: it has to say how many tokens are missing, which may be none. The number of spans is drawn,
 too; a text of fewer than 10 tokens or so may have none (`mask_spans`, which also says what differs from the authors'
-code). With `permute_sentences` the sentences that it
-sees are in random order. The decoder writes the whole text, its end included. In a validation 30 % are always
-missing in spans of 3, and sentences are in order.
+code). With `permute_sentences` the sentences that it sees are in random order. The decoder writes the whole text, its
+end included. In a validation 30 % are always missing in spans of 3, and sentences are in order.
 """
 
 from collections.abc import Sequence
