@@ -47,6 +47,7 @@ FROM_A_RUN = ("tokenizer", "encoder")
 STARTED = "Trained"
 NONE = "–"
 SHOWN = 3  # keys that a sentence names
+NAMED = 4  # labels with a common value that a sentence names
 TOLERANCE = 0.01  # share by which tokens may differ, because batches hold whole texts
 
 
@@ -171,12 +172,16 @@ def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
             for key, row in configuration.items()
             if _within(key, places)
         }
-        keys = [key for key, row in values.items() if len(set(row.values())) > 1]
-        if keys:
-            named = [f"{key} is {spoken(values[key])}" for key in keys[:SHOWN]]
-            more = [f"{len(keys) - SHOWN} more keys differ"] if len(keys) > SHOWN else []
-            said.append(f"The {thing} differs: {'; '.join([*named, *more])}.")
+        if parts := differing_keys({key: row for key, row in values.items() if len(set(row.values())) > 1}):
+            said.append(f"The {thing} differs: {'; '.join(parts)}.")
     return said
+
+
+def differing_keys(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The parts of a sentence: keys with the values of each label, and the number of further ones."""
+    named = [f"{key} is {spoken(values)}" for key, values in list(rows.items())[:SHOWN]]
+    more = len(rows) - len(named)
+    return [*named, f"{more} more {'key differs' if more == 1 else 'keys differ'}"] if more else named
 
 
 def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -186,10 +191,17 @@ def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spoken(values: Mapping[str, str]) -> str:
-    """Values with the labels that have them: `0.1 for A, B and 0.2 for C`."""
+    """Values with the labels that have them: `0.1 for A, B and 0.2 for C`.
+
+    Where more than `NAMED` have the most common value, they are the others: `0.2 for C and 0.1 for the others`.
+    """
     labels: dict[str, list[str]] = {}
     for name, value in values.items():
         labels.setdefault(value, []).append(name)
+    common = max(labels, key=lambda value: len(labels[value]), default=None)
+    if common is not None and len(labels[common]) > NAMED and len(labels) > 1:
+        del labels[common]
+        labels[common] = ["the others"]
     return " and ".join(f"{value} for {', '.join(names)}" for value, names in labels.items())
 
 

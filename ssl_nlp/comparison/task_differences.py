@@ -49,12 +49,9 @@ def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], meth
     for task, of_rows in _by_task(labels, groups).items():
         name = data_of(task)
         differing = configurations.difference([one.settings for one in of_rows.values()])
-        parts = [
-            f"{key} is {configurations.spoken(dict(zip(of_rows, values, strict=True)))}"
-            for key, values in list(differing.items())[: configurations.SHOWN]
-        ]
-        more = len(differing) - len(parts)
-        parts += [f"{more} more keys differ"] if more > 0 else []
+        parts = configurations.differing_keys(
+            {key: dict(zip(of_rows, values, strict=True)) for key, values in differing.items()}
+        )
         if parts:
             said.append(f"Fine-tuning on {name} differs: {'; '.join(parts)}.")
         tested = {

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from ssl_nlp.comparison.configuration import not_equal
+from ssl_nlp.comparison.configuration import not_equal, spoken
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_quantity
 from ssl_nlp.comparison.report import render_page
@@ -228,3 +228,10 @@ def test_other_characters_that_encoders_read_are_called_a_difference(tmp_path):
         "The share of the prompts of mood.few_shot_4 that lose examples for want of room is 38.0% for MaskedLM and 0.0% "
         "for SimCLR.",
     ]
+
+
+def test_where_most_have_a_value_they_are_called_the_others():
+    few, many = {"A": "1", "B": "2", "C": "1"}, dict.fromkeys("ABCDE", "1")
+    assert spoken(few) == "1 for A, C and 2 for B"
+    assert spoken({"Z": "2"} | many | {"Y": "3"}) == "2 for Z and 3 for Y and 1 for the others"
+    assert spoken(many) == "1 for A, B, C, D, E"
