@@ -54,7 +54,7 @@ class Results(Callback):
 
 
 def read_results(directory: Path, name: Literal["validation", "test"], digest: str, step: int) -> dict[str, Any]:
-    """What `Results` has written of a checkpoint; empty if there is nothing, or it is of another checkpoint.
+    """Read what `Results` wrote about a checkpoint; empty if there is no file, or if it describes another checkpoint.
 
     Args:
         directory: of the run.

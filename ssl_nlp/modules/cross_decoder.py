@@ -40,7 +40,7 @@ def begun(target: TokenBatch, tokenizer: Tokenizer) -> TokenBatch:
 
 
 def decoder_problems(layers: int, width: int | None, dropout: float) -> dict[str, bool]:
-    """What is wrong with a decoder's settings, under the names that they have as arguments of a model, for `refuse`."""
+    """Complaints about a decoder's settings, and whether each applies, as `refuse` takes them."""
     return {
         f"decoder_layers must be 1 or more, not {layers}": layers < 1,
         f"decoder_width must be even and 2 or more, or null, not {width}": (
