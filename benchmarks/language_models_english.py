@@ -1,74 +1,411 @@
-"""Causal, recurrent, masked, mixed and diffusion language models on the same English tokens, in bits per byte.
+"""Language models after some minutes of training on English: bits per byte of held-out text, and grammar.
 
-Trains each method on English documents with encoders of about the same size and the same number of tokens, and scores
-the first 450 characters of held-out documents: exactly (CausalLM, LSTM, the causal half of the mixture, and the 5-gram
-beside them), as an upper bound (masked diffusion), or as a pseudo-likelihood (MaskedLM, the masked half). The mixture is
-compared with CausalLM in the exact column and with MaskedLM in the other, which shows whether it beats either alone
-(arXiv:2512.14549). Every step reads the same number of tokens; the slowest method decides how many steps fit into a given
-time. Finished runs are kept.
+Each method trains on English documents as its configuration says, with one encoder size for all Transformers (an LSTM of
+about as many weights beside them), in as many steps as two threads take for the given minutes: a short trial measures
+what a step costs, and the number is written down. GPT-2 of `transformers` has the same width, depth, heads, tokens and
+rows of 128 tokens, and is trained by `transformers.Trainer` for the same minutes, once for each learning rate (AdamW,
+cosine, warm-up over 5 %). Seconds are those of the clock, in training without validation, so nothing else may run on the
+machine while the trials last. NGramLM counts the text once.
 
-    python benchmarks/language_models_english.py --english ENGLISH [--folder language_models] [--seeds 1] [--steps 2000]
-        [--encoder small]
+Two tables. Bits per byte of the first 450 characters of held-out documents: exact, as an upper bound (masked diffusion),
+or of a pseudo-likelihood, which has a column of its own. There the mixture of causal and masked language modelling stands
+beside both, which shows whether it beats either alone (arXiv:2512.14549). And the accuracy on minimal pairs, of sentences
+with a start and an end, in float32, beside the best GPT-2. Intervals (95 %) of differences cover other texts, or other
+pairs of the same paradigms, and other seeds; with one seed they rest on the assumption in
+`ssl_nlp.comparison.statistics`.
+
+Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
+
+    python benchmarks/language_models_english.py --english ENGLISH --pairs blimp.jsonl [--folder language_models]
+        [--minutes 30] [--seeds 1] [--encoder small] [--rates 0.001 0.003] [--methods causal_lm masked_lm ...]
 """
 
 import argparse
+import json
 import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import ssl_nlp  # before torch: it sets how OpenMP's threads wait, so that GPT-2's do as those of the methods
+
+# isort: split
+import torch
+import transformers
 import yaml
+from torch import Tensor
+from torch.nn import functional as F
 
-from ssl_nlp.commands.compare import compare
+from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.shipped import find_config
+from ssl_nlp.commands.train_runs import train
+from ssl_nlp.comparison.statistics import Differences, Sample
+from ssl_nlp.corpora import TextFiles
+from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.batch import IGNORE_INDEX
+from ssl_nlp.encoders.transformer import PRESETS, Size
+from ssl_nlp.evaluation import LanguageModelling, MinimalPairs, Result, Scorer
+from ssl_nlp.evaluation.capabilities import SeveralScorer
+from ssl_nlp.evaluation.file_tasks import PlainFiles
+from ssl_nlp.evaluation.minimal_pair_files import MinimalPairFiles
+from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.objectives.scores import Likelihood, Scores
+from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
-TRANSFORMERS = ("causal_lm", "masked_lm", "causal_masked_lm", "masked_diffusion")
-CHARACTERS = 450
-"""Of each text that is scored: about as much as fits into a row of 128 tokens, longer than which no model has seen any."""
-LSTM = {"tiny": {"dim": 240, "embedding_dim": 128}, "small": {"dim": 584, "embedding_dim": 256}}
+METHODS = (
+    "causal_lm", "lstm", "causal_masked_lm", "masked_lm", "masked_diffusion", "bidirectional_lm", "vae", "ngram_lm",
+)  # fmt: skip
+OWN_SIZE = ("lstm", "bidirectional_lm", "ngram_lm")  # which have no Transformer
+LSTM: dict[str, dict[str, Any]] = {
+    "tiny": {"dim": 240, "embedding_dim": 128},
+    "small": {"dim": 584, "embedding_dim": 256},
+}
 """Widths of two LSTM layers with about as many weights as the Transformer of that size."""
+CHARACTERS = 450
+"""Of each held-out text: about as much as fits into a row of 128 tokens, longer than which no model has seen any."""
+TRIAL = 20  # steps that measure the cost of one
+LENGTH, BATCH = 128, 32  # of GPT-2's rows, as of the methods'
+RECORDS = Path("records.jsonl")
 
 
 def main() -> None:
-    """Write the configurations, train them, and compare."""
+    """Train, score, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--english", type=Path, required=True, help="folder with train, valid and test.jsonl")
-    parser.add_argument("--folder", type=Path, default=Path("language_models"), help="of the runs and the comparison")
-    parser.add_argument("--encoder", choices=LSTM, default="small", help="size of the encoder")
-    parser.add_argument("--steps", type=int, default=2000, help="of each training, with 32 rows of 128 tokens each")
+    parser.add_argument("--pairs", type=Path, required=True, help="a JSONL file of minimal pairs")
+    described = "its fields: good sentence, bad sentence, paradigm, field of grammar"
+    parser.add_argument("--fields", nargs=4, default=["good", "bad", "paradigm", "field"], help=described)
+    parser.add_argument("--per-paradigm", type=int, help="use the first pairs of each paradigm only")
+    parser.add_argument("--folder", type=Path, default=Path("language_models"), help="of runs and records")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--encoder", default="small", choices=sorted(LSTM))
+    parser.add_argument("--rates", type=float, nargs="*", default=[0.001, 0.003], help="learning rates of GPT-2")
+    parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     arguments = parser.parse_args()
     english = arguments.english.resolve()
+    text, pair, label, part = arguments.fields
+    found = MinimalPairFiles(str(arguments.pairs.resolve()), text, pair, label, part).read("pairs", "minimal_pairs")
+    assert isinstance(found, MinimalPairs)
+    pairs = found if arguments.per_paradigm is None else first_pairs(found, arguments.per_paradigm)
+    texts = PlainFiles(str(english / "test.jsonl"), characters=CHARACTERS).read("texts", "language_modelling")
+    assert isinstance(texts, LanguageModelling)
+    evaluators = Evaluators(pairs, texts)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.folder)
-    names = [*TRANSFORMERS, "lstm"]
-    for name in names:
-        text = yaml.safe_dump(configuration(name, arguments.encoder), sort_keys=False)
-        Path(f"{name}.yaml").write_text(text, encoding="utf-8")
-    texts = {"documents": {"task": "language_modelling", "test": str(english / "test.jsonl"), "characters": CHARACTERS}}
-    Path("suite.yaml").write_text(yaml.safe_dump({"name": "english", "data": texts}), encoding="utf-8")
-    corpus = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
-    steps = arguments.steps
-    compare(
-        [
-            f"--seeds={arguments.seeds}", "--config=suite.yaml", *(f"{name}.yaml" for name in names), "--",
-            "--data.corpus=ssl_nlp.corpora.TextFiles", *(f"--data.corpus.{key}={value}" for key, value in corpus.items()),
-            f"--trainer.max_steps={steps}", f"--trainer.val_check_interval={max(steps // 5, 1)}",
-        ]
+    plan = Plan(english, arguments.encoder, 60 * arguments.minutes, arguments.seeds)
+    versions = f"ssl_nlp {ssl_nlp.__version__}, torch {torch.__version__}"
+    print(f"{versions}, {torch.get_num_threads()} threads; {len(pairs.good):,} pairs", flush=True)
+    for method in arguments.methods:
+        plan.steps(method)
+    if arguments.rates:
+        plan.steps("gpt2")
+    names = []
+    for method in arguments.methods:
+        names.append(method)
+        for run, seed in zip(train_ours(plan, method), range(plan.seeds), strict=True):
+            if (method, seed) not in records():
+                target = find_target(run)
+                assert isinstance(target.method, Scorer)
+                cost = target.header["cost"]
+                evaluators.record(
+                    method, seed, target.method, cost | {"steps": target.step, "seconds": clock_seconds(cost)}
+                )
+    for rate in arguments.rates:
+        names.append(f"gpt2-{rate:g}")
+        for seed in range(plan.seeds):
+            if (names[-1], seed) not in records():
+                evaluators.record(names[-1], seed, *train_gpt2(plan, rate, seed))
+    if names:
+        bits_table(names, plan.seeds)
+        pairs_table(names, plan.seeds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all trainings share.
+
+    Attributes:
+        english: the folder with the text.
+        encoder: size of the Transformers.
+        seconds: of training, for each model.
+        seeds: their number.
+    """
+
+    english: Path
+    encoder: Size
+    seconds: float
+    seeds: int
+
+    def steps(self, name: str) -> int:
+        """The steps that fit into the time, by a short trial that is made once."""
+        path = Path(f"steps-{name}.txt")
+        if name == "ngram_lm":
+            return 1
+        if not path.exists():
+            seconds = gpt2_step(self) if name == "gpt2" else method_step(self, name)
+            path.write_text(str(max(round(self.seconds / seconds), 10)))
+        return int(path.read_text())
+
+
+def first_pairs(pairs: MinimalPairs, number: int) -> MinimalPairs:
+    """The first pairs of each paradigm."""
+    seen: dict[str, int] = {}
+    rows = []
+    for row, paradigm in enumerate(pairs.paradigms):
+        seen[paradigm] = seen.get(paradigm, 0) + 1
+        if seen[paradigm] <= number:
+            rows.append(row)
+    columns = (pairs.good, pairs.bad, pairs.paradigms, pairs.fields)
+    good, bad, paradigms, fields = ([column[row] for row in rows] for column in columns)
+    return MinimalPairs(good, bad, paradigms, fields)
+
+
+# ------------------------------------------------------------------------------------------------------------ the methods
+
+
+def train_ours(plan: Plan, method: str) -> list[str]:
+    """Train a method with each seed, unless that is done, and return the names of the runs."""
+    steps = plan.steps(method)
+    extra = arguments_of(plan, method)
+    if method != "ngram_lm":
+        logged = [f"--trainer.log_every_n_steps={min(steps, 50)}", f"--trainer.val_check_interval={max(steps // 4, 1)}"]
+        extra += [f"--trainer.max_steps={steps}", *logged, "--trainer.limit_val_batches=20"]
+    return [Path(run).name for run in train((configuration(plan, method),), plan.seeds, "english", extra)]
+
+
+def method_step(plan: Plan, method: str) -> float:
+    """Seconds of the clock for a step."""
+    trial = [f"--trainer.{name}={TRIAL}" for name in ("max_steps", "val_check_interval")]
+    extra = [*arguments_of(plan, method), *trial, "--trainer.log_every_n_steps=5", "--trainer.limit_val_batches=2"]
+    [run] = train((configuration(plan, method),), 1, "trial", extra)
+    return clock_seconds(find_target(Path(run).name).header["cost"]) / TRIAL
+
+
+def arguments_of(plan: Plan, method: str) -> list[str]:
+    """The arguments of each training."""
+    corpus = {"train": plan.english / "train.jsonl", "valid": plan.english / "valid.jsonl", "test": "null"}
+    extra = [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
+    extra = ["--data.corpus=ssl_nlp.corpora.TextFiles", *extra, "--wandb.mode=disabled"]
+    return extra if method in OWN_SIZE else [*extra, f"--model.encoder.init_args.size={plan.encoder}"]
+
+
+def configuration(plan: Plan, method: str) -> str:
+    """The name of the shipped configuration; `lstm` is CausalLM over LSTM layers, in a file beside the runs."""
+    if method != "lstm":
+        return method
+    settings = yaml.safe_load(Path(find_config("causal_lm")).read_text(encoding="utf-8"))
+    settings["model"]["init_args"]["encoder"] |= {
+        "class_path": "ssl_nlp.encoders.Recurrent",
+        "init_args": {"kind": "lstm", "layers": 2, **LSTM[plan.encoder]},
+    }
+    Path("lstm.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    return "lstm.yaml"
+
+
+def clock_seconds(cost: Mapping[str, float]) -> float:
+    """The seconds of the clock that a training took: GPT-2 is measured by these, and `seconds` are summed over cores.
+
+    A training of few steps has no speed, and its seconds of the processor stand for them.
+    """
+    speed = cost.get("tokens_per_second")
+    return cost["tokens"] / speed if speed else cost["seconds"]
+
+
+# ------------------------------------------------------------------------------------------------------------------ GPT-2
+
+
+class GPT2:
+    """Stock GPT-2 with the tokens of our data. It scores the tokens and the end of a sentence, as CausalLM does."""
+
+    likelihood: Likelihood | None = "likelihood"
+
+    def __init__(self, data: TextDataModule, encoder: Size) -> None:
+        self.data = data
+        size = PRESETS[encoder]
+        self.model = transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(
+                vocab_size=data.tokenizer.vocab_size, n_positions=LENGTH, n_embd=size["dim"], n_layer=size["layers"],
+                n_head=size["heads"], bos_token_id=data.tokenizer.end_id, eos_token_id=data.tokenizer.end_id,
+            )
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def score(self, texts: Sequence[str]) -> Scores:
+        """The negative log-likelihood of each text and its end."""
+        self.model.eval()
+        rows = [[*ids, self.data.tokenizer.end_id] for ids, _ in self.data.tokenizer.encode(list(texts))]
+        all_targets = torch.tensor([len(row) - 1 for row in rows])
+        rows = [row[: LENGTH + 1] for row in rows]
+        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        nats = torch.zeros(len(rows), dtype=torch.float64)
+        for start in range(0, len(rows), 64):
+            some = order[start : start + 64]
+            ids = padded([rows[number] for number in some], self.data.tokenizer.pad_id)
+            targets = padded([rows[number][1:] for number in some], IGNORE_INDEX)
+            logits = self.model(ids[:, :-1]).logits.float()
+            losses = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
+            nats[some] = losses.double().sum(dim=1)
+        return Scores("likelihood", nats, torch.tensor([len(row) - 1 for row in rows]), all_targets)
+
+
+def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """(N, longest row) int64."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
+def train_gpt2(plan: Plan, rate: float, seed: int) -> tuple[GPT2, dict[str, float]]:
+    """A trained model, and what it cost."""
+    steps = plan.steps("gpt2")
+    model, seconds = fit_gpt2(plan, rate, seed, steps)
+    parameters = sum(parameter.numel() for parameter in model.model.parameters())
+    return model, {"steps": steps, "seconds": seconds, "tokens": steps * BATCH * LENGTH, "parameters": parameters}
+
+
+def gpt2_step(plan: Plan) -> float:
+    """Seconds of the clock for a step, without the start."""
+    return (fit_gpt2(plan, 0.001, 0, 3 * TRIAL)[1] - fit_gpt2(plan, 0.001, 0, TRIAL)[1]) / (2 * TRIAL)
+
+
+def fit_gpt2(plan: Plan, rate: float, seed: int, steps: int) -> tuple[GPT2, float]:
+    """A model after so many steps, and the seconds that they took."""
+    train_files, valid_files = (str(plan.english / f"{split}.jsonl") for split in ("train", "valid"))
+    data = TextDataModule(TextFiles(train_files, valid_files, None), TokenizerSettings(vocab_size=8192), length=LENGTH)
+    rows = data.maker.rows(data.store("train"), data.tokenizer, LENGTH)
+    features = [rows[[number]].input_ids[0].tolist() for number in range(len(rows))]
+    transformers.set_seed(seed)
+    model = GPT2(data, plan.encoder)
+    settings = transformers.TrainingArguments(
+        output_dir="gpt2", max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=rate, seed=seed,
+        lr_scheduler_type="cosine", warmup_steps=round(0.05 * steps), weight_decay=0.01, max_grad_norm=1.0,
+        bf16=cpu_multiplies_bfloat16(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=100,
+        disable_tqdm=True,
     )  # fmt: skip
 
+    def collated(some: list[list[int]]) -> dict[str, Tensor]:
+        ids = padded(some, data.tokenizer.pad_id)
+        return {"input_ids": ids, "labels": padded(some, IGNORE_INDEX)}
 
-def configuration(name: str, size: str) -> dict[str, Any]:
-    """The shipped configuration of a method with an encoder of the size; `lstm` is CausalLM over LSTM layers."""
-    shipped = find_config("causal_lm" if name == "lstm" else name)
-    found: dict[str, Any] = yaml.safe_load(Path(shipped).read_text(encoding="utf-8"))
-    encoder = found["model"]["init_args"]["encoder"]
-    encoder["init_args"] = {"size": size}
-    if name == "lstm":
-        encoder |= {
-            "class_path": "ssl_nlp.encoders.Recurrent",
-            "init_args": {"kind": "lstm", "layers": 2, **LSTM[size]},
+    trainer = transformers.Trainer(model.model, settings, train_dataset=features, data_collator=collated)
+    start = time.perf_counter()
+    trainer.train()
+    return model, time.perf_counter() - start
+
+
+# ---------------------------------------------------------------------------------------------------------------- records
+
+
+def records() -> dict[tuple[str, int], dict[str, Any]]:
+    """The lines of the file by method and seed."""
+    lines = RECORDS.read_text().splitlines() if RECORDS.exists() else []
+    found = [json.loads(line) for line in lines]
+    return {(one["method"], one["seed"]): one for one in found}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that is asked for one kind of scores."""
+
+    model: Scorer
+    likelihood: Likelihood | None
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """The scores of that kind."""
+        if isinstance(self.model, SeveralScorer):
+            return self.model.score(texts, kind=self.likelihood)
+        return self.model.score(texts)
+
+
+@dataclass(frozen=True)
+class Evaluators:
+    """What is measured of each model."""
+
+    pairs: MinimalPairs
+    texts: LanguageModelling
+
+    def record(self, name: str, seed: int, model: Scorer, costs: Mapping[str, float]) -> None:
+        """Score a model, add a line, and write the items beside it."""
+        line: dict[str, Any] = {"method": name, "seed": seed}
+        line |= {cost: costs.get(cost) for cost in ("steps", "seconds", "tokens", "flops", "parameters")}
+        line["bits"] = {}
+        for kind in model.likelihoods if isinstance(model, SeveralScorer) else [model.likelihood]:
+            predicted = self.texts(Asked(model, kind))
+            line["bits"][kind] = predicted.primary
+            save(predicted, name, seed, str(kind))
+        chosen = self.pairs(model)
+        line |= chosen.metrics
+        save(chosen, name, seed, "pairs")
+        with RECORDS.open("a") as file:
+            file.write(json.dumps(line | {"details": chosen.details["minimal_pairs"]}) + "\n")
+        print(f"{name}, seed {seed}: {line['bits']}, pairs {chosen.primary:.4f}", flush=True)
+
+
+def save(result: Result, name: str, seed: int, what: str) -> None:
+    """Keep the items of a result."""
+    assert result.items is not None
+    np.save(f"items-{name}-{seed}-{what}.npy", result.items)
+
+
+def samples(names: Sequence[str], seeds: int, what: str) -> Differences:
+    """The models in that order."""
+    found = []
+    for name in names:
+        items = tuple(np.load(f"items-{name}-{seed}-{what}.npy") for seed in range(seeds))
+        scores = np.array([statistic_of(some, "ratio") for some in items])
+        found.append(Sample(scores, items, "ratio", name != "ngram_lm"))
+    return Differences(found)
+
+
+def over(differences: Differences, one: int, other: int) -> str:
+    """The difference of two models with its interval."""
+    error = differences.uncertainty(one, other)
+    reach = float("nan") if error is None else error.reach(0.95)
+    return f"{differences.difference(one, other):+.4f} ± {reach:.4f}"
+
+
+def bits_table(names: Sequence[str], seeds: int) -> None:
+    """Print the bits per byte: exact ones and bounds beside CausalLM, pseudo-likelihoods beside MaskedLM."""
+    found = records()
+    for kinds, first in ((("likelihood", "bound"), "causal_lm"), (("pseudo-likelihood",), "masked_lm")):
+        rows = [(name, kind) for kind in kinds for name in names if kind in found[name, 0]["bits"]]
+        if not rows:
+            continue
+        merged = [samples([name], seeds, kind).samples[0] for name, kind in rows]
+        differences = Differences(merged)
+        print(f"\n{'method':>18} {'kind':>18} {'bits/byte':>9} {'tokens':>11} {'TFLOPs':>8}  over {first}")
+        for number, (name, kind) in enumerate(rows):
+            own = found[name, 0]
+            line = f"{name:>18} {kind:>18} {merged[number].scores.mean():>9.4f} {own['tokens'] or 0:>11,.0f} "
+            line += f"{(own['flops'] or float('nan')) / 1e12:>8.0f}"
+            if name != first and (first, kinds[0]) in rows:
+                line += f"  {over(differences, number, rows.index((first, kinds[0])))}"
+            print(line)
+
+
+def pairs_table(names: Sequence[str], seeds: int) -> None:
+    """Print the accuracy of each method on minimal pairs beside the best GPT-2."""
+    found = records()
+    differences = samples(names, seeds, "pairs")
+    stock = [number for number, name in enumerate(names) if name.startswith("gpt2-")]
+    best = max(stock, key=lambda number: float(differences.samples[number].scores.mean()), default=None)
+    columns = ("accuracy", "accuracy_per_token", "pseudo_accuracy", "seconds", "steps")
+    heads = f"{'accuracy':>9} {'per token':>9} {'pseudo':>7} {'seconds':>8} {'steps':>7}"
+    print(f"\n{'method':>18} {'by':>18} {heads}  over GPT-2")
+    for number, name in enumerate(names):
+        own = [found[name, seed] for seed in range(seeds)]
+        values = {
+            key: np.mean([one[key] for one in own]) if own[0].get(key) is not None else float("nan") for key in columns
         }
-    return found
+        line = f"{name:>18} {next(iter(own[0]['details'])):>18} {values['accuracy']:>9.4f} "
+        line += f"{values['accuracy_per_token']:>9.4f} {values['pseudo_accuracy']:>7.4f} {values['seconds']:>8.0f} "
+        line += f"{values['steps']:>7.0f}"
+        if best is not None and number != best:
+            line += f"  {over(differences, number, best)}"
+        print(line)
 
 
 if __name__ == "__main__":
