@@ -16,6 +16,7 @@ COMPLAINTS = {  # of jsonargparse about a value, and what they mean
 ABSTRACT = "Expected an instantiatable class, but is abstract"
 IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody tried to write
 OF_OPTION = r"[\w.]+(?:: | must be )"  # the beginning of a complaint that names its option
+BELOW = re.compile(r"\bNestedArg\(key='([\w.]+)', val=")  # what jsonargparse makes of OPTION.KEY
 LIKE = 0.6  # names that share less are too different to suggest
 
 
@@ -53,6 +54,9 @@ def plain_complaint(message: str) -> str:
         )
         if value and not value.startswith("NestedArg(") and " must be " in line and ", not " not in line:
             line += f", not {value}"
+        below = BELOW.search(line) or (None if inner else BELOW.search(value))
+        if below and " must be " in line:
+            line = f"{line.partition(' must be ')[0]} is a single value, without an option {below[1]}"
     return line if len(line) < 500 else line[:240] + " ... " + line[-240:]
 
 

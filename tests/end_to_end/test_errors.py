@@ -39,6 +39,11 @@ FIT_MISTAKES = {
         ["--data.batch_size=3 - 4"],
         "ssl-nlp: data.batch_size must be of type int, not 3 - 4",
     ),
+    "an option of a number": (
+        ["--data.tokenizer.vocab_size.x=3"],
+        "vocab_size is a single value, without an option x",
+    ),
+    "an option of a name": (["--run.name=mine"], "ssl-nlp: run is a single value, without an option name"),
     "one of several types": (
         ["--seed_everything=x"],
         "must be of type bool or of type int, not x",
