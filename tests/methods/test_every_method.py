@@ -4,6 +4,7 @@ A method is added by a line of `METHODS`. Two processes are in `test_distributed
 """
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,6 +19,8 @@ from transformers import AutoModel, BertConfig, BertTokenizerFast, GPT2Config, G
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Encoder, PretrainedEncoder, Trained, Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import FreeGeneration
+from ssl_nlp.evaluation.capabilities import Drawer
 from ssl_nlp.methods import (
     ARAE,
     VAE,
@@ -64,6 +67,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     ),
 }
 CAUSAL = ("causal_lm",)
+DRAWERS = ("causal_lm", "causal_masked_lm", "masked_diffusion", "vae", "arae")
 BOTH = ("causal_masked_lm", "multi_objective")  # needs an encoder that can be causal and bidirectional
 
 
@@ -306,3 +310,17 @@ def test_new_weights_may_be_trained_at_any_rate(tmp_path, capfd):
     method = made("masked_lm", Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
     trainer(tmp_path, 1, limit_val_batches=0, enable_checkpointing=False).fit(method, data(method))
     assert "unusual" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_those_that_draw_texts_are_measured_by_free_generation_and_the_others_are_not(name):
+    method = made(name, Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    method.connect(data(method).tokenizer)
+    assert isinstance(method, Drawer) == (name in DRAWERS)
+    if isinstance(method, Drawer):
+        texts = [text for text, _ in CORPUS.texts["train"]]
+        evaluator = FreeGeneration(texts[:10], texts[10:12], texts[12:])
+        first, again = evaluator(method), evaluator(method)
+        assert first.metrics == again.metrics  # the draws have a seed of their own
+        assert first.metrics["copies"] == 0  # nobody has learned anything
+        assert all(map(math.isfinite, first.metrics.values()))
