@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ssl_nlp.cache import fingerprint
-from ssl_nlp.corpora.base import Document, Split
+from ssl_nlp.corpora.base import SPLITS, Document, Split
 from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, HiddenMarkovMixture, Ints, draw_mixture
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import refuse
@@ -27,8 +27,10 @@ class HiddenMarkovLanguage(SplitCorpus):
 
     Each topic starts in its stationary distribution, so parts of documents, where the border of a packed row cuts them,
     follow the same model as whole ones. With a tokenizer of kind `word` and room for all words, tokens are words, and
-    `ssl_nlp.evaluation.limits` gives the least loss that any model can have. As in every corpus no text occurs twice.
-    The fewer words a document has, the more this changes the distribution, so `shortest` should not be too low.
+    `ssl_nlp.evaluation.limits` gives the least loss that any model can have.
+
+    Unlike in other corpora, a text may occur several times, also in two splits: each split is drawn by itself, and a text
+    that was left out because it had been drawn before would be missing where the model expects it.
 
     Args:
         topics: number of topics, each as likely as a Dirichlet prior with `topic_concentration` says.
@@ -42,7 +44,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         same_topic: number of documents, one after the other, that share a topic.
         pairs: make every second document the pair of the one before it, which has the same topic.
         documents: number of documents over all splits.
-        valid, test: share of the documents that make the split, chosen by a hash of the text.
+        valid, test: share of the documents that make the split.
         seed: the parameters and the documents follow from it.
 
     Raises:
@@ -67,7 +69,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         seed: int = 0,
         pairs: bool = False,
     ) -> None:
-        super().__init__(valid, test, paired=pairs)
+        super().__init__(None, None, paired=pairs)  # each split is drawn by itself
         concentrations = (topic_concentration, transition_concentration, word_concentration)
         problems = {
             f"topics {topics}, states {states}, words {words}: use 1 or more": min(topics, states, words) < 1,
@@ -77,12 +79,16 @@ class HiddenMarkovLanguage(SplitCorpus):
             ),
             f"shortest {shortest}, longest {longest}: use 1 <= shortest <= longest": not 1 <= shortest <= longest,
             f"stop {stop}: use a probability above 0": not 0 < stop <= 1,
+            f"valid {valid}, test {test}: use shares above 0 that leave some for training": min(valid, test) <= 0
+            or valid + test >= 1,
             f"same_topic {same_topic}, documents {documents}: use 1 or more": min(same_topic, documents) < 1,
             f"seed {seed}: use 0 or more": seed < 0,
             f"same_topic {same_topic}: use an even number for pairs": pairs and same_topic % 2 == 1,
         }
         refuse(problems, str(self))
-        self.number, self.same_topic, self.seed, self.pairs = documents, same_topic, seed, pairs
+        self.same_topic, self.seed, self.pairs = same_topic, seed, pairs
+        held_out: dict[Split, int] = {"valid": math.ceil(documents * valid), "test": math.ceil(documents * test)}
+        self.sizes: dict[Split, int] = {"train": documents - sum(held_out.values()), **held_out}
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])
         )
@@ -96,10 +102,14 @@ class HiddenMarkovLanguage(SplitCorpus):
     def __str__(self) -> str:
         return "HiddenMarkovLanguage"
 
+    def documents(self, split: Split) -> Iterator[Document]:
+        return self.read(split)
+
     def read(self, split: Split) -> Iterator[Document]:
-        for block in range(-(-self.number // BLOCK)):
-            random = np.random.default_rng([self.seed, 1, block])
-            rows, topics = self.draw(min(BLOCK, self.number - block * BLOCK), random)
+        number = self.sizes[split]
+        for block in range(-(-number // BLOCK)):
+            random = np.random.default_rng([self.seed, 1 + SPLITS.index(split), block])
+            rows, topics = self.draw(min(BLOCK, number - block * BLOCK), random)
             texts, names = (
                 [" ".join(self.words[word] for word in row) for row in rows],
                 map(self.topic, topics.tolist()),
@@ -159,9 +169,7 @@ class HiddenMarkovLanguage(SplitCorpus):
     def fingerprint(self) -> str:
         model = self.model
         numbers = [array.tolist() for array in (model.topics, model.transitions, model.emissions, self.lengths)]
-        return fingerprint(
-            "HiddenMarkovLanguage", self.shares, self.number, self.same_topic, self.seed, self.pairs, numbers
-        )
+        return fingerprint("HiddenMarkovLanguage", self.sizes, self.same_topic, self.seed, self.pairs, numbers)
 
 
 def spell(number: int) -> list[str]:

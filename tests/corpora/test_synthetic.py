@@ -20,8 +20,7 @@ def test_a_corpus_like_any_other():
     splits = {split: list(language.documents(split)) for split in SPLITS}
     assert splits["train"] == list(tiny(words=50).documents("train"))
     texts = [document.text for document in chain(*splits.values())]
-    assert len(set(texts)) == len(texts) > 390
-    assert 40 < len(splits["valid"]) < 120
+    assert {split: len(found) for split, found in splits.items()} == {"train": 280, "valid": 80, "test": 40}
     assert {document.label for document in splits["train"]} == {"topic0", "topic1"}
     assert all(document.part == document.label for document in splits["train"])
     assert {len(text.split()) for text in texts} == set(range(3, 10))
@@ -43,6 +42,26 @@ def test_drawn_documents_have_the_probabilities_of_the_model():
     counted = Counter((row[0], row[2]) for row in rows)
     found = np.array([counted[one, other] for one, _, other in pairs.tolist()])
     compare(found, np.exp(language.model.log_likelihood(pairs)))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_split_is_drawn_from_the_language_texts_that_are_likely_as_often_as_they_are(split):
+    """Of few words, so that most texts occur many times."""
+    language = tiny(shortest=1, longest=2, documents=30_000, valid=0.3, test=0.3)
+    texts = [document.text for document in language.documents(split)]
+    pairs = np.array([[one, other] for one in range(4) for other in (UNSEEN, *range(4))])
+    counted = Counter(map(tuple, language.as_numbers(texts).tolist()))
+    found = np.array([counted[tuple(pair)] for pair in pairs.tolist()]) / len(texts)
+    lengths = (pairs != UNSEEN).sum(axis=1)
+    expected = np.exp(language.model.log_likelihood(pairs)) * language.lengths[lengths]
+    assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / len(texts)) + 1e-12).all()
+
+
+def test_documents_of_every_split_share_their_topic_with_the_next():
+    language = tiny(topics=8, same_topic=5, valid=0.1)
+    for split in SPLITS:
+        topics = np.array([document.label for document in language.documents(split)])
+        assert (topics.reshape(-1, 5) == topics[::5, None]).all()
 
 
 def test_documents_one_after_the_other_share_a_topic():
@@ -91,10 +110,8 @@ def test_the_pair_of_a_document_has_its_topic():
         for document in chain(*map(tiny(words=50, same_topic=2, documents=401).documents, SPLITS))
     }
     documents = [document for split in SPLITS for document in language.documents(split)]
-    assert 190 < len(documents) <= 200
+    assert len(documents) == 139 + 40 + 20  # of 279, 81 and 41: the one that is left over has no pair
     assert all(alone[document.pair].label == document.label for document in documents)
-    texts = [{text for d in language.documents(split) for text in (d.text, d.pair)} for split in SPLITS]
-    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
     with pytest.raises(UserError, match="same_topic 3: use an even number for pairs"):
         tiny(same_topic=3, pairs=True)
 

@@ -1,8 +1,10 @@
 """Planted leaks end a validation with their likely cause, and the same models without the leak pass.
 
-The models know the language: without a leak their loss is the least that is possible, so that a leak alone can lower it.
+Some models know the language: without a leak their loss is the least that is possible, so that a leak alone can lower it,
+however small. The others learn it, and find the leak by themselves.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 
@@ -18,7 +20,7 @@ from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.limits import Limits
 from ssl_nlp.evaluation.limits_suite import ExcessNats
-from ssl_nlp.methods import CausalLM, MaskedLM
+from ssl_nlp.methods import CausalLM, MaskedLM, Optimization
 from ssl_nlp.objectives.scores import Scores
 from ssl_nlp.training.callbacks import ExcessLoss
 from ssl_nlp.training.callbacks.excess_loss import BelowLimit
@@ -128,3 +130,61 @@ def test_the_suite_of_limits_finds_texts_that_were_in_the_training_data():
     assert evaluate(Memory(0.0)).primary == pytest.approx(0, abs=1e-9)
     with pytest.raises(UserError, match="is below .* texts of this split in the training data"):
         evaluate(Memory(0.05))
+
+
+class OneAhead(Transformer):
+    """Its causal mask lets the next position through."""
+
+    def _masks(self, batch, cache, causal):
+        segments = batch.segment_ids
+        near = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool).tril(1)
+        mask = self._mask(near & (segments[:, :, None] == segments[:, None, :]), is_causal=False)
+        return mask, mask
+
+
+class AcrossDocuments(Transformer):
+    """It sees the documents before, of a packed row."""
+
+    def _masks(self, batch, cache, causal):
+        return super()._masks(replace(batch, packed=False), cache, causal)
+
+
+class ValidInTrain(HiddenMarkovLanguage):
+    """It trains on the validation texts."""
+
+    def documents(self, split):
+        return super().documents("valid")
+
+    def fingerprint(self):
+        return f"{super().fingerprint()}-valid"
+
+
+SHORT = {"shortest": 2, "longest": 4, "stop": 0.5, "same_topic": 16, "documents": 20_000, "valid": 0.1, "test": 0.01}
+DISTINCT = HiddenMarkovLanguage(16, 1, 64, word_concentration=0.05, **SHORT)  # a word says which topic it is
+FEW = {"topics": 4, "states": 3, "words": 12, "word_concentration": 0.3, "longest": 20, "documents": 640, "valid": 0.1}
+LEARNED = [(Transformer, LANGUAGE, "block", 60), (OneAhead, LANGUAGE, "block", 60)]
+LEARNED += [(Transformer, DISTINCT, "block", 150), (AcrossDocuments, DISTINCT, "block", 150)]
+LEARNED += [
+    (Transformer, HiddenMarkovLanguage(**FEW), "sentence", 150),
+    (Transformer, ValidInTrain(**FEW), "sentence", 150),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "language", "unit", "steps"), LEARNED)
+def test_a_model_that_learns_to_use_a_leak_is_found_out(kind, language, unit, steps):
+    torch.manual_seed(0)
+    width = 64 if unit == "sentence" else 32  # enough to know 64 texts by heart
+    method = CausalLM(kind(size=None, dim=width, layers=1, heads=2, max_length=64))
+    method.optimization = Optimization(learning_rate=0.01, warmup=0)
+    module = TextDataModule(language, TokenizerSettings("word"), unit=unit, length=48, batch_size=64, seed=0)
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_steps=steps,
+        enable_checkpointing=False, callbacks=[ExcessLoss()], val_check_interval=steps, check_val_every_n_epoch=None,
+        limit_val_batches=20,
+    )  # fmt: skip
+    leaks = kind is not Transformer or isinstance(language, ValidInTrain)
+    with pytest.raises(BelowLimit) if leaks else nullcontext():
+        trainer.fit(method, module)
+    if not leaks:
+        assert float(trainer.callback_metrics["val/excess_nats"]) > 0
