@@ -34,18 +34,23 @@ def read_judgements(
 ) -> Judgements:
     """The queries with a relevant document, at most 5,000, and at most 100,000 documents beside the relevant ones.
 
-    Both are those with the lowest digests. Documents without text are left out. Documents of equal score are ranked by the
-    digests of their ids. A document with the id and the text of a query is that query, and not searched. Of queries and
+    Both are those with the lowest `order_digest`. Documents without text are left out. Those of equal score are ranked by
+    the digests of their ids. A document with the id and the text of a query is that query, and not searched. Of queries and
     documents, the first `characters` are used; None: all.
 
     Raises:
         UserError: a file cannot be read or has another form, or something is judged that is in no file.
     """
-    texts = {key: " ".join(filter(None, (title, text))).strip() for key, title, text in _records(documents)}
     asked = {key: text for key, _, text in _records(queries)}
+    texts, itself = {}, set()
+    for key, title, text in _records(documents):
+        texts[key] = " ".join(filter(None, (title, text))).strip()
+        if key in asked and asked[key].strip() in (text.strip(), texts[key]):
+            itself.add(key)
     relevant: dict[str, dict[str, float]] = {}
     for query, document, gain in _judged(judgements, asked.keys(), texts.keys()):
-        if gain > 0 and texts[document] and asked[query].strip():
+        own = query == document and query in itself
+        if gain > 0 and texts[document] and asked[query].strip() and not own:
             relevant.setdefault(query, {})[document] = gain
     chosen = subset(relevant, QUERIES, lambda query: asked[query])
     judged = {document for query in chosen for document in relevant[query]}
@@ -57,7 +62,7 @@ def read_judgements(
         [excerpt(asked[query], characters) for query in chosen],
         [excerpt(texts[key], characters) for key in ids],
         [{place[document]: gain for document, gain in relevant[query].items()} for query in chosen],
-        [place[query] if texts.get(query, "").endswith(asked[query]) and query in place else None for query in chosen],
+        [place[query] if query in itself and query in place else None for query in chosen],
     )
 
 

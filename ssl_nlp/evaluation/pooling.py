@@ -24,7 +24,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import rankdata
 
-from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.corpora.base import order_digest
 from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.evaluator import CrossFitted, Evaluator, Fit, Validated, with_validation
 from ssl_nlp.evaluation.result import Array, Result
@@ -169,7 +169,7 @@ def cross_fit(evaluator: CrossFitted, embedders: Mapping[str, Embedder]) -> tupl
 
 def halves(evaluator: CrossFitted) -> Array:
     """(N,) bool: whether an item is in the first half. All in one where all items share a text."""
-    ordered = sorted(set(evaluator.groups), key=text_digest)
+    ordered = sorted(set(evaluator.groups), key=order_digest)
     place = {text: number for number, text in enumerate(ordered)}
     return np.array([place[text] % 2 == 0 for text in evaluator.groups])
 

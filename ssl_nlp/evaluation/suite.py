@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ssl_nlp.cache import fingerprint, own_sources
-from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.corpora.base import order_digest
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import FewLabelProbe, LabelledSplits, LinearProbe, NearestNeighbours
 from ssl_nlp.evaluation.evaluator import Evaluator
@@ -91,9 +91,9 @@ def classifiers(data: LabelledSplits, prefix: str = "") -> dict[str, Evaluator]:
 
 
 def subset(items: Iterable[T], cap: int, text: Any = str) -> list[T]:
-    """At most `cap` of the items: those whose text has the lowest digest, so that more data change few of them.
+    """At most `cap` of the items: those whose text has the lowest `order_digest`, so that more data change few of them.
 
     Args:
         text: the text of an item.
     """
-    return sorted(items, key=lambda item: text_digest(text(item)))[:cap]
+    return sorted(items, key=lambda item: order_digest(text(item)))[:cap]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.corpora.base import order_digest
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.analogies import WordAnalogies, Words
 from ssl_nlp.evaluation.retrieval import Judgements
@@ -118,7 +118,7 @@ def _share(name: str, texts: Iterable[str], share: float) -> set[str]:
     """A share of the different texts: those with the lowest digests."""
     if not 0 < share < 1:
         raise UserError(f"{name}: `valid: {share}` is not a share of the test items: choose one between 0 and 1")
-    ordered = sorted({*texts}, key=text_digest)
+    ordered = sorted({*texts}, key=order_digest)
     return {*ordered[: round(share * len(ordered))]}
 
 

@@ -23,7 +23,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.corpora.base import Split, text_digest
+from ssl_nlp.corpora.base import Split, order_digest
 from ssl_nlp.data import ContinualDataModule, TextDataModule, TokenBatch
 from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.marks import first_tokens, words_of_tags
@@ -75,8 +75,8 @@ class Examples:
     labels: Array
 
     def first(self, number: int) -> "Examples":
-        """At most `number` of them: those whose texts have the lowest digests."""
-        order = sorted(range(len(self.documents)), key=lambda row: text_digest(self.documents[row].text))[:number]
+        """At most `number` of them: those whose texts have the lowest `order_digest`."""
+        order = sorted(range(len(self.documents)), key=lambda row: order_digest(self.documents[row].text))[:number]
         return Examples([self.documents[row] for row in order], self.labels[order])
 
 

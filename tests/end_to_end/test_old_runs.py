@@ -5,13 +5,15 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ssl_nlp.evaluation import get_suite
+from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.evaluation import get_suite, pooling, suite, validation_items
 from ssl_nlp.evaluation.pooling import Poolings
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import Method
@@ -76,7 +78,16 @@ def test_a_stopped_run_goes_on_and_ends_like_the_one_that_was_left_alone(name, f
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def order_as_then() -> Iterator[None]:
+    """Items in the order of the digests by which splits are made, as up to protocol 5."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (suite, pooling, validation_items):
+            patch.setattr(module, "order_digest", text_digest)
+        yield
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, order_as_then: None) -> Path:
     """A folder with the old runs, evaluated anew: `evaluation.json` as this version writes it."""
     folder, before = tmp_path_factory.mktemp("evaluated"), Path.cwd()
     copy_to(folder)
@@ -102,10 +113,10 @@ def close(evaluator: str, metrics: dict[str, float]) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_gets_the_same_scores_with_the_pooling_that_its_method_had(name, folder):
+def test_it_gets_the_same_scores_with_the_pooling_that_its_method_had(name, folder, order_as_then):
     method = Method.load_from_checkpoint(OLD / name / "checkpoints" / "last.ckpt")
-    suite = get_suite(config="suite.yaml")
-    found = run_evaluators(suite.evaluators, method, Poolings({"as then": method})).results
+    evaluators = get_suite(config="suite.yaml").evaluators
+    found = run_evaluators(evaluators, method, Poolings({"as then": method})).results
     for evaluator, old in scores(OLD / name / "evaluation.json").items():
         assert {m: found[evaluator].metrics[m] for m in old["metrics"]} == close(evaluator, old["metrics"]), evaluator
 
@@ -118,9 +129,9 @@ def test_evaluated_anew_it_gets_the_best_of_the_poolings_that_all_methods_have(n
     old, new = (scores(runs / name / "evaluation.json") for runs in (OLD, evaluated))
     assert old.keys() <= new.keys()
     for evaluator, result in new.items():
-        pooling = result["details"].get("pooling")
-        assert (pooling is None) == ("language_modelling" in evaluator)
-        if pooling in (None, then):
+        chosen = result["details"].get("pooling")
+        assert (chosen is None) == ("language_modelling" in evaluator)
+        if chosen in (None, then):
             assert {m: result["metrics"][m] for m in old[evaluator]["metrics"]} == close(
                 evaluator, old[evaluator]["metrics"]
             )

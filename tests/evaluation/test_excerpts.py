@@ -16,6 +16,7 @@ from ssl_nlp.evaluation import LanguageModelling, MinimalPairs, Result
 from ssl_nlp.evaluation.excerpts import Excerpts, excerpt, with_shares_read
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.record import SuiteResult
+from ssl_nlp.evaluation.suite import subset
 from ssl_nlp.methods import MaskedLM
 from tests.corpus import ListCorpus, random_texts
 
@@ -140,3 +141,14 @@ def test_the_share_that_is_read_stands_beside_each_number():
         "mine, pairs: the encoder cuts texts and reads 80.0% of their characters",
         "mine, digests: evaluation items data, train text 0123456789ab",
     ]
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_where_there_are_too_many_texts_their_length_does_not_decide_in_any_split(split, tmp_path: Path):
+    texts = [f"{number} {'short' if number % 2 else 'long and longer ' * 10}" for number in range(4000)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    corpus = Excerpts(TextFiles(str(tmp_path / "texts.txt"), 0.2, 0.2, unit="line"), 40)
+    found = list(corpus.documents(split))
+    chosen = subset(found, len(found) // 4, lambda document: document.text)
+    short, available = (sum("short" in document.text for document in some) / len(some) for some in (chosen, found))
+    assert abs(short - available) < 5 * 0.5 / len(chosen) ** 0.5

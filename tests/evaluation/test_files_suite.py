@@ -155,7 +155,7 @@ def test_nothing_that_is_tested_is_learned_from(files):
         ({"data": SCORED | {"test": "empty.tsv"}}, "empty.tsv is empty"),
         ({"data": SCORED | {"test": "commas.csv"}}, "commas.csv, line 2 has 4 fields instead of 3"),
         ({"data": SCORED | {"test": "commas.tsv"}}, "the score '5,5'"),
-        ({"data": LABELLED | {"train": "half.tsv"}}, "labels such as '0.5' are numbers, not classes"),
+        ({"data": LABELLED | {"train": "half.tsv"}}, "labels such as '1.5' are numbers, not classes"),
         ({"data": SCORED | {"test": "nowhere.tsv"}}, "no file matches 'nowhere.tsv'"),
         ({"data": LABELLED | {"train": "null.jsonl", "text": "sentence"}}, "has no label for 'a thing"),
         ({"data": {"task": "telepathy"}}, "set `task` to one of classification, similarity"),

@@ -55,6 +55,19 @@ def test_files_of_beir():
     assert {query: data.documents[place] for query, place in itself.items()} == {"what is 4": "what is 4"}
 
 
+def test_a_document_that_is_no_query_is_searched_whatever_its_id():
+    """It ends with the text of the query of the same id; another one is the query, and judged as its own answer."""
+    tea = {"_id": "q1", "title": "Drinks", "text": "a cup of what is 1"}
+    itself = {"_id": "q2", "title": "Questions", "text": "what is 2 "}
+    write([*DOCUMENTS, tea, itself], judged=[*JUDGED, "q1\tq1\t2", "q2\tq2\t1"])
+    data = read()
+    found = {query: (gains, own) for query, gains, own in zip(data.queries, data.gains, data.itself, strict=True)}
+    gains, own = found["what is 1"]
+    assert own is None and gains[data.documents.index("Drinks a cup of what is 1")] == 2
+    gains, own = found["what is 2"]
+    assert data.documents[own] == "Questions what is 2" and own not in gains
+
+
 def test_relevant_documents_stay_where_there_are_too_many(monkeypatch):
     monkeypatch.setattr("ssl_nlp.evaluation.judged_files.DOCUMENTS", 3)
     monkeypatch.setattr("ssl_nlp.evaluation.judged_files.QUERIES", 2)
@@ -121,7 +134,7 @@ def test_tasks_of_files(others):
         ({"task": "retrieval", **FILES, "queries": 3}, "`queries: 3` is not a valid setting for retrieval"),
         (TOPICS | {"valid": 1}, "`valid: 1` is not a valid setting for clustering"),
         (TOPICS | {"valid": 0.01}, "the valid part of suite.yaml, x has fewer than two classes"),
-        (PAIRS | {"label": 0}, "the label 'one 8' of 'one 8' is neither 1"),
+        (PAIRS | {"label": 0}, "the label 'one 26' of 'one 26' is neither 1"),
     ],
 )
 def test_mistakes_in_tasks_have_a_line(others, given, complaint):
