@@ -35,7 +35,7 @@ def trained(method: Method, tokenizer: Tokenizer, steps: int = 150) -> None:
         schedule.step()
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_a_recurrent_language_model_finds_each_sentence_as_likely_as_any_other(kind, tokenizer):
     method = CausalLM(Recurrent(kind, dim=96, layers=1, max_length=64))
     trained(method, tokenizer)

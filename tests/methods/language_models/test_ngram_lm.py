@@ -22,6 +22,7 @@ from ssl_nlp.data.store import open_store
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Trained, Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import FreeGeneration
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, WordScorer, lacks
 from ssl_nlp.methods import Method, MultiObjective, NGramLM
 from ssl_nlp.methods.language_models.ngram_lm import rows_of
@@ -282,6 +283,8 @@ def test_it_continues_a_text_that_it_knows_and_draws_texts_from_nothing(trained,
     drawn = trained.draw(5, max_new_tokens=9, seed=1)
     assert drawn == trained.generate([""] * 5, max_new_tokens=9, seed=1) != trained.draw(5, max_new_tokens=9, seed=2)
     assert len(drawn) == 5
+    measured = FreeGeneration(drawn, drawn, drawn)(trained).metrics
+    assert all(map(math.isfinite, measured.values()))
     assert trained.generate([]) == trained.draw(0) == []
     with pytest.raises(UserError, match="temperature must be 0 or more, not -1"):
         trained.generate(["a"], temperature=-1)
