@@ -130,6 +130,9 @@ def score_interval(items: Array, statistic: Statistic, level: float = 0.95) -> t
         level: its probability to cover the score of all items that there could be.
     """
     score, size = statistic_of(items, statistic), len(items)
+    if statistic == "mean" and size and items.ndim == 1 and items.min() == items.max() and 0 <= items[0] <= 1:
+        reach = 1 - ((1 - level) / 2) ** (1 / size)  # Clopper and Pearson, where all succeed or all fail
+        return max(score - reach, 0.0), min(score + reach, 1.0)
     variance = float(contributions(items, statistic).var(ddof=1)) / size if size > 1 else 0.0
     reach = Uncertainty(variance, size=size).reach(level)
     known = items[~np.isnan(items)] if statistic == "mean" else np.array(RANGES.get(statistic, (-math.inf, math.inf)))
@@ -167,13 +170,13 @@ class Differences:
             both = self.samples[one].varies and self.samples[other].varies
             return Uncertainty(0.0, varies * self.seeds, freedom=self.freedom) if both and self.freedom else None
         covariance, noise, size = self._items
-        items = float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other])
+        items, least = self._over_items(one, other)
         if not varies:
             return Uncertainty(items, size=size)
         if not self.freedom:
-            assumed = sum(covariance[n, n] for n in (one, other) if self.samples[n].varies)
+            assumed = sum(max(covariance[n, n], least / 2) for n in (one, other) if self.samples[n].varies)
             return Uncertainty(items + ASSUMED**2 * float(assumed), size=size)
-        return Uncertainty(max(items - varies * noise, 0.0), varies * self.seeds, size, self.freedom)
+        return Uncertainty(max(items - varies * noise, least), varies * self.seeds, size, self.freedom)
 
     def assumed(self, one: int, other: int) -> bool:
         """Whether their difference varies with seeds, of which nothing is known."""
@@ -185,8 +188,7 @@ class Differences:
         It measures how scores of single runs vary, and is the same for both samples; 0 if every interval includes zero.
         """
         assert self._items is not None
-        covariance, _, size = self._items
-        items = float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other])
+        items, size = self._over_items(one, other)[0], self._items[2]
         most = (self.difference(one, other) / Uncertainty(1.0, size=size).reach(level)) ** 2
         return math.sqrt(max(most - items, 0.0) / self.varies(one, other))
 
@@ -208,6 +210,17 @@ class Differences:
     @property
     def _varying(self) -> list[Sample]:
         return [sample for sample in self.samples if sample.varies]
+
+    def _over_items(self, one: int, other: int) -> tuple[float, float]:
+        """The variance of their difference over items, and the least that is believed of so few.
+
+        Where all of N items have the same difference d, their variance is 0, which is no certainty: it is at least that of
+        N such items and one with -d. With five items that is about the sign test, and with many it never matters.
+        """
+        assert self._items is not None
+        covariance, _, size = self._items
+        least = (2 * self.difference(one, other) / (size + 1)) ** 2
+        return max(float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other]), least), least
 
     @cached_property
     def _items(self) -> tuple[Array, float, int] | None:
