@@ -18,6 +18,7 @@ from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.tuning_space import as_arguments
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
+from ssl_nlp.runs.ancestry import Ancestor, spoken
 from ssl_nlp.runs.run import RUNS
 
 Kind = Literal["tokens", "flops", "seconds"]
@@ -62,6 +63,8 @@ def steps_within(
 ) -> dict[str, int]:
     """The number of steps of each training that costs the budget, rounded; at least one.
 
+    What the ancestors of its weights cost is taken off the budget, as far as it is known.
+
     The cost of a step is measured once, in a rehearsal of a few steps, and kept in `runs/NAME-budget.json`: trainings that
     are resumed, or get more seeds later, have equal steps. Another version of this package or of torch measures again.
 
@@ -72,8 +75,8 @@ def steps_within(
         imports: the values of `--import`.
 
     Raises:
-        UserError: a training costs nothing of the kind, or seconds that are not counted; no amount is given and one has no
-            `max_steps`; or a rehearsal fails.
+        UserError: a training costs nothing of the kind, or seconds that are not counted; its ancestors leave too little;
+            no amount is given and one has no `max_steps`; or a rehearsal fails.
     """
     if budget.kind == "seconds":
         _refuse_workers(plans)
@@ -89,22 +92,41 @@ def steps_within(
     costs = {stem: known[key][budget.kind] for stem, key in keys.items()}
     if free := [stem for stem, cost in costs.items() if not cost]:
         raise UserError(f"{free[0]} costs no {COSTS[budget.kind].name}: leave it out, or choose another --budget")
-    amount = _least(costs, plans) if budget.amount is None else budget.amount
-    steps = {stem: max(round(amount / cost), 1) for stem, cost in costs.items()}
+    before = {stem: _before(stem, budget.kind, known[key].get("ancestry", [])) for stem, key in keys.items()}
+    amount = _least(costs, before, plans) if budget.amount is None else budget.amount
     cost = COSTS[budget.kind]
+    for stem, spent in before.items():
+        if spent and amount - spent < costs[stem]:
+            raise UserError(
+                f"--budget: {stem} starts from weights that cost {spent / cost.unit:,.3g} {cost.title}, which leaves "
+                f"less than a step of {amount / cost.unit:,.3g}: give a larger amount, or leave {stem} out"
+            )
+    steps = {stem: max(round((amount - before[stem]) / cost), 1) for stem, cost in costs.items()}
     for stem, number in steps.items():
-        terminal.say(f"{stem}: {number:,} steps cost {number * costs[stem] / cost.unit:,.3g} {cost.title}")
+        more = f", its ancestors {before[stem] / cost.unit:,.3g}" if before[stem] else ""
+        terminal.say(f"{stem}: {number:,} steps cost {number * costs[stem] / cost.unit:,.3g} {cost.title}{more}")
     return steps
 
 
-def _least(costs: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> float:
-    """The cost of the cheapest training with the steps of its configuration."""
+def _before(stem: str, kind: Kind, ancestry: Sequence[Ancestor]) -> float:
+    """What the ancestors of a training cost, as far as it is known; says of which it is not."""
+    known = {"tokens": "tokens", "flops": "flops"}.get(kind)  # the seconds of ancestors are not recorded
+    costs = [one[known] if known else None for one in ancestry]  # type: ignore[literal-required]
+    if unknown := [spoken(one) for one, number in zip(ancestry, costs, strict=True) if number is None]:
+        terminal.say(
+            f"Not equal: {stem} starts from {'; '.join(unknown)}, whose {COSTS[kind].name} are not known and not counted"
+        )
+    return sum(number for number in costs if number is not None)
+
+
+def _least(costs: Mapping[str, float], before: Mapping[str, float], plans: Mapping[str, dict[str, Any]]) -> float:
+    """The cost of the cheapest training with the steps of its configuration, and of its ancestors."""
     steps = {stem: plan["trainer"]["max_steps"] for stem, plan in plans.items()}
     if endless := [stem for stem, number in steps.items() if number < 1]:
         raise UserError(
             f"{endless[0]} has no trainer.max_steps: set it, or give an amount, such as --budget flops=2e12"
         )
-    return min(steps[stem] * cost for stem, cost in costs.items())
+    return min(before[stem] + steps[stem] * cost for stem, cost in costs.items())
 
 
 def _refuse_workers(plans: Mapping[str, dict[str, Any]]) -> None:
@@ -125,12 +147,12 @@ def _key(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(yaml.safe_dump({**plan, "trainer": trainer, "code": code}).encode()).hexdigest()
 
 
-def _measured(path: Path) -> dict[str, dict[str, float]]:
-    """The costs of a step in a file, by the key of the training; none if there is no file."""
+def _measured(path: Path) -> dict[str, dict[str, Any]]:
+    """The costs of a step, and the ancestors, in a file, by the key of the training; none if there is no file."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _keep(path: Path, measured: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def _keep(path: Path, measured: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Add costs to a file, which other processes may write too, and return all that it holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -139,8 +161,11 @@ def _keep(path: Path, measured: Mapping[str, dict[str, float]]) -> dict[str, dic
     return known
 
 
-def rehearse(fit: Sequence[str], imports: Sequence[str]) -> dict[str, float]:
-    """Train a few steps in a process of its own, keep nothing, and return what a step costs on average, by kind.
+def rehearse(fit: Sequence[str], imports: Sequence[str]) -> dict[str, Any]:
+    """Train a few steps in a process of its own, and keep nothing.
+
+    Returns:
+        What a step costs on average, by kind, and the `ancestry` of the weights.
 
     Args:
         fit: the arguments of the `fit`.

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,8 +13,9 @@ from ssl_nlp.commands.budget import Budget, parse_budget, steps_within
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.runs.ancestry import published
 from ssl_nlp.runs.metrics_csv import read_numbers
-from ssl_nlp.training.callbacks.rehearsal import costs_per_token
+from ssl_nlp.training.callbacks.rehearsal import Rehearsal, costs_per_token
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 COSTS = {
@@ -112,6 +114,32 @@ def test_without_an_amount_it_is_that_of_the_cheapest(steps):
     assert steps("tokens", ["cheap", "dear"])[0] == {"cheap": 50, "dear": 100}
     with pytest.raises(UserError, match=r"cheap has no trainer\.max_steps: set it, or give an amount"):
         steps("tokens", ["cheap", "dear"], max_steps=-1)
+
+
+def test_what_ancestors_cost_is_taken_off_the_budget(steps, monkeypatch, capsys):
+    run = {**published("checkpoints/last.ckpt"), "run": "first", "step": 9, "tokens": 6000.0, "flops": 1e8}
+    monkeypatch.setitem(COSTS, "later", {**COSTS["cheap"], "ancestry": [run]})
+    monkeypatch.setitem(COSTS, "stock", {**COSTS["cheap"], "ancestry": [run, published("bert")]})
+    assert steps("tokens=10000", ["cheap", "later"])[0] == {"cheap": 100, "later": 40}
+    assert "Not equal" not in capsys.readouterr().out
+    assert steps("flops=4e8", ["later", "stock"])[0] == {"later": 150, "stock": 150}
+    assert "Not equal: stock starts from bert, tokens unknown, whose FLOPs are not known" in capsys.readouterr().out
+    assert steps("seconds=50", ["later"])[0] == {"later": 100}  # whose ancestors' seconds nobody recorded
+    assert "Not equal: later starts from runs/first, step 9" in capsys.readouterr().out
+    assert steps("tokens", ["later"], max_steps=30)[0] == {"later": 30}  # its own steps, beside what came before
+    with pytest.raises(
+        UserError, match="later starts from weights that cost .* leaves less than a step of .*: give a larger"
+    ):
+        steps("tokens=6099", ["cheap", "later"])
+
+
+def test_a_rehearsal_writes_the_ancestors_of_the_encoder(tmp_path):
+    rehearsal = Rehearsal(str(tmp_path / "costs.json"))
+    rehearsal._batches, rehearsal._costs = [10], [{"tokens": 10.0, "flops": 70.0, "seconds": 2.0}]
+    data = SimpleNamespace(train_dataloader=list)
+    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1, is_global_zero=True, datamodule=data)
+    rehearsal.on_train_end(trainer, SimpleNamespace(encoder=SimpleNamespace(ancestry=(published("bert"),))))
+    assert json.loads((tmp_path / "costs.json").read_text())["ancestry"] == [published("bert")]
 
 
 def test_what_costs_nothing_is_refused(steps):

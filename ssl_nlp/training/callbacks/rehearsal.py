@@ -19,6 +19,8 @@ BATCHES = 500  # whose tokens are counted
 class Rehearsal(Throughput):
     """Writes the mean cost of an optimizer step as JSON at the end of a short training: its tokens, flops and seconds.
 
+    The ancestors of the encoder, which cost something too, stand beside it as `ancestry`.
+
     Costs are summed over ranks, so every rank needs this callback; the first one writes.
 
     Args:
@@ -44,7 +46,9 @@ class Rehearsal(Throughput):
         in_a_step = trainer.accumulate_grad_batches * trainer.world_size * sum(tokens) / len(tokens)
         per_token = costs_per_token(self._costs)
         if trainer.is_global_zero:
-            durable.write_text(self.file, json.dumps({kind: in_a_step * cost for kind, cost in per_token.items()}))
+            step = {kind: in_a_step * cost for kind, cost in per_token.items()}
+            ancestry = [*getattr(pl_module.encoder, "ancestry", ())]
+            durable.write_text(self.file, json.dumps({**step, "ancestry": ancestry}))
 
 
 def costs_per_token(costs: list[dict[str, float]]) -> dict[str, float]:
