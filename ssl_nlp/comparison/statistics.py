@@ -130,13 +130,15 @@ def score_interval(items: Array, statistic: Statistic, level: float = 0.95) -> t
         level: its probability to cover the score of all items that there could be.
     """
     score, size = statistic_of(items, statistic), len(items)
-    if statistic == "mean" and size and items.ndim == 1 and items.min() == items.max() and 0 <= items[0] <= 1:
-        reach = 1 - ((1 - level) / 2) ** (1 / size)  # Clopper and Pearson, where all succeed or all fail
+    known = items[~np.isnan(items)] if statistic == "mean" else np.zeros(0)
+    if len(known) and known.min() == known.max() and 0 <= known[0] <= 1:
+        reach = 1 - ((1 - level) / 2) ** (1 / len(known))  # Clopper and Pearson, where all succeed or all fail
         return max(score - reach, 0.0), min(score + reach, 1.0)
     variance = float(contributions(items, statistic).var(ddof=1)) / size if size > 1 else 0.0
     reach = Uncertainty(variance, size=size).reach(level)
-    known = items[~np.isnan(items)] if statistic == "mean" else np.array(RANGES.get(statistic, (-math.inf, math.inf)))
-    return max(score - reach, float(known.min(initial=score))), min(score + reach, float(known.max(initial=score)))
+    within = (0.0, 1.0) if len(known) and known.min() >= 0 and known.max() <= 1 else (-math.inf, math.inf)
+    low, high = RANGES.get(statistic, within)
+    return max(score - reach, low), min(score + reach, high)
 
 
 def result_interval(result: Result) -> tuple[float, float] | None:

@@ -134,6 +134,8 @@ def test_the_interval_of_a_score_is_students_and_stays_in_its_range():
     assert score_interval(np.ones(5), "mean") == pytest.approx(
         (stats.beta.ppf(0.025, 5, 1), 1.0)
     )  # all of five are right
+    assert score_interval(np.array([1, 1, 1, 1, 1, np.nan]), "mean") == score_interval(np.ones(5), "mean")
+    assert score_interval(np.array([0.9, 0.9, 0.9, 0.9, 0.1]), "mean")[1] == 1.0
     assert score_interval(np.zeros(5), "mean") == pytest.approx((0.0, stats.beta.ppf(0.975, 1, 5)))
     assert score_interval(np.full(3, np.nan), "mean") == (0.0, 0.0)
 
