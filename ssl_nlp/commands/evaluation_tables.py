@@ -161,13 +161,14 @@ def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
 def limits_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
     """One row for each model and kind of likelihood."""
     table = Table(title=f"{escape(suite)}: nats per word, beside the least possible")
-    for column in ("", "kind", "loss", "limit", "excess", "standard error", "gap closed"):
-        table.add_column(column, justify="right" if column not in ("", "kind") else "left")
+    for column in ("", "kind", "loss", "limit", "excess", "standard error", "gap closed", "verdict"):
+        table.add_column(column, justify="right" if column not in ("", "kind", "verdict") else "left")
     for name, result in rows:
         for kind, numbers in result.details["limits"].items():
             excess = Excess(**numbers)
             cells = (excess.loss, excess.limit, excess.nats, excess.standard_error)
-            table.add_row(Text(name), kind, *(f"{number:.4f}" for number in cells), f"{excess.gap_closed:.1%}")
+            shown = [f"{number:.4f}" for number in cells]
+            table.add_row(Text(name), kind, *shown, f"{excess.gap_closed:.1%}", excess.verdict)
     return table
 
 

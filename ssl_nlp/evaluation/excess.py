@@ -40,6 +40,17 @@ class Excess:
         return (self.unigram - self.loss) / (self.unigram - self.limit)
 
     @property
+    def verdict(self) -> str:
+        """Where the loss is, in words, by two standard errors; those that are `impossible` have another word."""
+        if self.rows < LEAST_ROWS:
+            return "too few rows to say"
+        if self.impossible is not None:
+            return "impossible"
+        if self.nats > 2 * self.standard_error:
+            return "above it"
+        return "reached" if self.nats >= -max(2 * self.standard_error, ROUNDING) else "below it by chance"
+
+    @property
     def impossible(self) -> str | None:
         """An explanation if the loss is so far below its limit that this is no chance."""
         chance = max(STANDARD_ERRORS * self.standard_error, ROUNDING)

@@ -12,6 +12,7 @@ from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import train
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.limits_suite import ExcessNats, limits_suite
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import VAE, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM
@@ -81,7 +82,22 @@ def test_every_kind_of_likelihood_has_a_row_in_the_table_and_the_lowest_excess_i
     found = columns("limits", "limits", result)
     assert [column.title for column in found] == ["excess", "excess (pseudo)"]
     assert {(c.higher_is_better, c.unit, c.group) for c in found} == {(False, "nats/word", LANGUAGE)}
-    assert limits_table("limits", [("a", result)]).row_count == 2
+    table = limits_table("limits", [("a", result)])
+    assert table.row_count == 2
+    assert (table.columns[-1].header, [*table.columns[-1].cells]) == ("verdict", ["above it", "above it"])
+
+
+@pytest.mark.parametrize(
+    ("nats", "rows", "verdict"),
+    [
+        (0.21, 30, "above it"), (0.19, 30, "reached"), (-0.19, 30, "reached"), (-0.21, 30, "below it by chance"),
+        (-0.39, 30, "below it by chance"), (-0.41, 30, "impossible"), (-0.41, 29, "too few rows to say"),
+    ],
+)  # fmt: skip
+def test_a_verdict_says_in_words_where_the_loss_is(nats, rows, verdict):
+    found = Excess(3 + nats, 3.0, 4.0, standard_error=0.1, rows=rows)
+    assert found.verdict == verdict
+    assert (found.impossible is not None) == (verdict == "impossible")
 
 
 @pytest.mark.parametrize("kind", [VAE, MaskedDiffusion])
