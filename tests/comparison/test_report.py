@@ -251,10 +251,15 @@ def test_in_a_browser_everything_can_be_read(page, tmp_path):
     outer = tmp_path / "outer.html"
     outer.write_text(OUTER + "".join(frames))
     command = [browser, *ALONE.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", outer.as_uri()]
-    dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    [title] = re.findall(r"<title>(.*?)</title>", dumped)
-    views = {(seen["width"], "dark" if seen["dark"] else "light"): seen for seen in json.loads(html.unescape(title))}
-    assert set(views) == set(VIEWS)
+    for _ in range(3):  # the hint appears with the first frame, which a busy browser may not have drawn yet
+        dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        [title] = re.findall(r"<title>(.*?)</title>", dumped)
+        views = {
+            (seen["width"], "dark" if seen["dark"] else "light"): seen for seen in json.loads(html.unescape(title))
+        }
+        assert set(views) == set(VIEWS)
+        if all(seen["scrolls"] == seen["hint"] for seen in views.values()):
+            break
     for (width, scheme), seen in views.items():
         assert seen["found"] == []
         assert seen["svgs"] == 22 and seen["texts"] > 300
