@@ -85,10 +85,13 @@ class HiddenMarkovLanguage(SplitCorpus):
             f"seed {seed}: use 0 or more": seed < 0,
             f"same_topic {same_topic}: use an even number for pairs": pairs and same_topic % 2 == 1,
         }
-        refuse(problems, str(self))
-        self.same_topic, self.seed, self.pairs = same_topic, seed, pairs
         held_out: dict[Split, int] = {"valid": math.ceil(documents * valid), "test": math.ceil(documents * test)}
         self.sizes: dict[Split, int] = {"train": documents - sum(held_out.values()), **held_out}
+        problems[f"documents {documents}: too few for a {'pair' if pairs else 'document'} in each split"] = (
+            min(self.sizes.values()) < 1 + pairs
+        )
+        refuse(problems, str(self))
+        self.same_topic, self.seed, self.pairs = same_topic, seed, pairs
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])
         )

@@ -112,6 +112,8 @@ def test_the_pair_of_a_document_has_its_topic():
     documents = [document for split in SPLITS for document in language.documents(split)]
     assert len(documents) == 139 + 40 + 20  # of 279, 81 and 41: the one that is left over has no pair
     assert all(alone[document.pair].label == document.label for document in documents)
+    with pytest.raises(UserError, match="documents 9: too few for a pair in each split"):
+        tiny(same_topic=2, pairs=True, documents=9)
     with pytest.raises(UserError, match="same_topic 3: use an even number for pairs"):
         tiny(same_topic=3, pairs=True)
 
