@@ -4,8 +4,8 @@ Each method trains on English documents as its configuration says, with one enco
 about as many weights beside them), in as many steps as two threads take for the given minutes: a short trial measures
 what a step costs, and the number is written down. GPT-2 of `transformers` has the same width, depth, heads, tokens and
 rows of 128 tokens, and is trained by `transformers.Trainer` for the same minutes, once for each learning rate (AdamW,
-cosine, warm-up over 5 %). Seconds are those of the clock, in training without validation, so nothing else may run on the
-machine while the trials last. NGramLM counts the text once.
+cosine, warm-up over 5 %). The trials measure wall-clock time of training alone, so keep the machine free while they run.
+NGramLM counts the text once.
 
 Two tables. Bits per byte of the first 450 characters of held-out documents: exact, as an upper bound (masked diffusion),
 or of a pseudo-likelihood, which has a column of its own. There the mixture of causal and masked language modelling stands
@@ -127,7 +127,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all trainings share.
+    """The settings that all trainings share.
 
     Attributes:
         english: the folder with the text.
@@ -322,7 +322,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Evaluators:
-    """What is measured of each model."""
+    """The two evaluations of each model."""
 
     pairs: MinimalPairs
     texts: LanguageModelling

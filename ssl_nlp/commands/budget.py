@@ -18,7 +18,7 @@ from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.tuning_space import as_arguments
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
-from ssl_nlp.runs.ancestry import Ancestor, spoken
+from ssl_nlp.runs.ancestry import Ancestor, spoken, total
 from ssl_nlp.runs.run import RUNS
 
 Kind = Literal["tokens", "flops", "seconds"]
@@ -109,9 +109,8 @@ def steps_within(
 
 
 def _before(stem: str, kind: Kind, ancestry: Sequence[Ancestor]) -> float:
-    """What the ancestors of a training cost, as far as it is known; says of which it is not."""
-    known = {"tokens": "tokens", "flops": "flops"}.get(kind)  # the seconds of ancestors are not recorded
-    costs = [one[known] if known else None for one in ancestry]  # type: ignore[literal-required]
+    """What the ancestors of a training cost, as far as that is known; the others are named on the terminal."""
+    costs = [None if kind == "seconds" else total([one], kind) for one in ancestry]  # seconds are not recorded
     if unknown := [spoken(one) for one, number in zip(ancestry, costs, strict=True) if number is None]:
         terminal.say(
             f"Not equal: {stem} starts from {'; '.join(unknown)}, whose {COSTS[kind].name} are not known and not counted"

@@ -214,10 +214,11 @@ class Differences:
         return [sample for sample in self.samples if sample.varies]
 
     def _over_items(self, one: int, other: int) -> tuple[float, float]:
-        """The variance of their difference over items, and the least that is believed of so few.
+        """The variance of their difference over items, and its lower bound.
 
-        Where all of N items have the same difference d, their variance is 0, which is no certainty: it is at least that of
-        N such items and one with -d. With five items that is about the sign test, and with many it never matters.
+        If all N items have the same difference d, their sample variance is 0, but a few items prove little. The bound is
+        the variance with one more item, whose difference is -d. With five items that is about the sign test; with many
+        it never binds.
         """
         assert self._items is not None
         covariance, _, size = self._items

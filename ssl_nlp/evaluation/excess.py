@@ -41,7 +41,7 @@ class Excess:
 
     @property
     def verdict(self) -> str:
-        """Where the loss is, in words, by two standard errors; those that are `impossible` have another word."""
+        """Where the loss stands relative to the limit, in a few words: further than two standard errors from it, or not."""
         if self.rows < LEAST_ROWS:
             return "too few rows to say"
         if self.impossible is not None:

@@ -1,4 +1,4 @@
-"""ARAE in two processes: each player's gradients are those of one process that has all sentences."""
+"""ARAE in two processes trains like one process that has all sentences, each player included."""
 
 from unittest.mock import patch
 
