@@ -15,7 +15,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder, Scorer, SeveralScorer
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits, LinearProbe
 from ssl_nlp.evaluation.evaluator import Evaluator, Fit
-from ssl_nlp.evaluation.excess import ExcessSums
+from ssl_nlp.evaluation.excess import LEAST_ROWS, STANDARD_ERRORS, ExcessSums
 from ssl_nlp.evaluation.language_modelling import NAMES
 from ssl_nlp.evaluation.result import Array, Result
 from ssl_nlp.evaluation.suite import Suite
@@ -114,9 +114,16 @@ class TopicProbe(LinearProbe):
         return Fit((accuracy - chance) / (bayes - chance), predictor)
 
     def result(self, predicted: Array) -> Result:
+        """The numbers of predictions.
+
+        Raises:
+            UserError: they are better than any classifier's can be.
+        """
         found = super().result(predicted)
         bayes, chance = self._ends(self.data.test, self.best)
-        items = ((np.array(self.data.test.labels) == predicted) - chance) / (bayes - chance)
+        gold = np.array(self.data.test.labels)
+        _refuse_above_bayes(gold == predicted, gold == np.array(self.best))
+        items = ((gold == predicted) - chance) / (bayes - chance)
         metrics = {"share_of_bayes": float(items.mean()), **found.metrics, "bayes_accuracy": bayes}
         return Result("share_of_bayes", metrics, found.details, items.astype(np.float32))
 
@@ -145,6 +152,25 @@ def limits_suite(corpus: Corpus) -> Suite:
         best, best_valid = (_most_probable(corpus, part.texts) for part in (topics.test, topics.valid))
         evaluators["topic.linear_probe"] = TopicProbe(topics, best, best_valid)
     return Suite(LIMITS, evaluators, parts["train"].texts)
+
+
+def _refuse_above_bayes(right: Array, best: Array) -> None:
+    """Refuse a classifier that is right more often than the best one, on the same items, by more than chance explains.
+
+    Args:
+        right, best: (N,) booleans, whether each item is classified correctly.
+    """
+    if len(right) < LEAST_ROWS:
+        return
+    gain = right.astype(float) - best
+    chance = STANDARD_ERRORS * float(gain.std(ddof=1)) / len(gain) ** 0.5
+    if gain.mean() > chance:
+        raise UserError(
+            f"the probe of the topic is right for {right.mean():.1%} of the documents, and the best classifier possible "
+            f"for {best.mean():.1%}; chance explains a difference of {chance:.1%} at most: the model sees what it should "
+            "predict. Likely causes: labels within the texts or their embeddings, or texts of the test split in the "
+            "training data"
+        )
 
 
 def _most_probable(corpus: HiddenMarkovLanguage, texts: Sequence[str]) -> list[str]:

@@ -12,8 +12,9 @@ from ssl_nlp.data import Tokenizer, TokenizerSettings
 from ssl_nlp.data.tokenizer import train
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.excess import Excess
-from ssl_nlp.evaluation.limits_suite import ExcessNats, limits_suite
+from ssl_nlp.evaluation.limits_suite import ExcessNats, TopicProbe, limits_suite
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import VAE, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM
 from ssl_nlp.objectives.scores import Scores
@@ -156,3 +157,18 @@ def test_a_single_topic_needs_no_probe():
 def test_another_corpus_has_no_limits():
     with pytest.raises(UserError, match="is not known: --suite limits needs a run on HiddenMarkovLanguage"):
         limits_suite(ListCorpus(random_texts(20)))
+
+
+@pytest.mark.parametrize(("items", "gained", "refused"), [(100, 10, False), (100, 20, True), (29, 20, False)])
+def test_a_probe_of_the_topic_better_than_bayes_rule_by_more_than_chance_has_peeked(items, gained, refused):
+    gold = np.array(["b"] * (items - 5) + ["a"] * 5)  # of n gains, about the square root of n are a standard error
+    best = np.where(np.arange(items) < gained, "a", gold)
+    part = Labelled([f"text {number}" for number in range(items)], gold.tolist())
+    train_part = Labelled(["one", "two", "three"], ["a", "a", "b"])
+    probe = TopicProbe(LabelledSplits("topics", train_part, part, part), best.tolist(), best.tolist())
+    if refused:
+        with pytest.raises(UserError, match="the best classifier possible for 80.0%.* the model sees what it should"):
+            probe.result(gold)
+    else:
+        assert probe.result(gold).primary > 1
+    assert probe.result(best).primary == pytest.approx(1)
