@@ -21,7 +21,8 @@ from ssl_nlp.commands.compare import compare
 from ssl_nlp.commands.demo import METHODS
 from ssl_nlp.comparison.assemble import read_results
 from ssl_nlp.comparison.compared_runs import find_runs
-from ssl_nlp.comparison.statistics import ASSUMED, contributions
+from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.comparison.statistics import ASSUMED
 from ssl_nlp.evaluation import Result
 
 

@@ -5,7 +5,7 @@ arXiv:2106.16163, section 3). The error of the difference of two mean scores has
 
 - over items: the variance of the mean of the paired differences of the items' contributions, normal (Student's t with N - 1
   degrees of freedom for N items). Contributions are the items themselves where the score is their mean, and else how much
-  the score changes with the weight of an item (`contributions`);
+  the score changes with the weight of an item (`comparison.contributions`);
 - over seeds: s^2 (1/n + 1/m) for n and m seeds, where s^2 is the variance between the seeds of a row, pooled over the rows
   of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t.
 
@@ -19,14 +19,15 @@ are hard, but not on the loss. `benchmarks/verdicts.py` simulates how often clai
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from ssl_nlp.evaluation.result import OF_SUMS, Array, Result, Statistic, statistic_of
+from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
 
 ASSUMED = 3.0
 """Standard deviation of a score over seeds, as a multiple of that over items, which is assumed where it is unknown."""
@@ -244,109 +245,6 @@ class Differences:
         means = np.stack([given.mean(axis=0) for given in each])
         size = means.shape[1]
         return np.atleast_2d(np.cov(means)) / size, noise / size, size
-
-
-def contributions(items: Array, statistic: Statistic) -> Array:
-    """How much each item moves the score: (N,), with mean 0. Their variance over N is that of the score over items.
-
-    It is the derivative of the score with respect to the weight of the item (the empirical influence function), which for a
-    rank correlation or an average precision contains what the item does to the ranks of the others, and for a V-measure
-    takes the clusters as given; of statistics of sums, it is what the score
-    loses without the item (the jackknife). Items with NaN do not count and move nothing.
-
-    Args:
-        items: (N,) or as `evaluation.Result` says.
-        statistic: of the items, which is the score.
-    """
-    known = ~np.isnan(items.reshape(len(items), -1)).any(axis=1)
-    given = items[known].astype(np.float64)
-    found = np.zeros(len(items))
-    if len(given):
-        found[known] = _moved(given, statistic) * len(items) / len(given)
-    return found
-
-
-def _moved(items: Array, statistic: Statistic) -> Array:
-    if statistic == "mean":
-        return items - items.mean()
-    if statistic in DERIVATIVES:
-        return DERIVATIVES[statistic](*items.T)
-    sums = items.sum(
-        axis=0
-    )  # of smooth functions of sums, what is missing without the item says as much as a derivative
-    missing = OF_SUMS[statistic](sums) - OF_SUMS[statistic](sums - items) if len(items) > 1 else np.zeros(1)
-    return np.asarray((len(items) - 1) * (missing - missing.mean()))
-
-
-def _of_rank_correlation(x: Array, y: Array) -> Array:
-    """Differentiate C / sqrt(U V), the correlation of the ranks u and v, which are shares of N with ties in the middle.
-
-    The derivative of mean(u v) is u_j v_j - 3 mean(u v) + (sum of v over the items above x_j + sum of u over those above
-    y_j) / N, because item j raises the ranks of the items above it. Those of the variances are the same with u = v.
-    """
-    u, v = (1 - _above(given, np.ones(len(given))) for given in (x, y))
-
-    def moved(one: Array, ranks: Array, other: Array, its_ranks: Array) -> tuple[float, Array]:
-        mean = float((ranks * its_ranks).mean())
-        return mean - 0.25, ranks * its_ranks - 3 * mean + _above(one, its_ranks) + _above(other, ranks)
-
-    (c, dc), (a, da), (b, db) = moved(x, u, y, v), moved(x, u, x, u), moved(y, v, y, v)
-    if min(a, b) < 1e-12:  # one of the two does not vary
-        return np.zeros(len(x))
-    return (dc - c / 2 * (da / a + db / b)) / math.sqrt(a * b)
-
-
-def _of_average_precision(predictions: Array, gold: Array) -> Array:
-    """Differentiate Σ_i y_i p_i / Σ_i y_i, where y is gold and p_i the mean of y over the items ranked no lower than i.
-
-    Item j changes p_i by (y_j - p_i) / n_i for the n_i items that p_i is a mean of, if j is one of them.
-    """
-    if not gold.any():
-        return np.zeros(len(gold))
-    _, group = np.unique(-predictions, return_inverse=True)  # from the highest one
-
-    def reached(weights: Array) -> Array:
-        return np.bincount(group, weights).cumsum()
-
-    number = reached(np.ones(len(gold)))
-    precision = reached(gold) / number
-    share = np.bincount(group, gold) / number
-    below, below_by_precision = (sums[::-1].cumsum()[::-1][group] for sums in (share, share * precision))
-    own = gold * precision[group]
-    return np.asarray(
-        (own + gold * below - below_by_precision - gold * own.sum() / gold.sum()) * len(gold) / gold.sum()
-    )
-
-
-def _of_v_measure(clusters: Array, classes: Array) -> Array:
-    """Differentiate 2 I / (H + G), the mutual information and the entropies of two partitions with fixed parts."""
-
-    def surprise(parts: Array) -> Array:
-        _, part, sizes = np.unique(parts, return_inverse=True, return_counts=True, axis=0)
-        return np.asarray(np.log(len(parts) / sizes)[part.ravel()])
-
-    one, other = surprise(clusters), surprise(classes)
-    both = one + other
-    shared = both - surprise(np.stack([clusters, classes], axis=1))
-    total = both.mean()
-    if total < 1e-12:  # both have one part
-        return np.zeros(len(clusters))
-    value = 2 * shared.mean() / total
-    return np.asarray((2 * (shared - shared.mean()) - value * (both - total)) / total)
-
-
-DERIVATIVES: dict[Statistic, Callable[[Array, Array], Array]] = {
-    "spearman": _of_rank_correlation,
-    "average_precision": _of_average_precision,
-    "v_measure": _of_v_measure,
-}
-
-
-def _above(values: Array, weights: Array) -> Array:
-    """(N,): for each value the sum of the weights of all greater ones and half of those of its equals, over N."""
-    _, group = np.unique(values, return_inverse=True)
-    sums = np.bincount(group, weights)
-    return np.asarray((sums[::-1].cumsum()[::-1] - sums / 2)[group] / len(values))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -18,11 +18,11 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, placed, read_results, row_of
 from ssl_nlp.comparison.columns import FINE_TUNED, GROUPS, METRICS, columns, titled
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.contributions import contributions
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of, sharing_text
 from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
 from ssl_nlp.comparison.item_notes import overlap
 from ssl_nlp.comparison.items import apart, without_items
-from ssl_nlp.comparison.statistics import contributions
 from ssl_nlp.comparison.task_differences import cut_alike, not_equal, settings_that_differ
 from ssl_nlp.comparison.types import Column, Comparison, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts

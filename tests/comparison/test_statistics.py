@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from ssl_nlp.comparison.contributions import contributions
 from ssl_nlp.comparison.statistics import (
     ASSUMED,
     Differences,
     Sample,
     Uncertainty,
-    contributions,
     holm,
     score_interval,
     t_interval,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssl_nlp.comparison.columns import columns
-from ssl_nlp.comparison.statistics import contributions
+from ssl_nlp.comparison.contributions import contributions
 from ssl_nlp.data import TokenBatch, TokenizerSettings
 from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Recurrent, Transformer
