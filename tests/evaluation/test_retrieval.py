@@ -100,6 +100,24 @@ def test_the_best_and_the_first_place_have_known_values():
     assert query_metrics([0, 1], {0: 1})[:2] == pytest.approx([1 / math.log2(3), 0.5])
 
 
+def test_metrics_of_any_ranking_agree_with_each_other():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        size, relevant = int(rng.integers(1, 150)), int(rng.integers(1, 4))
+        gains = {document: int(rng.integers(1, 4)) for document in range(relevant)}
+        ranking = [gains.get(int(document), 0) for document in rng.permutation(max(size, relevant))]
+        ndcg, mrr, *recalls = query_metrics(ranking[:100], gains)
+        precision = float(ranking[0] > 0)  # at 1
+        assert recalls[0] * relevant == pytest.approx(precision)
+        assert (mrr == 1) == (precision == 1)
+        assert recalls == sorted(recalls) and recalls[-1] <= 1
+        assert 0 <= ndcg <= 1
+        assert (mrr == 0) == (ndcg == 0) == (recalls[1] == 0)
+        if relevant == 1:
+            assert precision == recalls[0]
+            assert ndcg == pytest.approx(1 / math.log2(1 + 1 / mrr) if mrr else 0)
+
+
 def test_equal_scores_are_ranked_in_an_order_that_relevance_does_not_change():
     data = judged()
     collapsed = Given({text: np.ones(3) for text in JudgedRetrieval(data).texts})
