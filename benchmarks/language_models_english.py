@@ -23,7 +23,6 @@ Each trained model adds a line to FOLDER/records.jsonl, and the same command res
 import argparse
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,26 +34,20 @@ import ssl_nlp  # before torch: it sets how OpenMP's threads wait, so that GPT-2
 
 # isort: split
 import torch
-import transformers
 import yaml
-from torch import Tensor
-from torch.nn import functional as F
+from language_models_stock import gpt2_step, train_gpt2
 
 from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.commands.train_runs import train
 from ssl_nlp.comparison.statistics import Differences, Sample
-from ssl_nlp.corpora import TextFiles
-from ssl_nlp.data import TextDataModule, TokenizerSettings
-from ssl_nlp.data.batch import IGNORE_INDEX
-from ssl_nlp.encoders.transformer import PRESETS, Size
+from ssl_nlp.encoders.transformer import Size
 from ssl_nlp.evaluation import LanguageModelling, MinimalPairs, Result, Scorer
 from ssl_nlp.evaluation.capabilities import SeveralScorer
 from ssl_nlp.evaluation.file_tasks import PlainFiles
 from ssl_nlp.evaluation.minimal_pair_files import MinimalPairFiles
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.objectives.scores import Likelihood, Scores
-from ssl_nlp.training.precision import cpu_multiplies_bfloat16
 
 METHODS = (
     "causal_lm", "lstm", "causal_masked_lm", "masked_lm", "masked_diffusion", "bidirectional_lm", "vae", "ngram_lm",
@@ -68,7 +61,6 @@ LSTM: dict[str, dict[str, Any]] = {
 CHARACTERS = 450
 """Of each held-out text: about as much as fits into a row of 128 tokens, longer than which no model has seen any."""
 TRIAL = 20  # steps that measure the cost of one
-LENGTH, BATCH = 128, 32  # of GPT-2's rows, as of the methods'
 RECORDS = Path("records.jsonl")
 
 
@@ -119,7 +111,7 @@ def main() -> None:
         names.append(f"gpt2-{rate:g}")
         for seed in range(plan.seeds):
             if (names[-1], seed) not in records():
-                evaluators.record(names[-1], seed, *train_gpt2(plan, rate, seed))
+                evaluators.record(names[-1], seed, *train_gpt2(english, plan.encoder, rate, seed, plan.steps("gpt2")))
     if names:
         bits_table(names, plan.seeds)
         pairs_table(names, plan.seeds)
@@ -147,7 +139,7 @@ class Plan:
         if name == "ngram_lm":
             return 1
         if not path.exists():
-            seconds = gpt2_step(self) if name == "gpt2" else method_step(self, name)
+            seconds = gpt2_step(self.english, self.encoder, TRIAL) if name == "gpt2" else method_step(self, name)
             path.write_text(str(max(round(self.seconds / seconds), 10)))
         return int(path.read_text())
 
@@ -214,86 +206,6 @@ def clock_seconds(cost: Mapping[str, float]) -> float:
     """
     speed = cost.get("tokens_per_second")
     return cost["tokens"] / speed if speed else cost["seconds"]
-
-
-# ------------------------------------------------------------------------------------------------------------------ GPT-2
-
-
-class GPT2:
-    """Stock GPT-2 with the tokens of our data. It scores the tokens and the end of a sentence, as CausalLM does."""
-
-    likelihood: Likelihood | None = "likelihood"
-
-    def __init__(self, data: TextDataModule, encoder: Size) -> None:
-        self.data = data
-        size = PRESETS[encoder]
-        self.model = transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(
-                vocab_size=data.tokenizer.vocab_size, n_positions=LENGTH, n_embd=size["dim"], n_layer=size["layers"],
-                n_head=size["heads"], bos_token_id=data.tokenizer.end_id, eos_token_id=data.tokenizer.end_id,
-            )
-        )  # fmt: skip
-
-    @torch.no_grad()
-    def score(self, texts: Sequence[str]) -> Scores:
-        """The negative log-likelihood of each text and its end."""
-        self.model.eval()
-        rows = [[*ids, self.data.tokenizer.end_id] for ids, _ in self.data.tokenizer.encode(list(texts))]
-        all_targets = torch.tensor([len(row) - 1 for row in rows])
-        rows = [row[: LENGTH + 1] for row in rows]
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-        nats = torch.zeros(len(rows), dtype=torch.float64)
-        for start in range(0, len(rows), 64):
-            some = order[start : start + 64]
-            ids = padded([rows[number] for number in some], self.data.tokenizer.pad_id)
-            targets = padded([rows[number][1:] for number in some], IGNORE_INDEX)
-            logits = self.model(ids[:, :-1]).logits.float()
-            losses = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
-            nats[some] = losses.double().sum(dim=1)
-        return Scores("likelihood", nats, torch.tensor([len(row) - 1 for row in rows]), all_targets)
-
-
-def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """(N, longest row) int64."""
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
-
-
-def train_gpt2(plan: Plan, rate: float, seed: int) -> tuple[GPT2, dict[str, float]]:
-    """A trained model, and what it cost."""
-    steps = plan.steps("gpt2")
-    model, seconds = fit_gpt2(plan, rate, seed, steps)
-    parameters = sum(parameter.numel() for parameter in model.model.parameters())
-    return model, {"steps": steps, "seconds": seconds, "tokens": steps * BATCH * LENGTH, "parameters": parameters}
-
-
-def gpt2_step(plan: Plan) -> float:
-    """Seconds of the clock for a step, without the start."""
-    return (fit_gpt2(plan, 0.001, 0, 3 * TRIAL)[1] - fit_gpt2(plan, 0.001, 0, TRIAL)[1]) / (2 * TRIAL)
-
-
-def fit_gpt2(plan: Plan, rate: float, seed: int, steps: int) -> tuple[GPT2, float]:
-    """A model after so many steps, and the seconds that they took."""
-    train_files, valid_files = (str(plan.english / f"{split}.jsonl") for split in ("train", "valid"))
-    data = TextDataModule(TextFiles(train_files, valid_files, None), TokenizerSettings(vocab_size=8192), length=LENGTH)
-    rows = data.maker.rows(data.store("train"), data.tokenizer, LENGTH)
-    features = [rows[[number]].input_ids[0].tolist() for number in range(len(rows))]
-    transformers.set_seed(seed)
-    model = GPT2(data, plan.encoder)
-    settings = transformers.TrainingArguments(
-        output_dir="gpt2", max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=rate, seed=seed,
-        lr_scheduler_type="cosine", warmup_steps=round(0.05 * steps), weight_decay=0.01, max_grad_norm=1.0,
-        bf16=cpu_multiplies_bfloat16(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=100,
-        disable_tqdm=True,
-    )  # fmt: skip
-
-    def collated(some: list[list[int]]) -> dict[str, Tensor]:
-        ids = padded(some, data.tokenizer.pad_id)
-        return {"input_ids": ids, "labels": padded(some, IGNORE_INDEX)}
-
-    trainer = transformers.Trainer(model.model, settings, train_dataset=features, data_collator=collated)
-    start = time.perf_counter()
-    trainer.train()
-    return model, time.perf_counter() - start
 
 
 # ---------------------------------------------------------------------------------------------------------------- records
