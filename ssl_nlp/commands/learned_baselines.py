@@ -23,6 +23,7 @@ from ssl_nlp.encoders import BagOfWords
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import SkipGram
 from ssl_nlp.objectives.scores import Unable
+from ssl_nlp.quiet import quiet
 from ssl_nlp.runs.run import Run
 from ssl_nlp.training import Optimization
 
@@ -92,10 +93,11 @@ def word_vectors(corpus: LearnedTexts) -> SkipGram:
 
     def train(directory: Path) -> None:
         tokens = min(EPOCHS * data.store("train").statistics.tokens, MOST_TOKENS)
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        quiet()
+        none = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = Trainer(
             accelerator="cpu", devices=1, max_steps=max(1, tokens // (ROW * ROWS)), limit_val_batches=0,
-            num_sanity_val_steps=0, enable_model_summary=False, default_root_dir=directory, **quiet,
+            num_sanity_val_steps=0, enable_model_summary=False, default_root_dir=directory, **none,
         )  # fmt: skip
         with torch.random.fork_rng():
             torch.manual_seed(SEED)

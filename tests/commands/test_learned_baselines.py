@@ -1,5 +1,7 @@
 """What baselines learn from, and the mean of word vectors."""
 
+import logging
+
 import pytest
 import torch
 from rich.progress import Progress
@@ -46,7 +48,10 @@ def test_word_vectors_of_words_in_like_places_are_alike_and_are_trained_once(mon
     texts = [f"{text} {number}" for number, text in enumerate(random_texts(150, longest=10))]
     texts += [f"the {animal} barks at {number}" for number in range(60) for animal in ("dog", "wolf")]
     corpus = LearnedTexts(texts)
+    logger = logging.getLogger("lightning.pytorch")
+    logger.setLevel(logging.INFO)
     method = word_vectors(corpus)
+    assert not logger.isEnabledFor(logging.INFO)  # a table of scores needs no news of GPUs
     monkeypatch.setattr(learned_baselines, "Trainer", None)  # the vectors are kept
     again = word_vectors(LearnedTexts(list(texts)))
     embeddings = method.embed_all(["dog", "wolf", "tree"])
