@@ -19,7 +19,7 @@ from ssl_nlp.commands.train_runs import plan
 from ssl_nlp.commands.trials import RESOURCES, Outcome, Search, Tuned, optuna
 from ssl_nlp.commands.tuning_space import as_arguments, check_costs, draw, read_spaces, space_of
 from ssl_nlp.comparison.tuning import RECORD, MethodTrials, Tuning, write_tuning
-from ssl_nlp.errors import UserError
+from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.evaluation import Evaluator, Suite, get_suite
 from ssl_nlp.evaluation.capabilities import lacks
 from ssl_nlp.evaluation.suite import with_validation_items
@@ -49,8 +49,13 @@ def tune(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     extra = arguments[len(own) + 1 :]
     options = _parser().parse_args(own)
     check_suite_options(options.suite, options.config)
-    if options.trials < 1 or options.seeds < 0:
-        raise UserError(f"--trials must be 1 or more and --seeds 0 or more, not {options.trials} and {options.seeds}")
+    least = {"trials": 1, "seeds": 0, "seed": 0}
+    refuse(
+        {
+            f"--{name} must be {low} or more, not {getattr(options, name)}": getattr(options, name) < low
+            for name, low in least.items()
+        }
+    )
     optuna()  # raises its error before anything is read
     output = Path(options.output).resolve()
     check_name(output.name, "--output")

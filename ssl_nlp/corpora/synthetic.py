@@ -79,18 +79,18 @@ class HiddenMarkovLanguage(SplitCorpus):
             ),
             f"shortest {shortest}, longest {longest}: use 1 <= shortest <= longest": not 1 <= shortest <= longest,
             f"stop {stop}: use a probability above 0": not 0 < stop <= 1,
-            f"valid {valid}, test {test}: use shares above 0 that leave some for training": min(valid, test) <= 0
-            or valid + test >= 1,
+            f"valid {valid}, test {test}: use shares above 0 that leave some for training": not (
+                valid > 0 and test > 0 and valid + test < 1
+            ),
             f"same_topic {same_topic}, documents {documents}: use 1 or more": min(same_topic, documents) < 1,
             f"seed {seed}: use 0 or more": seed < 0,
             f"same_topic {same_topic}: use an even number for pairs": pairs and same_topic % 2 == 1,
         }
+        refuse(problems, str(self))
         held_out: dict[Split, int] = {"valid": math.ceil(documents * valid), "test": math.ceil(documents * test)}
         self.sizes: dict[Split, int] = {"train": documents - sum(held_out.values()), **held_out}
-        problems[f"documents {documents}: too few for a {'pair' if pairs else 'document'} in each split"] = (
-            min(self.sizes.values()) < 1 + pairs
-        )
-        refuse(problems, str(self))
+        few = f"documents {documents}: too few for a {'pair' if pairs else 'document'} in each split"
+        refuse({few: min(self.sizes.values()) < 1 + pairs}, str(self))
         self.same_topic, self.seed, self.pairs = same_topic, seed, pairs
         self.model: HiddenMarkovMixture = draw_mixture(
             (topics, states, words), concentrations, np.random.default_rng([seed, 0])

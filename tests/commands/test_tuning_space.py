@@ -8,6 +8,7 @@ import yaml
 
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.commands.shipped import CONFIGS
+from ssl_nlp.commands.tune import tune
 from ssl_nlp.commands.tuning_space import Choice, Range, as_arguments, check_costs, draw, read_spaces, space_of
 from ssl_nlp.errors import UserError
 
@@ -105,3 +106,9 @@ def test_the_shipped_space_fits_the_shipped_configurations(name):
     again = yaml.safe_load(plan_fit(["--config", str(CONFIGS / f"{name}.yaml"), *as_arguments(values)], tried=True))
     assert space_of(read_spaces("tuning/methods"), again)[0] == space
     assert again["model"]["init_args"]["optimization"]["learning_rate"] == values["model.optimization.learning_rate"]
+
+
+@pytest.mark.parametrize("option", ["--trials=0", "--seeds=-1", "--seed=-1"])
+def test_impossible_numbers_are_refused_before_anything_is_read(option):
+    with pytest.raises(UserError, match=f"{option.split('=')[0]} must be [01] or more, not"):
+        tune(["masked_lm", "--budget=9steps", option])

@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from itertools import chain
 
@@ -127,6 +128,7 @@ def test_impossible_settings_are_listed_in_one_error():
         "same_topic": 0,
         "seed": -1,
         "word_concentration": 0.01,
+        "valid": math.nan,
     }.items():
         with pytest.raises(UserError, match=rf"{value}\b.*: use"):
             tiny(**{name: value})
