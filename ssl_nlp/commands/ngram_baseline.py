@@ -52,7 +52,7 @@ def training_data(run: Run | None) -> TextDataModule:
     finally:
         sys.argv = before
     if tokens > MOST_TOKENS:
-        raise Unable(f"its training text has {tokens:,} tokens, and at most {MOST_TOKENS:,} are counted by the way")
+        raise Unable(f"its training text has {tokens:,} tokens, and this baseline counts at most {MOST_TOKENS:,}")
     return data
 
 

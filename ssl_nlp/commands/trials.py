@@ -306,7 +306,7 @@ def _reason(status: int, log: Path, score: float | None) -> str:
     """Why a trial has failed, in one line."""
     if status < 0:
         name = signal.Signals(-status).name
-        return f"its process was killed by {name}{', perhaps for want of memory' if name == 'SIGKILL' else ''}"
+        return f"its process was killed by {name}{', perhaps for lack of memory' if name == 'SIGKILL' else ''}"
     if score is not None and not math.isfinite(score):
         return f"its score is {score}"
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

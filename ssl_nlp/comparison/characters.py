@@ -45,5 +45,5 @@ def cut_prompts(rows: Sequence[Row]) -> list[str]:
         if max(of_rows.values()) > 0:
             _, name, number = key.split("/")
             shares = spoken({label: f"{share:.1%}" for label, share in of_rows.items()})
-            said.append(f"The share of the prompts of {name} that lose {LOST[number]} for want of room is {shares}.")
+            said.append(f"The share of the prompts of {name} that lose {LOST[number]} for lack of room is {shares}.")
     return said

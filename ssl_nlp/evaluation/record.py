@@ -1,8 +1,8 @@
 """`evaluation.json`, and beside it the contribution of each test item.
 
-    {"protocol": 5, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "text": {SPLIT: DIGEST},
+    {"protocol": 6, "method": ..., "loss_unit": ..., "checkpoint": {"file", "digest"}, "text": {SPLIT: DIGEST},
      "cost": {...}, "ancestry": [...],
-     "suites": {SUITE: {"protocol": 5, "data": KEY, "items": {EVALUATOR: DIGEST}, "checkpoint": {...},
+     "suites": {SUITE: {"protocol": 6, "data": KEY, "items": {EVALUATOR: DIGEST}, "checkpoint": {...},
                         "evaluators": {EVALUATOR: {...}}, "missing": {EVALUATOR: REASON},
                         "baselines": {BASELINE: {EVALUATOR: {...}}}}}}
 

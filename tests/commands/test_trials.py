@@ -219,7 +219,7 @@ def test_a_trial_that_fails_is_recorded_with_its_line_and_the_others_go_on(monke
     assert (outcomes[1].state, outcomes[1].score, outcomes[1].reason) == ("failed", None, "the loss is not finite")
     assert outcomes[0].state == "complete" and outcomes[2].state != "failed"
     monkeypatch.setattr(train_runs, "run_fit", lambda *args: -9)
-    assert done.run(METHOD, 3).reason == "its process was killed by SIGKILL, perhaps for want of memory"
+    assert done.run(METHOD, 3).reason == "its process was killed by SIGKILL, perhaps for lack of memory"
     assert done.run(METHOD, 1) == outcomes[1]  # it is not tried again
 
 

@@ -225,7 +225,7 @@ def test_other_characters_that_encoders_read_are_called_a_difference(tmp_path):
     assert comparison(tmp_path).differences[-2:] == [
         "The share of the characters of reviews that is read is 62.0% for MaskedLM and 100.0% for SimCLR: baselines that "
         "count words read all of it; raise the encoder's max_length, or lower `characters` in your suite.",
-        "The share of the prompts of mood.few_shot_4 that lose examples for want of room is 38.0% for MaskedLM and 0.0% "
+        "The share of the prompts of mood.few_shot_4 that lose examples for lack of room is 38.0% for MaskedLM and 0.0% "
         "for SimCLR.",
     ]
 

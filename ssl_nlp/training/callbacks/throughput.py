@@ -172,7 +172,7 @@ def _step_flops(method: Module, batch: TokenBatch, players: Mapping[str, Player]
 
 
 def estimated_flops(method: Module, batch: TokenBatch) -> int:
-    """`training_flops` where no backward pass can be done by the way: parameters are sharded, or memory is too small.
+    """`training_flops` where no backward pass can be tried: parameters are sharded, or memory is too small.
 
     Three times those of the forward pass (Kaplan et al., arXiv:2001.08361, section 2.1), less the products that frozen
     weights of the encoder spare.
