@@ -168,7 +168,8 @@ def limits_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
             excess = Excess(**numbers)
             cells = (excess.loss, excess.limit, excess.nats, excess.standard_error)
             shown = [f"{number:.4f}" for number in cells]
-            table.add_row(Text(name), kind, *shown, f"{excess.gap_closed:.1%}", excess.verdict)
+            closed = "–" if excess.gap_closed is None else f"{excess.gap_closed:.1%}"
+            table.add_row(Text(name), kind, *shown, closed, excess.verdict)
     return table
 
 

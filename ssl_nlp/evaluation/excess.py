@@ -19,7 +19,7 @@ class Excess:
 
     Attributes:
         loss, limit, unigram: the means over all of these.
-        standard_error: of loss - limit, over rows.
+        standard_error: of loss - limit, over rows, as if these were independent.
         rows: number of rows.
     """
 
@@ -35,9 +35,10 @@ class Excess:
         return self.loss - self.limit
 
     @property
-    def gap_closed(self) -> float:
-        """The share of what can be learned beyond the tokens' frequencies."""
-        return (self.unigram - self.loss) / (self.unigram - self.limit)
+    def gap_closed(self) -> float | None:
+        """The share of what can be learned beyond the tokens' frequencies; None if that is nothing."""
+        gap = self.unigram - self.limit
+        return (self.unigram - self.loss) / gap if abs(gap) > ROUNDING else None
 
     @property
     def verdict(self) -> str:

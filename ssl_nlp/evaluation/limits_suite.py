@@ -22,7 +22,7 @@ from ssl_nlp.evaluation.suite import Suite
 from ssl_nlp.objectives.scores import Likelihood, Scores, Unable
 
 LIMITS = "limits"
-TEXTS = 1000  # documents of each split, the first ones
+TEXTS = 1000  # documents of each split, at most
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ExcessNats(Evaluator):
 
     Attributes:
         language: of the documents.
-        data: the documents.
+        data: the documents, independent of each other.
     """
 
     needs: ClassVar[type] = Scorer
@@ -84,9 +84,12 @@ class ExcessNats(Evaluator):
         if excess.impossible is not None:
             raise UserError(excess.impossible)
         primary = NAMES[scores.kind].format("excess_nats")
-        metrics = {primary: excess.nats, NAMES[scores.kind].format("gap_closed"): excess.gap_closed}
+        metrics = {primary: excess.nats}
+        if excess.gap_closed is not None:
+            metrics[NAMES[scores.kind].format("gap_closed")] = excess.gap_closed
         details: dict[str, Any] = {"kind": scores.kind, "limits": {scores.kind: asdict(excess)}}
-        return Result(primary, metrics, details)
+        items = np.stack([scores.nats.numpy() - limit, targets.numpy()], axis=1)
+        return Result(primary, metrics, details, items, "ratio")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,12 @@ class TopicProbe(LinearProbe):
 
     best: Sequence[str]
     best_valid: Sequence[str]
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the best classifier gets more right than the most frequent topic does, on both parts."""
+        parts = ((self.data.test, self.best), (self.data.valid, self.best_valid))
+        return all(bayes > chance for bayes, chance in (self._ends(*part) for part in parts))
 
     @property
     def validation(self) -> "TopicProbe":
@@ -124,7 +133,8 @@ class TopicProbe(LinearProbe):
         gold = np.array(self.data.test.labels)
         _refuse_above_bayes(gold == predicted, gold == np.array(self.best))
         items = ((gold == predicted) - chance) / (bayes - chance)
-        metrics = {"share_of_bayes": float(items.mean()), **found.metrics, "bayes_accuracy": bayes}
+        share = (found.metrics["accuracy"] - chance) / (bayes - chance)
+        metrics = {"share_of_bayes": share, **found.metrics, "bayes_accuracy": bayes}
         return Result("share_of_bayes", metrics, found.details, items.astype(np.float32))
 
     def _ends(self, part: Labelled, best: Sequence[str]) -> tuple[float, float]:
@@ -147,10 +157,12 @@ def limits_suite(corpus: Corpus) -> Suite:
     parts = {split: _topics(corpus, split) for split in SPLITS}
     test = parts["test"]
     evaluators: dict[str, Evaluator] = {"limits": ExcessNats(corpus, test.texts)}
-    if len(corpus.model.topics) > 1:
+    if len({*parts["train"].labels}) > 1:
         topics = LabelledSplits(LIMITS, parts["train"], parts["valid"], test)
         best, best_valid = (_most_probable(corpus, part.texts) for part in (topics.test, topics.valid))
-        evaluators["topic.linear_probe"] = TopicProbe(topics, best, best_valid)
+        probe = TopicProbe(topics, best, best_valid)
+        if probe.learnable:
+            evaluators["topic.linear_probe"] = probe
     return Suite(LIMITS, evaluators, parts["train"].texts)
 
 
@@ -180,7 +192,9 @@ def _most_probable(corpus: HiddenMarkovLanguage, texts: Sequence[str]) -> list[s
 
 
 def _topics(corpus: HiddenMarkovLanguage, split: Split) -> Labelled:
-    documents = [*islice(corpus.documents(split), TEXTS)]
+    """The first documents of a split that are independent: one of those in a row that share a topic."""
+    step = corpus.same_topic // 2 if corpus.pairs else corpus.same_topic
+    documents = [*islice(corpus.documents(split), 0, TEXTS * step, step)]
     return Labelled([document.text for document in documents], [str(document.label) for document in documents])
 
 

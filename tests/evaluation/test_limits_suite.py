@@ -15,6 +15,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.classification import Labelled, LabelledSplits
 from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.limits_suite import ExcessNats, TopicProbe, limits_suite
+from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import VAE, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM
 from ssl_nlp.objectives.scores import Scores
@@ -22,7 +23,7 @@ from tests.corpus import ListCorpus, random_texts
 
 TOPICS = 3
 LANGUAGE_KNOWN = HiddenMarkovLanguage(
-    TOPICS, 2, 10, longest=12, documents=500, valid=0.2, test=0.2, word_concentration=0.5
+    TOPICS, 2, 10, longest=12, documents=500, valid=0.2, test=0.2, word_concentration=0.5, same_topic=1
 )
 TEXTS = [document.text for document in LANGUAGE_KNOWN.documents("test")]
 
@@ -59,6 +60,7 @@ def test_who_knows_the_language_is_at_the_limit_and_who_pays_less_has_peeked(kin
     result = evaluator(Known(kind))
     assert result.primary_metric == name.format("excess_nats")
     assert result.primary == pytest.approx(0, abs=2e-3)
+    assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
     assert result.metrics[name.format("gap_closed")] == pytest.approx(1, abs=5e-3)
     assert evaluator(Known(kind, more=0.5)).primary == pytest.approx(0.5, abs=2e-3)
     with pytest.raises(UserError, match="the model sees what it should predict"):
@@ -149,9 +151,34 @@ def test_a_probe_of_the_topic_is_measured_by_bayes_rule_with_chance_taken_off():
     assert column.higher_is_better and column.title == "topic: linear probe share of Bayes' accuracy"
 
 
-def test_a_single_topic_needs_no_probe():
-    language = HiddenMarkovLanguage(1, 2, 10, longest=12, documents=40, valid=0.3, test=0.3)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"topics": 1},
+        {"topics": 2, "topic_concentration": 0.05},  # all documents have the first topic
+        {"topics": 2, "topic_concentration": 1.0, "word_concentration": 1e4},  # words say nothing about it
+    ],
+)
+def test_where_nothing_can_be_learned_of_topics_there_is_no_probe(settings):
+    language = HiddenMarkovLanguage(**{"states": 2, "words": 10, "longest": 12, "documents": 400} | settings)
     assert limits_suite(language).evaluators.keys() == {"limits"}
+
+
+@pytest.mark.parametrize(("pairs", "step"), [(False, 4), (True, 2)])
+def test_documents_are_independent(pairs, step):
+    """Those in a row share a topic, so that a model that knows one topic less well is wrong about several at once."""
+    language = HiddenMarkovLanguage(3, 2, 10, documents=400, test=0.2, same_topic=4, pairs=pairs)
+    every = [document.text for document in language.documents("test")]
+    assert list(limits_suite(language).evaluators["limits"].data) == every[::step]
+
+
+def test_of_words_that_are_equally_likely_everywhere_no_share_is_learned():
+    language = HiddenMarkovLanguage(1, 1, 10, longest=12, documents=40, valid=0.2, test=0.5)
+    method = connected(MaskedLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=32)), language.words)
+    texts = [document.text for document in language.documents("test")]
+    [result] = run_evaluators({"limits": ExcessNats(language, texts)}, method, None).results.values()
+    assert result.metrics.keys() == {"pseudo_excess_nats"}
+    assert limits_table("limits", [("a", result)]).columns[-2]._cells == ["–"]
 
 
 def test_another_corpus_has_no_limits():
