@@ -64,6 +64,14 @@ class SeveralScorer(Scorer, Protocol):
 
 
 @runtime_checkable
+class Speller(Protocol):
+    """Says what it costs to spell out those parts of texts that its tokenizer does not know."""
+
+    def spelling(self, texts: Sequence[str], /) -> Tensor:
+        """(N,) float64: nats for each text, 0 where nothing is lost."""
+
+
+@runtime_checkable
 class PseudoScorer(Protocol):
     """Gives a pseudo-likelihood that no word inflates whose tokens give each other away."""
 

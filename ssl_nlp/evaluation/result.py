@@ -15,7 +15,8 @@ PROTOCOL = 6
 1: each method was evaluated with its own pooling. 2: each evaluator chooses among the same poolings for all methods.
 3: logistic regressions converge, and baselines learn from training text only. 4: texts that training text covers, and
 queries that occur twice, are not in the suite docs. 5: everybody gets the same characters of each text.
-6: where there are too many texts, which of them are chosen does not depend on how the corpus was split.
+6: where there are too many texts, which of them are chosen does not depend on how the corpus was split; and bits per
+byte include the spelling of unknown tokens.
 """
 
 OVERLAP_WITH = "overlap_with"

@@ -1,7 +1,8 @@
 """A module at work on texts, without a trainer: embeddings, and samples for people to read."""
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -126,6 +127,23 @@ class TextModule(Module):
         """
         [ids], _ = self.tokenizer.encode_open([word], self.encoder.spells)
         return self.tokenizer.unk_id not in ids[len(self.tokenizer.prefix) : len(ids) - len(self.tokenizer.suffix)]
+
+    def spelling(self, texts: Sequence[str]) -> Tensor:
+        """(N,) float64: the nats that spelling out the unknown tokens of each text costs, beside those of its score.
+
+        All bytes of what a token stands for, and the end of it, are equally likely: log 257 each. With these a text of
+        which the tokenizer loses a part has a probability, too.
+        """
+        unknown = self.tokenizer.unk_id
+        symbols = [
+            sum(
+                len(text[span[0] : span[1]].encode("utf-8", "surrogatepass")) + 1
+                for number, span in zip(ids, spans, strict=True)
+                if number == unknown and span is not None
+            )
+            for text, (ids, _, spans) in zip(texts, self.tokenizer.encode_with_offsets(list(texts)), strict=True)
+        ]
+        return torch.tensor(symbols, dtype=torch.float64) * math.log(257)
 
     def embed_all(self, texts: Iterable[str], batch_size: int = 64) -> dict[str, Tensor]:
         """Embeddings as `embed` makes them, by their pooling, and `own` if there is one, from one pass of the encoder."""

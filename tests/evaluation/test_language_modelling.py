@@ -230,3 +230,22 @@ def test_bits_per_byte_of_texts_that_the_encoder_is_too_short_for_are_those_of_w
     metrics = language_modelling(method, [text])["language_modelling"].metrics
     tokens_per_byte = sum(token not in TOKENIZER.special_ids for token in tokens(text)) / len(text.encode())
     assert metrics["pseudo_bits_per_byte"] == pytest.approx(metrics["pseudo_loss"] / math.log(2) * tokens_per_byte)
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "wordpiece"])
+def test_bits_per_byte_pay_for_the_spelling_of_unknown_tokens(kind):
+    """A model that knows only the letter a would otherwise be better than one that knows what else was said."""
+    few = get_tokenizer(TokenizerSettings(kind, vocab_size=320), ListCorpus(["a a"] * 9))
+    method = CausalLM(encoder())
+    method.connect(few)
+    texts = ["a bc", "über a", "a"]
+    cost = [2 + 1, len("über".encode()) + 1, 0]
+    if kind == "char":
+        cost = [1 + 1 + 1 + 1, 5 + 4, 0]  # a token for each letter; that of a space is known
+    assert method.spelling(texts).tolist() == pytest.approx([number * math.log(257) for number in cost])
+    [result] = language_modelling(method, texts).values()
+    scores = method.score(texts)
+    bits = (float(scores.nats.sum()) + sum(cost) * math.log(257)) / math.log(2)
+    assert result.metrics["bits_per_byte"] == pytest.approx(bits / sum(len(text.encode()) for text in texts))
+    assert result.metrics["loss"] == pytest.approx(float(scores.nats.sum() / scores.targets.sum()))
+    assert connected(CausalLM(encoder())).spelling(TEXTS).tolist() == [0] * len(TEXTS)  # bytes know everything
