@@ -1,6 +1,6 @@
 """Turn runs into a comparison: group seeds, add baselines, test differences, and name what was not equal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
-from ssl_nlp.comparison.columns import GROUPS, columns
+from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.item_notes import items_lost, known_words, overlap
 from ssl_nlp.comparison.items import apart, item_sentences
@@ -37,6 +37,9 @@ REMEDY = (
 )
 """The remedy where encoders cut texts."""
 SEEDED = ("random_words", "word_vectors", "random_init")
+"""Baselines that another seed changes."""
+COUNTED = ("NGramLM",)
+"""Methods that no seed changes."""
 """Baselines that are drawn at random, once."""
 
 
@@ -61,7 +64,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     rows: list[tuple[Row, RowResults]] = []
     for label, members in zip(labels, groups, strict=True):
         seeds = [evaluated[run.folder] for run in members]
-        given = RowResults([placed(suite, seed.evaluators) for seed in seeds], varies=bool(members[0].config))
+        given = RowResults([placed(suite, seed.evaluators) for seed in seeds], varies=_varies(members[0]))
         cost = estimates([run.record.get("cost", {}) for run in members])
         missing = {f"{suite}/{name}": reason for seed in seeds for name, reason in seed.missing.items()}
         digests = items(suite, seeds)
@@ -210,12 +213,20 @@ def read_results(run: ComparedRun, suite: str) -> SuiteResult:
 def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
     """Each baseline once, and each untrained method with results of its own."""
     found: list[tuple[Row, RowResults]] = []
+    bounds = {
+        (f"{suite}/{name}", metric)
+        for result in evaluated.values()
+        for name, one in result.evaluators.items()
+        for metric in one.metrics
+        if metric.endswith(BOUND)
+    }
     for row in rows:
         for run in row.runs[:1]:
             for name, several in evaluated[run.folder].baselines.items():
                 if not several:
                     continue
-                label, results = BASELINES.get(name, f"untrained {row.label}"), placed(suite, several)
+                label = BASELINES.get(name, f"untrained {row.label}")
+                results = {key: _bounding(key, result, bounds) for key, result in placed(suite, several).items()}
                 digests = {key: row.items[key] for key in results if key in row.items}
                 new, given = row_of(label, row.runs, True, [results], items=digests), [results]
                 same = [n for n, (other, _) in enumerate(found) if _equal(other, new)]
@@ -237,6 +248,23 @@ def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRes
         else (row, its)
         for row, its in found
     ]
+
+
+def _bounding(key: str, result: Result, bounds: Collection[tuple[str, str]]) -> Result:
+    """A result that takes part in columns of bounds with its exact likelihood, which is a bound of itself.
+
+    Args:
+        key: SUITE/EVALUATOR.
+        result: of a baseline.
+        bounds: SUITE/EVALUATOR and metric of the columns that there are.
+    """
+    found = {metric: result.metrics.get(metric.removesuffix(BOUND)) for name, metric in bounds if name == key}
+    return replace(result, metrics={m: v for m, v in found.items() if v is not None} | result.metrics)
+
+
+def _varies(run: ComparedRun) -> bool:
+    """Whether another seed would give another score: not that of a published model, nor that of counts."""
+    return bool(run.config) and run.method not in COUNTED
 
 
 def _equal(one: Row, other: Row) -> bool:

@@ -39,6 +39,8 @@ METRICS = {
     "distinct_2": "distinct-2",
     "length": "words",
 }
+BOUND = "_bound"
+"""End of the names of metrics that are upper bounds of those without it."""
 LIKELIHOODS = [metric for metric in METRICS if "bits_per_byte" in metric or "excess_nats" in metric]
 FROZEN, PROMPTS, LANGUAGE = "frozen embeddings", "prompts, without training", "language modelling"
 PAIRS = "minimal pairs"

@@ -12,6 +12,7 @@ from itertools import combinations, product
 
 import numpy as np
 
+from ssl_nlp.comparison.columns import BOUND
 from ssl_nlp.comparison.statistics import ASSUMED, Differences, Sample, holm
 from ssl_nlp.comparison.types import ALPHA, Column, Row, Verdict
 from ssl_nlp.evaluation import Result
@@ -41,9 +42,9 @@ class RowResults:
         found = [results[key] for results in self.results if key in results and metric in results[key].metrics]
         if not found:
             return None
-        items = [
-            r.items for r in found if r.items is not None and r.primary_metric == metric
-        ]  # those of another metric
+        # Items are those of the primary metric; an exact likelihood is a bound of itself.
+        own = {metric, metric.removesuffix(BOUND)}
+        items = [result.items for result in found if result.items is not None and result.primary_metric in own]
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1
         scores = np.array([result.metrics[metric] for result in found])
         return Sample(scores, tuple(items) if whole else None, found[0].statistic, self.varies)

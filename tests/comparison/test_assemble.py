@@ -43,6 +43,46 @@ def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp
     assert not any("docs/geometry/effective_rank" in row.ties for row in found.rows)
 
 
+def bits(metric: str, level: float, seed: int = 0) -> Result:
+    """Bits per byte of 50 texts of 100 bytes."""
+    items = np.stack([np.random.default_rng(seed).normal(100 * level, 5.0, 50), np.full(50, 100.0)], axis=1)
+    return Result(metric, {metric: float(items[:, 0].sum() / 5000)}, {"kind": metric}, items, "ratio")
+
+
+def test_counted_text_is_a_baseline_of_bounds_too(tmp_path):
+    """An exact likelihood bounds itself, and who does no better than counts has shown nothing."""
+    for name, method, metric in (
+        ("diffusion", "MaskedDiffusion", "bits_per_byte_bound"),
+        ("causal", "CausalLM", "bits_per_byte"),
+    ):
+        write(tmp_path, name, method)
+        path = tmp_path / "runs" / name / "evaluation.json"
+        baselines = {
+            "5-gram": {"language_modelling": bits("bits_per_byte", 1.5)},
+            "random_init": {"language_modelling": bits(metric, 9.0)},
+        }
+        answers = {"language_modelling": bits(metric, 2.0, seed=1)}
+        header = {key: value for key, value in read_record(path).items() if key not in ("protocol", "suites")}
+        write_suite(path, header, "docs", SuiteResult("same", answers, baselines))
+    found = comparison(tmp_path)
+    rows = {row.label: row for row in found.rows}
+    [counted] = [row for row in found.rows if row.label.startswith("5-gram")]
+    exact, bound = (f"docs/language_modelling/bits_per_byte{end}" for end in ("", "_bound"))
+    assert {column.key for column in found.columns} == {exact, bound}
+    assert counted.scores[exact] == counted.scores[bound]
+    verdict = rows["MaskedDiffusion"].over_baseline[bound]
+    assert verdict.difference == pytest.approx(0.5, abs=0.05) and not verdict.tie  # worse than the counts
+    assert bound not in rows["CausalLM"].scores and exact not in rows["MaskedDiffusion"].scores
+
+
+def test_seeds_of_counts_say_nothing_about_those_of_others(tmp_path):
+    write(tmp_path, "masked")
+    for seed in range(2):
+        write(tmp_path, f"ngram-{seed}", "NGramLM", seed=seed)
+    [note] = comparison(tmp_path).notes
+    assert note.startswith("There is one seed of each method, so the variation between seeds is unknown.")
+
+
 def test_a_method_that_gives_two_kinds_of_likelihood_has_a_number_in_both_columns(tmp_path):
     write(tmp_path, "both", "CausalMaskedLM")
     found = comparison(tmp_path)
