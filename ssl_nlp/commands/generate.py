@@ -94,7 +94,7 @@ def generate(
         raise UserError(f"{kind} continues each prompt once: leave out --number")
     else:
         raise UserError(
-            f"{checkpoint}: {kind} cannot generate text: use one of a CausalLM, a VAE or a SequenceToSequence"
+            f"{checkpoint}: {kind} cannot generate text: use a run of CausalLM, VAE or SequenceToSequence, for example"
         )
     for text in texts:
         say(text)

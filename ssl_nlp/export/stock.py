@@ -54,7 +54,7 @@ def base_model(encoder: Encoder) -> "PreTrainedModel":
         if encoder.causal:
             model.config.use_cache = True  # ours keeps caches itself
         return model
-    other = "export it with --format onnx" if encoder.exportable else "it cannot be exported: use its checkpoint"
+    other = "export it with --format onnx" if encoder.exportable else "it cannot be exported, so use its checkpoint"
     if isinstance(encoder, BagOfWords):
         other = "export its word vectors with --format word2vec"
     raise UserError(f"transformers has no class for the encoder {type(encoder).__name__}: {other}")

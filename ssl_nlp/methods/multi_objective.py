@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.encoders import Encoder
+from ssl_nlp.encoders.no_encoder import NoEncoder
 from ssl_nlp.errors import refuse
 from ssl_nlp.methods.base import Method
 from ssl_nlp.seeding import random_state_kept
@@ -73,6 +74,7 @@ class MultiObjective(Method):
         self._names = _distinct([objective.short_name for objective in objectives])
         taken = {*dir(self), *Method.__annotations__}  # attributes of a method, now and once it is connected
         unfit = [repr(name) for name in self._names if name in taken or not re.fullmatch(r"[\w-]+", name)]
+        counted = [type(o).__name__ for o in objectives if isinstance(getattr(o, "encoder", None), NoEncoder)]
         adversarial = [type(o).__name__ for o in objectives if type(o).players is not Method.players]
         problems = {
             "it needs at least one of `objectives`": not objectives,
@@ -82,7 +84,10 @@ class MultiObjective(Method):
                 gradient_cosine_every is not None and gradient_cosine_every < 1
             ),
             f"{', '.join(adversarial)} has several players and must be trained alone": adversarial,
-            "an objective has an encoder of its own: leave it out": any(hasattr(o, "encoder") for o in objectives),
+            f"{', '.join(counted)} has no encoder to share and must be trained alone": counted,
+            "an objective has an encoder of its own: leave it out": (
+                not counted and any(hasattr(o, "encoder") for o in objectives)
+            ),
             f"{', '.join(unfit)} cannot be the name of an objective: give its class another short_name": unfit,
             f"no unit serves all of {', '.join(type(o).__name__ for o in objectives)}": not shared,
         }

@@ -134,7 +134,7 @@ class Module(SavedModule):
         if data.unit not in self.units:
             raise UserError(
                 f"{type(self).__name__} reads {' or '.join(self.units)} rows, not {data.unit} ones: "
-                f"set data.unit to {self.units[0]}"
+                f"set data.unit to {' or '.join(self.units)}"
             )
 
     def summarize(self, means: dict[str, Tensor], statistics: TextStatistics | None) -> dict[str, Tensor]:

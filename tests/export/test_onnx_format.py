@@ -153,6 +153,6 @@ def test_convolutions_have_a_graph_and_recurrent_layers_are_refused(tmp_path):
     ):
         write(recurrent, tmp_path / "none")
     with pytest.raises(
-        UserError, match="no class for the encoder Recurrent: it cannot be exported: use its checkpoint"
+        UserError, match="no class for the encoder Recurrent: it cannot be exported, so use its checkpoint"
     ):
         base_model(recurrent.encoder)

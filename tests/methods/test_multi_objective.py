@@ -19,6 +19,7 @@ from ssl_nlp.methods import (
     Method,
     MoCo,
     MultiObjective,
+    NGramLM,
     Optimization,
     SimCLR,
 )
@@ -256,6 +257,8 @@ def test_bad_settings_are_refused_together():
         MultiObjective(objectives=[CausalLM(), ARAE()])
     with pytest.raises(UserError, match="an encoder of its own"):
         MultiObjective(encoder(), [MaskedLM(encoder())])
+    with pytest.raises(UserError, match="MultiObjective: NGramLM has no encoder to share and must be trained alone$"):
+        MultiObjective(objectives=[CausalLM(), NGramLM()])
 
 
 REFUSED = {

@@ -230,7 +230,7 @@ def test_bad_settings_are_refused(tokenizer, batch, pairs):
         ({"views": [Repeat(0.0)]}, "sentence", "the same text twice"),
         ({"batch_size": 1}, "sentence", "a batch of one row has no negatives: set data.batch_size to 2 or more"),
         ({"views": [Repeat(0.5)]}, "sentence", "make 90 tokens of data.length 60, and the encoder's max_length is 64"),
-        ({}, "block", "SimCLR reads sentence or pair rows, not block ones: set data.unit to sentence"),
+        ({}, "block", "SimCLR reads sentence or pair rows, not block ones: set data.unit to sentence or pair"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_it_begins(method, unit, message, tmp_path):
