@@ -2,29 +2,32 @@
 
     overlap of a text = share of its words that lie in an 8-gram (8 words in a row) of the training text
 
-Words are compared in lower case, without punctuation; in scripts without spaces, a word is a single character. A text of
+Words are compared in lower case, without punctuation, in one form of Unicode (NFC). In Chinese and Japanese scripts, a
+word is a single character; in the others without spaces (Thai, Lao, Khmer, Burmese), dictionaries know words. A text of
 fewer than 8 words has no overlap. 8-grams decide contamination in PaLM (arXiv:2204.02311, section 8), too: shorter ones are
 often common phrases. Exact duplicates are no part of this: corpora remove them before they are divided into splits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import regex
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.data.words import words
 from ssl_nlp.evaluation.result import Array
 
 ORDER = 8
 MOST_WORDS = 20_000_000  # of training text, the first ones
-VERSION = 2  # of the definition and of what is kept, for the keys of caches
+VERSION = 3  # of the definition and of what is kept, for the keys of caches
 
-_WITHOUT_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}"
-_WORD = regex.compile(rf"(?V1)[{_WITHOUT_SPACES}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_WITHOUT_SPACES}]]+")
+_CHARACTER, _COMPLEX = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Line_Break=Complex_Context}"
+_WORD = regex.compile(rf"(?V1)[{_CHARACTER}]|(?P<run>{_COMPLEX}+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_CHARACTER}{_COMPLEX}]]+")
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of a word is lost
 
 
@@ -87,7 +90,12 @@ def _all_grams(texts: Iterable[str]) -> tuple[Array, int]:
 
 def _ids(text: str) -> Array:
     """(W,) uint64: a random number for each word."""
-    return np.array([_id(word) for word in _WORD.findall(text.lower())], dtype=np.uint64)
+    return np.array([_id(word) for word in _words(text)], dtype=np.uint64)
+
+
+def _words(text: str) -> Iterator[str]:
+    for found in _WORD.finditer(normalize("NFC", text).lower()):
+        yield from words(found[0]) if found["run"] else (found[0],)
 
 
 @cache

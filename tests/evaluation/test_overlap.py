@@ -1,6 +1,7 @@
 """How much of a text training text covers, against a search for the words themselves."""
 
 import random
+import unicodedata
 
 import pytest
 
@@ -41,6 +42,17 @@ def test_case_and_punctuation_do_not_count_and_single_characters_are_words_where
         0.5
     )
     assert TrainingText.of(["a b c d", "e f g h"]).overlap(["a b c d e f g h"]) == 0
+
+
+def test_words_are_found_where_there_are_no_spaces_and_accents_may_be_written_in_two_ways():
+    thai = ["ผม", "ไป", "โรงเรียน", "ทุก", "วัน", "และ", "กิน", "ข้าว", "ที่", "บ้าน"]
+    known = TrainingText.of(["".join(thai[:9])])
+    assert known.overlap(["".join(thai)]) == pytest.approx(9 / 10)
+    assert (
+        known.overlap(["".join(thai[:4]) + " " + "".join(thai[5:])]) == 0
+    )  # eight letters in a row are no eight words
+    composed = "le café était très agréable hier après-midi là-bas déjà"
+    assert TrainingText.of([composed]).covers(unicodedata.normalize("NFD", composed))
 
 
 def test_training_text_is_read_once_and_up_to_a_limit(monkeypatch):
