@@ -34,7 +34,8 @@ def main() -> None:
     compare(
         [
             f"--seeds={arguments.seeds}", f"--budget={arguments.budget}", "--suite=generation", *METHODS, "--",
-            "--data.corpus=ssl_nlp.corpora.TextFiles", f"--data.corpus.train={captions}", "--data.corpus.unit=line",
+            "--data.corpus=ssl_nlp.corpora.TextFiles", f"--data.corpus.train={captions}", "--data.corpus.format=text",
+            "--data.corpus.unit=line",
             "--data.unit=sentence", "--data.length=48", "--data.batch_size=64",
             f"--model.encoder.init_args.size={arguments.encoder}",
         ]
