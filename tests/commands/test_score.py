@@ -91,4 +91,4 @@ def test_a_method_without_a_likelihood_is_refused(tokenizer, capsys):
         save_untrained(SimCLR(Transformer(size=None, dim=16, layers=1, heads=2)), tokenizer, Path("a.ckpt"))
     )
     assert run("score", "--checkpoint", checkpoint, "--input", "texts.txt") == 2
-    assert "a.ckpt: SimCLR gives no likelihood of a text: use one of a language model" in capsys.readouterr().err
+    assert "a.ckpt: SimCLR gives no likelihood of a text: use a run of a language model" in capsys.readouterr().err

@@ -311,7 +311,7 @@ def test_it_embeds_nothing_and_says_so(trained, tmp_path):
     torch.save(saved, tmp_path / "a.ckpt")
     with pytest.raises(UserError, match="its NGramLM has no encoder to start from: name another run"):
         Trained(str(tmp_path / "a.ckpt"))
-    with pytest.raises(UserError, match="has an encoder of its own"):
+    with pytest.raises(UserError, match="NGramLM has no encoder to share and must be trained alone"):
         MultiObjective(Transformer("tiny"), [NGramLM()])
 
 
