@@ -109,7 +109,7 @@ def steps_within(
 
 
 def _before(stem: str, kind: Kind, ancestry: Sequence[Ancestor]) -> float:
-    """What the ancestors of a training cost, as far as that is known; the others are named on the terminal."""
+    """The known cost of a training's ancestors. Those whose cost is unknown are reported and count as nothing."""
     costs = [None if kind == "seconds" else total([one], kind) for one in ancestry]  # seconds are not recorded
     if unknown := [spoken(one) for one, number in zip(ancestry, costs, strict=True) if number is None]:
         terminal.say(

@@ -94,10 +94,10 @@ def word_vectors(corpus: LearnedTexts) -> SkipGram:
     def train(directory: Path) -> None:
         tokens = min(EPOCHS * data.store("train").statistics.tokens, MOST_TOKENS)
         quiet()
-        none = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
         trainer = Trainer(
             accelerator="cpu", devices=1, max_steps=max(1, tokens // (ROW * ROWS)), limit_val_batches=0,
-            num_sanity_val_steps=0, enable_model_summary=False, default_root_dir=directory, **none,
+            num_sanity_val_steps=0, enable_model_summary=False, default_root_dir=directory, **off,
         )  # fmt: skip
         with torch.random.fork_rng():
             torch.manual_seed(SEED)

@@ -21,11 +21,10 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
     """Print how likely each text is, as a line of JSON: nats, tokens, bits per byte, and the kind of likelihood.
 
     Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
-    bound from random draws, than which it is no worse in the mean over many texts; a pseudo-likelihood, of each token given
-    all others. If the model reads only the
-    beginning of a text, nats and tokens are those of the beginning, bits per byte take the rest to be like it, and a line
-    on standard error says how many texts that concerns. An empty text has no bits per byte: null. Where nats are
-    estimated from random draws, `nats_se` is their standard error.
+    bound of it from random draws, which holds for the mean over many texts; a pseudo-likelihood, of each token given all
+    others. If the model reads only the beginning of a text, nats and tokens are those of the beginning, bits per byte take
+    the rest to be like it, and a line on standard error says how many texts that concerns. An empty text has no bits per
+    byte: null. Where nats are estimated from random draws, `nats_se` is their standard error.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.

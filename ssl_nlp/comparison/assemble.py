@@ -251,7 +251,7 @@ def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRes
 
 
 def _bounding(key: str, result: Result, bounds: Collection[tuple[str, str]]) -> Result:
-    """A result that takes part in columns of bounds with its exact likelihood, which is a bound of itself.
+    """A result whose exact likelihood also stands in the columns of bounds, since it bounds itself.
 
     Args:
         key: SUITE/EVALUATOR.

@@ -9,7 +9,7 @@ from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic
 
 
 def contributions(items: Array, statistic: Statistic) -> Array:
-    """How much each item moves the score: (N,), with mean 0. Their variance over N is that of the score over items.
+    """The contribution of each item to the score: (N,), with mean 0. Their variance / N is that of the score over items.
 
     It is the derivative of the score with respect to the weight of the item (the empirical influence function), which for a
     rank correlation or an average precision contains what the item does to the ranks of the others, and for a V-measure

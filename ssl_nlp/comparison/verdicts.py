@@ -42,7 +42,7 @@ class RowResults:
         found = [results[key] for results in self.results if key in results and metric in results[key].metrics]
         if not found:
             return None
-        # Items are those of the primary metric; an exact likelihood is a bound of itself.
+        # Items belong to the primary metric. An exact likelihood also serves as a bound, with the same items.
         own = {metric, metric.removesuffix(BOUND)}
         items = [result.items for result in found if result.items is not None and result.primary_metric in own]
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1

@@ -129,10 +129,10 @@ class TextModule(Module):
         return self.tokenizer.unk_id not in ids[len(self.tokenizer.prefix) : len(ids) - len(self.tokenizer.suffix)]
 
     def spelling(self, texts: Sequence[str]) -> Tensor:
-        """(N,) float64: the nats that spelling out the unknown tokens of each text costs, beside those of its score.
+        """(N,) float64: the nats that it costs to spell out the unknown tokens of each text.
 
-        All bytes of what a token stands for, and the end of it, are equally likely: log 257 each. With these a text of
-        which the tokenizer loses a part has a probability, too.
+        Each byte that such a token stands for, and the end of the token, costs log 257, as if all 257 symbols were equally
+        likely. Added to the score, this gives a text a probability even where the tokenizer loses part of it.
         """
         unknown = self.tokenizer.unk_id
         symbols = [

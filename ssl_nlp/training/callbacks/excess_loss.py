@@ -33,8 +33,8 @@ class ExcessLoss(Callback):
 
     `val/limit` is the least loss that is possible on the same predictions, of the same rows under the same masks;
     `val/excess_nats` is what the loss has beyond it; `val/gap_closed` is the share that is learned of what there is to
-    learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error: the rows
-    count as independent, although documents of a topic follow each other, so that its standard error is rather too small.
+    learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error. Rows count
+    as independent, although documents that share a topic follow each other, so the standard error is somewhat too small.
     Methods that cannot say what they predict are left alone, and so are other corpora.
     """
 
