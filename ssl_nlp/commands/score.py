@@ -23,16 +23,19 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
     Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
     bound of it from random draws, which holds for the mean over many texts; a pseudo-likelihood, of each token given all
     others. If the model reads only the beginning of a text, nats and tokens are those of the beginning, bits per byte take
-    the rest to be like it, and a line on standard error says how many texts that concerns. An empty text has no bits per
-    byte: null. Where nats are estimated from random draws, `nats_se` is their standard error.
+    the rest to be like it, and a line on standard error says how many texts that concerns. Bits per byte include the
+    spelling of unknown tokens; an empty text has none: null. Where nats are estimated from random draws, `nats_se` is
+    their standard error.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         input: a text file, a text a line; default: standard input.
         kind: of likelihood, for models that give several, such as CausalMaskedLM; default: the first of them.
     """
+    import torch
+
     from ssl_nlp.commands.model_classes import load_model
-    from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer, lacks
+    from ssl_nlp.evaluation.capabilities import Scorer, SeveralScorer, Speller, lacks
 
     texts = read_lines(input)
     model = load_model(checkpoint)
@@ -50,9 +53,11 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
             f"ssl-nlp: {cut:,} of {len(texts):,} texts are longer than the model reads: their beginning counts",
             sys.stderr,
         )
-    columns = (column.tolist() for column in (scores.nats, scores.targets, scores.all_targets))
+    spelled = model.spelling(texts) if isinstance(model, Speller) else torch.zeros(len(texts))
+    columns = (column.tolist() for column in (scores.nats, scores.targets, scores.all_targets, spelled))
     errors = None if scores.variances is None else scores.variances.sqrt().tolist()
-    for number, (text, nats, tokens, all_tokens) in enumerate(zip(texts, *columns, strict=True)):
-        bits = nats / math.log(2) * all_tokens / tokens / len(text.encode()) if text and tokens else None
+    for number, (text, nats, tokens, all_tokens, spelling) in enumerate(zip(texts, *columns, strict=True)):
+        whole = (nats * all_tokens / tokens + spelling) / math.log(2) if tokens else None
+        bits = whole / len(text.encode()) if text and whole is not None else None
         line = {"nats": nats, "tokens": tokens, "bits_per_byte": bits, "kind": scores.kind}
         say(json.dumps(line if errors is None else line | {"nats_se": errors[number]}))

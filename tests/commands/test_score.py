@@ -55,6 +55,17 @@ def test_a_line_holds_the_score_of_its_text(kind, tokenizer, capsys):
     assert scored(kind, tokenizer, 64, capsys) == ""
 
 
+def test_bits_per_byte_include_the_spelling_of_unknown_words(capsys):
+    few = get_tokenizer(TokenizerSettings("word", vocab_size=320), ListCorpus(["a bird"] * 9))
+    checkpoint = str(save_untrained(CausalLM(Transformer(size=None, dim=16, layers=1, heads=2)), few, Path("a.ckpt")))
+    capsys.readouterr()
+    assert run("score", "--checkpoint", checkpoint, "--input", "texts.txt") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for text, line, symbols in ((TEXTS[2], lines[2], len("einWürfel".encode()) + 2), (TEXTS[3], lines[3], 0)):
+        bits = (line["nats"] + symbols * math.log(257)) / math.log(2)
+        assert line["bits_per_byte"] == pytest.approx(bits / len(text.encode()))
+
+
 def test_a_model_that_gives_several_kinds_is_asked_for_one(tokenizer, capsys):
     encoders = [Transformer(size=None, dim=16, layers=1, heads=2, max_length=64) for _ in range(2)]
     for kind, encoder in zip((CausalMaskedLM, CausalLM), encoders, strict=True):
