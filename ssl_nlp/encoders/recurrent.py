@@ -1,5 +1,6 @@
 """Recurrent networks as encoders: Elman's network, the LSTM and the GRU, with the cells of torch."""
 
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -307,11 +308,17 @@ def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | 
         documents: where they belong.
         begin: as the second result, (1 or 2, documents, units): the state, and that of the cell if it is an LSTM.
     """
-    pieces = documents.sizes.split(CPU_STEPS if states.device.type == "cpu" else len(documents.sizes))
+    kind = states.device.type
+    # On a GPU autocast would compute in float16, whatever its own precision, and small gradients would be lost. What cuDNN
+    # makes of float32 (TF32) takes no longer.
+    raised = kind == "cuda" and torch.is_autocast_enabled(kind)
+    states = states.float() if raised else states
+    pieces = documents.sizes.split(CPU_STEPS if kind == "cpu" else len(documents.sizes))
     made, last = [], begin
     for sizes, part in zip(pieces, states.split([int(sizes.sum()) for sizes in pieces]), strict=True):
         first = None if last is None else last[:, : sizes[0]].to(part.dtype).split(1)
-        packed, ended = cell(PackedSequence(part, sizes), first[0] if first and len(first) == 1 else first)
+        with torch.autocast(kind, enabled=False) if raised else nullcontext():
+            packed, ended = cell(PackedSequence(part, sizes), first[0] if first and len(first) == 1 else first)
         made.append(packed.data)
         ends = torch.cat(ended if isinstance(ended, tuple) else (ended,))
         last = ends if last is None else torch.cat([ends, last[:, sizes[0] :]], dim=1)
