@@ -120,12 +120,13 @@ class Convolutions(nn.Module):
     def __init__(self, width: int, maps: int, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.maps = nn.ModuleDict({str(size): nn.Linear(size * width, maps) for size in widths})
+        self.reach = max(widths) - 1
         self.drop = nn.Dropout(dropout)
 
     def margins(self, causal: bool) -> tuple[int, int]:
         """How many tokens before and after its own the widest convolution reads."""
-        reach = max(map(int, self.maps)) - 1
-        return (reach, 0) if causal else (reach - reach // 2, reach // 2)
+        after = 0 if causal else self.reach // 2
+        return self.reach - after, after
 
     def forward(self, states: Tensor, segment_ids: Tensor, causal: bool) -> Tensor:
         """(B, T, D) from the states of a row and of its margins, (B, before + T + after, E).

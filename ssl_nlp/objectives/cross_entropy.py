@@ -128,7 +128,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     grad_bias += kept_block.to(wide) @ grad_logits
                 grad_logits = grad_logits.to(dtype)
                 if grad_hidden is not None:
-                    torch.mm(grad_logits, output, out=grad_block)
+                    grad_block.copy_(grad_logits @ output)  # `out=` a part of a tensor is lost in a graph of torch 2.11
                 if grad_weight is not None and dtype == wide:
                     grad_weight.addmm_(grad_logits.T, x_block)
                 elif grad_weight is not None:
