@@ -60,6 +60,14 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     assert costs["flops"] == pytest.approx(float(two[-1]["train/flops"]) / 20, rel=0.1)
 
 
+def test_the_overlay_divides_among_as_many_processes_as_there_are(alone):
+    path, texts = alone
+    overlay = ["--config", str(CONFIGS / "trainer" / "fsdp.yaml"), "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    short = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.val_check_interval=2"]
+    result = run_process(*fit("by-itself", texts, *overlay, *short), cwd=path)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_sharded_run_that_is_partly_frozen_equals_one_process_which_loads_its_checkpoint(alone):
     path, texts = alone
     frozen = ["--model.encoder.freeze=1", "--model.optimization.layer_decay=0.8"]
