@@ -331,6 +331,9 @@ def _load(
     try:
         saved = torch.load(file, map_location=map_location, weights_only=True, mmap=lazily)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+        if isinstance(error, pickle.UnpicklingError) and is_complete(file):
+            held = "holds more than tensors and plain data, which could run code"
+            raise UserError(f"{path} {held}: name a checkpoint that ssl-nlp fit has written") from error
         raise UserError(f"{path} is not a complete checkpoint: copy or train it again") from error
     if not checked and not is_complete(file):
         raise UserError(f"{path} is damaged: copy or train it again")

@@ -158,7 +158,9 @@ def test_pickles_are_not_read(capfd):
             return PROOF.touch, ()
 
     torch.save({"ssl_nlp": Attack(), "state_dict": {}}, "a.ckpt")
-    assert "a.ckpt is not a complete checkpoint" in refused(capfd, *COMMANDS["generate"])
+    assert "a.ckpt holds more than tensors and plain data, which could run code" in refused(
+        capfd, *COMMANDS["generate"]
+    )
 
 
 def pretrained(tokenizer: Tokenizer, config: Any) -> None:
