@@ -50,6 +50,9 @@ class MultiObjective(Method):
             is frozen. None: never.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line.
     """
 
     loss_unit = "nats, weighted sum"

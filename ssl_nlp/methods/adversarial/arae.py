@@ -80,6 +80,9 @@ class ARAE(SentenceDrawing):
         generator_learning_rate: likewise of the generator.
         optimization: optimizer and schedule of the autoencoder.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; or, in `connect`, the tokenizer puts nothing in front of a sentence.
     """
 
     short_name = "arae"

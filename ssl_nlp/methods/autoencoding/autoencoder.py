@@ -40,6 +40,10 @@ class Autoencoder(SentenceDecoding):
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: an argument is invalid; or, in `connect`, the tokenizer puts nothing in front of a sentence, or
+            has no mask token for `Mask` as noise.
     """
 
     vector_scale = 0.1  # learns faster than 0.02 and 0.4

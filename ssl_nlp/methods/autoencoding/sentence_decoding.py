@@ -37,6 +37,9 @@ class SentenceDecoding(Method):
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: an argument is invalid; or, in `connect`, the tokenizer puts nothing in front of a sentence.
     """
 
     units = ("sentence",)
@@ -147,6 +150,9 @@ class SentenceDrawing(SentenceDecoding):
             number: how many, 0 or more.
             max_new_tokens: the longest sentence, at most the decoder's `max_length`.
             options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
+
+        Raises:
+            UserError: an argument is out of its range.
         """
         check_amount(max_new_tokens, number)
         sampling = Sampling(self.device, **options)
@@ -162,6 +168,9 @@ class SentenceDrawing(SentenceDecoding):
             first: where the way begins.
             second: where it ends.
             steps: number of sentences, those of the two ends included.
+
+        Raises:
+            UserError: `steps` is below 2.
         """
         if steps < 2:
             raise UserError(f"interpolate: steps must be 2 or more, not {steps}")

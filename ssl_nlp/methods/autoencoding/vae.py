@@ -84,6 +84,10 @@ class VAE(SentenceDrawing):
         tied_embeddings: let encoder and decoder share their token embeddings.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; or, in `connect`, the tokenizer puts nothing in front of a sentence, or
+            has no mask token for `word_dropout`.
     """
 
     loss_unit = "nats per sentence"
@@ -268,6 +272,9 @@ class VAE(SentenceDrawing):
 
         That is its negative ELBO, less the gain of K draws of z over one: the mean of this gain over the texts on which a
         validation measures it. The bound holds for the mean of many texts, not for each alone.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
         """
         gains: list[Tensor] = []
 

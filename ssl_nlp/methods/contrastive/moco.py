@@ -50,6 +50,9 @@ class MoCo(Contrastive):
         pooling: how the embedding comes from the hidden states.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; or as `Contrastive`.
     """
 
     short_name = "moco"

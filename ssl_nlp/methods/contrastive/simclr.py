@@ -46,6 +46,9 @@ class SimCLR(Contrastive):
             (GradCache, arXiv:2101.06983). The loss is that of the whole batch. None: all at once.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: an argument is invalid; or as `Contrastive`.
     """
 
     short_name = "simclr"

@@ -49,7 +49,8 @@ class Contrastive(Method):
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: in `check_data` or by the first batch, if neither views nor dropout nor pairs would make a difference.
+        UserError: `pooling` is unknown; or, in `check_data` or by the first batch, neither views nor dropout nor pairs
+            would make a difference.
     """
 
     loss_unit = "nats per text"

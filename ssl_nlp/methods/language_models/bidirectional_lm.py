@@ -35,6 +35,9 @@ class BidirectionalLM(Method):
 
     The encoder keeps its directions apart, as `Recurrent` does with `separate`. The embedding is the mean of the states of
     both. Perplexity, bits per byte and `score` are those of the forward model.
+
+    Raises:
+        UserError: in `connect`, the directions of the encoder see each other.
     """
 
     units = Method.all_units
@@ -80,7 +83,11 @@ class BidirectionalLM(Method):
         return Predictions(batch, following, nats.view_as(following).sum(dim=1))
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The negative log-likelihood of each text and its end under the forward model."""
+        """The negative log-likelihood of each text and its end under the forward model.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             following = _targets(batch)["next_token"]

@@ -60,7 +60,11 @@ class CausalLM(LeftToRight):
         return {"next_token": torch.stack([(ids != IGNORE_INDEX).sum() for ids in parts]).sum()}
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The negative log-likelihood of each text and its end."""
+        """The negative log-likelihood of each text and its end.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             assert batch.next_ids is not None

@@ -56,6 +56,9 @@ class CausalMaskedLM(CausalLM):
         masking_unit: hide single tokens, whole words, or spans of words, as `MaskedLM` does.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line. In `connect`, the tokenizer has no mask token.
     """
 
     causal = False
@@ -166,6 +169,10 @@ class CausalMaskedLM(CausalLM):
             texts: N of them.
             batch_size: texts that are computed together, or copies of them with a mask each.
             kind: one of `likelihoods`; None: the first.
+
+        Raises:
+            UserError: `kind` is another one, `texts` is a single text or holds anything but texts, or `batch_size`
+                is below 1.
         """
         if kind not in (None, *self.likelihoods):
             raise UserError(f"score: kind {kind!r} is not one of {', '.join(self.likelihoods)}")
@@ -174,11 +181,20 @@ class CausalMaskedLM(CausalLM):
         return super().score(texts, batch_size)
 
     def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588)."""
+        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588).
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
         return score_masked(self, self.head, texts, batch_size, SHIFT, within_words=True)
 
     def fill_mask(self, text: str, top_k: int = 5) -> Fillings:
-        """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""
+        """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities.
+
+        Raises:
+            UserError: `top_k` is below 1, there is no mask, the text is too long for the encoder, or no token
+                precedes a mask.
+        """
         return fill_masks(self, self.head, text, top_k, SHIFT)
 
     def samples(self, texts: list[str]) -> list[dict[str, str]]:

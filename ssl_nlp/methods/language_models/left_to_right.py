@@ -41,6 +41,10 @@ class LeftToRight(Method):
             prompts: texts, also empty ones. All are continued in one batch.
             max_new_tokens: the longest continuation; a document that ends sooner is shorter.
             options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
+
+        Raises:
+            UserError: an argument is out of its range, `prompts` is a single text or holds anything but texts, or a prompt
+                leaves no room for `max_new_tokens`, or has no tokens and the method cannot begin without one.
         """
         check_amount(max_new_tokens)
         sampling = Sampling(self.device, **options)
@@ -61,6 +65,9 @@ class LeftToRight(Method):
             number: how many, 0 or more.
             max_new_tokens: the longest document, at most what the encoder's `max_length` leaves room for.
             options: as for `generate`.
+
+        Raises:
+            UserError: an argument is out of its range, or the method needs a token in front of a text and there is none.
         """
         check_amount(max_new_tokens, number)
         sampling = Sampling(self.device, **options)

@@ -58,6 +58,9 @@ class MaskedDiffusion(Method):
         draws: how often a validation hides tokens in each text, 2 or more.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: there are fewer draws; or, in `connect`, the tokenizer has no mask token.
     """
 
     units = Method.all_units
@@ -203,6 +206,10 @@ class MaskedDiffusion(Method):
             texts: N of them.
             batch_size: texts at a time.
             draws: how often tokens are hidden in each text, 2 or more.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, `batch_size` is below 1, or there are
+                fewer draws.
         """
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +219,11 @@ class MaskedDiffusion(Method):
         return score_rows(self, texts, batch_size, score_batch)
 
     def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The negative pseudo-log-likelihood of texts: each token and the later ones of its word are hidden together."""
+        """The negative pseudo-log-likelihood of texts: each token and the later ones of its word are hidden together.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
         return score_masked(self, self.head, texts, batch_size, within_words=True)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
@@ -268,6 +279,9 @@ class MaskedDiffusion(Method):
                 fewer steps are faster and worse. None: a token in each pass, which is the model's own distribution,
                 apart from the unknown token and sentinels, which are never drawn.
             options: `temperature`, `top_k`, `top_p` and `seed`, as in `SamplingOptions`.
+
+        Raises:
+            UserError: an argument is out of its range.
         """
         check_amount(max_new_tokens, number)
         sampling = Sampling(self.device, **options)

@@ -51,6 +51,9 @@ class MaskedLM(Method):
             whether the two are in order.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: an argument is invalid; or, in `connect`, the tokenizer has no mask token.
     """
 
     language_term = "masked_token"
@@ -167,11 +170,18 @@ class MaskedLM(Method):
         Args:
             texts: N of them; their ends beyond the encoder's `max_length` are left out.
             batch_size: copies of texts, with one mask each, that are computed together.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
         """
         return score_masked(self, self.head, texts, batch_size)
 
     def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588)."""
+        """As `score`, but the later tokens of its word are masked together with each token (arXiv:2305.10588).
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
         return score_masked(self, self.head, texts, batch_size, within_words=True)
 
     def score_words(self, prompts: Sequence[Prompt], batch_size: int = 64) -> WordScores:
@@ -182,5 +192,9 @@ class MaskedLM(Method):
         return filled_samples(self, self.fill_mask, texts)
 
     def fill_mask(self, text: str, top_k: int = 5) -> Fillings:
-        """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities."""
+        """For each mask in `text` (written `[MASK]`), the `top_k` most probable tokens and their probabilities.
+
+        Raises:
+            UserError: `top_k` is below 1, there is no mask, or the text is too long for the encoder.
+        """
         return fill_masks(self, self.head, text, top_k)

@@ -38,6 +38,9 @@ class NGramLM(LeftToRight):
 
     Args:
         order: tokens of the longest n-grams that are counted, n.
+
+    Raises:
+        UserError: `order` is below 1.
     """
 
     short_name = "ngram_lm"
@@ -135,7 +138,11 @@ class NGramLM(LeftToRight):
         return Predictions(batch, batch.next_ids, nats.sum(dim=1), context=self.order - 1)
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The negative log-likelihood of each text and its end."""
+        """The negative log-likelihood of each text and its end.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             rows = [*rows_of(batch)]

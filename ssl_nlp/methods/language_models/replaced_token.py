@@ -57,6 +57,9 @@ class ReplacedToken(Method):
         detection_weight: weight of the discriminator's loss; the generator's has weight 1.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line. In `connect`, the tokenizer has no mask token.
     """
 
     loss_unit = "nats per token, weighted sum"

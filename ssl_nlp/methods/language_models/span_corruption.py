@@ -39,6 +39,10 @@ class SpanCorruption(Denoising):
         search: how the most probable fillings are searched for.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line. In `connect`, the tokenizer has no
+            sentinels; or as `CrossDecoder`.
     """
 
     validation = Noise(rate=0.15, mean_span=3.0)

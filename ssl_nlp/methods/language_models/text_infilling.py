@@ -44,6 +44,10 @@ class TextInfilling(Denoising):
         search: how the most probable fillings are searched for.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
+
+    Raises:
+        UserError: arguments are invalid; all of them are listed in one line. In `connect`, the tokenizer has no
+            mask token, or puts nothing in front of a text; or as `CrossDecoder`.
     """
 
     validation = Noise(rate=0.3, mean_span=3.0)
