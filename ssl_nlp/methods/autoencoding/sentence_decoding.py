@@ -17,6 +17,7 @@ from ssl_nlp.modules.decoder import Decoder, DecoderKind
 from ssl_nlp.modules.generation import texts_of
 from ssl_nlp.modules.sampling import Choose, Sampling, SamplingOptions, check_amount, most_probable
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.texts import listed
 
 EXAMINED = 8
 """Sentences of a validation batch on which costly metrics are taken."""
@@ -110,8 +111,11 @@ class SentenceDecoding(Method):
         """Each sentence as the decoder writes it from its embedding, greedily.
 
         No sentence becomes longer than the longest of the texts.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts.
         """
-        texts = list(texts)
+        texts = listed(texts)
         longest = max((len(ids) for ids, _ in self.tokenizer.encode(texts)), default=0)
         return self.decode(self.embed(texts), longest)
 

@@ -73,6 +73,8 @@ class LeftToRight(Method):
         sampling = Sampling(self.device, **options)
         prefix = self.tokenizer.prefix
         steps = min(max_new_tokens, self.encoder.max_length - len(prefix))
+        if steps < 1:
+            raise UserError(f"the encoder's max_length of {self.encoder.max_length} leaves no room for text: raise it")
         texts: list[str] = []
         for start in range(0, number, BATCH):
             texts += self._continue([prefix] * min(BATCH, number - start), steps, sampling)

@@ -109,6 +109,8 @@ def test_it_overfits_and_writes_every_sentence_back(kind, steps, tokenizer):
     assert float(metrics["exact_match"][0] / metrics["exact_match"][1]) == 1
     assert float(metrics["token_accuracy"][0] / metrics["token_accuracy"][1]) == 1
     assert method.reconstruct(TEXTS) == TEXTS
+    with pytest.raises(UserError, match="is a single text: give a list of texts"):
+        method.reconstruct(TEXTS[0])
     assert method.samples([TEXTS[3], ""])[0] == {"text": TEXTS[3], "reconstruction": TEXTS[3]}
 
 

@@ -180,6 +180,10 @@ def test_what_it_draws_continues_the_empty_text(tokenizer):
     assert (len(many), many[:64]) == (70, method.generate([""] * 64, 5, seed=3))
     assert len(method.draw(2, max_new_tokens=1000, seed=0)) == 2  # as far as there is room
     assert method.draw(0) == []
+    full = CausalLM(Transformer(size=None, dim=32, layers=2, heads=2, max_length=len(tokenizer.prefix)))
+    full.connect(tokenizer)
+    with pytest.raises(UserError, match="max_length of 1 leaves no room for text: raise it"):
+        full.draw(1)
 
 
 def test_without_a_token_in_front_of_texts_only_prompts_are_continued(tokenizer):
