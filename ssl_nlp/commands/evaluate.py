@@ -1,5 +1,6 @@
 """`evaluate`: the evaluation protocol on frozen embeddings, beside baselines, written into each run."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -138,7 +139,10 @@ def record_suite(
 
 
 def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = ()) -> Iterator[SuiteResult]:
-    """The numbers of each target and of its baselines, one by one, with a progress bar on standard error."""
+    """The numbers of each target and of its baselines, one by one.
+
+    Standard error shows progress bars or, in a log, a line for each target.
+    """
     console = terminal.SafeConsole(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -159,7 +163,9 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         learned: dict[str, dict[str, dict[str, Result]]] = {}
         overlaps = Overlaps(suite)
-        for target in targets:
+        for number, target in enumerate(targets, start=1):
+            if not console.is_terminal and len(targets) > 1:
+                terminal.say(f"[{number}/{len(targets)}] {target.name}", sys.stderr)
             key = target.random_key
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))

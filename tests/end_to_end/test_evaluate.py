@@ -69,7 +69,8 @@ data:
 def test_prompts_ask_language_models_without_training(folder, capsys):
     (folder / "prompts.yaml").write_text(PROMPTS)
     assert run("evaluate", "masked_lm", "causal_lm", "--config", "prompts.yaml") == 0
-    shown = capsys.readouterr().out
+    shown, progress = capsys.readouterr()
+    assert "[1/2] masked_lm\n[2/2] causal_lm\n" in progress
     assert "prompts, without training" in shown
     assert "frozen" not in shown
     for name, kind in (("masked_lm", "pseudo-likelihood"), ("causal_lm", "likelihood")):
