@@ -11,8 +11,11 @@ import inspect
 import io
 import os
 import pickle
+import re
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
@@ -31,6 +34,8 @@ T = TypeVar("T")
 
 PACKAGE = __name__.split(".")[0]
 ROOMS = (f"{PACKAGE}.methods", f"{PACKAGE}.tasks")  # which are imported when a checkpoint names a class of theirs
+# What damaged bytes of an archive may raise.
+_DAMAGE = (OSError, zipfile.BadZipFile, ValueError, RuntimeError, EOFError, LookupError, TypeError)
 REMEDY = "if it is yours, name its file with --import FILE.py, or import it first in Python"
 
 
@@ -305,7 +310,7 @@ def is_complete(file: Path | IO[bytes]) -> bool:
     try:
         with zipfile.ZipFile(file) as parts:
             return parts.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except (*_DAMAGE, struct.error, zlib.error):
         return False
 
 
@@ -323,20 +328,26 @@ def _load(
     checked: bool = False,
 ) -> dict[str, Any]:
     """The content of `file`, which is that of `path`."""
-    zipped = zipfile.is_zipfile(file)
-    if not isinstance(file, Path):
-        file.seek(0)
+    try:
+        zipped = zipfile.is_zipfile(file)
+    except _DAMAGE:
+        zipped = False
     if not zipped:  # torch would read it as its old format, where foreign bytes raise anything
         raise UserError(f"{path} is not a complete checkpoint: copy or train it again")
-    try:
-        saved = torch.load(file, map_location=map_location, weights_only=True, mmap=lazily)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, pickle.UnpicklingError) and is_complete(file):
-            held = "holds more than tensors and plain data, which could run code"
-            raise UserError(f"{path} {held}: name a checkpoint that ssl-nlp fit has written") from error
-        raise UserError(f"{path} is not a complete checkpoint: copy or train it again") from error
     if not checked and not is_complete(file):
         raise UserError(f"{path} is damaged: copy or train it again")
+    if not isinstance(file, Path):
+        file.seek(0)
+    try:
+        saved = torch.load(file, map_location=map_location, weights_only=True, mmap=lazily)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise UserError(
+            f"{path} holds {'a pickled object' if named is None else named[1]}, which could run code, so it is not read: "
+            "name another one, and let your own callbacks keep tensors and plain data only"
+        ) from error
+    except _DAMAGE as error:
+        raise UserError(f"{path} is not a complete checkpoint: copy or train it again") from error
     if not isinstance(saved, dict) or "ssl_nlp" not in saved:
         raise UserError(f"{path} is not a checkpoint of ssl_nlp: name one that ssl-nlp fit has written")
     described = saved["ssl_nlp"]

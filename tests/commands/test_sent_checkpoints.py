@@ -1,6 +1,7 @@
 """Checkpoints that somebody else sent do not run code: each attack ends with one line, and leaves no proof."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,8 @@ def test_pickles_are_not_read(capfd):
             return PROOF.touch, ()
 
     torch.save({"ssl_nlp": Attack(), "state_dict": {}}, "a.ckpt")
-    assert "a.ckpt holds more than tensors and plain data, which could run code" in refused(
-        capfd, *COMMANDS["generate"]
-    )
+    told = refused(capfd, *COMMANDS["generate"])
+    assert re.search(r"a.ckpt holds [\w.]+, which could run code, so it is not read", told)
 
 
 def pretrained(tokenizer: Tokenizer, config: Any) -> None:

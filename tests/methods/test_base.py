@@ -1,4 +1,5 @@
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -6,11 +7,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
+from ssl_nlp.data.tokenizer import get_tokenizer
 from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import CausalLM, MaskedLM, Method, Optimization, SimCLR
 from ssl_nlp.runs import checkpoint
 from tests.corpus import ListCorpus, random_texts
+from tests.end_to_end.cli import save_untrained
 
 CORPUS = ListCorpus(random_texts(60), random_texts(20, seed=1))
 
@@ -148,6 +151,25 @@ def test_a_method_may_take_other_arguments_than_the_class_it_builds_on(kind, arg
     loaded = Method.load_from_checkpoint(tmp_path / "a.ckpt")
     assert type(loaded) is kind and loaded.power == 3.0 and loaded.masking_rate == 0.2
     assert torch.equal(loaded.embed(["the dog"]), method.embed(["the dog"]))
+
+
+def test_a_checkpoint_with_a_damaged_bit_loads_as_it_was_or_is_refused(tmp_path):
+    """The bits of the archive's directory, which names, places and sizes its parts."""
+    method = MaskedLM(encoder())
+    whole = save_untrained(
+        method, get_tokenizer(TokenizerSettings(vocab_size=320), CORPUS), tmp_path / "whole.ckpt"
+    ).read_bytes()
+    generator = random.Random(0)
+    for place in generator.sample(range(len(whole) - 2000, len(whole)), 200):
+        bits = bytearray(whole)
+        bits[place] ^= 1 << generator.randrange(8)
+        (tmp_path / "damaged.ckpt").write_bytes(bits)
+        try:
+            loaded = Method.load_from_checkpoint(tmp_path / "damaged.ckpt")
+        except UserError as error:
+            assert "copy or train it again" in str(error)  # noqa: PT017
+        else:
+            assert all(torch.equal(*pair) for pair in zip(loaded.parameters(), method.parameters(), strict=True))
 
 
 def test_broken_checkpoints_are_named(tmp_path):
