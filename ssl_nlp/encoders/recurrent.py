@@ -309,10 +309,10 @@ def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | 
         begin: as the second result, (1 or 2, documents, units): the state, and that of the cell if it is an LSTM.
     """
     kind = states.device.type
-    # On a GPU autocast would compute in float16, whatever its own precision, and small gradients would be lost. What cuDNN
-    # makes of float32 (TF32) takes no longer.
+    # On a GPU autocast would compute in float16, whatever its own precision, and small gradients would be lost. cuDNN's
+    # products of float32 are in TF32.
     raised = kind == "cuda" and torch.is_autocast_enabled(kind)
-    states = states.float() if raised else states
+    states = states.to(next(cell.parameters()).dtype) if raised else states
     pieces = documents.sizes.split(CPU_STEPS if kind == "cpu" else len(documents.sizes))
     made, last = [], begin
     for sizes, part in zip(pieces, states.split([int(sizes.sum()) for sizes in pieces]), strict=True):

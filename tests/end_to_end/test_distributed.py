@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from ssl_nlp.methods import Method
 from ssl_nlp.runs.metrics_csv import read_metrics
+from ssl_nlp.training import FullySharded
 from tests.end_to_end.cli import CONFIGS, run_process, small, tiny_encoder, write_texts
 
 pytestmark = pytest.mark.slow
@@ -60,12 +62,17 @@ def test_two_processes_equal_one_with_twice_the_batch(alone):
     assert costs["flops"] == pytest.approx(float(two[-1]["train/flops"]) / 20, rel=0.1)
 
 
-def test_the_overlay_divides_among_as_many_processes_as_there_are(alone):
-    path, texts = alone
-    overlay = ["--config", str(CONFIGS / "trainer" / "fsdp.yaml"), "--trainer.accelerator=cpu", "--trainer.devices=1"]
-    short = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.val_check_interval=2"]
-    result = run_process(*fit("by-itself", texts, *overlay, *short), cwd=path)
-    assert result.returncode == 0, result.stderr
+def test_the_overlay_divides_among_as_many_processes_as_there_are(monkeypatch):
+    meshes = []
+    monkeypatch.setattr(
+        ModelParallelStrategy,
+        "setup_environment",
+        lambda self: meshes.append((self._data_parallel_size, self._tensor_parallel_size)),
+    )
+    strategy = FullySharded()
+    strategy.parallel_devices, strategy.num_nodes = [torch.device("cpu")] * 4, 3
+    strategy.setup_environment()
+    assert meshes == [(12, 1)]
 
 
 def test_a_sharded_run_that_is_partly_frozen_equals_one_process_which_loads_its_checkpoint(alone):

@@ -171,7 +171,7 @@ class CausalMaskedLM(CausalLM):
             kind: one of `likelihoods`; None: the first.
 
         Raises:
-            UserError: `kind` is another one, `texts` is a single text or holds anything but texts, or `batch_size`
+            UserError: `kind` is neither, `texts` is a single text or holds anything but texts, or `batch_size`
                 is below 1.
         """
         if kind not in (None, *self.likelihoods):

@@ -67,7 +67,8 @@ class LeftToRight(Method):
             options: as for `generate`.
 
         Raises:
-            UserError: an argument is out of its range, or the method needs a token in front of a text and there is none.
+            UserError: an argument is out of its range, the encoder has no room for a text, or the method needs a token in
+                front of a text and there is none.
         """
         check_amount(max_new_tokens, number)
         sampling = Sampling(self.device, **options)

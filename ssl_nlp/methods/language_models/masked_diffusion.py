@@ -60,7 +60,7 @@ class MaskedDiffusion(Method):
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: there are fewer draws; or, in `connect`, the tokenizer has no mask token.
+        UserError: `draws` is below its least; or, in `connect`, the tokenizer has no mask token.
     """
 
     units = Method.all_units
@@ -127,7 +127,7 @@ class MaskedDiffusion(Method):
             too little.
 
         Raises:
-            UserError: there are fewer draws.
+            UserError: `draws` is below 2.
         """
         return self._bounds(batch, self._hide(batch, checked_draws(draws)))
 
@@ -208,8 +208,8 @@ class MaskedDiffusion(Method):
             draws: how often tokens are hidden in each text, 2 or more.
 
         Raises:
-            UserError: `texts` is a single text or holds anything but texts, `batch_size` is below 1, or there are
-                fewer draws.
+            UserError: `texts` is a single text or holds anything but texts, `batch_size` is below 1, or
+                `draws` is below 2.
         """
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor, Tensor]:

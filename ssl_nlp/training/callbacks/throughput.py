@@ -69,6 +69,8 @@ class Throughput(Callback):
         if self.flops_per_token is None:
             assert isinstance(pl_module, Module)
             self.flops_per_token = training_flops(pl_module, batch) / max(batch.all_tokens, 1)
+            if pl_module.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(pl_module.device)  # counting needs as much as an eager step
             self._last = _clocks(pl_module.device)
         elif self._last is None:
             self._last = _clocks(pl_module.device)
