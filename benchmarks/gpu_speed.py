@@ -1,10 +1,11 @@
 """Training speed on one GPU beside GPT-2 of `transformers`: tokens a second, share of the card's peak, peak memory.
 
-Each method trains as its configuration says, in bfloat16 where autocast uses it, on rows of LENGTH tokens of
-English text, eager and compiled, with encoders of the given sizes. GPT-2 of the same width, depth, heads and vocabulary
-is trained on the same rows by `transformers.Trainer` (bf16, fused AdamW), eager and with `torch_compile`. Timed are the
-steps of the second half, whose end is waited for. The share of the peak is that of the products of matrices that the
-method needs for a real token (Muon's own are not in it), over the vendor's figure for the card.
+Each method trains as its configuration says, in bfloat16 where autocast uses it, on rows of LENGTH tokens of English text,
+eager and compiled, with encoders of the given sizes. GPT-2 of the same width, depth, heads and vocabulary is trained on the
+same rows by `transformers.Trainer` (bf16, fused AdamW), eager and with `torch_compile`; all else of it, such as dropout,
+is as it comes. Timed are the steps of the second half, whose end is waited for. The share of the peak (MFU) is that of all
+matrix products of a step but Muon's, the whole square of attention counted, in the vendor's figure for the card. Finished
+runs in FOLDER are not measured again: use another one for another card.
 
     python benchmarks/gpu_speed.py --english ENGLISH [--folder gpu_speed] [--sizes small base] [--batch 64] [--length 512]
         [--steps 60] [--methods causal_lm masked_lm]
@@ -57,10 +58,11 @@ def main() -> None:
             print(gpt2(english, size, compiled, arguments), flush=True)
 
 
-def line(name: str, size: str, compiled: bool, rate: float, share: float, memory: float) -> str:
+def line(name: str, size: str, compiled: bool, rate: float, memory: float, share: float | None = None) -> str:
     """A line of the table."""
     way = "compiled" if compiled else "eager"
-    return f"{name:>18} {size:>7} {way:>9} {rate:>12,.0f} tokens/s  MFU {share:6.1%}  {memory / 2**30:6.2f} GiB"
+    used = "" if share is None else f"  MFU {share:6.1%}"
+    return f"{name:>18} {size:>7} {way:>9} {rate:>12,.0f} tokens/s  {memory / 2**30:6.2f} GiB{used}"
 
 
 def ours(method: str, english: Path, size: Size, compiled: bool, arguments: argparse.Namespace) -> str:
@@ -77,7 +79,7 @@ def ours(method: str, english: Path, size: Size, compiled: bool, arguments: argp
     [run] = train((find_config(method),), 1, f"{size}-{'compiled' if compiled else 'eager'}", extra)
     rows = [row for row in read_numbers(Path(run) / "metrics.csv") if RATE in row]
     last = rows[-1]
-    return line(method, size, compiled, last[RATE], last["train/mfu"], last[MEMORY])
+    return line(method, size, compiled, last[RATE], last[MEMORY], last["train/mfu"])
 
 
 def gpt2(english: Path, size: Size, compiled: bool, arguments: argparse.Namespace) -> str:
@@ -111,13 +113,10 @@ def gpt2(english: Path, size: Size, compiled: bool, arguments: argparse.Namespac
     trainer = transformers.Trainer(model, settings, train_dataset=features, data_collator=collated, callbacks=[clock])
     trainer.train()
     rate = batch * length * (steps - steps // 2) / clock.seconds
-    weights = sum(parameter.numel() for name, parameter in model.named_parameters() if "wpe" not in name)
-    flops = 6 * weights + 6 * shape["layers"] * shape["dim"] * length  # a causal position sees half of the row
-    share = rate * flops / peak_flops(torch.device("cuda"), torch.bfloat16)
     memory = torch.cuda.max_memory_allocated()
     del trainer, model
     torch.cuda.empty_cache()
-    return line("GPT-2, Trainer", size, compiled, rate, share, float(memory))
+    return line("GPT-2, Trainer", size, compiled, rate, float(memory))
 
 
 class Clock(transformers.TrainerCallback):
