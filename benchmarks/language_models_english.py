@@ -4,8 +4,8 @@ Each method trains on English documents as its configuration says, with one enco
 about as many weights beside them), in as many steps as two threads take for the given minutes: a short trial measures
 what a step costs, and the number is written down. GPT-2 of `transformers` has the same width, depth, heads, tokens and
 rows of 128 tokens, and is trained by `transformers.Trainer` for the same minutes, once for each learning rate (AdamW,
-cosine, warm-up over 5 %). The trials measure wall-clock time of training alone, so keep the machine free while they run.
-NGramLM counts the text once.
+cosine, warm-up over 5 %; no dropout, as ours). The trials measure wall-clock time of training alone, so keep the machine
+free while they run. NGramLM counts the text once.
 
 Two tables. Bits per byte of the first 450 characters of held-out documents: exact, as an upper bound (masked diffusion),
 or of a pseudo-likelihood, which has a column of its own. There the mixture of causal and masked language modelling stands
@@ -17,7 +17,8 @@ pairs of the same paradigms, and other seeds; with one seed they rest on the ass
 Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
 
     python benchmarks/language_models_english.py --english ENGLISH --pairs blimp.jsonl [--folder language_models]
-        [--minutes 30] [--seeds 1] [--encoder small] [--rates 0.001 0.003] [--methods causal_lm masked_lm ...]
+        [--minutes 30] [--seeds 1] [--encoder small] [--dropout 0] [--rates 0.001 0.003]
+        [--methods causal_lm masked_lm ...]
 """
 
 import argparse
@@ -35,7 +36,7 @@ import ssl_nlp  # before torch: it sets how OpenMP's threads wait, so that GPT-2
 # isort: split
 import torch
 import yaml
-from language_models_stock import gpt2_step, train_gpt2
+from language_models_stock import Stock, gpt2_step, train_gpt2
 
 from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.shipped import find_config
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--encoder", default="small", choices=sorted(LSTM))
+    parser.add_argument("--dropout", type=float, default=0.0, help="of GPT-2, as ours; its own default is 0.1")
     parser.add_argument("--rates", type=float, nargs="*", default=[0.001, 0.003], help="learning rates of GPT-2")
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     arguments = parser.parse_args()
@@ -89,7 +91,7 @@ def main() -> None:
     evaluators = Evaluators(pairs, texts)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.folder)
-    plan = Plan(english, arguments.encoder, 60 * arguments.minutes, arguments.seeds)
+    plan = Plan(english, arguments.encoder, 60 * arguments.minutes, arguments.seeds, arguments.dropout)
     versions = f"ssl_nlp {ssl_nlp.__version__}, torch {torch.__version__}"
     print(f"{versions}, {torch.get_num_threads()} threads; {len(pairs.good):,} pairs", flush=True)
     for method in arguments.methods:
@@ -111,7 +113,8 @@ def main() -> None:
         names.append(f"gpt2-{rate:g}")
         for seed in range(plan.seeds):
             if (names[-1], seed) not in records():
-                evaluators.record(names[-1], seed, *train_gpt2(english, plan.encoder, rate, seed, plan.steps("gpt2")))
+                stock = Stock(english, plan.encoder, plan.dropout, rate, seed)
+                evaluators.record(names[-1], seed, *train_gpt2(stock, plan.steps("gpt2")))
     if names:
         bits_table(names, plan.seeds)
         pairs_table(names, plan.seeds)
@@ -126,12 +129,14 @@ class Plan:
         encoder: size of the Transformers.
         seconds: of training, for each model.
         seeds: their number.
+        dropout: of GPT-2.
     """
 
     english: Path
     encoder: Size
     seconds: float
     seeds: int
+    dropout: float
 
     def steps(self, name: str) -> int:
         """The steps that fit into the time, by a short trial that is made once."""
@@ -139,7 +144,8 @@ class Plan:
         if name == "ngram_lm":
             return 1
         if not path.exists():
-            seconds = gpt2_step(self.english, self.encoder, TRIAL) if name == "gpt2" else method_step(self, name)
+            stock = Stock(self.english, self.encoder, self.dropout)
+            seconds = gpt2_step(stock, TRIAL) if name == "gpt2" else method_step(self, name)
             path.write_text(str(max(round(self.seconds / seconds), 10)))
         return int(path.read_text())
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,13 +25,14 @@ class GPT2:
 
     likelihood: Likelihood | None = "likelihood"
 
-    def __init__(self, data: TextDataModule, encoder: Size) -> None:
+    def __init__(self, data: TextDataModule, encoder: Size, dropout: float) -> None:
         self.data = data
         size = PRESETS[encoder]
         self.model = transformers.GPT2LMHeadModel(
             transformers.GPT2Config(
                 vocab_size=data.tokenizer.vocab_size, n_positions=LENGTH, n_embd=size["dim"], n_layer=size["layers"],
                 n_head=size["heads"], bos_token_id=data.tokenizer.end_id, eos_token_id=data.tokenizer.end_id,
+                embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout,
             )
         )  # fmt: skip
 
@@ -58,37 +60,48 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
-def train_gpt2(english: Path, encoder: Size, rate: float, seed: int, steps: int) -> tuple[GPT2, dict[str, float]]:
-    """A trained model, and what it cost.
+@dataclass(frozen=True)
+class Stock:
+    """How GPT-2 is trained.
 
-    Args:
+    Attributes:
         english: folder with train.jsonl and valid.jsonl.
         encoder: whose width, depth and heads the model has.
+        dropout: of embeddings, attention and layers.
         rate: highest learning rate.
         seed: of the weights and of the order of rows.
-        steps: number of optimizer steps.
     """
-    model, seconds = _fit(english, encoder, rate, seed, steps)
+
+    english: Path
+    encoder: Size
+    dropout: float
+    rate: float = 0.001
+    seed: int = 0
+
+
+def train_gpt2(stock: Stock, steps: int) -> tuple[GPT2, dict[str, float]]:
+    """A model after so many steps of the optimizer, and what it cost."""
+    model, seconds = _fit(stock, steps)
     parameters = sum(parameter.numel() for parameter in model.model.parameters())
     return model, {"steps": steps, "seconds": seconds, "tokens": steps * BATCH * LENGTH, "parameters": parameters}
 
 
-def gpt2_step(english: Path, encoder: Size, trial: int) -> float:
+def gpt2_step(stock: Stock, trial: int) -> float:
     """Seconds of the clock for a step, without the start: of 2 * `trial` steps."""
-    short, long = (_fit(english, encoder, 0.001, 0, steps)[1] for steps in (trial, 3 * trial))
+    short, long = (_fit(stock, steps)[1] for steps in (trial, 3 * trial))
     return (long - short) / (2 * trial)
 
 
-def _fit(english: Path, encoder: Size, rate: float, seed: int, steps: int) -> tuple[GPT2, float]:
+def _fit(stock: Stock, steps: int) -> tuple[GPT2, float]:
     """A model after so many steps, and the seconds that they took."""
-    train_files, valid_files = (str(english / f"{split}.jsonl") for split in ("train", "valid"))
+    train_files, valid_files = (str(stock.english / f"{split}.jsonl") for split in ("train", "valid"))
     data = TextDataModule(TextFiles(train_files, valid_files, None), TokenizerSettings(vocab_size=8192), length=LENGTH)
     rows = data.maker.rows(data.store("train"), data.tokenizer, LENGTH)
     features = [rows[[number]].input_ids[0].tolist() for number in range(len(rows))]
-    transformers.set_seed(seed)
-    model = GPT2(data, encoder)
+    transformers.set_seed(stock.seed)
+    model = GPT2(data, stock.encoder, stock.dropout)
     settings = transformers.TrainingArguments(
-        output_dir="gpt2", max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=rate, seed=seed,
+        output_dir="gpt2", max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=stock.rate, seed=stock.seed,
         lr_scheduler_type="cosine", warmup_steps=round(0.05 * steps), weight_decay=0.01, max_grad_norm=1.0,
         bf16=cpu_multiplies_bfloat16(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=100,
         disable_tqdm=True,
