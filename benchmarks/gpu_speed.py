@@ -2,9 +2,9 @@
 
 Each method trains as its configuration says, in bfloat16 where autocast uses it, on rows of LENGTH tokens of English text,
 eager and compiled, with encoders of the given sizes. GPT-2 of the same width, depth, heads and vocabulary is trained on the
-same rows by `transformers.Trainer` (bf16, fused AdamW), eager and with `torch_compile`; all else of it, such as dropout,
-is as it comes. Timed are the steps of the second half, whose end is waited for. The share of the peak (MFU) is that of all
-matrix products of a step but Muon's, the whole square of attention counted, in the vendor's figure for the card. Finished
+same rows by `transformers.Trainer` (bf16, fused AdamW), eager and with `torch_compile`; its other settings, dropout
+included, are its defaults. The steps of the second half are timed, up to the end of the last kernel. MFU divides the
+FLOP/s of all matrix products but Muon's, with the whole square of attention, by the vendor's figure for the card. Finished
 runs in FOLDER are not measured again: use another one for another card.
 
     python benchmarks/gpu_speed.py --english ENGLISH [--folder gpu_speed] [--sizes small base] [--batch 64] [--length 512]

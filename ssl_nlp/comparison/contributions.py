@@ -9,12 +9,13 @@ from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic
 
 
 def contributions(items: Array, statistic: Statistic) -> Array:
-    """The contribution of each item to the score: (N,), with mean 0. Their variance / N is that of the score over items.
+    """The contribution of each item to the score: (N,), with mean 0.
 
-    It is the derivative of the score with respect to the weight of the item (the empirical influence function), which for a
-    rank correlation or an average precision contains what the item does to the ranks of the others, and for a V-measure
-    takes the clusters as given; of statistics of sums, it is what the score loses without the item (the jackknife). Items
-    with NaN do not count and move nothing.
+    Their variance, divided by N, is that of the score over items. A contribution is the derivative of the score with
+    respect to the weight of the item (the empirical influence function), which for a rank correlation or an average
+    precision contains what the item does to the ranks of the others, and for a V-measure takes the clusters as given; of
+    statistics of sums, it is what the score loses without the item (the jackknife). Items with NaN do not count and move
+    nothing.
 
     Args:
         items: (N,) or as `evaluation.Result` says.

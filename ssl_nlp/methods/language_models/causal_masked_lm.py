@@ -171,8 +171,8 @@ class CausalMaskedLM(CausalLM):
             kind: one of `likelihoods`; None: the first.
 
         Raises:
-            UserError: `kind` is neither, `texts` is a single text or holds anything but texts, or `batch_size`
-                is below 1.
+            UserError: `kind` is none of `likelihoods`, `texts` is a single text or holds anything but texts, or
+                `batch_size` is below 1.
         """
         if kind not in (None, *self.likelihoods):
             raise UserError(f"score: kind {kind!r} is not one of {', '.join(self.likelihoods)}")

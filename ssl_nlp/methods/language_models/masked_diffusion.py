@@ -60,7 +60,7 @@ class MaskedDiffusion(Method):
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: `draws` is below its least; or, in `connect`, the tokenizer has no mask token.
+        UserError: `draws` is below 2; or, in `connect`, the tokenizer has no mask token.
     """
 
     units = Method.all_units
