@@ -84,6 +84,12 @@ COMMANDS = {
 }
 
 
+OUT_OF_MEMORY = (
+    "give smaller batches (fit: --data.batch_size, with --trainer.accumulate_grad_batches for as many rows a step; embed: "
+    "--batch_size) or a smaller encoder, or set CUDA_VISIBLE_DEVICES= to compute on the processor"
+)
+
+
 def help_text() -> str:
     """The overview of all commands."""
     lines = ["usage: ssl-nlp COMMAND [options]; ssl-nlp COMMAND --help says more"]
@@ -117,6 +123,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_one_line(f"{str(error.filename)[:60]!r}... is too long for a file name: choose a shorter one", 2))
     except interrupts.Interrupted as stop:
         sys.exit(_one_line(str(stop), stop.status))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # of torch, which need not have been imported
+            raise
+        sys.exit(_one_line(f"{str(error).partition('. ')[0]}: {OUT_OF_MEMORY}", 1))
 
 
 def _run(name: str, arguments: list[str], imports: list[str]) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands import ngram_baseline
+from ssl_nlp.commands.accelerator import accelerated, accelerator
 from ssl_nlp.commands.evaluation_tables import remarks, tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
 from ssl_nlp.commands.models import SEED, Target, find_target, kept_targets
@@ -169,11 +170,12 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             key = target.random_key
             if key not in untrained:
                 untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
-            poolings = _poolings(suite, target.name, target.method, target.key, progress)
-            try:
-                outcome = _outcome(suite, target.name, target.method, poolings, progress, target.kind)
-            except UserError as error:
-                raise UserError(f"{target.name}: {error}") from error
+            with accelerated(target.method):
+                poolings = _poolings(suite, target.name, target.method, target.key, progress)
+                try:
+                    outcome = _outcome(suite, target.name, target.method, poolings, progress, target.kind)
+                except UserError as error:
+                    raise UserError(f"{target.name}: {error}") from error
             bar = progress.add_task(f"{target.name}: map", total=None)
             drawn = None if poolings is None else embedding_map(suite, poolings.embedders[poolings.favourite])
             progress.remove_task(bar)
@@ -203,7 +205,7 @@ def _stored(
 def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, dict[str, Result]]:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        method = target.untrained().eval()
+        method = target.untrained().eval().to(accelerator())
     name = f"{target.name}, untrained"
     poolings = _poolings(suite, name, method, target.random_key, progress)
     # What it would draw or write is noise.

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 import pytest
+import torch
 
 from ssl_nlp.__main__ import COMMANDS, help_text, main
 from ssl_nlp.cache import cache_dir
@@ -41,6 +42,20 @@ def test_every_command_gets_its_arguments_and_imports(name, monkeypatch):
 def test_an_unknown_command_is_refused_with_those_there_are(capsys):
     assert run("fti") == 2
     assert capsys.readouterr().err == f"ssl-nlp: there is no command 'fti': use one of {', '.join(COMMANDS)}\n"
+
+
+def test_a_full_gpu_is_one_line_with_remedies(capsys, monkeypatch):
+    def fail(*both):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB."
+        )
+
+    module, _, function = COMMANDS["score"].function.partition(".")
+    monkeypatch.setattr(import_module(f"ssl_nlp.commands.{module}"), function, fail)
+    assert run("score") == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("ssl-nlp: CUDA out of memory: give smaller batches ")
+    assert "--data.batch_size" in line and "CUDA_VISIBLE_DEVICES= " in line
 
 
 def test_the_overview_needs_none_of_the_large_libraries():

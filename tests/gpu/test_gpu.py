@@ -3,12 +3,14 @@
 The other tests run there, too: Lightning chooses the GPU where there is one. `make test ARGS=tests/gpu` runs these alone.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ssl_nlp.commands.model_classes import load_model
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.encoders import Recurrent, Transformer
@@ -16,7 +18,7 @@ from ssl_nlp.methods import CausalLM, MaskedDiffusion, MaskedLM, Method
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.training.muon import orthogonalize
 from tests.corpus import ListCorpus, random_texts
-from tests.end_to_end.cli import CONFIGS, run, run_process, small, write_texts
+from tests.end_to_end.cli import CONFIGS, run, run_process, save_untrained, small, write_texts
 
 pytestmark = [
     pytest.mark.slow,
@@ -135,6 +137,21 @@ def test_a_bound_is_drawn_alike_twice():
     method.connect(get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(texts)))
     method.eval().to("cuda")
     torch.testing.assert_close(method.score(texts).nats, method.score(texts).nats, atol=0, rtol=0)
+
+
+def test_commands_without_a_trainer_score_on_the_gpu_as_on_the_cpu(monkeypatch, capsys):
+    texts = random_texts(20, longest=12)
+    torch.manual_seed(0)
+    method = CausalLM(Transformer(size=None, dim=64, layers=2, heads=2))
+    path = save_untrained(method, get_tokenizer(TokenizerSettings(vocab_size=320), ListCorpus(texts)), Path("lm.ckpt"))
+    assert load_model(str(path)).device.type == "cuda"
+    Path("texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    found = []
+    for available in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert run("score", "--checkpoint", str(path), "--input", "texts.txt") == 0
+        found.append([json.loads(line)["nats"] for line in capsys.readouterr().out.splitlines()])
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
 def test_muon_moves_singular_values_near_one():
