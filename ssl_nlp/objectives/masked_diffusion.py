@@ -13,15 +13,26 @@ with every choice of k tokens equally likely: the expectation over random orders
 one by one (arXiv:2110.02037, section 3; arXiv:2406.03736, section 3). That is what is drawn here. It has the same
 expectation as the first form and never a larger variance, no draw leaves a text as it is, and no weight exceeds L.
 
+Training on it is slow, because a text with few hidden tokens counts as much as one with many, and its gradient is that
+of a few tokens. With `even` weights all hidden tokens count alike:
+
+    E [ 2L/(L + 1) * sum over hidden i of -log p(x_i | visible tokens) ],   k uniform in 1 ... L.
+
+These are the same losses; the mean loss of k hidden tokens has the weight 2k/(L + 1) instead of 1, which is 1 on average
+over k. The best model is the same. Where tokens are harder to predict the more of them are hidden, this loss is above the
+bound. Masked image models are trained so; arXiv:2511.19664 justifies it (the "simple" weighting).
+
 Everything here draws from torch's default generator and runs on the device of its arguments, with shapes that do not depend
 on their contents and without waiting for the device.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+Weighting = Literal["even", "bound"]
+"""Of the losses of hidden tokens in training: the same for all, or that of the bound."""
 BITS = 32
 GOLDEN = 2654435769
 """2 ** 32 divided by the golden ratio."""
@@ -32,7 +43,8 @@ class Hidden(NamedTuple):
 
     Attributes:
         tokens: (B, T) bool.
-        weights: (B, T) float32: L / k for the hidden tokens of a text of L tokens of which k are hidden, elsewhere 0.
+        weights: (B, T) float32: L / k for the hidden tokens of a text of L tokens of which k are hidden, or 2L / (L + 1) if
+            they are even; elsewhere 0.
     """
 
     tokens: Tensor
@@ -69,13 +81,14 @@ def spread_times(number: int, draws: int, device: torch.device) -> Tensor:
     return (start + texts + shifts[:, None]) % 2**BITS
 
 
-def hide_tokens(texts: Tensor, eligible: Tensor, times: Tensor) -> Hidden:
+def hide_tokens(texts: Tensor, eligible: Tensor, times: Tensor, weighting: Weighting = "bound") -> Hidden:
     """Hide k of the L eligible tokens of each text at random, with k = 1 + floor(time * L).
 
     Args:
         texts: (B, T) int64, as `number_texts` gives them.
         eligible: (B, T) bool, the tokens that may be hidden.
         times: (B * T,) int64, of the texts by number, in units of 2 ** -32.
+        weighting: of the hidden tokens.
     """
     text, may = texts.flatten(), eligible.flatten()
     size = text.numel()
@@ -87,7 +100,8 @@ def hide_tokens(texts: Tensor, eligible: Tensor, times: Tensor) -> Hidden:
     rank = torch.arange(size, device=text.device) - (lengths.cumsum(0) - lengths)[text[order]]
     chosen = (rank < hidden[text[order]]) & may[order]
     tokens = torch.zeros_like(may).scatter(0, order, chosen)
-    weights = torch.where(tokens, lengths[text].float() / hidden[text].float(), 0.0)
+    divisor = hidden.float() if weighting == "bound" else (lengths + 1).float() / 2
+    weights = torch.where(tokens, lengths[text].float() / divisor[text], 0.0)
     return Hidden(tokens.view_as(texts), weights.view_as(texts))
 
 

@@ -44,6 +44,23 @@ def test_every_choice_of_k_tokens_of_a_text_is_equally_likely_and_weighs_l_over_
         assert all(abs(count - expected) < 5 * expected**0.5 for count in counter.values())
 
 
+def test_even_weights_are_those_of_the_bound_on_average_over_the_number_of_hidden_tokens() -> None:
+    """And the mean loss of k hidden tokens has the weight 2k/(L + 1) of its weight in the bound."""
+    texts = number_texts(SEGMENTS)
+    for text, length in enumerate(LENGTHS):
+        sums = []
+        for k in range(1, length + 1):
+            counts = [min(1, each) for each in LENGTHS]
+            counts[text] = k
+            hidden = hide_tokens(texts, ELIGIBLE, times_of(counts), "even")
+            weights = hidden.weights[(texts == text) & hidden.tokens]
+            assert weights.tolist() == pytest.approx([2 * length / (length + 1)] * k)
+            assert not hidden.weights[~hidden.tokens].any()
+            sums.append(float(weights.sum()))
+        assert sums == pytest.approx([length * 2 * k / (length + 1) for k in range(1, length + 1)])
+        assert not sums or sum(sums) / length == pytest.approx(length)
+
+
 def test_the_number_of_hidden_tokens_is_uniform_and_spread_over_draws_exactly() -> None:
     for seed in range(20):
         torch.manual_seed(seed)

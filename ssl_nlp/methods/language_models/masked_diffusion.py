@@ -14,13 +14,17 @@ q(L) p(x | L) adds up to 1 over all texts of all lengths, and the loss bounds th
 token. The end of a text counts as a token, as for `CausalLM`. A stream cannot be counted beforehand, and q must not be
 fitted to validation texts instead: there q is geometric with a mean of about the encoder's `max_length`.
 
+In training all hidden tokens have the same weight, 2L/(L + 1) instead of L/k, unless `weighting` is `bound`: the best
+model is the same, and is found sooner, because no gradient hangs on a few tokens
+(`ssl_nlp.objectives.masked_diffusion`). A validation always measures the bound.
+
 Documents in a packed row do not see each other, so each is a text with its own k. Where the border of a row cuts a
 document, the part before it costs its tokens and -log of the probability that a text is longer. The loss of packed rows is
 that of a model that writes every part without the others.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Unpack
+from typing import Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -37,7 +41,14 @@ from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.modules.sampling import Sampling, SamplingOptions, check_amount
 from ssl_nlp.modules.unmasking import unmask
 from ssl_nlp.objectives.lengths import length_log_probabilities
-from ssl_nlp.objectives.masked_diffusion import Hidden, count_by_text, hide_tokens, number_texts, spread_times
+from ssl_nlp.objectives.masked_diffusion import (
+    Hidden,
+    Weighting,
+    count_by_text,
+    hide_tokens,
+    number_texts,
+    spread_times,
+)
 from ssl_nlp.objectives.predictions import Unmaskings
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
@@ -56,11 +67,12 @@ class MaskedDiffusion(Method):
     Args:
         encoder: bidirectional.
         draws: how often a validation hides tokens in each text, 2 or more.
+        weighting: of the losses of hidden tokens in training: `even`, or that of the `bound`, as MDLM has it.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: `draws` is below 2; or, in `connect`, the tokenizer has no mask token.
+        UserError: `draws` is below 2 or `weighting` is unknown; or, in `connect`, the tokenizer has no mask token.
     """
 
     units = Method.all_units
@@ -74,11 +86,15 @@ class MaskedDiffusion(Method):
         self,
         encoder: Encoder | None = None,
         draws: int = 4,
+        weighting: Weighting = "even",
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
         self.draws = checked_draws(draws)
+        if weighting not in get_args(Weighting):
+            raise UserError(f"weighting {weighting!r} is unknown: use even or bound")
+        self.weighting = weighting
 
     def build(self) -> None:
         tokenizer, embedding = self.tokenizer, self.encoder.embedding
@@ -102,7 +118,7 @@ class MaskedDiffusion(Method):
         batch = self._with_pair_below(batch)
         targets = self._targets(batch).sum()
         if self.training:
-            [hidden] = self._hide(batch, 1)
+            [hidden] = self._hide(batch, 1, self.weighting)
             states, tokens, factors, _ = self._predict(batch, hidden)
             nats = self.head.loss(states, tokens, factors=factors)[0] + self._length_nats(batch).sum()
             return Loss({"bound": Term(nats, targets)})
@@ -142,10 +158,11 @@ class MaskedDiffusion(Method):
     def _with_pair_below(self, batch: TokenBatch) -> TokenBatch:
         return batch if batch.pair is None else concatenate([batch, batch.pair], self.tokenizer.pad_id)
 
-    def _hide(self, batch: TokenBatch, draws: int) -> list[Hidden]:
+    def _hide(self, batch: TokenBatch, draws: int, weighting: Weighting = "bound") -> list[Hidden]:
         """The hidden tokens of each draw."""
         texts, content = number_texts(batch.segment_ids), self._content(batch)
-        return [hide_tokens(texts, content, times) for times in spread_times(texts.numel(), draws, texts.device)]
+        times = spread_times(texts.numel(), draws, texts.device)
+        return [hide_tokens(texts, content, each, weighting) for each in times]
 
     def _bounds(self, batch: TokenBatch, drawn: Sequence[Hidden]) -> tuple[Tensor, Tensor]:
         found = []

@@ -161,9 +161,10 @@ def test_drawn_masks_find_the_bound_within_their_standard_error(small):
             assert 0.3 * error < float(bounds.std()) / math.sqrt(300) < 1.2 * error
 
 
-def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch):
+@pytest.mark.parametrize("weighting", ["even", "bound"])
+def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch, weighting):
     """The oracle reads each document of each packed row alone, with the masks that were drawn for it."""
-    method = connected(tokenizer)
+    method = connected(tokenizer, weighting=weighting)
     method.length_counts[:20] = torch.arange(20)
     rows = Blocks().rows(open_store(CORPUS, "train", tokenizer, Blocks()), tokenizer, 32)
     batch, drawn = rows[range(len(rows))], []
@@ -183,7 +184,8 @@ def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch):
                 states = method.encoder(row_of(torch.where(hidden, tokenizer.mask_id, ids).tolist()))
                 log_p = method.head(states)[0].log_softmax(-1)
             assert (1 <= k <= length) or k == length == 0
-            total -= sum(length / k * float(log_p[i, ids[i]]) for i in hidden.nonzero().flatten().tolist())
+            weight = length / k if weighting == "bound" and k else 2 * length / (length + 1)
+            total -= sum(weight * float(log_p[i, ids[i]]) for i in hidden.nonzero().flatten().tolist())
             ended = int(batch.next_ids[row, here][-1]) == tokenizer.end_id
             total -= float(log_q[length] if ended else log_at_least[length + 1])
             targets += length + ended
