@@ -85,8 +85,9 @@ COMMANDS = {
 
 
 OUT_OF_MEMORY = (
-    "give smaller batches (fit: --data.batch_size, with --trainer.accumulate_grad_batches for as many rows a step; embed: "
-    "--batch_size) or a smaller encoder, or set CUDA_VISIBLE_DEVICES= to compute on the processor"
+    "use smaller batches (fit: --data.batch_size, with --trainer.accumulate_grad_batches to keep the rows per step; embed: "
+    "--batch_size) or a smaller encoder, wait until other processes free the GPU, or set CUDA_VISIBLE_DEVICES= to compute "
+    "on the CPU"
 )
 
 
@@ -124,9 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
     except interrupts.Interrupted as stop:
         sys.exit(_one_line(str(stop), stop.status))
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # of torch, which need not have been imported
+        # These are torch's, which need not have been imported; the second comes from a GPU that others have filled.
+        if type(error).__name__ not in ("OutOfMemoryError", "AcceleratorError") or "out of memory" not in str(error):
             raise
-        sys.exit(_one_line(f"{str(error).partition('. ')[0]}: {OUT_OF_MEMORY}", 1))
+        sys.exit(_one_line(f"{str(error).splitlines()[0].partition('. ')[0]}: {OUT_OF_MEMORY}", 1))
 
 
 def _run(name: str, arguments: list[str], imports: list[str]) -> None:

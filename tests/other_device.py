@@ -1,7 +1,7 @@
 """A device that is not the CPU, in Python: computations run on the CPU, but tensors of both do not mix.
 
-It shows on any machine what otherwise a GPU would: a tensor that was left behind, or made on the wrong device. It cannot be
-taken back, so a process of its own installs it.
+It shows on any machine what otherwise only a GPU would show: a tensor that was left behind, or made on the wrong device. It
+cannot be taken back, so a process of its own installs it.
 
     device = install()
     with OtherDevice():
@@ -19,7 +19,10 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NAME = "elsewhere"
-COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+ATEN = torch.ops.aten
+COPIES = (ATEN._to_copy.default, ATEN.copy_.default)
+INDEXED = (ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default)
+JOINED = (ATEN.cat.default, ATEN.stack.default)
 
 
 class Elsewhere(Tensor):
@@ -60,14 +63,19 @@ def dispatch(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
     """Compute with what is inside.
 
     Raises:
-        RuntimeError: tensors of both devices meet. As on a GPU, a scalar may come from the CPU, and so may indices.
+        RuntimeError: tensors of both devices meet. As on a GPU, a scalar may come from the CPU, and so may indices of a
+            tensor that is there.
     """
     flat, spec = pytree.tree_flatten((args, dict(kwargs)))
     tensors = [one for one in flat if isinstance(one, Tensor)]
     there = [one for one in tensors if isinstance(one, Elsewhere)]
-    may_mix = function in COPIES or function._schema.name.startswith("aten::index")
-    left = [one for one in tensors if not isinstance(one, Elsewhere) and one.dim() > 0]
-    if there and left and not may_mix:
+    strict = tensors
+    if function in INDEXED and isinstance(args[0], Elsewhere):
+        strict = list(args[2:3])  # the new values
+    elif function in COPIES:
+        strict = []
+    left = [one for one in strict if not isinstance(one, Elsewhere) and (one.dim() > 0 or function in JOINED)]
+    if there and left:
         raise RuntimeError(f"{function}: a tensor of shape {tuple(left[0].shape)} is on the CPU, others on {NAME}")
     wanted = kwargs.get("device")
     goes_there = bool(there) if wanted is None else torch.device(wanted).type == NAME

@@ -1,6 +1,6 @@
-"""The device of commands that have no trainer: a GPU if there is one, as Lightning chooses it for those that train.
+"""The device of commands that have no trainer: a CUDA GPU if there is one.
 
-CUDA_VISIBLE_DEVICES chooses among several GPUs; where it is empty, the processor computes.
+CUDA_VISIBLE_DEVICES chooses among several GPUs; where it is empty, the CPU computes.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ from torch import nn
 
 
 def accelerator() -> torch.device:
-    """The first visible GPU of CUDA, or the processor.
+    """The first visible CUDA GPU, or the CPU.
 
-    cuDNN would round the inputs of convolutions and recurrent layers to TF32: scores are in float32 on every device.
+    Where it is a GPU, cuDNN no longer rounds the inputs of convolutions and recurrent layers to TF32 from here on, because
+    scores are in float32 on every device.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -23,7 +24,7 @@ def accelerator() -> torch.device:
 
 @contextmanager
 def accelerated(model: nn.Module) -> Iterator[None]:
-    """A model on the accelerator, and on the processor afterwards: many models are compared, and one has to fit."""
+    """Moves a model to the accelerator, and back to the CPU afterwards, so that only one needs to fit."""
     model.to(accelerator())
     try:
         yield

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ssl_nlp import __version__, terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.commands import ngram_baseline
-from ssl_nlp.commands.accelerator import accelerated, accelerator
+from ssl_nlp.commands.accelerator import accelerated
 from ssl_nlp.commands.evaluation_tables import remarks, tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
 from ssl_nlp.commands.models import SEED, Target, find_target, kept_targets
@@ -205,12 +205,13 @@ def _stored(
 def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, dict[str, Result]]:
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        method = target.untrained().eval().to(accelerator())
+        method = target.untrained().eval()
     name = f"{target.name}, untrained"
-    poolings = _poolings(suite, name, method, target.random_key, progress)
     # What it would draw or write is noise.
     asked = {name: e for name, e in suite.evaluators.items() if e.needs not in (Drawer, Searcher)}
-    return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
+    with accelerated(method):
+        poolings = _poolings(suite, name, method, target.random_key, progress)
+        return {"random_init": _outcome(replace(suite, evaluators=asked), name, method, poolings, progress).results}
 
 
 def _read(suite: Suite, target: Target, imports: Sequence[str]) -> tuple[LearnedTexts | None, str]:

@@ -1,4 +1,4 @@
-"""Run commands on the CPU and then on another device, and check that they say the same: `FOLDER` is an empty one."""
+"""Run commands on the CPU and then on another device, and check that the results agree; FOLDER must be empty."""
 
 import io
 import json
@@ -60,8 +60,13 @@ def checkpoints(texts: list[str]) -> list[Path]:
     return found
 
 
+moves: list[int] = []
+"""For each command that was run, how many models it puts on the device: `evaluate` also the untrained one."""
+
+
 def said(*arguments: str) -> list[str]:
     """The lines that a command prints."""
+    moves.append(2 if arguments[0] == "evaluate" else 1)
     with redirect_stdout(io.StringIO()) as out:
         main(list(arguments))
     return out.getvalue().splitlines()
@@ -78,7 +83,9 @@ def everything(checkpoint: Path, name: str) -> dict[str, Any]:
     found["vectors"] = np.load(f"{kind}-{name}.npy").tolist()
     if kind in ("CausalLM", "VAE"):
         asked = ["--prompt", "the"] if kind == "CausalLM" else ["--number", "2"]
-        said("generate", *given, *asked, "--max_new_tokens", "4", "--seed", "1")
+        found["written"] = said(
+            "generate", *given, *asked, "--max_new_tokens", "4", "--seed", "1", "--temperature", "0"
+        )
     if kind == "MaskedLM":
         found["filled"] = said("fill-mask", *given, "--text", "the [MASK] sees", "--top_k", "1")[0]
     if kind in ("CausalLM", "MaskedLM"):
@@ -105,22 +112,21 @@ def run(folder: str) -> None:
         used.append(device)
         return device
 
+    original = accelerator.accelerator
     for module in [module for name, module in sys.modules.items() if name.startswith("ssl_nlp.commands")]:
-        if getattr(module, "accelerator", None) is accelerator.accelerator:
+        if getattr(module, "accelerator", None) is original:
             module.accelerator = choose  # type: ignore[attr-defined]
     with other_device.OtherDevice():
         there = [everything(path, "there") for path in paths]
-    assert used
+    assert len(used) == sum(moves) // 2
     for path, one, other in zip(paths, here, there, strict=True):
         assert one.keys() == other.keys()
         for what, value in one.items():
-            if isinstance(value, list):
+            if isinstance(value, list) and not isinstance(value[0], str):
                 np.testing.assert_allclose(other[what], value, rtol=1e-4, atol=1e-4, err_msg=f"{path}: {what}")
             else:
-                assert other[what] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-3)), (
-                    path,
-                    what,
-                )
+                expected = pytest.approx(value, abs=1e-3) if isinstance(value, float) else value
+                assert other[what] == expected, (path, what)
     print(f"{len(paths)} methods, {sum(map(len, here))} findings")
 
 

@@ -44,17 +44,26 @@ def test_an_unknown_command_is_refused_with_those_there_are(capsys):
     assert capsys.readouterr().err == f"ssl-nlp: there is no command 'fti': use one of {', '.join(COMMANDS)}\n"
 
 
-def test_a_full_gpu_is_one_line_with_remedies(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "message", "begin"),
+    [
+        (
+            torch.OutOfMemoryError,
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1 GiB.",
+            "CUDA out of memory: ",
+        ),
+        (torch.AcceleratorError, "CUDA error: out of memory\nAn asynchronous", "CUDA error: out of memory: "),
+    ],
+)
+def test_a_full_gpu_is_one_line_with_fixes(capsys, monkeypatch, kind, message, begin):
     def fail(*both):
-        raise torch.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB."
-        )
+        raise kind(message)
 
     module, _, function = COMMANDS["score"].function.partition(".")
     monkeypatch.setattr(import_module(f"ssl_nlp.commands.{module}"), function, fail)
     assert run("score") == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("ssl-nlp: CUDA out of memory: give smaller batches ")
+    assert line.startswith(f"ssl-nlp: {begin}use smaller batches ")
     assert "--data.batch_size" in line and "CUDA_VISIBLE_DEVICES= " in line
 
 
