@@ -14,13 +14,14 @@ one by one (arXiv:2110.02037, section 3; arXiv:2406.03736, section 3). That is w
 expectation as the first form and never a larger variance, no draw leaves a text as it is, and no weight exceeds L.
 
 Training on it is slow, because a text with few hidden tokens counts as much as one with many, and its gradient is that
-of a few tokens. With `even` weights all hidden tokens count alike:
+of a few tokens. With `even` weights all hidden tokens of a text count alike:
 
     E [ 2L/(L + 1) * sum over hidden i of -log p(x_i | visible tokens) ],   k uniform in 1 ... L.
 
 These are the same losses; the mean loss of k hidden tokens has the weight 2k/(L + 1) instead of 1, which is 1 on average
-over k. The best model is the same. Where tokens are harder to predict the more of them are hidden, this loss is above the
-bound. Masked image models are trained so; arXiv:2511.19664 justifies it (the "simple" weighting).
+over k. So a model that could represent every conditional probability would be the same; a small one fits texts with many
+hidden tokens better. Where tokens are harder to predict the more of them are hidden, this loss is above the bound on
+average. Masked image models are trained this way; arXiv:2511.19664 explains why it works (the "simple" weighting).
 
 Everything here draws from torch's default generator and runs on the device of its arguments, with shapes that do not depend
 on their contents and without waiting for the device.
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor
 
 Weighting = Literal["even", "bound"]
-"""Of the losses of hidden tokens in training: the same for all, or that of the bound."""
+"""How hidden tokens are weighted in training: all of a text alike, or as in the bound."""
 BITS = 32
 GOLDEN = 2654435769
 """2 ** 32 divided by the golden ratio."""

@@ -76,7 +76,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.masking_rate.end": ["0"],
         "--model.masking_rate.steps": ["0"],
     },
-    "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"]},
+    "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"], "--model.weighting": ["odd"]},
     "span_corruption": {
         "--model.masking_rate": ["0", "1", ".nan"],
         "--model.mean_span": ["0.5", ".nan", ".inf"],

@@ -47,7 +47,7 @@ from ssl_nlp.methods.language_models import causal_masked_lm
 from ssl_nlp.methods.language_models.denoising import Denoising
 from ssl_nlp.methods.word_vectors.windowed import SHARED, Windowed
 from ssl_nlp.objectives.infilling import Noise
-from ssl_nlp.objectives.masked_diffusion import Hidden
+from ssl_nlp.objectives.masked_diffusion import Hidden, Weighting
 from ssl_nlp.objectives.masking import mask_tokens
 from ssl_nlp.objectives.views import Delete
 from ssl_nlp.tasks import SequenceToSequence
@@ -109,10 +109,12 @@ def given_sides(method: CausalMaskedLM, patch: pytest.MonkeyPatch) -> None:
 
 
 def given_masks(method: MaskedDiffusion, patch: pytest.MonkeyPatch) -> None:
-    def hide(batch: TokenBatch, draws: int) -> list[Hidden]:
+    def hide(batch: TokenBatch, draws: int, weighting: Weighting = "bound") -> list[Hidden]:
         content = method._content(batch)
         hidden = content & (numbers(batch, content.shape[1]) < 0.5)
-        weights = content.sum(dim=1, keepdim=True) / hidden.sum(dim=1, keepdim=True).clamp(min=1)
+        lengths = content.sum(dim=1, keepdim=True)
+        divisor = hidden.sum(dim=1, keepdim=True).clamp(min=1) if weighting == "bound" else (lengths + 1) / 2
+        weights = lengths / divisor
         return [Hidden(hidden, torch.where(hidden, weights, 0.0))] * draws
 
     method._hide = hide

@@ -45,7 +45,7 @@ def test_every_choice_of_k_tokens_of_a_text_is_equally_likely_and_weighs_l_over_
 
 
 def test_even_weights_are_those_of_the_bound_on_average_over_the_number_of_hidden_tokens() -> None:
-    """And the mean loss of k hidden tokens has the weight 2k/(L + 1) of its weight in the bound."""
+    """And the mean loss of k hidden tokens has 2k/(L + 1) times its weight in the bound."""
     texts = number_texts(SEGMENTS)
     for text, length in enumerate(LENGTHS):
         sums = []

@@ -14,9 +14,9 @@ q(L) p(x | L) adds up to 1 over all texts of all lengths, and the loss bounds th
 token. The end of a text counts as a token, as for `CausalLM`. A stream cannot be counted beforehand, and q must not be
 fitted to validation texts instead: there q is geometric with a mean of about the encoder's `max_length`.
 
-In training all hidden tokens have the same weight, 2L/(L + 1) instead of L/k, unless `weighting` is `bound`: the best
-model is the same, and is found sooner, because no gradient hangs on a few tokens
-(`ssl_nlp.objectives.masked_diffusion`). A validation always measures the bound.
+In training all hidden tokens of a text have the same weight, 2L/(L + 1) instead of L/k, unless `weighting` is `bound`:
+otherwise a few tokens dominate the gradient (`ssl_nlp.objectives.masked_diffusion`). A validation always measures the
+bound.
 
 Documents in a packed row do not see each other, so each is a text with its own k. Where the border of a row cuts a
 document, the part before it costs its tokens and -log of the probability that a text is longer. The loss of packed rows is
@@ -67,7 +67,7 @@ class MaskedDiffusion(Method):
     Args:
         encoder: bidirectional.
         draws: how often a validation hides tokens in each text, 2 or more.
-        weighting: of the losses of hidden tokens in training: `even`, or that of the `bound`, as MDLM has it.
+        weighting: how hidden tokens are weighted in training: `even` (all of a text alike) or `bound` (L/k, as in MDLM).
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
 

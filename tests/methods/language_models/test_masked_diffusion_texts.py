@@ -95,6 +95,8 @@ def test_samples_hide_the_middle_of_a_text(tokenizer):
 def test_bad_settings_are_refused(tokenizer):
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
         MaskedDiffusion(draws=1)
+    with pytest.raises(UserError, match="weighting 'odd' is unknown: use even or bound"):
+        MaskedDiffusion(weighting="odd")
     method = connected(tokenizer)
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
         method.score(["a"], draws=1)
