@@ -12,7 +12,7 @@ or of a pseudo-likelihood, which has a column of its own. There the mixture of c
 beside both, which shows whether it beats either alone (arXiv:2512.14549). And the accuracy on minimal pairs, of sentences
 with a start and an end, in float32, beside the best GPT-2. Intervals (95 %) of differences cover other texts, or other
 pairs of the same paradigms, and other seeds; with one seed they rest on the assumption in
-`ssl_nlp.comparison.statistics`.
+`ssl_nlp.comparison.statistics`. Models that decide pairs in two ways have two rows.
 
 Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
 
@@ -254,9 +254,12 @@ class Evaluators:
             predicted = self.texts(Asked(model, kind))
             line["bits"][kind] = predicted.primary
             save(predicted, name, seed, str(kind))
-        chosen = self.pairs(model)
+        first, *others = self.pairs.each(model)
+        save(first, name, seed, "pairs")
+        for other in others:
+            save(other, name, seed, "pairs-pseudo")
+        chosen = self.pairs.merged([first, *others])
         line |= chosen.metrics
-        save(chosen, name, seed, "pairs")
         with RECORDS.open("a") as file:
             file.write(json.dumps(line | {"details": chosen.details["minimal_pairs"]}) + "\n")
         print(f"{name}, seed {seed}: {line['bits']}, pairs {chosen.primary:.4f}", flush=True)
@@ -307,20 +310,22 @@ def bits_table(names: Sequence[str], seeds: int) -> None:
 def pairs_table(names: Sequence[str], seeds: int) -> None:
     """Print the accuracy of each method on minimal pairs beside the best GPT-2."""
     found = records()
-    differences = samples(names, seeds, "pairs")
-    stock = [number for number, name in enumerate(names) if name.startswith("gpt2-")]
+    rows = [
+        (name, kind, "pairs" if number == 0 else "pairs-pseudo")
+        for name in names
+        for number, kind in enumerate(found[name, 0]["details"])
+    ]
+    differences = Differences([samples([name], seeds, file).samples[0] for name, _, file in rows])
+    stock = [number for number, (name, _, _) in enumerate(rows) if name.startswith("gpt2-")]
     best = max(stock, key=lambda number: float(differences.samples[number].scores.mean()), default=None)
-    columns = ("accuracy", "accuracy_per_token", "pseudo_accuracy", "seconds", "steps")
-    heads = f"{'accuracy':>9} {'per token':>9} {'pseudo':>7} {'seconds':>8} {'steps':>7}"
-    print(f"\n{'method':>18} {'by':>18} {heads}  over GPT-2")
-    for number, name in enumerate(names):
+    print(f"\n{'method':>18} {'by':>18} {'accuracy':>9} {'per token':>9} {'seconds':>8} {'steps':>7}  over GPT-2")
+    for number, (name, kind, _) in enumerate(rows):
         own = [found[name, seed] for seed in range(seeds)]
-        values = {
-            key: np.mean([one[key] for one in own]) if own[0].get(key) is not None else float("nan") for key in columns
-        }
-        line = f"{name:>18} {next(iter(own[0]['details'])):>18} {values['accuracy']:>9.4f} "
-        line += f"{values['accuracy_per_token']:>9.4f} {values['pseudo_accuracy']:>7.4f} {values['seconds']:>8.0f} "
-        line += f"{values['steps']:>7.0f}"
+        line = f"{name:>18} {kind:>18}"
+        for metric in ("accuracy", "accuracy_per_token"):
+            line += f" {np.mean([one['details'][kind][metric] for one in own]):>9.4f}"
+        seconds, steps = (np.mean([one[cost] or float("nan") for one in own]) for cost in ("seconds", "steps"))
+        line += f" {seconds:>8.0f} {steps:>7.0f}"
         if best is not None and number != best:
             line += f"  {over(differences, number, best)}"
         print(line)

@@ -65,7 +65,14 @@ class MinimalPairs(Evaluator):
         return self.valid
 
     def __call__(self, model: Scorer) -> Result:
-        found = [self.scored(score) for score in _scores(model)]
+        return self.merged(self.each(model))
+
+    def each(self, model: Scorer) -> list[Result]:
+        """A result for each kind of score, that of the model's own kind first."""
+        return [self.scored(score) for score in _scores(model)]
+
+    def merged(self, found: Sequence[Result]) -> Result:
+        """The first result, with the numbers of the others."""
         first = found[0]
         for other in found[1:]:
             [(kind, numbers)] = other.details["minimal_pairs"].items()
