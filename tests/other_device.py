@@ -79,7 +79,7 @@ def dispatch(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> A
         raise RuntimeError(f"{function}: a tensor of shape {tuple(left[0].shape)} is on the CPU, others on {NAME}")
     wanted = kwargs.get("device")
     goes_there = bool(there) if wanted is None else torch.device(wanted).type == NAME
-    if function is torch.ops.aten.copy_.default:
+    if function is ATEN.copy_.default:
         goes_there = isinstance(args[0], Elsewhere)
     args, kwargs = pytree.tree_unflatten([_inside(one) for one in flat], spec)
     found = function(*args, **kwargs)
@@ -99,8 +99,8 @@ def _inside(value: Any) -> Any:
     return torch.device("cpu") if isinstance(value, torch.device) and value.type == NAME else value
 
 
-class Backend(backend_registration._DummyBackendModule):  # type: ignore[misc]  # it has no types
-    """What torch asks of a kind of device. Its random numbers are those of the CPU."""
+class Backend(backend_registration._DummyBackendModule):
+    """The functions that torch requires of a device type. Random numbers come from the CPU's generator."""
 
     def get_rng_state(self, device: Any = None) -> Tensor:
         return torch.get_rng_state()
@@ -122,10 +122,13 @@ def install() -> torch.device:
     """Make the device known to torch, and return it."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, Backend())
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # modules would keep the class of their weights
-    for name in ("tensor", "as_tensor"):
-        setattr(torch, name, _moved_after(getattr(torch, name)))
     generator = torch.Generator
-    torch.Generator = lambda device="cpu": generator("cpu")  # type: ignore[misc,assignment]
+    for name, function in {
+        "tensor": _moved_after(torch.tensor),
+        "as_tensor": _moved_after(torch.as_tensor),
+        "Generator": lambda device="cpu": generator("cpu"),
+    }.items():
+        setattr(torch, name, function)
     return torch.device(NAME, 0)
 
 

@@ -22,8 +22,8 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
 
     Line i belongs to text i; the fewer bits, the likelier. The kinds cannot be compared with each other: the likelihood; a
     bound of it from random draws, which holds for the mean over many texts; a pseudo-likelihood, of each token given all
-    others. If the model reads only the beginning of a text, nats and tokens are those of the beginning, bits per byte
-    assume that the rest is like it, and a line on standard error says how many texts that concerns. Bits per byte include
+    others. If the model reads only the beginning of a text, nats and tokens cover that part alone, bits per byte assume
+    that the rest is like it, and a line on standard error says how many texts this concerns. Bits per byte include
     the spelling of unknown tokens; an empty text has none: null. Where nats are estimated from random draws, `nats_se` is
     their standard error.
 

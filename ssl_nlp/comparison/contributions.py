@@ -11,7 +11,7 @@ from ssl_nlp.evaluation.result import OF_SUMS, Array, Statistic
 def contributions(items: Array, statistic: Statistic) -> Array:
     """The contribution of each item to the score: (N,), with mean 0.
 
-    Their variance, divided by N, is that of the score over items. A contribution is the derivative of the score with
+    Their variance divided by N is the variance of the score over items. A contribution is the derivative of the score with
     respect to the weight of the item (the empirical influence function), which for a rank correlation or an average
     precision contains what the item does to the ranks of the others, and for a V-measure takes the clusters as given; of
     statistics of sums, it is what the score loses without the item (the jackknife). Items with NaN do not count and move

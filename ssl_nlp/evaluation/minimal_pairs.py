@@ -72,7 +72,7 @@ class MinimalPairs(Evaluator):
         return [self.scored(score) for score in _scores(model)]
 
     def merged(self, found: Sequence[Result]) -> Result:
-        """The first result, with the numbers of the others."""
+        """The first result, to which the numbers of the others are added."""
         first = found[0]
         for other in found[1:]:
             [(kind, numbers)] = other.details["minimal_pairs"].items()

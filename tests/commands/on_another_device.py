@@ -73,7 +73,7 @@ def said(*arguments: str) -> list[str]:
 
 
 def everything(checkpoint: Path, name: str) -> dict[str, Any]:
-    """What the commands find with a checkpoint; `name` tells the files of one device from those of another."""
+    """The results of all commands on a checkpoint; `name` keeps the files of the two devices apart."""
     kind, given = checkpoint.stem, ("--checkpoint", str(checkpoint))
     os.environ["SSL_NLP_CACHE"] = str(Path(f"cache-{name}").absolute())
     found: dict[str, Any] = {
@@ -112,10 +112,10 @@ def run(folder: str) -> None:
         used.append(device)
         return device
 
-    original = accelerator.accelerator
+    original, patch = accelerator.accelerator, pytest.MonkeyPatch()
     for module in [module for name, module in sys.modules.items() if name.startswith("ssl_nlp.commands")]:
         if getattr(module, "accelerator", None) is original:
-            module.accelerator = choose  # type: ignore[attr-defined]
+            patch.setattr(module, "accelerator", choose)
     with other_device.OtherDevice():
         there = [everything(path, "there") for path in paths]
     assert len(used) == sum(moves) // 2
