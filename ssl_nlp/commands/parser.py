@@ -3,7 +3,10 @@
 import argparse
 import ast
 import json
+import os
 import re
+import signal
+import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
@@ -72,10 +75,18 @@ def _metavar(action: argparse.Action) -> str:
 
 
 def run_function(function: Callable[..., None], name: str, arguments: Sequence[str]) -> None:
-    """Run a function as the command `name`: its docstring is the help, its arguments are the options."""
+    """Run a function as the command `name`: its docstring is the help, its arguments are the options.
+
+    Where the reader of its output closes it, the process ends silently, with 128 + the number of SIGPIPE.
+    """
     parser = CommandParser(prog=f"ssl-nlp {name}", description=(function.__doc__ or "").split("\n")[0])
     parser.add_function_arguments(function)
-    function(**parser.parse_args(list(arguments)).as_dict())
+    given = parser.parse_args(list(arguments)).as_dict()
+    try:
+        function(**given)
+    except BrokenPipeError:  # whoever reads the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def as_yaml(argument: str) -> str:

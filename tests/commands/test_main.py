@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -65,6 +66,25 @@ def test_a_full_gpu_is_one_line_with_fixes(capsys, monkeypatch, kind, message, b
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"ssl-nlp: {begin}use smaller batches ")
     assert "--data.batch_size" in line and "CUDA_VISIBLE_DEVICES= " in line
+
+
+def test_a_reader_that_has_enough_ends_a_command_silently():
+    code = """
+from ssl_nlp.commands.parser import run_function
+from ssl_nlp.terminal import say
+def count():
+    "Print numbers."
+    for number in range(1_000_000):
+        say(str(number))
+run_function(count, "count", [])
+"""
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_the_overview_needs_none_of_the_large_libraries():
