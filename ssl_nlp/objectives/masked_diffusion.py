@@ -23,6 +23,10 @@ over k. So a model that could represent every conditional probability would be t
 hidden tokens better. Where tokens are harder to predict the more of them are hidden, this loss is above the bound on
 average. Masked image models are trained this way; arXiv:2511.19664 explains why it works (the "simple" weighting).
 
+A training may also begin with an easier task, in which at most a given share of each text is hidden: k is then uniform in
+1 ... M for an M below L, and M + 1 replaces L + 1 in the even weights. From texts that are mostly hidden, a model learns
+little more than how frequent each token is until it knows how to use the visible ones.
+
 Everything here draws from torch's default generator and runs on the device of its arguments, with shapes that do not depend
 on their contents and without waiting for the device.
 """
@@ -44,8 +48,8 @@ class Hidden(NamedTuple):
 
     Attributes:
         tokens: (B, T) bool.
-        weights: (B, T) float32: L / k for the hidden tokens of a text of L tokens of which k are hidden, or 2L / (L + 1) if
-            they are even; elsewhere 0.
+        weights: (B, T) float32: L / k for the hidden tokens of a text of L tokens of which k are hidden, or 2L / (M + 1) if
+            the weights are even, where M is the largest k; elsewhere 0.
     """
 
     tokens: Tensor
@@ -82,26 +86,30 @@ def spread_times(number: int, draws: int, device: torch.device) -> Tensor:
     return (start + texts + shifts[:, None]) % 2**BITS
 
 
-def hide_tokens(texts: Tensor, eligible: Tensor, times: Tensor, weighting: Weighting = "bound") -> Hidden:
-    """Hide k of the L eligible tokens of each text at random, with k = 1 + floor(time * L).
+def hide_tokens(
+    texts: Tensor, eligible: Tensor, times: Tensor, weighting: Weighting = "bound", most: float = 1.0
+) -> Hidden:
+    """Hide k of the L eligible tokens of each text at random: k = 1 + floor(time * M), where M is the share `most` of L.
 
     Args:
         texts: (B, T) int64, as `number_texts` gives them.
         eligible: (B, T) bool, the tokens that may be hidden.
         times: (B * T,) int64, of the texts by number, in units of 2 ** -32.
         weighting: of the hidden tokens.
+        most: the largest share of a text that is hidden, in (0, 1], rounded down to M tokens, but at least 1.
     """
     text, may = texts.flatten(), eligible.flatten()
     size = text.numel()
     lengths = count_by_text(texts, eligible)
-    hidden = 1 + (times * lengths >> BITS)
+    largest = (most * lengths.float()).long().clamp(min=1)
+    hidden = 1 + (times * largest >> BITS)
     # The eligible tokens in the order of their texts, and in random order within each; then the others.
     order = torch.rand(size, dtype=torch.float32, device=text.device).argsort()
     order = order[torch.where(may, text, size)[order].argsort(stable=True)]
     rank = torch.arange(size, device=text.device) - (lengths.cumsum(0) - lengths)[text[order]]
     chosen = (rank < hidden[text[order]]) & may[order]
     tokens = torch.zeros_like(may).scatter(0, order, chosen)
-    divisor = hidden.float() if weighting == "bound" else (lengths + 1).float() / 2
+    divisor = hidden.float() if weighting == "bound" else (largest + 1).float() / 2
     weights = torch.where(tokens, lengths[text].float() / divisor[text], 0.0)
     return Hidden(tokens.view_as(texts), weights.view_as(texts))
 

@@ -76,7 +76,12 @@ REFUSED: dict[str, dict[str, list[str]]] = {
         "--model.masking_rate.end": ["0"],
         "--model.masking_rate.steps": ["0"],
     },
-    "masked_diffusion": {"--model.draws": ["-1", "1", "1.5", "null"], "--model.weighting": ["odd"]},
+    "masked_diffusion": {
+        "--model.draws": ["-1", "1", "1.5", "null"],
+        "--model.weighting": ["odd"],
+        "--model.max_masking_rate.start": ["0", "1.5", ".nan"],
+        "--model.max_masking_rate.steps": ["0"],
+    },
     "span_corruption": {
         "--model.masking_rate": ["0", "1", ".nan"],
         "--model.mean_span": ["0.5", ".nan", ".inf"],

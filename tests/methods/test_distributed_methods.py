@@ -109,7 +109,7 @@ def given_sides(method: CausalMaskedLM, patch: pytest.MonkeyPatch) -> None:
 
 
 def given_masks(method: MaskedDiffusion, patch: pytest.MonkeyPatch) -> None:
-    def hide(batch: TokenBatch, draws: int, weighting: Weighting = "bound") -> list[Hidden]:
+    def hide(batch: TokenBatch, draws: int, weighting: Weighting = "bound", most: float = 1.0) -> list[Hidden]:
         content = method._content(batch)
         hidden = content & (numbers(batch, content.shape[1]) < 0.5)
         lengths = content.sum(dim=1, keepdim=True)

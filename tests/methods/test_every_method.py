@@ -49,7 +49,7 @@ CORPUS = ListCorpus([*zip(random_texts(14, longest=12), random_texts(14, seed=1,
 METHODS: dict[str, Callable[[], Method]] = {
     "causal_lm": CausalLM,
     "causal_masked_lm": lambda: CausalMaskedLM(causal_share=Ramp(0.7, 0.3, steps=4), masking_rate=Ramp(0.3, 0.15)),
-    "masked_diffusion": MaskedDiffusion,
+    "masked_diffusion": lambda: MaskedDiffusion(max_masking_rate=Ramp(0.3, 1.0, steps=0.5)),
     "masked_lm": lambda: MaskedLM(masking_unit="word"),
     "masked_lm_next": lambda: MaskedLM(sentence_pairs="next"),
     "masked_lm_order": lambda: MaskedLM(sentence_pairs="order"),

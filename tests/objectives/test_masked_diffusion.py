@@ -61,6 +61,24 @@ def test_even_weights_are_those_of_the_bound_on_average_over_the_number_of_hidde
         assert not sums or sum(sums) / length == pytest.approx(length)
 
 
+@pytest.mark.parametrize("weighting", ["even", "bound"])
+def test_at_most_a_share_of_each_text_is_hidden_and_all_weights_of_a_text_add_up_to_its_length(weighting) -> None:
+    """On average over the number of hidden tokens, which is uniform between 1 and the share."""
+    texts = number_texts(SEGMENTS)
+    for most, largest in ((0.7, [2, 1, 0, 3]), (0.01, [1, 1, 0, 1]), (1.0, LENGTHS)):
+        torch.manual_seed(0)
+        drawn = [
+            hide_tokens(texts, ELIGIBLE, each, weighting, most) for each in spread_times(SEGMENTS.numel(), 12, CPU)
+        ]
+        for text, (length, number) in enumerate(zip(LENGTHS, largest, strict=True)):
+            counts = Counter(int((hidden.tokens & (texts == text)).sum()) for hidden in drawn)
+            assert set(counts) == set(range(1, number + 1)) if number else {0}
+            if 12 % max(number, 1) == 0:
+                assert len(set(counts.values())) == 1
+                sums = [float(hidden.weights[texts == text].sum()) for hidden in drawn]
+                assert sum(sums) / 12 == pytest.approx(length)
+
+
 def test_the_number_of_hidden_tokens_is_uniform_and_spread_over_draws_exactly() -> None:
     for seed in range(20):
         torch.manual_seed(seed)

@@ -14,9 +14,10 @@ q(L) p(x | L) adds up to 1 over all texts of all lengths, and the loss bounds th
 token. The end of a text counts as a token, as for `CausalLM`. A stream cannot be counted beforehand, and q must not be
 fitted to validation texts instead: there q is geometric with a mean of about the encoder's `max_length`.
 
-In training all hidden tokens of a text have the same weight, 2L/(L + 1) instead of L/k, unless `weighting` is `bound`:
-otherwise a few tokens dominate the gradient (`ssl_nlp.objectives.masked_diffusion`). A validation always measures the
-bound.
+In training all hidden tokens of a text have the same weight, 2L/(M + 1) instead of L/k, where M is the largest k, unless
+`weighting` is `bound`: otherwise a few tokens dominate the gradient (`ssl_nlp.objectives.masked_diffusion`). M is L, or the
+share `max_masking_rate` of L, so that a training may begin with texts that are hidden in part only. A validation always
+measures the bound.
 
 Documents in a packed row do not see each other, so each is a text with its own k. Where the border of a row cuts a
 document, the part before it costs its tokens and -log of the probability that a text is longer. The loss of packed rows is
@@ -52,6 +53,7 @@ from ssl_nlp.objectives.masked_diffusion import (
 from ssl_nlp.objectives.predictions import Unmaskings
 from ssl_nlp.objectives.scores import Prompt, Scores, WordScores
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.sums import Loss, Term
 from ssl_nlp.training.texts import listed
 
@@ -68,11 +70,13 @@ class MaskedDiffusion(Method):
         encoder: bidirectional.
         draws: how often a validation hides tokens in each text, 2 or more.
         weighting: how hidden tokens are weighted in training: `even` (all of a text alike) or `bound` (L/k, as in MDLM).
+        max_masking_rate: the largest share of a text that is hidden in training: a number, or a `Ramp` over the steps.
         optimization: optimizer and schedule.
         compile: compile the encoder with `torch.compile`.
 
     Raises:
-        UserError: `draws` is below 2 or `weighting` is unknown; or, in `connect`, the tokenizer has no mask token.
+        UserError: `draws` is below 2, `weighting` is unknown, or `max_masking_rate` is not in (0, 1]; or, in `connect`, the
+            tokenizer has no mask token.
     """
 
     units = Method.all_units
@@ -87,6 +91,7 @@ class MaskedDiffusion(Method):
         encoder: Encoder | None = None,
         draws: int = 4,
         weighting: Weighting = "even",
+        max_masking_rate: float | Ramp = 1.0,
         optimization: Optimization | None = None,
         compile: bool = False,
     ) -> None:
@@ -95,6 +100,9 @@ class MaskedDiffusion(Method):
         if weighting not in get_args(Weighting):
             raise UserError(f"weighting {weighting!r} is unknown: use even or bound")
         self.weighting = weighting
+        self.max_masking_rate = Ramp.of(max_masking_rate)
+        if not all(0 < end <= 1 for end in self.max_masking_rate.ends):
+            raise UserError(f"max_masking_rate must be greater than 0 and at most 1, not {max_masking_rate}")
 
     def build(self) -> None:
         tokenizer, embedding = self.tokenizer, self.encoder.embedding
@@ -118,7 +126,8 @@ class MaskedDiffusion(Method):
         batch = self._with_pair_below(batch)
         targets = self._targets(batch).sum()
         if self.training:
-            [hidden] = self._hide(batch, 1, self.weighting)
+            most = self.max_masking_rate.at(self.step, self.total_steps)
+            [hidden] = self._hide(batch, 1, self.weighting, most)
             states, tokens, factors, _ = self._predict(batch, hidden)
             nats = self.head.loss(states, tokens, factors=factors)[0] + self._length_nats(batch).sum()
             return Loss({"bound": Term(nats, targets)})
@@ -158,11 +167,11 @@ class MaskedDiffusion(Method):
     def _with_pair_below(self, batch: TokenBatch) -> TokenBatch:
         return batch if batch.pair is None else concatenate([batch, batch.pair], self.tokenizer.pad_id)
 
-    def _hide(self, batch: TokenBatch, draws: int, weighting: Weighting = "bound") -> list[Hidden]:
+    def _hide(self, batch: TokenBatch, draws: int, weighting: Weighting = "bound", most: float = 1.0) -> list[Hidden]:
         """The hidden tokens of each draw."""
         texts, content = number_texts(batch.segment_ids), self._content(batch)
         times = spread_times(texts.numel(), draws, texts.device)
-        return [hide_tokens(texts, content, each, weighting) for each in times]
+        return [hide_tokens(texts, content, each, weighting, most) for each in times]
 
     def _bounds(self, batch: TokenBatch, drawn: Sequence[Hidden]) -> tuple[Tensor, Tensor]:
         found = []

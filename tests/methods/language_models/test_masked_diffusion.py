@@ -17,7 +17,7 @@ from ssl_nlp.encoders import TextCNN, Transformer
 from ssl_nlp.encoders.language_head import HeadLayers
 from ssl_nlp.evaluation import LanguageModelling
 from ssl_nlp.export.convert import stock_model
-from ssl_nlp.methods import CausalLM, MaskedDiffusion, MultiObjective
+from ssl_nlp.methods import CausalLM, MaskedDiffusion, MultiObjective, Ramp
 from ssl_nlp.methods.language_models import masked_diffusion
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.lengths import length_log_probabilities
@@ -161,10 +161,10 @@ def test_drawn_masks_find_the_bound_within_their_standard_error(small):
             assert 0.3 * error < float(bounds.std()) / math.sqrt(300) < 1.2 * error
 
 
-@pytest.mark.parametrize("weighting", ["even", "bound"])
-def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch, weighting):
+@pytest.mark.parametrize(("weighting", "most"), [("even", 1.0), ("bound", 1.0), ("even", 0.4), ("bound", 0.4)])
+def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch, weighting, most):
     """The oracle reads each document of each packed row alone, with the masks that were drawn for it."""
-    method = connected(tokenizer, weighting=weighting)
+    method = connected(tokenizer, weighting=weighting, max_masking_rate=most)
     method.length_counts[:20] = torch.arange(20)
     rows = Blocks().rows(open_store(CORPUS, "train", tokenizer, Blocks()), tokenizer, 32)
     batch, drawn = rows[range(len(rows))], []
@@ -183,8 +183,9 @@ def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch, weig
             with torch.no_grad():
                 states = method.encoder(row_of(torch.where(hidden, tokenizer.mask_id, ids).tolist()))
                 log_p = method.head(states)[0].log_softmax(-1)
-            assert (1 <= k <= length) or k == length == 0
-            weight = length / k if weighting == "bound" and k else 2 * length / (length + 1)
+            largest = max(int(most * length), 1)
+            assert (1 <= k <= largest) or k == length == 0
+            weight = length / k if weighting == "bound" and k else 2 * length / (largest + 1)
             total -= sum(weight * float(log_p[i, ids[i]]) for i in hidden.nonzero().flatten().tolist())
             ended = int(batch.next_ids[row, here][-1]) == tokenizer.end_id
             total -= float(log_q[length] if ended else log_at_least[length + 1])
@@ -193,6 +194,22 @@ def test_the_loss_equals_a_walk_over_every_document(tokenizer, monkeypatch, weig
     causal = CausalLM(Transformer(None, dim=16, layers=1, heads=2, max_length=64))
     causal.connect(tokenizer)
     assert int(loss.targets) == targets == int(causal.count_targets(batch)["next_token"])
+
+
+def test_the_largest_share_of_hidden_tokens_rises_in_training_and_not_in_validation(tokenizer, monkeypatch):
+    method = connected(tokenizer, max_masking_rate=Ramp(0.25, 1.0, steps=4))
+    batch = pad_rows([[*tokenizer.prefix, *[tokenizer.encode(["a"])[0][0][-1]] * 40]] * 64, None, tokenizer, 64)
+    drawn: list[Hidden] = []
+    real = masked_diffusion.hide_tokens
+    monkeypatch.setattr(masked_diffusion, "hide_tokens", lambda *a: drawn.append(real(*a)) or drawn[-1])
+    for step, most in ((0, 10), (2, 25), (4, 40), (100, 40)):
+        monkeypatch.setattr(MaskedDiffusion, "step", step)
+        drawn.clear()
+        with torch.no_grad():
+            method.train().loss(batch)
+            method.eval().loss(batch)
+        largest = [int(hidden.tokens.sum(dim=1).max()) for hidden in drawn]
+        assert largest == [most] + [40] * method.draws
 
 
 def test_the_parts_of_cut_documents_and_their_lengths_have_a_distribution(small):

@@ -9,7 +9,7 @@ import torch
 from ssl_nlp.data import Tokenizer
 from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
 from ssl_nlp.errors import UserError
-from ssl_nlp.methods import MaskedDiffusion
+from ssl_nlp.methods import MaskedDiffusion, Ramp
 from ssl_nlp.modules.sampling import Sampling
 from ssl_nlp.objectives.lengths import length_log_probabilities
 from tests.methods.language_models.small_diffusion import (
@@ -97,6 +97,10 @@ def test_bad_settings_are_refused(tokenizer):
         MaskedDiffusion(draws=1)
     with pytest.raises(UserError, match="weighting 'odd' is unknown: use even or bound"):
         MaskedDiffusion(weighting="odd")
+    with pytest.raises(UserError, match="max_masking_rate must be greater than 0 and at most 1, not 1.5"):
+        MaskedDiffusion(max_masking_rate=1.5)
+    with pytest.raises(UserError, match=r"max_masking_rate must be greater than 0 and at most 1, not Ramp\(start=0.0"):
+        MaskedDiffusion(max_masking_rate=Ramp(0.0, 1.0))
     method = connected(tokenizer)
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
         method.score(["a"], draws=1)
