@@ -29,14 +29,14 @@ def score_rows(
     batch_size: int,
     score_batch: Callable[[TokenBatch], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]],
 ) -> Scores:
-    """Scores of texts as a validation of them, one a row, would find them. Mode and random state are restored after.
+    """Scores of texts, one a row, with the seeds of a validation. Mode and random state are restored after.
 
     Args:
         method: which predicts each token of a text, and its end.
         texts: N of them.
         batch_size: texts at a time, of similar lengths.
-        score_batch: nats (B,), number of targets (B,) and, where the nats are estimates, their variances (B,), of the rows
-            of a batch.
+        score_batch: nats (B,), number of targets (B,) and, where the nats are estimates whose variances are known, these
+            (B,), of the rows of a batch.
     """
     rows = method.tokenizer.encode(listed(texts, batch_size))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))

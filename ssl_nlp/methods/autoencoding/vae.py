@@ -14,7 +14,6 @@ in nats, an upper bound of -log p(x).
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -49,8 +48,8 @@ from ssl_nlp.training.sums import Loss, Term
 
 ACTIVE = 0.01
 """Variance over the data above which the posterior mean of a dimension is active (arXiv:1509.00519, section 5.2)."""
-ROWS = 512
-"""Sentences that the decoder reads at a time when there are several draws of z for each."""
+TOKENS = 2**14
+"""The most that the decoder reads at a time when each sentence has several draws of z; a single draw is never divided."""
 
 
 class VAE(SentenceDrawing):
@@ -78,7 +77,7 @@ class VAE(SentenceDrawing):
         free_bits: nats of KL that cost nothing, on the average of a batch.
         free_bits_per: whether each latent `dimension` has so many, or all of them together (`total`).
         word_dropout: share of the tokens that the mask token hides from the decoder in training.
-        importance_samples: draws K of z for `iw_nll`.
+        importance_samples: draws K of z for `iw_nll` and for `score`, whose time grows with K.
         decoder_layers: number of layers of the decoder.
         decoder_kind: `transformer`, or a recurrent network: `lstm` (as Bowman's), `gru` or `rnn`.
         tied_embeddings: let encoder and decoder share their token embeddings.
@@ -243,7 +242,7 @@ class VAE(SentenceDrawing):
         """
         log_p_x = []
         z = torch.stack([reparameterize(mean, log_variance) for _ in range(samples)])
-        for group in z.split(max(ROWS // len(batch), 1)):
+        for group in z.split(max(TOKENS // batch.input_ids.numel(), 1)):
             rows = concatenate([batch] * len(group), self.tokenizer.pad_id)
             log_p_x.append(-self.decoder.sentence_losses(group.flatten(0, 1), rows, self.targets(rows)))
         zero = torch.zeros_like(mean)
@@ -268,27 +267,19 @@ class VAE(SentenceDrawing):
         return kl + self.decoder.sentence_losses(z, batch, self.targets(batch))
 
     def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The bound `iw_nll` of each text, as a validation finds it.
+        """The importance-weighted upper bound of -log p of each text, from `importance_samples` draws of z.
 
-        That is its negative ELBO, less the gain of K draws of z over one: the mean of this gain over the texts on which a
-        validation measures it. The bound holds for the mean of many texts, not for each alone.
+        A validation estimates the mean of this bound over texts (`iw_nll`), from other draws and, in part, fewer sentences.
 
         Raises:
             UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
         """
-        gains: list[Tensor] = []
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
-            mean, log_variance = self.posterior(batch)
-            nats = self._negative_elbo(batch, mean, log_variance)
-            rows = examined(len(batch)).to(nats.device)
-            some = take_rows(batch, rows)
-            elbo_nll, iw_nll = self.nll_bounds(some, mean[rows], log_variance[rows], self.importance_samples)
-            gains.append((elbo_nll - iw_nll).double().cpu())
+            _, nats = self.nll_bounds(batch, *self.posterior(batch), self.importance_samples)
             return nats, (self.targets(batch) != IGNORE_INDEX).sum(dim=1)
 
-        scores = score_rows(self, texts, batch_size, score_batch)
-        return replace(scores, nats=scores.nats - torch.cat(gains).mean()) if gains else scores
+        return score_rows(self, texts, batch_size, score_batch)
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each sentence's end is predicted too
