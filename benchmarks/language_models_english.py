@@ -12,7 +12,9 @@ or of a pseudo-likelihood, which has a column of its own. There the mixture of c
 beside both, which shows whether it beats either alone (arXiv:2512.14549). And the accuracy on minimal pairs, of sentences
 with a start and an end, in float32, beside the best GPT-2. Intervals (95 %) of differences cover other texts, or other
 pairs of the same paradigms, and other seeds; with one seed they rest on the assumption in
-`ssl_nlp.comparison.statistics`. Models that decide pairs in two ways have two rows.
+`ssl_nlp.comparison.statistics`. Models that decide pairs in two ways have two rows. A table has all seeds of FOLDER, which
+may differ in number: another call with --methods, --seeds and an empty --rates adds some, and the first call then prints
+all.
 
 Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
 
@@ -61,6 +63,8 @@ LSTM: dict[str, dict[str, Any]] = {
 """Widths of two LSTM layers with about as many weights as the Transformer of that size."""
 CHARACTERS = 450
 """Of each held-out text: about as much as fits into a row of 128 tokens, longer than which no model has seen any."""
+SENTENCES = 128
+"""In a batch of the VAE, which have nearly as many tokens as a batch of the other methods."""
 TRIAL = 20  # steps that measure the cost of one
 RECORDS = Path("records.jsonl")
 
@@ -116,8 +120,8 @@ def main() -> None:
                 stock = Stock(english, plan.encoder, plan.dropout, rate, seed)
                 evaluators.record(names[-1], seed, *train_gpt2(stock, plan.steps("gpt2")))
     if names:
-        bits_table(names, plan.seeds)
-        pairs_table(names, plan.seeds)
+        bits_table(names)
+        pairs_table(names)
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def arguments_of(plan: Plan, method: str) -> list[str]:
     corpus = {"train": plan.english / "train.jsonl", "valid": plan.english / "valid.jsonl", "test": "null"}
     extra = [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
     extra = ["--data.corpus=ssl_nlp.corpora.TextFiles", *extra, "--wandb.mode=disabled"]
+    if method == "vae":
+        extra += [f"--data.batch_size={SENTENCES}"]
     return extra if method in OWN_SIZE else [*extra, f"--model.encoder.init_args.size={plan.encoder}"]
 
 
@@ -271,14 +277,15 @@ def save(result: Result, name: str, seed: int, what: str) -> None:
     np.save(f"items-{name}-{seed}-{what}.npy", result.items)
 
 
-def samples(names: Sequence[str], seeds: int, what: str) -> Differences:
-    """The models in that order."""
-    found = []
-    for name in names:
-        items = tuple(np.load(f"items-{name}-{seed}-{what}.npy") for seed in range(seeds))
-        scores = np.array([statistic_of(some, "ratio") for some in items])
-        found.append(Sample(scores, items, "ratio", name != "ngram_lm"))
-    return Differences(found)
+def seeds_of(name: str) -> list[int]:
+    """The seeds with which a model has been trained, in all calls together."""
+    return sorted(seed for method, seed in records() if method == name)
+
+
+def sample(name: str, what: str) -> Sample:
+    """A model with all its seeds."""
+    items = tuple(np.load(f"items-{name}-{seed}-{what}.npy") for seed in seeds_of(name))
+    return Sample(np.array([statistic_of(some, "ratio") for some in items]), items, "ratio", name != "ngram_lm")
 
 
 def over(differences: Differences, one: int, other: int) -> str:
@@ -288,14 +295,14 @@ def over(differences: Differences, one: int, other: int) -> str:
     return f"{differences.difference(one, other):+.4f} ± {reach:.4f}"
 
 
-def bits_table(names: Sequence[str], seeds: int) -> None:
+def bits_table(names: Sequence[str]) -> None:
     """Print the bits per byte: exact ones and bounds beside CausalLM, pseudo-likelihoods beside MaskedLM."""
     found = records()
     for kinds, first in ((("likelihood", "bound"), "causal_lm"), (("pseudo-likelihood",), "masked_lm")):
         rows = [(name, kind) for kind in kinds for name in names if kind in found[name, 0]["bits"]]
         if not rows:
             continue
-        merged = [samples([name], seeds, kind).samples[0] for name, kind in rows]
+        merged = [sample(name, kind) for name, kind in rows]
         differences = Differences(merged)
         print(f"\n{'method':>18} {'kind':>18} {'bits/byte':>9} {'tokens':>11} {'TFLOPs':>8}  over {first}")
         for number, (name, kind) in enumerate(rows):
@@ -307,7 +314,7 @@ def bits_table(names: Sequence[str], seeds: int) -> None:
             print(line)
 
 
-def pairs_table(names: Sequence[str], seeds: int) -> None:
+def pairs_table(names: Sequence[str]) -> None:
     """Print the accuracy of each method on minimal pairs beside the best GPT-2."""
     found = records()
     rows = [
@@ -315,17 +322,18 @@ def pairs_table(names: Sequence[str], seeds: int) -> None:
         for name in names
         for number, kind in enumerate(found[name, 0]["details"])
     ]
-    differences = Differences([samples([name], seeds, file).samples[0] for name, _, file in rows])
+    differences = Differences([sample(name, file) for name, _, file in rows])
     stock = [number for number, (name, _, _) in enumerate(rows) if name.startswith("gpt2-")]
     best = max(stock, key=lambda number: float(differences.samples[number].scores.mean()), default=None)
-    print(f"\n{'method':>18} {'by':>18} {'accuracy':>9} {'per token':>9} {'seconds':>8} {'steps':>7}  over GPT-2")
+    header = f"{'method':>18} {'by':>18} {'accuracy':>9} {'per token':>9} {'seeds':>5} {'seconds':>8} {'steps':>7}"
+    print(f"\n{header}  over GPT-2")
     for number, (name, kind, _) in enumerate(rows):
-        own = [found[name, seed] for seed in range(seeds)]
+        own = [found[name, seed] for seed in seeds_of(name)]
         line = f"{name:>18} {kind:>18}"
         for metric in ("accuracy", "accuracy_per_token"):
             line += f" {np.mean([one['details'][kind][metric] for one in own]):>9.4f}"
         seconds, steps = (np.mean([one[cost] or float("nan") for one in own]) for cost in ("seconds", "steps"))
-        line += f" {seconds:>8.0f} {steps:>7.0f}"
+        line += f" {len(own):>5} {seconds:>8.0f} {steps:>7.0f}"
         if best is not None and number != best:
             line += f"  {over(differences, number, best)}"
         print(line)
