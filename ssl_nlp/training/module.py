@@ -20,6 +20,7 @@ from ssl_nlp.training.optimization import Optimization
 from ssl_nlp.training.optimizers import Combined, build, follow, logged_rates
 from ssl_nlp.training.parts import buffers_kept, say_how_it_starts, shard, train_all_but_frozen
 from ssl_nlp.training.players import Player, acting_in, backward, losses
+from ssl_nlp.training.ramp import Ramp
 from ssl_nlp.training.ranks import sums_over_ranks
 from ssl_nlp.training.saving import SavedModule
 from ssl_nlp.training.sums import Loss, Sums
@@ -52,6 +53,7 @@ class Module(SavedModule):
     _tokenizer: Tokenizer | None = None
     _data: TextDataModule | None = None
     acting: frozenset[str] | None = None  # the players whose turn it is; None: all
+    pretended_step: int | None = None  # while operations are counted: the step that they are of
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -228,12 +230,20 @@ class Module(SavedModule):
     @property
     def step(self) -> int:
         """Steps that the optimizer has done; 0 outside of a trainer."""
+        if self.pretended_step is not None:
+            return self.pretended_step
         return self.trainer.global_step if self.trained else 0
 
     @property
     def total_steps(self) -> float:
         """Steps of the whole training; infinite if that is not known, or outside of a trainer."""
         return self.trainer.estimated_stepping_batches if self.trained else float("inf")
+
+    def ramps(self) -> dict[str, Ramp]:
+        """The settings that change over the steps, by name, with those of the modules in this one."""
+        parts = [part for part in self.modules() if isinstance(part, Module)]
+        settings = [setting for part in parts for setting in vars(part).items()]
+        return {name: ramp for name, ramp in settings if isinstance(ramp, Ramp) and ramp.start != ramp.end}
 
     @property
     def sharded(self) -> bool:
@@ -250,6 +260,8 @@ class Module(SavedModule):
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
+        for name, ramp in self.ramps().items():
+            ramp.check(name, steps)
         internals.discard_train_loader(self.trainer)
         restarts = self._data.restarts if isinstance(self._data, ContinualDataModule) else []
         optimizer, schedule = build(self.players(), self.encoder, steps, restarts)

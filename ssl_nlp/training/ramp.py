@@ -26,6 +26,22 @@ class Ramp:
         """A setting as a ramp, which a plain number is, too."""
         return setting if isinstance(setting, Ramp) else cls(setting, setting, steps=1)
 
+    def check(self, name: str, total_steps: float) -> None:
+        """Check that the ramp can be followed to its end.
+
+        Args:
+            name: of the setting.
+            total_steps: of the whole training; infinite if unknown.
+
+        Raises:
+            UserError: the ramp takes a share of all steps, and their number is unknown.
+        """
+        if isinstance(self.steps, float) and total_steps == math.inf:
+            raise UserError(
+                f"{name} changes over a share of all steps ({self.steps}), and their number is unknown: set "
+                f"trainer.max_steps, or give a number of steps in {name}.steps"
+            )
+
     @property
     def ends(self) -> tuple[float, float]:
         """The two values between which all others are."""
@@ -37,24 +53,15 @@ class Ramp:
         Args:
             step: outside of a training, 0.
             total_steps: of the whole training; infinite if unknown.
-
-        Raises:
-            UserError: the ramp takes a share of all steps, and their number is unknown.
         """
-        return self.start + (self.end - self.start) * min(step / self._length(step, total_steps), 1.0)
+        return self.start + (self.end - self.start) * min(step / self._length(total_steps), 1.0)
 
     def sum_before(self, step: int, total_steps: float) -> float:
-        """The sum of the values in all steps before `step`. Arguments and errors are those of `at`."""
-        length = self._length(step - 1, total_steps)
+        """The sum of the values in all steps before `step`. Arguments are those of `at`."""
+        length = self._length(total_steps)
         rising = step if step <= length else math.ceil(length)  # steps before the last value is reached
         change = (self.end - self.start) / length * rising * (rising - 1) / 2
         return self.start * rising + change + self.end * (step - rising)
 
-    def _length(self, step: int, total_steps: float) -> float:
-        length = self.steps * total_steps if isinstance(self.steps, float) else float(self.steps)
-        if length == math.inf and step > 0:
-            raise UserError(
-                f"steps {self.steps} is a share of all steps, and their number is unknown: set trainer.max_steps, or give "
-                "a number of steps"
-            )
-        return length
+    def _length(self, total_steps: float) -> float:
+        return self.steps * total_steps if isinstance(self.steps, float) else float(self.steps)

@@ -34,7 +34,7 @@ def test_bad_settings_are_refused_in_one_line():
         with pytest.raises(UserError, match=f"steps {steps} is neither a number of steps, 1 or more, nor a share"):
             Ramp(0.0, 1.0, steps)
     share = Ramp(0.0, 1.0, steps=0.5)
-    assert share.at(0, math.inf) == share.sum_before(1, math.inf) == 0.0
-    for ask in (share.at, share.sum_before):
-        with pytest.raises(UserError, match="a share of all steps, and their number is unknown: set trainer.max_steps"):
-            ask(2, math.inf)
+    share.check("rate", 20)
+    Ramp(0.0, 1.0, steps=10).check("rate", math.inf)
+    with pytest.raises(UserError, match=r"rate changes over a share of all steps \(0.5\), .* of steps in rate.steps"):
+        share.check("rate", math.inf)

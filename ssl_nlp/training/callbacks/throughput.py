@@ -24,6 +24,9 @@ from ssl_nlp.training.parts import buffers_kept, mere_count
 from ssl_nlp.training.players import Player, acting_in, losses
 from ssl_nlp.training.ranks import sum_over_ranks
 
+PARTS = 4
+"""Of a training, in the middle of each of which the cost of a step is counted where it changes."""
+
 
 class Throughput(Callback):
     """Logs what a training costs, under `train/`.
@@ -33,9 +36,9 @@ class Throughput(Callback):
     made them. Seconds are those of training: they include waiting for data, but neither validation nor checkpoints. Those
     of processors are summed over cores and ranks: a machine that is busy with other work does not lengthen them. A GPU
     counts as busy all the time. FLOPs are counted, not estimated: those of the forward and backward pass of the first batch
-    under torch's counter, per token, and of each player what it really does. Model FLOPs utilisation (Chowdhery et al.,
-    arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by the speed of a large matrix
-    product measured at the start.
+    under torch's counter, per token, of each player what it really does, and on average over the steps where a setting is a
+    `Ramp`. Model FLOPs utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if
+    Lightning knows it, else by the speed of a large matrix product measured at the start.
     """
 
     def __init__(self) -> None:
@@ -143,8 +146,35 @@ def training_flops(method: Module, batch: TokenBatch) -> float:
     """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
 
     Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone; where some
-    rest in some of the steps, the operations are those of a step on average.
+    rest in some of the steps, or a setting changes over the steps, the operations are those of a step on average.
     """
+    steps = _typical_steps(method)
+    return sum(_flops_in(step, method, batch) for step in steps) / len(steps)
+
+
+def _typical_steps(method: Module) -> list[int | None]:
+    """Steps of a training that cost on average what all cost; the one that the module is in if all cost the same."""
+    if not method.ramps():
+        return [None]
+    if method.total_steps == math.inf:
+        return [max(int(ramp.steps) for ramp in method.ramps().values())]  # after which no setting changes any more
+    return [round(method.total_steps * (2 * part + 1) / (2 * PARTS)) for part in range(PARTS)]
+
+
+def _flops_in(step: int | None, method: Module, batch: TokenBatch) -> float:
+    """`training_flops` in one step."""
+    parts = [part for part in method.modules() if isinstance(part, Module)]
+    for part in parts:
+        part.pretended_step = step
+    try:
+        return _counted_flops(method, batch)
+    finally:
+        for part in parts:
+            part.pretended_step = None
+
+
+def _counted_flops(method: Module, batch: TokenBatch) -> float:
+    """`training_flops` in the step that the module is in."""
     if method.sharded:
         return estimated_flops(method, batch)
     players = method.players()

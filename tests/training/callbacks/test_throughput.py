@@ -11,16 +11,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import BagOfWords, Recurrent, Transformer
 from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
+from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
     ARAE,
     CBOW,
     BidirectionalLM,
     CausalLM,
+    CausalMaskedLM,
     GloVe,
+    MaskedDiffusion,
     Method,
     MoCo,
     MultiObjective,
+    Optimization,
     Player,
+    Ramp,
     SimCLR,
     SkipGram,
 )
@@ -35,6 +40,7 @@ from ssl_nlp.training.callbacks.throughput import (
     peak_flops,
     training_flops,
 )
+from ssl_nlp.training.module import Module
 from ssl_nlp.training.sums import Loss, Term
 from tests.corpus import ListCorpus, random_texts
 
@@ -205,6 +211,43 @@ def test_flops_of_players_are_those_of_the_steps_in_which_they_act():
     expected = ((forward + 2 * critic) * 2 + 3 * forward + 2 * critic + 2 * critic) / 3
     assert training_flops(turns, batch) == pytest.approx(expected, rel=0.02)
     assert turns.acts("encoder") and all(p.grad is None for p in turns.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "ramp", "values"),
+    [
+        (MaskedDiffusion, "max_masking_rate", Ramp(0.2, 1.0, steps=0.5), (0.4, 0.8, 1.0, 1.0)),
+        (CausalMaskedLM, "masking_rate", Ramp(0.6, 0.2, steps=200), (0.5, 0.3, 0.2, 0.2)),
+    ],
+)
+def test_flops_where_a_setting_changes_are_those_of_a_step_on_average(monkeypatch, kind, setting, ramp, values):
+    data = module(unit="block", length=64)
+    batch = next(iter(data.val_dataloader()))
+
+    def flops(value):
+        torch.manual_seed(0)
+        encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+        method = MultiObjective(encoder, objectives=[kind(**{setting: value})])
+        method.connect(data.tokenizer)
+        return training_flops(method.train(), batch)
+
+    costs = [flops(value) for value in values]
+    assert len(set(costs)) == 3
+    monkeypatch.setattr(Module, "total_steps", 400)
+    assert flops(ramp) == pytest.approx(sum(costs) / 4)
+
+
+def test_a_share_of_an_unknown_number_of_steps_is_refused_before_the_first_one(tmp_path):
+    optimization = Optimization(warmup=0, schedule="constant")
+    encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+    method = MaskedDiffusion(encoder, max_masking_rate=Ramp(0.3, 1.0, steps=0.5), optimization=optimization)
+    trainer = Trainer(
+        max_steps=-1, max_epochs=-1, max_time="00:00:10:00", logger=False, enable_checkpointing=False, accelerator="cpu",
+        default_root_dir=tmp_path, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="max_masking_rate changes over a share of all steps"):
+        trainer.fit(method, module(unit="block"))
+    assert trainer.global_step == 0
 
 
 def test_flops_of_an_adversarial_training_are_those_that_torch_counts_in_it(tmp_path):
