@@ -57,7 +57,7 @@ class Ramp:
         return self.start + (self.end - self.start) * min(step / self._length(total_steps), 1.0)
 
     def sum_before(self, step: int, total_steps: float) -> float:
-        """The sum of the values in all steps before `step`. Arguments are those of `at`."""
+        """The sum of the values in all steps before `step`; takes the arguments of `at`."""
         length = self._length(total_steps)
         rising = step if step <= length else math.ceil(length)  # steps before the last value is reached
         change = (self.end - self.start) / length * rising * (rising - 1) / 2

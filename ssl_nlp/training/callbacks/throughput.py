@@ -145,8 +145,8 @@ def _clocks(device: torch.device) -> tuple[float, float]:
 def training_flops(method: Module, batch: TokenBatch) -> float:
     """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
 
-    Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone; where some
-    rest in some of the steps, or a setting changes over the steps, the operations are those of a step on average.
+    Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone. Where some
+    players rest in some steps, or a setting changes during training, this is the average over the steps.
     """
     steps = _typical_steps(method)
     return sum(_flops_in(step, method, batch) for step in steps) / len(steps)
