@@ -17,14 +17,26 @@ class Ramp:
     steps: int | float = 1.0
     """Steps of the optimizer until then: a number if whole (1000), a share of all steps if not (0.4)."""
 
-    def __post_init__(self) -> None:
-        if not (0 < self.steps <= 1 if isinstance(self.steps, float) else self.steps >= 1):
-            raise UserError(f"steps {self.steps} is neither a number of steps, 1 or more, nor a share in (0, 1]")
-
     @classmethod
-    def of(cls, setting: "float | Ramp") -> "Ramp":
-        """A setting as a ramp, which a plain number is, too."""
-        return setting if isinstance(setting, Ramp) else cls(setting, setting, steps=1)
+    def of(cls, setting: "float | Ramp", name: str) -> "Ramp":
+        """A setting as a ramp, which a plain number is, too.
+
+        Args:
+            setting: a number or a ramp.
+            name: of the setting.
+
+        Raises:
+            UserError: it is something else, or the ramp takes no steps or more than all.
+        """
+        if isinstance(setting, bool) or not isinstance(setting, int | float | Ramp):
+            raise UserError(f"{name} must be a number, or Ramp(start, end, steps), not {setting!r}")
+        ramp = setting if isinstance(setting, Ramp) else cls(setting, setting, steps=1)
+        if not (0 < ramp.steps <= 1 if isinstance(ramp.steps, float) else ramp.steps >= 1):
+            raise UserError(
+                f"{name}.steps must be a whole number of steps, 1 or more, or a share of all steps, such as 0.5, "
+                f"not {ramp.steps}"
+            )
+        return ramp
 
     def check(self, name: str, total_steps: float) -> None:
         """Check that the ramp can be followed to its end.
@@ -42,10 +54,15 @@ class Ramp:
                 f"trainer.max_steps, or give a number of steps in {name}.steps"
             )
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The two values between which all others are."""
-        return self.start, self.end
+    def ends(self, name: str) -> dict[str, float]:
+        """The two values between which all others are, by their options; one if they are the same.
+
+        Args:
+            name: of the setting.
+        """
+        if self.start is self.end or self.start == self.end:  # not a number does not equal itself
+            return {name: self.start}
+        return {f"{name}.start": self.start, f"{name}.end": self.end}
 
     def at(self, step: int, total_steps: float) -> float:
         """The value in an optimizer step, of which 0 is the first.

@@ -18,21 +18,34 @@ def test_a_fraction_is_a_share_of_all_steps_and_one_step_is_not_all_of_them():
 
 
 def test_a_number_is_a_ramp_that_stays_level():
-    level = Ramp.of(0.4)
+    level = Ramp.of(0.4, "rate")
     assert {level.at(step, math.inf) for step in range(4)} == {0.4}
-    assert Ramp.of(level) is level
+    assert Ramp.of(level, "rate") is level
 
 
-@pytest.mark.parametrize("ramp", [Ramp(0.9, 0.1, steps=7), Ramp(0.2, 0.8, steps=0.33), Ramp(0, 1, 0.001), Ramp.of(0.3)])
+@pytest.mark.parametrize(
+    "ramp", [Ramp(0.9, 0.1, steps=7), Ramp(0.2, 0.8, steps=0.33), Ramp(0, 1, 0.001), Ramp.of(0.3, "rate")]
+)
 def test_sums_are_those_of_a_loop(ramp):
     for step in range(25):
         assert ramp.sum_before(step, 20) == pytest.approx(sum(ramp.at(n, 20) for n in range(step)), abs=1e-12)
 
 
+def test_the_values_are_named_as_they_are_set():
+    assert Ramp.of(0.4, "rate").ends("rate") == {"rate": 0.4}
+    assert Ramp(0.3, 1.0).ends("rate") == {"rate.start": 0.3, "rate.end": 1.0}
+    assert [*Ramp.of(math.nan, "rate").ends("rate")] == ["rate"]
+
+
 def test_bad_settings_are_refused_in_one_line():
     for steps in (0, -3, 0.0, 1.5, -0.5, math.nan):
-        with pytest.raises(UserError, match=f"steps {steps} is neither a number of steps, 1 or more, nor a share"):
-            Ramp(0.0, 1.0, steps)
+        with pytest.raises(
+            UserError, match=rf"^rate\.steps must be a whole number of steps, .* a share .*, not {steps}$"
+        ):
+            Ramp.of(Ramp(0.0, 1.0, steps), "rate")
+    for setting in ("a", None, True, {"start": 0.3, "end": 1.0}, [0.3, 1.0]):
+        with pytest.raises(UserError, match=r"^rate must be a number, or Ramp\(start, end, steps\), not "):
+            Ramp.of(setting, "rate")
     share = Ramp(0.0, 1.0, steps=0.5)
     share.check("rate", 20)
     Ramp(0.0, 1.0, steps=10).check("rate", math.inf)

@@ -76,19 +76,19 @@ class CausalMaskedLM(CausalLM):
         compile: bool = False,
     ) -> None:
         super().__init__(encoder, optimization, compile)
-        self.causal_share, self.masking_rate = Ramp.of(causal_share), Ramp.of(masking_rate)
+        self.causal_share = Ramp.of(causal_share, "causal_share")
+        self.masking_rate = Ramp.of(masking_rate, "masking_rate")
         self.masking_unit: Literal["token", "word", "span"] = masking_unit
         problems = {
-            f"causal_share must be between 0 and 1, not {causal_share}": not all(
-                0 <= end <= 1 for end in self.causal_share.ends
-            ),
-            f"masking_rate must be between 0 and 1, not {masking_rate}": not all(
-                0 < end < 1 for end in self.masking_rate.ends
-            ),
-            f"masking_unit {masking_unit!r} is unknown: use token, word or span": (
-                masking_unit not in ("token", "word", "span")
-            ),
+            f"{name} must be between 0 and 1, not {share}": not 0 <= share <= 1
+            for name, share in self.causal_share.ends("causal_share").items()
         }
+        problems |= {
+            f"{name} must be between 0 and 1, not {rate}": not 0 < rate < 1
+            for name, rate in self.masking_rate.ends("masking_rate").items()
+        }
+        unknown = masking_unit not in ("token", "word", "span")
+        problems |= {f"masking_unit {masking_unit!r} is unknown: use token, word or span": unknown}
         refuse(problems, "CausalMaskedLM")
 
     def build(self) -> None:

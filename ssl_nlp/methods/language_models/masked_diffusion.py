@@ -100,9 +100,10 @@ class MaskedDiffusion(Method):
         if weighting not in get_args(Weighting):
             raise UserError(f"weighting {weighting!r} is unknown: use even or bound")
         self.weighting = weighting
-        self.max_masking_rate = Ramp.of(max_masking_rate)
-        if not all(0 < end <= 1 for end in self.max_masking_rate.ends):
-            raise UserError(f"max_masking_rate must be greater than 0 and at most 1, not {max_masking_rate}")
+        self.max_masking_rate = Ramp.of(max_masking_rate, "max_masking_rate")
+        for name, rate in self.max_masking_rate.ends("max_masking_rate").items():
+            if not 0 < rate <= 1:
+                raise UserError(f"{name} must be greater than 0 and at most 1, not {rate}")
 
     def build(self) -> None:
         tokenizer, embedding = self.tokenizer, self.encoder.embedding

@@ -146,7 +146,7 @@ def test_the_share_is_exact_in_the_long_run_and_as_near_as_can_be_in_each_batch(
     batch = sentences.select(torch.arange(5))
     wanted, causal = 0.0, 0
     for step in range(40):
-        now = Ramp.of(share).at(step, 40)
+        now = Ramp.of(share, "share").at(step, 40)
         rows = len(in_step(method, step, steps=40)._sides(batch).get("next_token", ()))
         assert abs(rows - 5 * now) <= 1
         wanted, causal = wanted + 5 * now, causal + rows
@@ -286,7 +286,7 @@ def test_both_sides_learn_sixty_four_sentences_by_heart(tokenizer):
 def test_bad_settings_are_refused_together(tokenizer):
     with pytest.raises(
         UserError,
-        match=r"causal_share must be between 0 and 1, not 1.5; masking_rate must be between 0 and 1, not Ramp",
+        match=r"causal_share must be between 0 and 1, not 1.5; masking_rate\.end must be between 0 and 1, not 0.0",
     ):
         CausalMaskedLM(causal_share=1.5, masking_rate=Ramp(0.3, 0.0))
     with pytest.raises(UserError, match="masking_unit 'sentence' is unknown: use token, word or span"):

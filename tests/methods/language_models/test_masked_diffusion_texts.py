@@ -99,7 +99,7 @@ def test_bad_settings_are_refused(tokenizer):
         MaskedDiffusion(weighting="odd")
     with pytest.raises(UserError, match="max_masking_rate must be greater than 0 and at most 1, not 1.5"):
         MaskedDiffusion(max_masking_rate=1.5)
-    with pytest.raises(UserError, match=r"max_masking_rate must be greater than 0 and at most 1, not Ramp\(start=0.0"):
+    with pytest.raises(UserError, match=r"^max_masking_rate\.start must be greater than 0 and at most 1, not 0.0"):
         MaskedDiffusion(max_masking_rate=Ramp(0.0, 1.0))
     method = connected(tokenizer)
     with pytest.raises(UserError, match="draws must be 2 or more, for a standard error, not 1"):
