@@ -40,12 +40,17 @@ def class_options(kind: type, option: str, config: Mapping[str, Any]) -> Iterato
             continue
         full, hint = f"{option}.{name}", hints.get(name)
         if settings := [part for part in (hint, *get_args(hint)) if is_dataclass(part) and isinstance(part, type)]:
-            yield from class_options(settings[0], full, config)
-            continue
+            nested = [*class_options(settings[0], full, config)]
+            if not any(part in (int, float, str) for part in get_args(hint)):  # which would do as well
+                yield from nested
+                continue
+        else:
+            nested = []
         value = _configured(config, full, parameter.default)
         required = "CLASS" if isinstance(hint, type) and hint not in (bool, int, float, str) else "VALUE"
         shown = required if value is parameter.empty else as_typed(value)
         yield Option(full, shown, texts.get(name, ""), hint)
+        yield from nested
 
 
 def _configured(config: Any, option: str, default: Any) -> Any:

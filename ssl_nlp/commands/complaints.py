@@ -12,10 +12,14 @@ COMPLAINTS = {  # of jsonargparse about a value, and what they mean
     ),
     r"Expected an? <class '(\w+)'>": r"must be of type \1",
     r"Option (.*) is not accepted": r"there is no option \1",
+    r"Expected an instantiatable class, but [\w.]+ is abstract": r"choose a class first: ssl-nlp fit --help lists them",
 }
+SETTINGS = r"Expected a dot import path string: .*|Not a valid subclass of .*"  # about what might have been a class
 ABSTRACT = "Expected an instantiatable class, but is abstract"
 IDLE = r"^Expected a <class 'NoneType'>$|^(- )?Expected a path but |^$"  # complaints about what nobody tried to write
-OF_OPTION = r"[\w.]+(?:: | must be )"  # the beginning of a complaint that names its option
+OF_OPTION = (
+    r"[\w.]+(?:: | must be |(?: and [\w.]+)* (?:is|are) missing)"  # how a complaint that names its option begins
+)
 BELOW = re.compile(r"\bNestedArg\(key='([\w.]+)', val=")  # what jsonargparse makes of OPTION.KEY
 LIKE = 0.6  # names that share less are too different to suggest
 
@@ -28,17 +32,24 @@ def plain_complaint(message: str) -> str:
     if found := re.match("unrecognized arguments: (?!--)(.*)", line):
         return f"unexpected argument {found[1]}: --help lists all options"
     if found := re.match("the following arguments are required: (.*)", line):
-        return f"{found[1]} is missing: --help explains the arguments"
+        missing = found[1].split(", ")
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: --help explains the arguments"
     if found := re.match(r'Parser key "([^"]+)": (.*)', line):
         option, tried = found.groups()
         tried, _, given = tried.partition(" Given value type: ")
-        complaints = re.split(rf" - (?=Expected an? |Option |{OF_OPTION})", tried.split("Errors: - ")[-1])
+        complaints = re.split(rf" - (?=Expected an? |Option |{SETTINGS}|{OF_OPTION})", tried.split("Errors: - ")[-1])
         complaints = [text.removeprefix("- ") for text in complaints if not re.search(IDLE, text)]
         value = given.partition(" Given value: ")[2]
         if ABSTRACT in complaints:
             complaints = [f"{value} is an abstract class: define each of its abstract methods"]
         elif any("typing.Literal" in text for text in complaints):
             complaints = [re.sub("Expected a dot import path string: .*", "a known class", text) for text in complaints]
+        types = re.findall(r"<class '(?:[\w.]+\.)?(\w+)'>", tried.partition("Errors: - ")[0])
+        if any(text.startswith("Option ") for text in complaints):  # a class with options was meant
+            complaints = [text for text in complaints if text.startswith("Option ")]
+        elif any(re.match("Expected an? <class", text) for text in complaints):  # or a plain value would do
+            complaints = [re.sub(SETTINGS, f"Expected a <class '{types[-1]}'>", text) for text in complaints]
+        complaints = [re.sub(r"\. Got value: .*", "", text) for text in complaints[:-1]] + complaints[-1:]
         for pattern, plain in COMPLAINTS.items():
             complaints = [re.sub(pattern, plain, text) for text in complaints]
         inner = [text for text in complaints if re.match(OF_OPTION, text)]  # of an option within this one

@@ -83,6 +83,14 @@ def test_the_options_of_the_chosen_method_are_its_arguments(arguments):
     assert {f"--model.projection.{name}" for name in inspect.signature(Projection).parameters} <= shown.keys()
 
 
+def test_a_number_that_may_change_is_shown_with_what_its_change_takes():
+    shown = options(help_text("fit", ["--model", "MaskedDiffusion", "--help", "model"]))
+    assert shown["--model.max_masking_rate"][0] == "1.0"
+    assert {f"--model.max_masking_rate.{name}" for name in ("start", "end", "steps")} <= shown.keys()
+    shown = options(help_text("fit", ["--config", "masked_diffusion", "--help", "model"]))
+    assert (shown["--model.max_masking_rate"][0], shown["--model.max_masking_rate.start"][0]) == ("{...}", "0.3")
+
+
 def test_texts_are_those_of_the_docstrings():
     shown = options(help_text("fit", ["--config", "simclr", "--help"]))
     sources = {"--model.projection": Projection, "--model.optimization": Optimization, "--model.encoder": Transformer}

@@ -114,7 +114,7 @@ def test_what_a_run_cannot_start_from_is_one_line_and_leaves_no_run(texts, capfd
         "runs/empty has no checkpoint: train it first with ssl-nlp fit --run empty": start("empty"),
         "no checkpoint at no.ckpt": start("no.ckpt"),
         "there is no option --model.encoder.dim": [*start("old"), "--model.encoder.dim=32"],
-        "model.encoder: run is missing": ["--model.encoder=Trained"],
+        "model.encoder.run is missing: ": ["--model.encoder=Trained"],
         "data.length 2000 is longer than the encoder's max_length 1024": [*start("old"), "--data.length=2000"],
         f"data.tokenizer.name '{OLD / 'bert'}' is not the tokenizer that the model was trained with": [
             *start("old"),

@@ -52,6 +52,34 @@ FIT_MISTAKES = {
         ["--model.optimization.muon_learning_rate=x"],
         "muon_learning_rate must be of type float",
     ),
+    "a word for a number that may change": (
+        ["--config=causal_masked_lm", "--model.causal_share=x"],
+        "ssl-nlp: model.causal_share must be of type float or of type Ramp, not x",
+    ),
+    "a flag for a number of two types": (
+        ["--config=causal_masked_lm", "--model.masking_rate.steps=true"],
+        "ssl-nlp: model.masking_rate.steps must be of type int or of type float, not True",
+    ),
+    "a list for a number that may change": (
+        ["--config=causal_masked_lm", "--model.causal_share=[0.3, 1]"],
+        "ssl-nlp: model.causal_share must be of type float or of type Ramp, not [0.3, 1]",
+    ),
+    "half of a change": (
+        ["--config=causal_masked_lm", "--model.causal_share.start=0.2"],
+        "ssl-nlp: model.causal_share.end is missing: ",
+    ),
+    "less than half of a change": (
+        ["--config=causal_masked_lm", "--model.causal_share.steps=7"],
+        "ssl-nlp: model.causal_share.start and end are missing: ",
+    ),
+    "unknown part of a change": (
+        ["--config=causal_masked_lm", "--model.masking_rate.stop=7"],
+        "ssl-nlp: there is no option --model.masking_rate.stop: ",
+    ),
+    "an option of no class yet": (
+        ["--model.encoder.adapter.rank=3"],
+        "ssl-nlp: model.encoder.adapter: choose a class first: ssl-nlp fit --help lists them",
+    ),
     "unknown option": (
         ["--data.corpus.trian=x"],
         "ssl-nlp: there is no option --data.corpus.trian: did you mean --data.corpus.train? ",
