@@ -1,5 +1,6 @@
 """`generate`: texts from a model that draws them, continues prompts, or searches for one text that answers another."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def generate(
     seed: int | None = DRAWING["seed"],
     steps: int | None = None,
     beams: int | None = None,
+    jsonl: bool = False,
 ) -> None:
     """Print prompts as a language model continues them, texts that a model draws, or what a SequenceToSequence writes.
 
@@ -53,6 +55,8 @@ def generate(
             for each token. For no other model.
         beams: unfinished candidates of the beam search; default: as it was trained. For a SequenceToSequence only, which
             draws nothing: temperature, top_k, top_p and seed are not for it.
+        jsonl: print each text as a line of JSON, {"text": ...}. As they are, texts may have several lines, and nothing
+            shows where one ends.
     """
     from ssl_nlp.commands.model_classes import load_model
     from ssl_nlp.evaluation.capabilities import Drawer, Generator, Searcher
@@ -94,7 +98,7 @@ def generate(
         raise UserError(f"{kind} continues each prompt once: leave out --number")
     else:
         raise UserError(
-            f"{checkpoint}: {kind} cannot generate text: use a run of CausalLM, VAE or SequenceToSequence, for example"
+            f"{checkpoint}: {kind} cannot generate text: use a run of CausalLM, MaskedDiffusion or VAE, for example"
         )
     for text in texts:
-        say(text)
+        say(json.dumps({"text": text}, ensure_ascii=False) if jsonl else text)

@@ -1,5 +1,6 @@
 """`ssl-nlp fill-mask` for models that fill in whole texts, and for one that ranks tokens beside other abilities."""
 
+import json
 import re
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def test_each_text_is_printed_as_the_model_fills_it_in(
     assert run("generate", *command[1:], "--number=2", "--seed=3", "--steps=1", "--max_new_tokens=9") == 0
     drawn = method.draw(2, 9, seed=3, steps=1, temperature=0.8, top_p=0.95)
     assert capsys.readouterr().out == "".join(printable(f"{text}\n") for text in drawn)
+    more = ["--number=2", "--seed=3", "--steps=1", "--max_new_tokens=9", "--jsonl=true"]
+    assert run("generate", *command[1:], *more) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"text": text} for text in drawn]
     for text in ("the dog", ""):
         assert run(*command, f"--text={text}") == 2
         assert f"there is no [MASK] in {text!r}: write it where words are missing" in capsys.readouterr().err
