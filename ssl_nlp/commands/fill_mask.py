@@ -41,7 +41,9 @@ def fill_mask(
     method = load_model(checkpoint)
     kind = type(method).__name__
     if not isinstance(method, (Infiller, MaskFiller)):
-        raise UserError(f"{checkpoint}: {kind} fills no masks: use one of a MaskedLM or a SpanCorruption")
+        raise UserError(
+            f"{checkpoint}: {kind} fills no masks: use a run of MaskedLM, MaskedDiffusion or SpanCorruption"
+        )
     if not isinstance(method, MaskedDiffusion) and (seed is not None or steps is not None):
         raise UserError(f"{kind} fills masks without drawing: leave out --seed and --steps")
 

@@ -24,8 +24,8 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
     bound of it from random draws, which holds for the mean over many texts; a pseudo-likelihood, of each token given all
     others. If the model reads only the beginning of a text, nats and tokens cover that part alone, bits per byte assume
     that the rest is like it, and a line on standard error says how many texts this concerns. Bits per byte include
-    the spelling of unknown tokens; an empty text has none: null. Where nats are estimated from random draws, `nats_se` is
-    their standard error.
+    the spelling of unknown tokens; an empty text has none: null. Where the nats of a MaskedDiffusion are estimated from
+    random draws, `nats_se` is their standard error.
 
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
@@ -49,10 +49,8 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
     else:
         raise UserError(f"{checkpoint}: {type(model).__name__} gives a {model.likelihood}: leave out --kind")
     if cut := int(scores.cut.sum()):
-        say(
-            f"ssl-nlp: {cut:,} of {len(texts):,} texts are longer than the model reads: their beginning counts",
-            sys.stderr,
-        )
+        said = f"{cut:,} of {len(texts):,} texts are longer than the model reads: only their beginning is scored"
+        say(f"ssl-nlp: {said}", sys.stderr)
     spelled = model.spelling(texts) if isinstance(model, Speller) else torch.zeros(len(texts))
     columns = (column.tolist() for column in (scores.nats, scores.targets, scores.all_targets, spelled))
     errors = None if scores.variances is None else scores.variances.sqrt().tolist()

@@ -82,8 +82,9 @@ def note_of_cut_off(maker: BatchMaker, store: TokenStore, split: Split, length: 
     if not beyond.any():
         return None
     shown = " and ".join(map(str, dict.fromkeys(limits)))
+    room = "" if shown == str(length) else f"leaves {shown} tokens for a text, which "
     return (
-        f"data.length {length} leaves {shown} tokens for a text, which cuts off the end of {(beyond > 0).mean():.1%} of "
-        f"the texts of the {split} split and {beyond.sum() / sizes.sum():.1%} of its tokens; the longest text has "
+        f"data.length {length} {room}cuts off the end of {(beyond > 0).mean():.1%} of the texts of the "
+        f"{split} split and {beyond.sum() / sizes.sum():.1%} of its tokens; the longest text has "
         f"{sizes.max():,} tokens"
     )

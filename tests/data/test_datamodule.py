@@ -80,9 +80,8 @@ def test_a_run_says_once_what_its_length_cuts_off(unit, length, capsys):
         assert "cuts off" not in said
     else:
         assert said.count("cuts off") == 1
-        assert (
-            f"leaves 8 tokens for a text, which cuts off the end of {len(beyond) / len(sizes):.1%} of the texts" in said
-        )
+        room = "data.length 8 " if unit == "sentence" else "data.length 16 leaves 8 tokens for a text, which "
+        assert f"{room}cuts off the end of {len(beyond) / len(sizes):.1%} of the texts" in said
         assert f"{sum(beyond) / sum(sizes):.1%} of its tokens; the longest text has {max(sizes)} tokens" in said
 
 
