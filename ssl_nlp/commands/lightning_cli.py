@@ -20,7 +20,7 @@ from ssl_nlp.commands.arguments import config_files, read_config, values
 from ssl_nlp.commands.complaints import constructor_complaint, plain_complaint
 from ssl_nlp.commands.help import help_text, help_wanted
 from ssl_nlp.commands.imports import as_options
-from ssl_nlp.commands.options import OPTIONS, explain, unknown_option
+from ssl_nlp.commands.options import OPTIONS, unknown_complaint
 from ssl_nlp.commands.parser import CommandParser, as_yaml
 from ssl_nlp.commands.predictions import EMBEDDINGS, check_output, task_in, write_predictions
 from ssl_nlp.commands.run_callbacks import run_callbacks
@@ -315,9 +315,9 @@ def run_cli(
             },
         )
     except UserError as error:
-        if (unknown := unknown_option(str(error), arguments)) is None:
+        if (complaint := unknown_complaint(str(error), arguments)) is None:
             raise
-        raise UserError(f"there is no option {unknown}: {explain(unknown, arguments)}") from error
+        raise UserError(complaint) from error
     except (ValueError, TypeError) as error:  # jsonargparse wraps what a constructor raises
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):

@@ -121,6 +121,37 @@ def test_mistakes_of_fit(mistake, tmp_path, capfd):
     assert culprit in refused(capfd, *fit("masked_lm", *arguments))
 
 
+MISSPELT = {  # settings, and what the message must say of them
+    "trainer: {max_step: 3}": "trainer.max_step: did you mean trainer.max_steps? ",
+    "trainer.max_step: 3": "trainer.max_step: did you mean trainer.max_steps? ",
+    "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitor: val/loss, max_step: 3}}]}": (
+        "trainer.callbacks.max_step: ssl-nlp fit --help lists"
+    ),
+    "modell: {class_path: MaskedLM}": "modell: did you mean model? ",
+    "model: {init_arg: {masking_rate: 0.2}}": "model.init_arg: did you mean model.init_args? ",
+    "model: {init_args: {encoder: {init_args: {sise: tiny}}}}": "model.encoder.sise: did you mean model.encoder.size? ",
+    "data: {init_args: {lenght: 8}}": "data.lenght: did you mean data.length? ",
+    "data: {init_args: {corpus: {init_args: {tran: a.txt}}}}": "data.corpus.tran: did you mean data.corpus.train? ",
+}
+
+
+@pytest.mark.parametrize("setting", MISSPELT)
+def test_a_misspelt_setting_is_named_with_its_file(setting, tmp_path, capfd):
+    write_texts(tmp_path)
+    Path("mine.yaml").write_text(f"{setting}\n")
+    line = refused(capfd, *fit("masked_lm", "--config=mine.yaml"))
+    assert line.startswith(f"ssl-nlp: --config mine.yaml: there is no setting {MISSPELT[setting]}")
+
+
+def test_a_setting_in_the_wrong_place_is_not_blamed_on_an_option_of_the_same_name(tmp_path, capfd):
+    write_texts(tmp_path)
+    Path("mine.yaml").write_text("model: {init_args: {dim: 32}}\n")
+    line = refused(capfd, *fit("masked_lm", "--config=mine.yaml", "--model.encoder.init_args.dim=32"))
+    assert line.startswith(
+        "ssl-nlp: --config mine.yaml: there is no setting model.dim: did you mean model.encoder.dim? "
+    )
+
+
 def test_texts_that_cannot_be_read(tmp_path, capfd):
     Path("empty.txt").touch()
     assert "empty.txt" in refused(capfd, *fit("causal_lm", texts="empty.txt"))
