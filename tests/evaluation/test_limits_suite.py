@@ -90,6 +90,13 @@ def test_every_kind_of_likelihood_has_a_row_in_the_table_and_the_lowest_excess_i
     assert (table.columns[-1].header, [*table.columns[-1].cells]) == ("verdict", ["above it", "above it"])
 
 
+def test_only_a_likelihood_has_a_limit_where_tokens_are_not_words():
+    method = CausalMaskedLM(Transformer(size=None, dim=8, layers=1, heads=2, max_length=64))
+    method.connect(Tokenizer(train(TokenizerSettings("char"), lambda: iter(TEXTS))))
+    [result] = run_evaluators({"limits": ExcessNats(LANGUAGE_KNOWN, TEXTS[:40])}, method, None).results.values()
+    assert result.metrics.keys() == {"excess_nats", "gap_closed"}
+
+
 @pytest.mark.parametrize(
     ("nats", "rows", "verdict"),
     [
