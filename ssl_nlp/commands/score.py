@@ -30,7 +30,7 @@ def score(checkpoint: str, input: str | None = None, kind: Likelihood | None = N
     Args:
         checkpoint: a file that fit has written, such as runs/NAME/checkpoints/best.ckpt.
         input: a text file, a text a line; default: standard input.
-        kind: of likelihood, for models that give several, such as CausalMaskedLM; default: the first of them.
+        kind: of likelihood, for models that give several (CausalMaskedLM, BidirectionalLM); default: the first of them.
     """
     import torch
 

@@ -20,7 +20,7 @@ from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import Result, statistic_of
 from ssl_nlp.objectives.scores import Likelihood, Scores
 
-PSEUDO_TEXTS = 64  # texts whose tokens are masked in turn, which takes a forward pass for each token
+PSEUDO_TEXTS = 64  # of a pseudo-likelihood, which takes most models a forward pass for each token
 NAMES = {"likelihood": "{}", "pseudo-likelihood": "pseudo_{}", "bound": "{}_bound"}
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.data.units import pad_rows
+from ssl_nlp.errors import UserError
 from ssl_nlp.methods.queries import Query, masked, query_nats
 from ssl_nlp.modules.heads import LanguageModelHead
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Likelihood, Scores
 from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.training.module import VALIDATION_SEED
 from ssl_nlp.training.texts import listed
@@ -22,21 +23,33 @@ if TYPE_CHECKING:
 CHUNK = 32  # texts whose masked copies exist at the same time
 
 
+def check_kind(kind: Likelihood | None, known: Sequence[Likelihood]) -> None:
+    """Refuse a kind of scores that a method does not give.
+
+    Raises:
+        UserError: it is neither None nor one of the `known` ones.
+    """
+    if kind not in (None, *known):
+        raise UserError(f"score: kind {kind!r} is not one of {', '.join(known)}")
+
+
 @torch.no_grad()
 def score_rows(
     method: "Method",
     texts: Iterable[str],
     batch_size: int,
     score_batch: Callable[[TokenBatch], tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]],
+    kind: Likelihood | None = None,
 ) -> Scores:
     """Scores of texts, one a row, with the seeds of a validation. Mode and random state are restored after.
 
     Args:
-        method: which predicts each token of a text, and its end.
+        method: which predicts each token of a text and, unless `kind` is `pseudo-likelihood`, its end.
         texts: N of them.
         batch_size: texts at a time, of similar lengths.
         score_batch: nats (B,), number of targets (B,) and, where the nats are estimates whose variances are known, these
             (B,), of the rows of a batch.
+        kind: of the scores; None: `method.likelihood`.
     """
     rows = method.tokenizer.encode(listed(texts, batch_size))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
@@ -54,11 +67,19 @@ def score_rows(
             if len(found) > 2:
                 variances = torch.zeros_like(nats) if variances is None else variances
                 variances[some] = found[2].double().cpu()
+    kind = kind or method.likelihood
+    assert kind is not None
+    if kind == "pseudo-likelihood":
+        return Scores(kind, nats, targets, _tokens(method, rows), variances)
     frame = len(method.tokenizer.prefix) + len(method.tokenizer.suffix)
     whole = torch.tensor([len(ids) - frame + 1 for ids, _ in rows], dtype=torch.int64)
-    assert method.likelihood is not None
-    unpredicted = int(method.likelihood == "likelihood" and not method.tokenizer.prefix)
-    return Scores(method.likelihood, nats, targets, whole, variances, unpredicted)
+    return Scores(kind, nats, targets, whole, variances, int(kind == "likelihood" and not method.tokenizer.prefix))
+
+
+def _tokens(method: "Method", rows: Sequence[tuple[Sequence[int], Sequence[bool]]]) -> Tensor:
+    """(N,) the number of tokens in each text that a pseudo-likelihood is about: those that are not special."""
+    maskable = method.maskable.tolist()
+    return torch.tensor([sum(maskable[token] for token in ids) for ids, _ in rows], dtype=torch.int64)
 
 
 @torch.no_grad()
@@ -105,9 +126,8 @@ def score_masked(
             nats.index_add_(
                 0, torch.tensor(owners, dtype=torch.int64), query_nats(method, head, queries, batch_size, causal=False)
             )
-    whole = torch.tensor([sum(maskable[token] for token in ids) for ids, _ in encoded], dtype=torch.int64)
     unpredicted = max(shift - len(method.tokenizer.prefix), 0)
-    return Scores("pseudo-likelihood", nats, targets, whole, unpredicted=unpredicted)
+    return Scores("pseudo-likelihood", nats, targets, _tokens(method, encoded), unpredicted=unpredicted)
 
 
 def _stops(starts: Sequence[bool]) -> list[int]:

@@ -1,5 +1,6 @@
 """Layers on top of an encoder: the output of a language model, the projection of a contrastive method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,37 @@ class LanguageModelHead(nn.Module):
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(N,): the cross-entropy of each target, 0 where it is -100. Arguments as those of `loss`; no gradient."""
         return token_losses(self._transform(hidden), self.output_weight, self.output_bias, targets)[0]
+
+    @torch.no_grad()
+    def joint_losses(
+        self, contexts: Sequence[tuple[Tensor, Tensor]], log_prior: Tensor, possible: Tensor, targets: Tensor
+    ) -> Tensor:
+        """(N,): the cross-entropy of each target given n contexts that are independent of each other given the token.
+
+        By Bayes' rule, and up to a factor that makes the sum over the possible tokens 1,
+
+            p(x | c_1 ... c_n)  is proportional to  p(x) * product over k of p(x | c_k) / p(x)
+
+        Args:
+            contexts: of each, the hidden states (N, D) and where there are any, (N,) bool. A target without any context
+                has its prior probability.
+            log_prior: (V,) log p(x), up to a constant.
+            possible: (V,) bool, the tokens that a target may be.
+            targets: (N,) int64, -100 where nothing is predicted.
+        """
+        # The logits of a product are sums of logits, and the output layer is linear: one product of matrices for all.
+        states = sum(self._transform(hidden).masked_fill(~known[:, None], 0) for hidden, known in contexts)
+        number = sum(known.long() for _, known in contexts)
+        assert isinstance(states, Tensor) and isinstance(number, Tensor)
+        losses = torch.zeros_like(states[:, 0])
+        for n in range(len(contexts) + 1):
+            rows = number == n
+            bias = (1 - n) * log_prior
+            if n and self.output_bias is not None:
+                bias = bias + n * self.output_bias
+            bias = bias.masked_fill(~possible, -torch.inf)
+            losses[rows] = token_losses(states[rows], self.output_weight, bias, targets[rows])[0]
+        return losses
 
 
 class ClassifierHead(nn.Module):

@@ -116,19 +116,24 @@ def test_the_pseudo_likelihood_hides_the_rest_of_a_word(kind, shift):
 
 
 @pytest.mark.parametrize(
-    ("method", "kind"),
+    ("method", "kinds"),
     [
-        (lambda: VAE(encoder(), latent_dim=4), "bound"),
-        (lambda: BidirectionalLM(Recurrent(dim=16, layers=1, separate=True, max_length=64)), "likelihood"),
+        (lambda: VAE(encoder(), latent_dim=4), ["bound"]),
+        (
+            lambda: BidirectionalLM(Recurrent(dim=16, layers=1, separate=True, max_length=64)),
+            ["likelihood", "pseudo-likelihood"],
+        ),
     ],
 )
-def test_other_methods_decide_by_the_score_that_they_have(method, kind):
+def test_other_methods_decide_by_the_scores_that_they_have(method, kinds):
     method = connected(method())
     result = PAIRS(method)
-    nats = dict(zip(ALL, method.score(ALL).nats.tolist(), strict=True))
-    right = [nats[good] < nats[bad] for good, bad in zip(PAIRS.good, PAIRS.bad, strict=True)]
-    assert result.metrics["accuracy"] == pytest.approx(np.mean([np.mean(right[:3]), np.mean(right[3:])]))
-    assert list(result.details["minimal_pairs"]) == [kind]
+    assert list(result.details["minimal_pairs"]) == kinds
+    for kind, prefix, score in zip(kinds, ("", "pseudo_"), ("score", "pseudo_score"), strict=False):
+        nats = dict(zip(ALL, getattr(method, score)(ALL).nats.tolist(), strict=True))
+        right = [nats[good] < nats[bad] for good, bad in zip(PAIRS.good, PAIRS.bad, strict=True)]
+        expected = np.mean([np.mean(right[:3]), np.mean(right[3:])])
+        assert result.metrics[f"{prefix}accuracy"] == pytest.approx(expected), kind
 
 
 def test_each_of_several_objectives_decides_and_one_without_a_likelihood_has_a_reason():

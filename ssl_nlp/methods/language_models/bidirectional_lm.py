@@ -10,9 +10,18 @@ Unlike ELMo this reads the tokens of the tokenizer, not the characters of words,
 projections between its layers. Nothing follows a document here unless the tokenizer ends texts with a token of its own, as
 BERT's does, so the backward model has nothing to predict the last token from; the paper's sum includes it, given the end.
 A row that begins or ends within a document is read from there, as by every method.
+
+Both together say how likely a token is between its neighbours, if what precedes it and what follows it are independent
+given the token itself. Bayes' rule then gives, for every place of a text in one pass,
+
+    p(x_t | all others)  is proportional to  p(x_t | x_1 ... x_{t-1}) * p(x_t | x_{t+1} ... x_n) / p(x_t)
+
+over all tokens but special ones, which never stand within a text. p(x_t) is the share of the token in the training text,
+with 1 added to each count.
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,10 +32,10 @@ from ssl_nlp.data.batch import IGNORE_INDEX, concatenate
 from ssl_nlp.data.store import TextStatistics
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods.base import Method
-from ssl_nlp.methods.scoring import score_rows
+from ssl_nlp.methods.scoring import check_kind, score_rows
 from ssl_nlp.modules.heads import LanguageModelHead
 from ssl_nlp.objectives.predictions import Predictions
-from ssl_nlp.objectives.scores import Scores
+from ssl_nlp.objectives.scores import Likelihood, Scores
 from ssl_nlp.training.sums import Loss, Term
 
 
@@ -34,7 +43,8 @@ class BidirectionalLM(Method):
     """A forward and a backward language model that see nothing of each other.
 
     The encoder keeps its directions apart, as `Recurrent` does with `separate`. The embedding is the mean of the states of
-    both. Perplexity, bits per byte and `score` are those of the forward model.
+    both. Perplexity, bits per byte and `score` are those of the forward model; the two together give pseudo-likelihoods on
+    request (`score(texts, kind="pseudo-likelihood")`).
 
     Raises:
         UserError: in `connect`, the directions of the encoder see each other.
@@ -43,6 +53,7 @@ class BidirectionalLM(Method):
     units = Method.all_units
     language_term = "next_token"
     likelihood = "likelihood"
+    likelihoods: ClassVar[tuple[Likelihood, ...]] = ("likelihood", "pseudo-likelihood")
     loss_unit = "nats per token, both directions"
 
     def build(self) -> None:
@@ -82,12 +93,21 @@ class BidirectionalLM(Method):
         nats = self.head.losses(self._directions(batch)[0].flatten(0, 1), following.flatten())
         return Predictions(batch, following, nats.view_as(following).sum(dim=1))
 
-    def score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
-        """The negative log-likelihood of each text and its end under the forward model.
+    def score(self, texts: Iterable[str], batch_size: int = 64, kind: Likelihood | None = None) -> Scores:
+        """The negative log-likelihood of each text and its end under the forward model, or its pseudo-log-likelihood.
+
+        Args:
+            texts: N of them.
+            batch_size: texts that are computed together.
+            kind: one of `likelihoods`; None: the first.
 
         Raises:
-            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+            UserError: `kind` is none of `likelihoods`, `texts` is a single text or holds anything but texts, or
+                `batch_size` is below 1.
         """
+        check_kind(kind, self.likelihoods)
+        if kind == "pseudo-likelihood":
+            return self._pseudo_likelihood(texts, batch_size, within_words=False)
 
         def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
             following = _targets(batch)["next_token"]
@@ -95,6 +115,36 @@ class BidirectionalLM(Method):
             return nats.view_as(following).sum(dim=1), (following != IGNORE_INDEX).sum(dim=1)
 
         return score_rows(self, texts, batch_size, score_batch)
+
+    def pseudo_score(self, texts: Iterable[str], batch_size: int = 64) -> Scores:
+        """The pseudo-log-likelihood in which no token sees the later tokens of its word (arXiv:2305.10588).
+
+        The backward model has read these wherever it predicts such a token. So the forward model predicts it alone, and it
+        sees nothing that follows its word.
+
+        Raises:
+            UserError: `texts` is a single text or holds anything but texts, or `batch_size` is below 1.
+        """
+        return self._pseudo_likelihood(texts, batch_size, within_words=True)
+
+    def _pseudo_likelihood(self, texts: Iterable[str], batch_size: int, within_words: bool) -> Scores:
+        log_prior = (self.token_counts.float() + 1).log()  # up to a constant, which cancels
+
+        def score_batch(batch: TokenBatch) -> tuple[Tensor, Tensor]:
+            ids = batch.input_ids
+            targets = ids.masked_fill(~(batch.is_text & self.maskable[ids]), IGNORE_INDEX)
+            forward, backward = self._directions(batch)
+            adjacent = batch.is_text[:, 1:]  # rows of one text, padded on the right
+            from_left = F.pad(forward[:, :-1], (0, 0, 1, 0)), F.pad(adjacent, (1, 0))
+            if within_words:
+                assert batch.starts_word is not None
+                adjacent = adjacent & batch.starts_word[:, 1:]
+            from_right = F.pad(backward[:, 1:], (0, 0, 0, 1)), F.pad(adjacent, (0, 1))
+            contexts = [(states.flatten(0, 1), known.flatten()) for states, known in (from_left, from_right)]
+            nats = self.head.joint_losses(contexts, log_prior, self.maskable, targets.flatten())
+            return nats.view_as(ids).sum(dim=1), (targets != IGNORE_INDEX).sum(dim=1)
+
+        return score_rows(self, texts, batch_size, score_batch, "pseudo-likelihood")
 
     def targets_per_byte(self, statistics: TextStatistics) -> float:
         return (statistics.tokens + statistics.documents) / statistics.bytes  # each document's end is predicted too

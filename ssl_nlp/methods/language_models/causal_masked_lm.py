@@ -28,7 +28,7 @@ from ssl_nlp.errors import UserError, refuse
 from ssl_nlp.methods.filling import Fillings, fill_masks, filled_samples
 from ssl_nlp.methods.language_models.causal_lm import CausalLM
 from ssl_nlp.methods.language_models.masked_lm import VALIDATION_RATE
-from ssl_nlp.methods.scoring import score_masked
+from ssl_nlp.methods.scoring import check_kind, score_masked
 from ssl_nlp.objectives.masking import choose_positions, mask_tokens
 from ssl_nlp.objectives.scores import Likelihood, Scores
 from ssl_nlp.training.optimization import Optimization
@@ -174,8 +174,7 @@ class CausalMaskedLM(CausalLM):
             UserError: `kind` is none of `likelihoods`, `texts` is a single text or holds anything but texts, or
                 `batch_size` is below 1.
         """
-        if kind not in (None, *self.likelihoods):
-            raise UserError(f"score: kind {kind!r} is not one of {', '.join(self.likelihoods)}")
+        check_kind(kind, self.likelihoods)
         if kind == "pseudo-likelihood":
             return score_masked(self, self.head, texts, batch_size, SHIFT)
         return super().score(texts, batch_size)

@@ -1,5 +1,6 @@
 """ELMo's pair of language models: losses by a walk over every document, what each direction sees, what is kept."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,58 @@ def test_the_score_of_a_text_is_that_of_the_forward_model_as_a_validation_finds_
         log_p = method.head(forward).log_softmax(-1)
         expected = -sum(float(log_p[t, token]) for t, token in enumerate([*ids[1:], tokenizer.end_id]))
         assert nats == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("within_words", [False, True])
+def test_the_pseudo_likelihood_weighs_both_sides_of_each_token_by_bayes_rule(tokenizer, within_words):
+    """The oracle reads what precedes a token and what follows it as texts of their own, one after the other."""
+    method = connected(tokenizer).requires_grad_(False)
+    texts = [f"the unseen {text}" for text in random_texts(5, seed=3, longest=6)]  # "unseen" has several tokens
+    method.token_counts.copy_(torch.arange(tokenizer.vocab_size) % 7)
+    prior = (method.token_counts + 1) / (method.token_counts + 1).sum()
+    content = [token for token in range(tokenizer.vocab_size) if token not in tokenizer.special_ids]
+
+    def p(ids: list[int], place: int) -> torch.Tensor:
+        """(V,) by the state of the forward (place -1) or the backward model (place 0) after it has read the tokens."""
+        row = torch.tensor([ids])
+        states = method.encoder(TokenBatch(row, torch.ones_like(row), packed=False, padded=False))[0, place]
+        return method.head(states.chunk(2)[place + 1]).softmax(-1)
+
+    for text in texts:
+        [(ids, starts)] = tokenizer.encode([text])
+        expected, targets = 0.0, 0
+        for t, token in enumerate(ids):
+            if token in tokenizer.special_ids:
+                continue
+            chances = p(ids[:t], -1)
+            if t + 1 < len(ids) and (starts[t + 1] or not within_words):
+                chances = chances * p(ids[t + 1 :], 0) / prior
+            expected -= math.log(float(chances[token] / chances[content].sum()))
+            targets += 1
+        scores = method.pseudo_score([text]) if within_words else method.score([text], kind="pseudo-likelihood")
+        assert scores.nats.tolist() == pytest.approx([expected], rel=1e-5)
+        assert scores.targets.tolist() == scores.all_targets.tolist() == [targets] and not scores.cut.any()
+        assert scores.kind == "pseudo-likelihood"
+        assert not all(starts)
+
+
+def test_a_token_that_nothing_precedes_is_predicted_by_what_follows_it():
+    framed = json.loads(get_tokenizer(TokenizerSettings(kind="word", vocab_size=320), CORPUS).serialize())
+    tokenizer = Tokenizer(json.dumps(framed | {"prefix": [], "suffix": framed["prefix"]}))
+    method = connected(tokenizer)
+    [(ids, _)] = tokenizer.encode(["dog"])
+    row = torch.tensor([ids])
+    backward = method.encoder(TokenBatch(row, torch.ones_like(row), packed=False, padded=False))[0, 1, 8:]
+    p = method.head(backward).softmax(-1)
+    expected = -math.log(float(p[ids[0]] / p[method.maskable].sum()))
+    scores = method.score(["dog"], kind="pseudo-likelihood")
+    assert scores.nats.tolist() == pytest.approx([expected], rel=1e-5)
+    assert scores.targets.tolist() == scores.all_targets.tolist() == [1] and not scores.cut.any()
+
+
+def test_a_kind_of_scores_that_it_has_not_is_refused(tokenizer):
+    with pytest.raises(UserError, match="kind 'bound' is not one of likelihood, pseudo-likelihood"):
+        connected(tokenizer).score(["a"], kind="bound")
 
 
 @pytest.mark.parametrize("encoder", [Recurrent(dim=8), Transformer("tiny")], ids=lambda encoder: type(encoder).__name__)
