@@ -191,13 +191,13 @@ def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def spoken(values: Mapping[str, str]) -> str:
-    """Values with the labels that have them: `0.1 for A, B and 0.2 for C`.
+    """Values with the labels that have them: `0.1 for A, B and 0.2 for C`, or `not set for A and 0.2 for B`.
 
     Where more than `NAMED` have the most common value, they are the others: `0.2 for C and 0.1 for the others`.
     """
     labels: dict[str, list[str]] = {}
     for name, value in values.items():
-        labels.setdefault(value, []).append(name)
+        labels.setdefault("not set" if value == NONE else value, []).append(name)
     common = max(labels, key=lambda value: len(labels[value]), default=None)
     if common is not None and len(labels[common]) > NAMED and len(labels) > 1:
         del labels[common]

@@ -38,14 +38,20 @@ DIFFERENCES = {
     "tokenizer": ({"data__init_args__tokenizer": {"kind": "bpe"}}, "The tokenizer differs: data.tokenizer.kind"),
     "dropout": (
         {"model__init_args__encoder__init_args": {"size": "tiny", "dropout": 0.1}},
-        "The encoder differs: model.encoder.dropout is – for MaskedLM and 0.1 for SimCLR.",
+        "The encoder differs: model.encoder.dropout is not set for MaskedLM and 0.1 for SimCLR.",
     ),
     "rate": (
         {"model__init_args__optimization": {"learning_rate": 0.001}},
-        "The optimization differs: model.optimization.learning_rate is – for MaskedLM and 0.001 for SimCLR.",
+        "The optimization differs: model.optimization.learning_rate is not set for MaskedLM and 0.001 for SimCLR.",
     ),
-    "batch": ({"data__init_args__batch_size": 8}, "The batching differs: data.batch_size is – for MaskedLM and 8 for"),
-    "pooling": ({"model__init_args__pooling": "last"}, "The pooling differs: model.pooling is – for MaskedLM and last"),
+    "batch": (
+        {"data__init_args__batch_size": 8},
+        "The batching differs: data.batch_size is not set for MaskedLM and 8 for",
+    ),
+    "pooling": (
+        {"model__init_args__pooling": "last"},
+        "The pooling differs: model.pooling is not set for MaskedLM and last",
+    ),
     "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
     "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
     "text": (
