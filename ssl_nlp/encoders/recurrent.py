@@ -299,6 +299,11 @@ def documents_of(batch: TokenBatch) -> Documents:
     )
 
 
+def cpu_has_bfloat16() -> bool:
+    """Whether oneDNN, whose layers torch uses under autocast, computes in bfloat16 on this CPU."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The states (N, units) that a cell of torch makes of states (N, width), and those after the last token of a document.
 
@@ -310,8 +315,9 @@ def read(cell: nn.Module, states: Tensor, documents: Documents, begin: Tensor | 
     """
     kind = states.device.type
     # On a GPU autocast would compute in float16, whatever its own precision, and small gradients would be lost. cuDNN's
-    # products of float32 are in TF32.
-    raised = kind == "cuda" and torch.is_autocast_enabled(kind)
+    # products of float32 are in TF32. And CPUs without AVX-512 have no LSTM in bfloat16.
+    unable = kind == "cuda" or (kind == "cpu" and isinstance(cell, nn.LSTM) and not cpu_has_bfloat16())
+    raised = unable and torch.is_autocast_enabled(kind)
     states = states.to(next(cell.parameters()).dtype) if raised else states
     pieces = documents.sizes.split(CPU_STEPS if kind == "cpu" else len(documents.sizes))
     made, last = [], begin

@@ -9,6 +9,7 @@ from torch import Tensor
 from ssl_nlp.data.batch import TokenBatch
 from ssl_nlp.encoders import Recurrent, recurrent
 from ssl_nlp.encoders.adapters import PromptTuning
+from ssl_nlp.encoders.recurrent import cpu_has_bfloat16
 from ssl_nlp.errors import UserError
 from tests.encoders.small_recurrent import DIRECTIONS, KINDS, PAD, SEGMENTS, VOCAB, WAYS, build, documents, draw, row
 
@@ -214,8 +215,20 @@ def test_bfloat16_autocast(kind, way):
     exact = encoder(batch)
     with torch.autocast("cpu", torch.bfloat16):
         rough = encoder(batch)
-    assert 0 < (rough.float() - exact).abs().max() < 0.1
+    difference = float((rough.float() - exact).abs().max())
+    assert difference < 0.1
+    assert (difference > 0) == (kind != "lstm" or cpu_has_bfloat16())
     (rough.float() ** 2).sum().backward()
+
+
+@pytest.mark.parametrize("way", DIRECTIONS)
+def test_an_lstm_stays_in_float32_where_the_cpu_has_none_in_bfloat16(way, monkeypatch):
+    monkeypatch.setattr(recurrent, "cpu_has_bfloat16", lambda: False)
+    encoder = build("lstm", way)
+    batch = TokenBatch(draw(SEGMENTS), SEGMENTS)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = encoder(batch)
+    assert torch.equal(states, encoder(batch))
 
 
 @pytest.mark.parametrize("way", DIRECTIONS)
