@@ -129,7 +129,7 @@ def test_it_overfits_writes_sentences_back_and_draws_some(tokenizer):
     method = connected(
         tokenizer,
         64,
-        latent_dim=48,
+        latent_dim=8,
         noise=0.1,
         optimization=Optimization(learning_rate=4e-3, weight_decay=0.0),
     )
