@@ -97,7 +97,7 @@ def _choices(hint: Any, bases: tuple[type, ...]) -> list[type]:
 
 
 def unknown_complaint(message: str, arguments: Sequence[str]) -> str | None:
-    """What to say where a message calls an option unknown that was typed or stands in a configuration; None elsewhere."""
+    """A plainer message for one about an unknown option or setting; None if the message is about something else."""
     if found := re.search(r"(?:(\S+): )?there is no option '([\w.-]+)'", message):
         place, name = found.groups()
     elif found := re.search(r"(?:(\S+): )?unrecognized arguments: (--[\w.-]+)", message):
@@ -121,7 +121,7 @@ def unknown_complaint(message: str, arguments: Sequence[str]) -> str | None:
 
 
 def _complaint_about_file(file: str, name: str, arguments: Sequence[str]) -> str:
-    """What to say of an unknown setting in a file: about the first part of its name that is unknown."""
+    """The message about an unknown setting in a file. It names the setting up to the first unknown part of its name."""
     known, parts = known_options(arguments), name.split(".")
     for number in range(1, len(parts)):
         start = "--" + ".".join(parts[:number])

@@ -95,6 +95,9 @@ class LanguageModelHead(nn.Module):
             log_prior: (V,) log p(x), up to a constant.
             possible: (V,) bool, the tokens that a target may be.
             targets: (N,) int64, -100 where nothing is predicted.
+
+        Returns:
+            Nats, 0 where nothing is predicted; no gradient.
         """
         # The logits of a product are sums of logits, and the output layer is linear: one product of matrices for all.
         states = sum(self._transform(hidden).masked_fill(~known[:, None], 0) for hidden, known in contexts)

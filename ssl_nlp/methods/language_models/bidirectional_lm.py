@@ -43,8 +43,8 @@ class BidirectionalLM(Method):
     """A forward and a backward language model that see nothing of each other.
 
     The encoder keeps its directions apart, as `Recurrent` does with `separate`. The embedding is the mean of the states of
-    both. Perplexity, bits per byte and `score` are those of the forward model; the two together give pseudo-likelihoods on
-    request (`score(texts, kind="pseudo-likelihood")`).
+    both. Perplexity, bits per byte and `score` come from the forward model. `score(texts, kind="pseudo-likelihood")` uses
+    both models.
 
     Raises:
         UserError: in `connect`, the directions of the encoder see each other.
