@@ -12,9 +12,9 @@ or of a pseudo-likelihood, which has a column of its own. There the mixture of c
 beside both, which shows whether it beats either alone (arXiv:2512.14549). And the accuracy on minimal pairs, of sentences
 with a start and an end, in float32, beside the best GPT-2. Intervals (95 %) of differences cover other texts, or other
 pairs of the same paradigms, and other seeds; with one seed they rest on the assumption in
-`ssl_nlp.comparison.statistics`. Models that decide pairs in two ways have two rows. A table has all seeds of FOLDER, which
-may differ in number: another call with --methods, --seeds and an empty --rates adds some, and the first call then prints
-all.
+`ssl_nlp.comparison.statistics`. Models that decide pairs in two ways have two rows, which count once in the estimate of
+how much seeds vary. A table has all seeds of FOLDER, which may differ in number: another call with --methods, --seeds and
+an empty --rates adds some, and the first call then prints all.
 
 Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
 
@@ -285,7 +285,8 @@ def seeds_of(name: str) -> list[int]:
 def sample(name: str, what: str) -> Sample:
     """A model with all its seeds."""
     items = tuple(np.load(f"items-{name}-{seed}-{what}.npy") for seed in seeds_of(name))
-    return Sample(np.array([statistic_of(some, "ratio") for some in items]), items, "ratio", name != "ngram_lm")
+    scores = np.array([statistic_of(some, "ratio") for some in items])
+    return Sample(scores, items, "ratio", name != "ngram_lm", trainings=frozenset({name}))
 
 
 def over(differences: Differences, one: int, other: int) -> str:

@@ -7,7 +7,9 @@ arXiv:2106.16163, section 3). The error of the difference of two mean scores has
   degrees of freedom for N items). Contributions are the items themselves where the score is their mean, and else how much
   the score changes with the weight of an item (`comparison.contributions`);
 - over seeds: s^2 (1/n + 1/m) for n and m seeds, where s^2 is the variance between the seeds of a row, pooled over the rows
-  of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t.
+  of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t. Rows that
+  share trainings (two scores of one model, two ways to fine-tune it) may vary together, and say no more of s^2 than one
+  does.
 
 The effect of a seed on single items is in s^2 and would count a second time in the first part, so it is subtracted there.
 The sum of a normal and a Student's variable has the distribution of Behrens and Fisher, which is integrated numerically.
@@ -19,7 +21,7 @@ are hard, but not on the loss. `benchmarks/verdicts.py` simulates how often clai
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -53,12 +55,17 @@ class Sample:
             not made of items.
         statistic: of the items, which is the score, as in `evaluation.Result`.
         varies: whether another seed would give another score. Published models and baselines that are counted do not vary.
+        trainings: names of trainings that differ between its seeds. Samples that share some may vary together.
+        whole: whether its seeds are whole trainings, as those of other samples are, and not fine-tunings alone, which may
+            vary less.
     """
 
     scores: Array
     items: tuple[Array, ...] | None
     statistic: Statistic = "mean"
     varies: bool = True
+    trainings: frozenset[str] = frozenset()
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Uncertainty:
     items: float
     seeds: float = 0.0
     size: float = math.inf
-    freedom: int = 0
+    freedom: float = 0
 
     def p_value(self, difference: float) -> float:
         """Probability of a difference at least as large in either direction where there is none."""
@@ -104,7 +111,7 @@ class Uncertainty:
 
 
 @lru_cache(maxsize=64)
-def _inverse_chi_square(freedom: int) -> tuple[Array, Array]:
+def _inverse_chi_square(freedom: float) -> tuple[Array, Array]:
     """Values of freedom / chi-square, (P,), and their probabilities: the trapezoidal rule in the logarithm."""
     if freedom == 0:
         return np.ones(1), np.ones(1)
@@ -199,20 +206,43 @@ class Differences:
         """The variance of their difference over seeds, in variances of one seed: 1/n + 1/m."""
         return sum(1 / len(sample.scores) for sample in (self.samples[one], self.samples[other]) if sample.varies)
 
-    @cached_property
-    def freedom(self) -> int:
-        """Degrees of freedom of `seeds`; 0 if no sample has several seeds."""
-        return sum(len(sample.scores) - 1 for sample in self._varying)
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of `seeds`, a lower bound where samples share their trainings; 0 if none has several seeds.
 
-    @cached_property
-    def seeds(self) -> float:
-        """The variance between the seeds of a sample, pooled over all that vary."""
-        squares = sum(float(np.square(sample.scores - sample.scores.mean()).sum()) for sample in self._varying)
-        return squares / max(self.freedom, 1)
+        The sums of squares of k samples with v degrees of freedom each, added with weights 1/k, have v of them where the
+        samples vary as one, and more (by Satterthwaite's formula) the less they do.
+        """
+        return self._freedom(self._shares)
 
     @property
-    def _varying(self) -> list[Sample]:
-        return [sample for sample in self.samples if sample.varies]
+    def seeds(self) -> float:
+        """The variance between the seeds of a sample, pooled over all that vary.
+
+        Where only some have whole trainings as seeds, these alone give it, or all if that is larger.
+        """
+        return self._variance(self._shares)
+
+    @cached_property
+    def _shares(self) -> dict[int, float]:
+        """The samples that `seeds` is estimated from, by their place, each with its share of its trainings."""
+        several = [n for n, sample in enumerate(self.samples) if sample.varies and len(sample.scores) > 1]
+        whole = [n for n in several if self.samples[n].whole]
+        return max(self._shared(several), self._shared(whole), key=self._variance)
+
+    def _shared(self, among: Sequence[int]) -> dict[int, float]:
+        """Shares of the samples among these that have the most seeds of those with which they share trainings."""
+        samples = self.samples
+        alike = {n: [m for m in among if m == n or samples[n].trainings & samples[m].trainings] for n in among}
+        most = [n for n in among if len(samples[n].scores) == max(len(samples[m].scores) for m in alike[n])]
+        return {n: 1 / sum(m in most for m in alike[n]) for n in most}
+
+    def _freedom(self, shares: Mapping[int, float]) -> float:
+        return sum(share * (len(self.samples[n].scores) - 1) for n, share in shares.items())
+
+    def _variance(self, shares: Mapping[int, float]) -> float:
+        squares = {n: float(np.square(self.samples[n].scores - self.samples[n].scores.mean()).sum()) for n in shares}
+        return sum(share * squares[n] for n, share in shares.items()) / (self._freedom(shares) or 1)
 
     def _over_items(self, one: int, other: int) -> tuple[float, float]:
         """The variance of their difference over items, and its lower bound.
@@ -238,10 +268,10 @@ class Differences:
         each = [
             np.stack([contributions(one, sample.statistic) for one in sample.items or ()]) for sample in self.samples
         ]
-        residuals = [
-            given - given.mean(axis=0) for given, sample in zip(each, self.samples, strict=True) if sample.varies
-        ]
-        noise = sum(float(rest.var(axis=1, ddof=1).sum()) for rest in residuals) / max(self.freedom, 1)
+        noise = sum(
+            share * float((each[n] - each[n].mean(axis=0)).var(axis=1, ddof=1).sum())
+            for n, share in self._shares.items()
+        ) / (self.freedom or 1)
         means = np.stack([given.mean(axis=0) for given in each])
         size = means.shape[1]
         return np.atleast_2d(np.cov(means)) / size, noise / size, size

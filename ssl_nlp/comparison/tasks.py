@@ -134,24 +134,34 @@ def _by_weights(members: Sequence[FineTuned], repeated: Collection[str]) -> RowR
     """The results of a row: one for each seed or, where weights differ, the means of those from the same weights.
 
     On a task on which any row has several pretrainings, each pretraining counts once in all rows, because the seeds of
-    fine-tuning alone vary less. Published models keep their seeds: nobody else's pretraining is meant.
+    fine-tuning alone vary less. Published models keep their seeds: nobody else's pretraining is meant. So do untrained
+    encoders. These seeds say nothing of how pretrainings vary.
 
     Args:
         members: the runs of the row.
         repeated: tasks on which a row has several pretrainings.
     """
     results: list[dict[str, Result]] = []
-    for task in dict.fromkeys(one.task for one in members):
+    tasks = list(dict.fromkeys(one.task for one in members))
+    ours = bool(members[0].run.ancestry) and members[0].run.ancestry[-1]["digest"] is not None
+    for task in tasks:
         by_weights: dict[str, list[FineTuned]] = {}
         for one in members:
             if one.task == task and task in one.results.evaluators:
                 by_weights.setdefault(one.weights, []).append(one)
-        ours = bool(members[0].run.ancestry) and members[0].run.ancestry[-1]["digest"] is not None
         several = len(by_weights) > 1 or (ours and task in repeated)
         for same in by_weights.values():
             found = [one.results.evaluators[task] for one in same]
             results += [placed(SUITE, {task: result}) for result in ([_mean(found)] if several else found)]
-    return RowResults(results, varies=True)
+    tuned = [] if ours else [f"{SUITE}/{task}" for task in tasks if task in repeated]
+    return RowResults(results, varies=True, trainings=_pretrainings_that_vary(members), tuned=tuned)
+
+
+def _pretrainings_that_vary(members: Sequence[FineTuned]) -> frozenset[str]:
+    """The names and digests of the pretrainings of a row, if there are several, by which rows that share them are known."""
+    last = [one.run.ancestry[-1] for one in members if one.run.ancestry]
+    each = {(one["run"], one["digest"]) for one in last if one["digest"] is not None}
+    return frozenset(name for names in each for name in names if name is not None) if len(each) > 1 else frozenset()
 
 
 def _mean(results: Sequence[Result]) -> Result:

@@ -6,7 +6,7 @@ several columns, Holm's method corrects for the same pairs in all columns of the
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -31,10 +31,14 @@ class RowResults:
     Attributes:
         results: for each seed, by SUITE/EVALUATOR. Rows with results of one were tested on the same items (`items.apart`).
         varies: whether another seed would give other results, as in `Sample`.
+        trainings: names of trainings that differ between its seeds, which other rows may share, as in `Sample`.
+        tuned: those keys of `results` for which its seeds are fine-tunings, though seeds of other rows are pretrainings.
     """
 
     results: Sequence[Mapping[str, Result]]
     varies: bool
+    trainings: frozenset[str] = frozenset()
+    tuned: Collection[str] = ()
 
     def sample(self, column: Column) -> Sample | None:
         """Scores in one column; None if there are none."""
@@ -47,7 +51,8 @@ class RowResults:
         items = [result.items for result in found if result.items is not None and result.primary_metric in own]
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1
         scores = np.array([result.metrics[metric] for result in found])
-        return Sample(scores, tuple(items) if whole else None, found[0].statistic, self.varies)
+        given = tuple(items) if whole else None
+        return Sample(scores, given, found[0].statistic, self.varies, self.trainings, whole=key not in self.tuned)
 
 
 def with_verdicts(

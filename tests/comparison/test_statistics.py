@@ -178,6 +178,64 @@ def test_without_items_it_is_the_t_test_of_seeds_with_a_common_variance():
     assert Differences([Sample(scores[2], None)] * 2).uncertainty(0, 1) is None
 
 
+@pytest.mark.parametrize("items", [True, False])
+def test_several_scores_of_the_same_trainings_say_no_more_of_seeds_than_one(items):
+    """Of scores that vary as one, copies change nothing; with trainings of their own they would."""
+    rng = np.random.default_rng(0)
+    one, other = (rng.normal(size=(1, 40)) + 0.5 * rng.normal(size=(number, 40)) for number in (4, 3))
+
+    def row(given, trainings=""):
+        return Sample(given.mean(axis=1), tuple(given) if items else None, trainings=frozenset(trainings))
+
+    expected = Differences([row(one), row(other)]).uncertainty(0, 1)
+    assert expected.freedom == 5
+    for copies in (
+        [row(one, "abcd"), row(one, "abcd"), row(one, "abcd")],
+        [row(one, "abcd"), row(one[:2], "ab"), row(one[2:], "cd"), row(one[:1], "a")],  # which share some of the seeds
+    ):
+        found = Differences([*copies, row(other, "efg")]).uncertainty(0, len(copies))
+        assert found.freedom == pytest.approx(expected.freedom)
+        assert found.items == pytest.approx(expected.items)
+        assert found.reach(0.95) == pytest.approx(expected.reach(0.95))
+    assert Differences([row(one)] * 3 + [row(other)]).freedom == 11
+
+
+def false_claims(rows):
+    """The share of 1,000 tables in which the first row is said to differ from the last."""
+    rng, false = np.random.default_rng(0), 0
+    for _ in range(1000):
+        differences = Differences(rows(rng))
+        last = len(differences.samples) - 1
+        false += differences.uncertainty(0, last).p_value(differences.difference(0, last)) < 0.05
+    return false / 1000
+
+
+@pytest.mark.parametrize("shared", [1.0, 0.8])
+def test_claims_about_rows_that_share_trainings_are_not_false_more_often_than_they_say(shared):
+    """Two seeds of four rows that vary together, beside a row that is as good."""
+
+    def rows(rng):
+        common = math.sqrt(shared) * rng.normal(size=2)
+        given = [common + math.sqrt(1 - shared) * rng.normal(size=2) for _ in range(4)]
+        samples = [Sample(row, None, trainings=frozenset("ab")) for row in given]
+        return [*samples, Sample(rng.normal(size=2), None)]
+
+    assert false_claims(rows) <= 0.064  # two standard errors above the nominal rate
+
+
+def test_seeds_that_vary_less_do_not_make_claims_about_others_bold():
+    """Fine-tunings of two published models beside two methods with two pretrainings each."""
+
+    def rows(rng):
+        tuned = [Sample(0.3 * rng.normal(size=3), None, whole=False) for _ in range(2)]
+        return [Sample(rng.normal(size=2), None), *tuned, Sample(rng.normal(size=2), None)]
+
+    assert false_claims(rows) <= 0.064
+    steady = [Sample(np.array(given), None) for given in ([0.1, 0.2], [0.4, 0.5])]
+    wild = Sample(np.array([1.0, 5.0, 9.0]), None, whole=False)
+    assert Differences([*steady, wild]).freedom == 4  # a larger estimate counts
+
+
 @pytest.mark.parametrize(("items", "seeds", "freedom"), [(1.0, 0.1, 1), (1.0, 1.0, 2), (0.1, 1.0, 40)])
 def test_items_and_seeds_together_have_the_distribution_of_behrens_and_fisher(items, seeds, freedom):
     uncertainty = Uncertainty(items, seeds, freedom=freedom)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +13,12 @@ from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.columns import FROZEN
 from ssl_nlp.comparison.contributions import contributions
 from ssl_nlp.comparison.report import render_page
-from ssl_nlp.comparison.statistics import score_interval
+from ssl_nlp.comparison.statistics import Differences, Sample, score_interval
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.comparison.tasks import SUITE, TASKS, _mean, compare_tasks
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.record import SuiteResult, write_suite
+from ssl_nlp.evaluation.record import SuiteResult, read_suite, write_suite
 from ssl_nlp.evaluation.result import Result, statistic_of
 from tests.comparison.handwritten import shown, write
 
@@ -37,12 +39,14 @@ def pretrained(tmp_path, monkeypatch):
 def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classification", data="same", split="test",
          metric="accuracy", missing=None, baselines=True, digest=None, cost=None, read=1.0, **settings):  # fmt: skip
     """Write a fine-tuned run."""
+    step = settings.pop("step", 100)
     run = folder / "runs" / name
     run.mkdir(parents=True)
     threshold = settings.pop("words", 0.0)
     encoder = {
         "class_path": "ssl_nlp.encoders.Trained",
-        "init_args": {"run": start, "freeze": settings.pop("freeze", None)},
+        "init_args": {"run": start, "freeze": settings.pop("freeze", None)}
+        | ({"checkpoint": digest} if digest else {}),
     }
     config = {
         "seed_everything": seed,
@@ -52,7 +56,7 @@ def tune(folder, name, start=None, ability=1.0, seed=0, task="films.classificati
         "trainer": {"max_steps": 10},
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    ancestor = {"run": start, "checkpoint": "checkpoints/last.ckpt", "digest": digest or start, "step": 100,
+    ancestor = {"run": start, "checkpoint": "checkpoints/last.ckpt", "digest": digest or start, "step": step,
                 "method": METHODS.get((start or " ")[0]), "tokens": 1000, "flops": None}  # fmt: skip
     state = {"finished": True, "wandb_id": "a"} | ({"ancestry": [ancestor]} if start else {})
     (run / "run.json").write_text(json.dumps(state))
@@ -255,6 +259,50 @@ def test_where_a_row_has_several_pretrainings_one_pretraining_counts_once_in_all
     numbers = {label: [score.n for score in row.scores.values()] for label, row in by_label(found).items()}
     assert (numbers["MaskedLM"], numbers["CausalLM"]) == ([2], [1])
     assert any(note.startswith("CausalLM: one seed each, assumed to vary") for note in found.notes)
+
+
+def over_words(folder, *names):
+    """The error of the difference between a row of such runs, which stands alone, and counts of words."""
+    task = "films.classification"
+    results = [read_suite(folder / "runs" / name / "evaluation.json", SUITE) for name in names]
+    tuned, words = [one.evaluators[task] for one in results], results[0].baselines["tfidf"][task]
+    row = Sample(np.array([one.primary for one in tuned]), tuple(one.items for one in tuned))
+    return Differences([row, Sample(np.array([words.primary]), (words.items,), varies=False)]).uncertainty(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("starts", "way", "freedom"),
+    [
+        (("masked0", "masked1"), {"freeze": "all"}, 1),
+        (("masked0", "masked1"), {"digest": "early", "step": 50}, 1),
+        (("masked0", "masked0"), {"freeze": "all"}, 2),  # fine-tunings of one pretraining are trainings of their own
+    ],
+)
+def test_rows_of_the_same_pretrainings_do_not_tell_twice_how_seeds_vary(tmp_path, starts, way, freedom):
+    """Fine-tuned in another way or from another checkpoint, with the same predictions."""
+    for seed, start in enumerate(starts):
+        tune(tmp_path, f"one{seed}", start, 2.0, seed)
+        given = {key: f"{value}{seed}" if key == "digest" else value for key, value in way.items()}
+        tune(tmp_path, f"two{seed}", start, seed=seed, **given)
+        for file in (tmp_path / "runs" / f"one{seed}").glob("evaluation*"):
+            shutil.copy(file, tmp_path / "runs" / f"two{seed}")
+    alone = over_words(tmp_path, "one0", "one1")
+    rows = [row for row in compared("one0", "one1", "two0", "two1").rows if not row.baseline]
+    assert [len(row.runs) for row in rows] == [2, 2]
+    for row in rows:
+        [verdict] = row.over_baseline.values()
+        expected = replace(alone, freedom=freedom).reach(verdict.level)
+        assert (verdict.high - verdict.low) / 2 == pytest.approx(expected)
+
+
+def test_seeds_of_fine_tuning_do_not_tell_how_pretrainings_vary(tmp_path):
+    """An untrained encoder with three seeds, which vary less than two pretrainings."""
+    names = [tune(tmp_path, f"{seed}", f"masked{seed}", ability, seed) for seed, ability in ((0, 1.0), (1, 3.0))]
+    names += [tune(tmp_path, f"none{seed}", None, 0.0, seed) for seed in range(3)]
+    row = by_label(compared(*names))["MaskedLM"]
+    [verdict] = row.over_baseline.values()
+    alone = over_words(tmp_path, *names[:2])
+    assert verdict.high - verdict.low == pytest.approx(2 * alone.reach(verdict.level))
 
 
 def test_ways_of_fine_tuning_are_rows_and_what_differs_between_rows_is_said(tmp_path):
