@@ -34,7 +34,7 @@ from ssl_nlp.evaluation.excerpts import with_shares_read
 from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.pooling import LEGEND, Poolings
 from ssl_nlp.evaluation.record import SuiteResult, read_items, read_record, read_suite, write_suite
-from ssl_nlp.evaluation.run import Outcome, run_evaluators
+from ssl_nlp.evaluation.run import Outcome, grouped, run_evaluators
 from ssl_nlp.evaluation.suites import OF_CORPUS, get_suite
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.training.texts import TextModule
@@ -183,8 +183,10 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             read, unread = _read(suite, target, imports)
             counting, reasons = _learned(suite, read, unread, learned, progress)
             baselines = shared | counting | untrained[key] | beside
+            baselines = {name: grouped(given, suite.evaluators) for name, given in baselines.items()}
             missing = outcome.missing | reason | reasons
-            found = with_shares_read(overlaps.added(outcome.results, read), suite.evaluators, target.method)
+            found = overlaps.added(grouped(outcome.results, suite.evaluators), read)
+            found = with_shares_read(found, suite.evaluators, target.method)
             yield SuiteResult(suite.fingerprint, found, baselines, drawn, missing, digests=suite.digests)
 
 

@@ -1,6 +1,8 @@
 """The files with all metrics of a validation or test of a task."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp import durable
 from ssl_nlp.comparison.statistics import result_interval
+from ssl_nlp.corpora import Document
+from ssl_nlp.corpora.base import Split
+from ssl_nlp.data import TextDataModule
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation import Result
+from ssl_nlp.evaluation.result import groups_of
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.terminal import say
@@ -46,11 +53,36 @@ class Results(Callback):
         if trainer.state.fn != "fit" and trainer.ckpt_path is not None:
             plain["digest"] = checkpoints.digest(Path(trainer.ckpt_path))
         plain |= pl_module.last_result.to_json()
-        if (interval := result_interval(pl_module.last_result)) is not None:
+        documents = _pairs(trainer, "test" if name == "test" else "valid")
+        if (interval := result_interval(grouped_by_text(pl_module.last_result, documents))) is not None:
             plain["interval"] = interval
         durable.write_text(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
         if trainer.state.fn != "fit":
             say(f"{path}: all metrics, per class where the task has classes")
+
+
+def grouped_by_text(result: Result, documents: Sequence[Document]) -> Result:
+    """A result whose items with a text in common are a group, such as several hypotheses about one premise.
+
+    Args:
+        result: its items are the documents; of any others it stays as it is.
+        documents: of the split.
+    """
+    if result.groups is not None or result.items is None or len(result.items) != len(documents):
+        return result
+    texts = [[document.text for document in documents]]
+    if pairs := [document.pair for document in documents if document.pair is not None]:
+        texts += [pairs] * (len(pairs) == len(documents))
+    return replace(result, groups=groups_of(*texts))
+
+
+def _pairs(trainer: Trainer, split: Split) -> list[Document]:
+    """The documents of a split if the first one is a pair; the texts of others are hardly ever there twice."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, TextDataModule):
+        return []
+    first = next(iter(data.corpus.documents(split)), None)
+    return [] if first is None or first.pair is None else list(data.corpus.documents(split))
 
 
 def read_results(directory: Path, name: Literal["validation", "test"], digest: str, step: int) -> dict[str, Any]:

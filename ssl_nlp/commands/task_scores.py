@@ -17,6 +17,7 @@ from ssl_nlp import terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint, intact
 from ssl_nlp.commands.arguments import model_of
 from ssl_nlp.commands.lightning_cli import run_cli
+from ssl_nlp.commands.task_results import grouped_by_text
 from ssl_nlp.commands.trainer_settings import lightning_errors
 from ssl_nlp.commands.validate import RunCli, with_run
 from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
@@ -114,14 +115,14 @@ def _score(run: Run, imports: Sequence[str]) -> None:
     about = {TASKS: {"split": cli.split, "higher": higher if monitored == found.primary_metric else True}}
     found.details.update(about)
     documents = list(data.corpus.documents(cli.split))
-    found = replace(found, read=share_in_rows(documents, data))
+    found = grouped_by_text(replace(found, read=share_in_rows(documents, data)), documents)
     other = _baseline(run, task, data, cli.split)
     baselines: dict[str, dict[str, Result]] = {}
     if other.result is None:
         missing[f"{name}/baseline"] = other.reason
     else:
         other.result.details.update(about)
-        baselines[other.name] = {name: other.result}
+        baselines[other.name] = {name: grouped_by_text(other.result, documents)}
     best = run.best_checkpoint()
     ancestry = [*task.encoder.ancestry]
     header = {

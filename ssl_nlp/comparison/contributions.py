@@ -21,12 +21,61 @@ def contributions(items: Array, statistic: Statistic) -> Array:
         items: (N,) or as `evaluation.Result` says.
         statistic: of the items, which is the score.
     """
-    known = ~np.isnan(items.reshape(len(items), -1)).any(axis=1)
+    known = known_rows(items)
     given = items[known].astype(np.float64)
     found = np.zeros(len(items))
     if len(given):
         found[known] = _moved(given, statistic) * len(items) / len(given)
     return found
+
+
+def known_rows(items: Array) -> Array:
+    """(N,) bool: the items without NaN, which count."""
+    return np.asarray(~np.isnan(items.reshape(len(items), -1)).any(axis=1))
+
+
+def covariance_of_means(moved: Array, groups: Array | None = None) -> Array:
+    """The covariance over items of S scores, (S, S), from what N items contribute to them, (S, N), with mean 0.
+
+    Items in one group may vary together: the products of the contributions of two items count if they have a group in
+    common (Liang and Zeger, Biometrika 73(1), 1986; for items of two groups each, Fafchamps and Gubert, Journal of
+    Development Economics 83(2), 2007). What the mean takes from the groups is given back by a factor, with which the
+    variance of effects of groups is right on average: for groups that have shares w of the items, Σ w² / (Σ w² - 2 Σ w³ +
+    (Σ w²)²); for items of two groups, G (G - 1) / ((G - 2) (G - 3)), which supposes that each group meets all others.
+
+    Args:
+        moved: as `contributions` gives it.
+        groups: (N, 1) or (N, 2), as in `evaluation.Result`; None if each item is on its own. Of one group nothing is
+            known, nor of three where items have two: then the items vary as one.
+    """
+    size = moved.shape[1]
+    if groups is None:
+        return np.atleast_2d(np.cov(moved)) / size
+    shares = group_shares(groups)
+    number, ways = len(shares), groups.shape[1]
+    if number < (2 if ways == 1 else 4):
+        return np.atleast_2d(np.cov(moved))
+    columns = np.unique(groups, return_inverse=True)[1].reshape(groups.shape).T
+    sums = _sums(moved, columns[0], number)
+    if ways == 1:
+        second, third = (float((shares**power).sum()) for power in (2, 3))
+        return sums @ sums.T / size**2 * second / (second - 2 * third + second**2)
+    other = moved * (columns[0] != columns[1])
+    sums += _sums(other, columns[1], number)
+    _, both = np.unique(np.sort(columns, axis=0), axis=1, return_inverse=True)
+    twice = _sums(other, both.ravel(), size)  # items with the same two groups were counted for each of these
+    return (sums @ sums.T - twice @ twice.T) / size**2 * number * (number - 1) / ((number - 2) * (number - 3))
+
+
+def group_shares(groups: Array) -> Array:
+    """(G,): the share of the items in each group, of (N, 1) or (N, 2)."""
+    counts = np.unique(groups, return_counts=True)[1]
+    return np.asarray(counts / counts.sum())
+
+
+def _sums(moved: Array, group: Array, number: int) -> Array:
+    """(S, number): the sums of (S, N) over the items of each group (N,)."""
+    return np.stack([np.bincount(group, weights, minlength=number) for weights in moved])
 
 
 def _moved(items: Array, statistic: Statistic) -> Array:

@@ -5,7 +5,9 @@ arXiv:2106.16163, section 3). The error of the difference of two mean scores has
 
 - over items: the variance of the mean of the paired differences of the items' contributions, normal (Student's t with N - 1
   degrees of freedom for N items). Contributions are the items themselves where the score is their mean, and else how much
-  the score changes with the weight of an item (`comparison.contributions`);
+  the score changes with the weight of an item (`comparison.contributions`). Where items have something in common, such as
+  the answer to find, the items of a group may vary together: the variance is that over groups if it is the larger one, with
+  the degrees of freedom of the groups (`number_of`);
 - over seeds: s^2 (1/n + 1/m) for n and m seeds, where s^2 is the variance between the seeds of a row, pooled over the rows
   of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t. Rows that
   share trainings (two scores of one model, two ways to fine-tune it) may vary together, and say no more of s^2 than one
@@ -28,7 +30,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.comparison.contributions import contributions, covariance_of_means, group_shares, known_rows
 from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
 
 ASSUMED = 3.0
@@ -58,6 +60,7 @@ class Sample:
         trainings: names of trainings that differ between its seeds. Samples that share some may vary together.
         whole: whether its seeds are whole trainings, as those of other samples are, and not fine-tunings alone, which may
             vary less.
+        groups: what the items have in common, as in `evaluation.Result`; None if nothing.
     """
 
     scores: Array
@@ -66,6 +69,7 @@ class Sample:
     varies: bool = True
     trainings: frozenset[str] = frozenset()
     whole: bool = True
+    groups: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Uncertainty:
     Attributes:
         items: variance over the choice of items.
         seeds: estimated variance over seeds.
-        size: number of items; infinite if `items` is not estimated from any.
+        size: number of items, or of their groups; infinite if `items` is not estimated from any.
         freedom: degrees of freedom of `seeds`; 0 if it was not estimated.
     """
 
@@ -129,24 +133,54 @@ def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None
     return float(scores.mean()) - reach, float(scores.mean()) + reach
 
 
-def score_interval(items: Array, statistic: Statistic, level: float = 0.95) -> tuple[float, float]:
+def score_interval(
+    items: Array, statistic: Statistic, level: float = 0.95, groups: Array | None = None
+) -> tuple[float, float]:
     """Interval of a score over the choice of test items, within the range that it can have.
 
     Args:
         items: as in `Sample`.
         statistic: of the items, which is the score.
         level: its probability to cover the score of all items that there could be.
+        groups: as in `Sample`.
     """
-    score, size = statistic_of(items, statistic), len(items)
+    score, size = statistic_of(items, statistic), number_of(items, groups)
     known = items[~np.isnan(items)] if statistic == "mean" else np.zeros(0)
     if len(known) and known.min() == known.max() and 0 <= known[0] <= 1:
-        reach = 1 - ((1 - level) / 2) ** (1 / len(known))  # Clopper and Pearson, where all succeed or all fail
+        reach = 1 - ((1 - level) / 2) ** (1 / min(len(known), size))  # Clopper and Pearson: all succeed, or all fail
         return max(score - reach, 0.0), min(score + reach, 1.0)
-    variance = float(contributions(items, statistic).var(ddof=1)) / size if size > 1 else 0.0
+    moved = contributions(items, statistic)[None]
+    variance = max(each.item() for each in _covariances(moved, groups, known_rows(items))) if len(items) > 1 else 0.0
     reach = Uncertainty(variance, size=size).reach(level)
     within = (0.0, 1.0) if len(known) and known.min() >= 0 and known.max() <= 1 else (-math.inf, math.inf)
     low, high = RANGES.get(statistic, within)
     return max(score - reach, low), min(score + reach, high)
+
+
+def number_of(items: Array, groups: Array | None) -> float:
+    """The number of items, or of their groups, which count as fewer the more their sizes differ; at least two of these.
+
+    A variance that is a sum over groups with shares w of the items, in which the contribution of each goes by w^2, has the
+    degrees of freedom of (sum of w^2)^2 / (sum of w^4) groups (Satterthwaite's formula).
+    """
+    if groups is None:
+        return len(items)
+    second, fourth = (float((group_shares(groups[known_rows(items)]) ** power).sum()) for power in (2, 4))
+    return max(second**2 / fourth, 2.0) if fourth else 2.0
+
+
+def _covariances(moved: Array, groups: Array | None, known: Array) -> list[Array]:
+    """The covariance over items and, if there are groups, over these.
+
+    Args:
+        moved: (S, N), contributions.
+        groups: of the items.
+        known: (N,) bool, which items count.
+    """
+    found = [covariance_of_means(moved)]
+    if groups is not None and known.any():
+        found.append(covariance_of_means(moved[:, known] * known.mean(), groups[known]))
+    return found
 
 
 def result_interval(result: Result) -> tuple[float, float] | None:
@@ -156,7 +190,7 @@ def result_interval(result: Result) -> tuple[float, float] | None:
     """
     if "prompts" in result.details and "low" in result.metrics:
         return result.metrics["low"], result.metrics["high"]
-    return None if result.items is None else score_interval(result.items, result.statistic)
+    return None if result.items is None else score_interval(result.items, result.statistic, groups=result.groups)
 
 
 @dataclass(frozen=True)
@@ -176,17 +210,17 @@ class Differences:
     def uncertainty(self, one: int, other: int) -> Uncertainty | None:
         """The error of their difference; None without items, unless the seeds of both vary and some row has several."""
         varies = self.varies(one, other)
-        if self._items is None:
+        if not self._errors:
             both = self.samples[one].varies and self.samples[other].varies
             return Uncertainty(0.0, varies * self.seeds, freedom=self.freedom) if both and self.freedom else None
-        covariance, noise, size = self._items
-        items, least = self._over_items(one, other)
+        items = self._over_items(one, other, varies if self.freedom else 0)
         if not varies:
-            return Uncertainty(items, size=size)
+            return Uncertainty(items, size=self._size)
         if not self.freedom:
-            assumed = sum(max(covariance[n, n], least / 2) for n in (one, other) if self.samples[n].varies)
-            return Uncertainty(items + ASSUMED**2 * float(assumed), size=size)
-        return Uncertainty(max(items - varies * noise, least), varies * self.seeds, size, self.freedom)
+            least = self._least(one, other) / 2
+            each = (max(float(of[n, n]) for of, _ in self._errors) for n in (one, other) if self.samples[n].varies)
+            return Uncertainty(items + ASSUMED**2 * sum(max(variance, least) for variance in each), size=self._size)
+        return Uncertainty(items, varies * self.seeds, self._size, self.freedom)
 
     def assumed(self, one: int, other: int) -> bool:
         """Whether their difference varies with seeds, of which nothing is known."""
@@ -197,9 +231,8 @@ class Differences:
 
         It measures how scores of single runs vary, and is the same for both samples; 0 if every interval includes zero.
         """
-        assert self._items is not None
-        items, size = self._over_items(one, other)[0], self._items[2]
-        most = (self.difference(one, other) / Uncertainty(1.0, size=size).reach(level)) ** 2
+        items = self._over_items(one, other)
+        most = (self.difference(one, other) / Uncertainty(1.0, size=self._size).reach(level)) ** 2
         return math.sqrt(max(most - items, 0.0) / self.varies(one, other))
 
     def varies(self, one: int, other: int) -> float:
@@ -244,37 +277,58 @@ class Differences:
         squares = {n: float(np.square(self.samples[n].scores - self.samples[n].scores.mean()).sum()) for n in shares}
         return sum(share * squares[n] for n, share in shares.items()) / (self._freedom(shares) or 1)
 
-    def _over_items(self, one: int, other: int) -> tuple[float, float]:
-        """The variance of their difference over items, and its lower bound.
+    def _over_items(self, one: int, other: int, varies: float = 0) -> float:
+        """The variance of their difference over items, without what seeds do to single items.
+
+        Args:
+            varies: as `varies` gives it; 0 to leave in what seeds do.
+        """
+        found = (of[one, one] + of[other, other] - 2 * of[one, other] - varies * noise for of, noise in self._errors)
+        return max(float(max(found)), self._least(one, other))
+
+    def _least(self, one: int, other: int) -> float:
+        """A lower bound of that variance.
 
         If all N items have the same difference d, their sample variance is 0, but a few items prove little. The bound is
         the variance with one more item, whose difference is -d. With five items that is about the sign test; with many
         it never binds.
         """
-        assert self._items is not None
-        covariance, _, size = self._items
-        least = (2 * self.difference(one, other) / (size + 1)) ** 2
-        return max(float(covariance[one, one] + covariance[other, other] - 2 * covariance[one, other]), least), least
+        return (2 * self.difference(one, other) / (self._size + 1)) ** 2
 
     @cached_property
-    def _items(self) -> tuple[Array, float, int] | None:
-        """The error over items: covariance, noise, and number of items; None without items.
+    def _groups(self) -> Array | None:
+        """What the items have in common; records of earlier versions do not know it."""
+        return next((sample.groups for sample in self.samples if sample.groups is not None), None)
+
+    @cached_property
+    def _known(self) -> Array:
+        """(N,) bool: the items that count for any sample."""
+        return np.any([known_rows(items) for sample in self.samples for items in sample.items or ()], axis=0)
+
+    @cached_property
+    def _size(self) -> float:
+        """The number of items, or of their groups."""
+        return number_of(np.where(self._known, 0.0, np.nan), self._groups)
+
+    @cached_property
+    def _errors(self) -> list[tuple[Array, float]]:
+        """The error over items: covariance and noise, and the same over their groups; empty without items.
 
         The covariance is between the samples' mean scores. The noise is the variance of the score of one seed that comes
         from the effects of the seed on single items; it is part of the covariance and of `seeds`.
         """
         if any(sample.items is None or len(sample.items[0]) < 2 for sample in self.samples):
-            return None
+            return []
         each = [
             np.stack([contributions(one, sample.statistic) for one in sample.items or ()]) for sample in self.samples
         ]
-        noise = sum(
-            share * float((each[n] - each[n].mean(axis=0)).var(axis=1, ddof=1).sum())
-            for n, share in self._shares.items()
-        ) / (self.freedom or 1)
         means = np.stack([given.mean(axis=0) for given in each])
-        size = means.shape[1]
-        return np.atleast_2d(np.cov(means)) / size, noise / size, size
+        covariances = _covariances(means, self._groups, self._known)
+        noises = np.zeros(len(covariances))
+        for n, share in self._shares.items():
+            of_seeds = _covariances(each[n] - each[n].mean(axis=0), self._groups, self._known)
+            noises += [share * covariance.trace() / self.freedom for covariance in of_seeds]
+        return list(zip(covariances, noises.tolist(), strict=True))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -178,7 +178,10 @@ def _mean(results: Sequence[Result]) -> Result:
         if result.items is not None
     ]
     whole = len(items) == len(results) and len({len(one) for one in items}) == 1
-    return replace(first, metrics=metrics, items=np.mean(items, axis=0) if whole else None, statistic="mean")
+    groups = next((result.groups for result in results if result.groups is not None), None)
+    return replace(
+        first, metrics=metrics, items=np.mean(items, axis=0) if whole else None, statistic="mean", groups=groups
+    )
 
 
 def _row(label: str, members: Sequence[FineTuned], given: RowResults) -> Row:

@@ -52,7 +52,16 @@ class RowResults:
         whole = len(items) == len(found) and len({len(given) for given in items}) == 1
         scores = np.array([result.metrics[metric] for result in found])
         given = tuple(items) if whole else None
-        return Sample(scores, given, found[0].statistic, self.varies, self.trainings, whole=key not in self.tuned)
+        groups = next((result.groups for result in found if result.groups is not None), None)
+        return Sample(
+            scores,
+            given,
+            found[0].statistic,
+            self.varies,
+            self.trainings,
+            key not in self.tuned,
+            groups if whole else None,
+        )
 
 
 def with_verdicts(

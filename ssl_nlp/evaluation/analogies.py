@@ -12,7 +12,7 @@ from ssl_nlp.corpora.lines import read_lines
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.evaluator import CrossFitted
-from ssl_nlp.evaluation.result import Array, Result
+from ssl_nlp.evaluation.result import Array, Result, groups_of
 from ssl_nlp.evaluation.vectors import Matrix, all_cosines, coverage_of, embed
 
 CHUNK = 512  # analogies whose cosines are in memory at a time
@@ -70,6 +70,11 @@ class Analogies(CrossFitted):
     @property
     def groups(self) -> Sequence[str]:
         return [words[0] for words in self.data.items]
+
+    @property
+    def shared(self) -> Array | None:
+        """The two pairs of words: questions are made of few pairs, each with all others."""
+        return groups_of([words[:2] for words in self.data.items], [words[2:] for words in self.data.items])
 
     def predictions(self, embedder: Embedder) -> Array:
         """(N,): 1 where the last word is found, 0 where it is not, NaN where a word is not covered."""

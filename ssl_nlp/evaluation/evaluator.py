@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from ssl_nlp.evaluation.capabilities import Embedder
-from ssl_nlp.evaluation.result import Array, Result
+from ssl_nlp.evaluation.result import Array, Result, groups_of
 
 
 class Evaluator(ABC):
@@ -29,6 +29,16 @@ class Evaluator(ABC):
     def item_texts(self) -> list[tuple[str, ...]]:
         """The texts of each item of `Result.items`, to be looked for in training text; empty where items are no texts."""
         return []
+
+    @property
+    def shared(self) -> Array | None:
+        """What the items of `Result.items` have in common, as in `Result.groups`.
+
+        By default, these are the texts of `item_texts` where each item has one, or two.
+        """
+        texts = self.item_texts
+        lengths = {len(of_item) for of_item in texts}
+        return groups_of(*zip(*texts, strict=True)) if lengths in ({1}, {2}) else None
 
     @property
     def chooser(self) -> "Validated | None":

@@ -1,6 +1,6 @@
 """The numbers of an evaluator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +47,8 @@ class Result:
             it is not known.
         read: the share of the characters of its texts that the model reads (`ssl_nlp.evaluation.excerpts`); None where it
             is not known, or nothing is read.
+        groups: (N, 1) or (N, 2), numbers of what items have in common, such as the answer to find (`groups_of`); None where
+            that is nothing. A model that is bad at one item of a group may be bad at all of them.
     """
 
     primary_metric: str
@@ -57,6 +59,7 @@ class Result:
     validation: float | None = None
     overlap: Array | None = None
     read: float | None = None
+    groups: Array | None = None
 
     @property
     def primary(self) -> float:
@@ -84,10 +87,27 @@ class Result:
         return plain | {"details": self.details} | ({} if self.items is None else {"statistic": self.statistic})
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any], items: Array | None, overlap: Array | None = None) -> "Result":
-        """The result whose `to_json` is `plain`, with its items and their overlap."""
-        computed = ("covered", "uncovered")
-        return cls(items=items, overlap=overlap, **{key: value for key, value in plain.items() if key not in computed})
+    def from_json(
+        cls, plain: dict[str, Any], items: Array | None, overlap: Array | None = None, groups: Array | None = None
+    ) -> "Result":
+        """The result whose `to_json` is `plain`, with its items, their overlap and their groups."""
+        given = {key: value for key, value in plain.items() if key not in ("covered", "uncovered")}
+        return cls(items=items, overlap=overlap, groups=groups, **given)
+
+
+def groups_of(*shared: Sequence[Hashable]) -> Array | None:
+    """Number what items may have in common.
+
+    Args:
+        shared: one thing of each of N items, or two of a kind, such as the two pairs of words of an analogy.
+
+    Returns:
+        (N, 1) or (N, 2) int32; None if nothing occurs twice.
+    """
+    places: dict[Hashable, int] = {}
+    numbers = [[places.setdefault(thing, len(places)) for thing in things] for things in shared]
+    found = np.array(numbers, dtype=np.int32).T
+    return None if len(places) == found.size else found
 
 
 def statistic_of(items: Array, statistic: Statistic) -> float:

@@ -10,7 +10,7 @@ from sklearn.preprocessing import normalize
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder, Retriever
 from ssl_nlp.evaluation.evaluator import CrossFitted
-from ssl_nlp.evaluation.result import Array, Result
+from ssl_nlp.evaluation.result import Array, Result, groups_of
 from ssl_nlp.evaluation.vectors import all_cosines, embed
 
 SCORES = 2**22  # scores of queries and documents that are in memory at a time
@@ -62,6 +62,11 @@ class Retrieval(CrossFitted):
     @property
     def item_texts(self) -> list[tuple[str, ...]]:
         return [(text,) for text in self.data.answers]
+
+    @property
+    def shared(self) -> Array | None:
+        """The answer, and the query, which may have several."""
+        return groups_of(self.data.answers, self.data.queries)
 
     @property
     def groups(self) -> Sequence[str]:

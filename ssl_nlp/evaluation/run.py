@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ssl_nlp.errors import UserError
@@ -30,6 +30,22 @@ class Outcome:
 def evaluator_of(result: str, evaluators: Collection[str]) -> str:
     """The name of the evaluator of a result, which may be called PART.EVALUATOR."""
     return result if result in evaluators else result.partition(".")[2]
+
+
+def grouped(results: Mapping[str, Result], evaluators: Mapping[str, Evaluator]) -> dict[str, Result]:
+    """Results with what their items have in common (`Result.groups`), where the evaluator knows it.
+
+    Args:
+        results: of one model, by evaluator, or by PART.EVALUATOR.
+        evaluators: by name.
+    """
+    found = {}
+    for name, result in results.items():
+        evaluator = evaluators.get(evaluator_of(name, evaluators))
+        shared = evaluator.shared if evaluator is not None and result.groups is None else None
+        fits = shared is not None and result.items is not None and len(shared) == len(result.items)
+        found[name] = replace(result, groups=shared) if fits else result
+    return found
 
 
 def validated(evaluator: Evaluator, model: Any, embed: Callable[[list[str]], Mapping[str, Embedder]]) -> Result:

@@ -8,7 +8,7 @@ import numpy as np
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import Embedder
 from ssl_nlp.evaluation.pair_cosines import PairCosines, pair_cosines
-from ssl_nlp.evaluation.result import Array, Result, pearson, spearman
+from ssl_nlp.evaluation.result import Array, Result, groups_of, pearson, spearman
 from ssl_nlp.evaluation.vectors import coverage_of
 
 
@@ -73,6 +73,11 @@ class WordSimilarity(_Similarity):
     @property
     def item_texts(self) -> list[tuple[str, ...]]:
         return []  # words stand in training text anyway
+
+    @property
+    def shared(self) -> Array | None:
+        """The two words."""
+        return groups_of(self.data.first, self.data.second)
 
     def predictions(self, embedder: Embedder) -> Array:
         """(N,): the cosine of each pair; NaN if one of its words is not covered."""

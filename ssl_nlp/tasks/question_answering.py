@@ -24,7 +24,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.encoding import encode
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.result import Result, groups_of
 from ssl_nlp.modules.heads import token_head
 from ssl_nlp.modules.parts import added_by_parts
 from ssl_nlp.modules.pooling import pool
@@ -196,7 +196,7 @@ class QuestionAnswering(Task):
         """Exact match and F1 of the questions that were asked; with `unanswerable` also of each kind of question."""
         documents, best = self._split(), best_answers(items)
         asked = [documents[one.document] for one in best]
-        rows = []
+        rows, texts = [], []
         for document, one, (start, stop) in zip(asked, best, self._places(asked, best), strict=True):
             true = true_answers(document)
             if true is None:
@@ -204,6 +204,7 @@ class QuestionAnswering(Task):
             answered, refused = answer_scores(true, document.text[start:stop], self.scorer), float(not true)
             kept = (refused, refused) if self._refuses(one) else answered
             rows.append([*kept, one.none - one.score, answered.f1, refused])
+            texts.append(document.text)
         if not rows:
             raise UserError("no question has answers to compare with: name their field in the corpus's `label`")
         exact, f1, margins, f1_answered, none = np.array(rows).T
@@ -214,7 +215,7 @@ class QuestionAnswering(Task):
             for name, kind in (("answerable", 0.0), ("unanswerable", 1.0)):
                 if (none == kind).any():
                     metrics[f"f1_{name}"] = float(f1[none == kind].mean())
-        return Result("f1", metrics, items=f1)
+        return Result("f1", metrics, items=f1, groups=groups_of(texts))
 
     def _refuses(self, best: Candidate) -> bool:
         return self.unanswerable and best.none - best.score > self.threshold

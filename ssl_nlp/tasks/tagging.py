@@ -22,7 +22,7 @@ from ssl_nlp.data.batch import IGNORE_INDEX
 from ssl_nlp.data.marks import first_tokens, words_to_tag
 from ssl_nlp.encoders import Encoder
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.result import Result
+from ssl_nlp.evaluation.result import Result, groups_of
 from ssl_nlp.modules.heads import token_head
 from ssl_nlp.tasks.base import Task
 from ssl_nlp.tasks.documents import cut, plain
@@ -124,7 +124,8 @@ class Tagging(Task):
         right = np.array([a == b for true, found in items for a, b in zip(true, found, strict=True)], dtype=np.float64)
         metrics = {"accuracy": float(right.mean()) if len(right) else 0.0}
         if not self.marks_spans:
-            return Result("accuracy", metrics, items=right)
+            of_row = np.repeat(np.arange(len(items)), [len(true) for true, _ in items])
+            return Result("accuracy", metrics, items=right, groups=groups_of(of_row.tolist()))
         true, found = ([[self.classes[tag] for tag in row[side]] for row in items] for side in (0, 1))
         scores, kinds, counts = span_scores(true, found, self.scheme)
         return Result("f1", metrics | scores, details={"classes": kinds}, items=counts, statistic="f1")

@@ -1,24 +1,26 @@
 """P-values and intervals compared with scipy's tests."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.comparison.contributions import contributions, covariance_of_means
 from ssl_nlp.comparison.statistics import (
     ASSUMED,
     Differences,
     Sample,
     Uncertainty,
     holm,
+    result_interval,
     score_interval,
     t_interval,
 )
 from ssl_nlp.comparison.types import Column
 from ssl_nlp.comparison.verdicts import RowResults
-from ssl_nlp.evaluation.result import Result, statistic_of
+from ssl_nlp.evaluation.result import Result, groups_of, statistic_of
 
 
 def sample(*items, statistic="mean", varies=True):
@@ -208,6 +210,75 @@ def false_claims(rows):
         last = len(differences.samples) - 1
         false += differences.uncertainty(0, last).p_value(differences.difference(0, last)) < 0.05
     return false / 1000
+
+
+def dyads(number):
+    """Two of so many pairs of words for each analogy."""
+    return [list(column) for column in zip(*itertools.permutations(range(number), 2), strict=True)]
+
+
+@pytest.mark.parametrize("shared", [[np.arange(60) // 4], dyads(8)])
+def test_the_covariance_of_groups_counts_items_that_have_something_in_common(shared):
+    groups = groups_of(*([int(n) for n in column] for column in shared))
+    moved = np.random.default_rng(0).normal(size=(3, len(groups)))
+    alike = np.array([[bool({*one} & {*other}) for other in groups.tolist()] for one in groups.tolist()])
+    factor = {1: 15 / 14, 2: 8 * 7 / (6 * 5)}[groups.shape[1]]
+    expected = moved @ alike @ moved.T / len(groups) ** 2 * factor
+    np.testing.assert_allclose(covariance_of_means(moved, groups), expected, atol=1e-12)
+    moved -= moved.mean(axis=1, keepdims=True)
+    alone = np.arange(len(groups))[:, None]
+    np.testing.assert_allclose(covariance_of_means(moved, alone), covariance_of_means(moved))
+    np.testing.assert_allclose(covariance_of_means(moved), np.cov(moved) / len(groups))
+
+
+@pytest.mark.parametrize("shared", [[np.arange(200) // 10], dyads(20)])
+@pytest.mark.parametrize("varies", [True, False])
+def test_items_with_something_in_common_make_no_bold_claims(shared, varies):
+    """Models that are better or worse at whole groups, and as good on the whole; with seeds and without."""
+    groups = groups_of(*([int(n) for n in column] for column in shared))
+
+    def rows(rng):
+        effects = rng.normal(size=(2, groups.max() + 1))
+        given = [own[groups].sum(axis=1) + rng.normal(size=len(groups)) for own in effects]
+        seeds = [[items + rng.normal(size=len(groups)) for _ in range(3 if varies else 1)] for items in given]
+        return [Sample(np.mean(each, axis=1), tuple(each), varies=varies, groups=groups) for each in seeds]
+
+    assert false_claims(rows) <= 0.064
+
+
+@pytest.mark.parametrize("kind", ["unequal", "hardly known", "two of a kind"])
+def test_few_and_unequal_groups_make_no_bold_claims(kind):
+    """A group with a third of all items; items without a number in most groups; both groups of an item the same."""
+    sizes = [100] + [5] * 40 if kind == "unequal" else [4] * 100
+    one = [n for n, size in enumerate(sizes) for _ in range(size)]
+    groups = groups_of(one, one) if kind == "two of a kind" else groups_of(one)
+
+    def rows(rng):
+        effects = 3 * rng.normal(size=(2, len(sizes)))
+        given = [own[groups[:, 0]] + rng.normal(size=len(one)) for own in effects]
+        if kind == "hardly known":
+            given = [np.where(groups[:, 0] < 5, own, np.nan) for own in given]
+        return [Sample(np.array([np.nanmean(own)]), (own,), varies=False, groups=groups) for own in given]
+
+    assert false_claims(rows) <= 0.064
+
+
+def test_the_interval_of_a_score_is_over_groups_of_items():
+    rng = np.random.default_rng(0)
+    items = np.repeat(rng.normal(size=30), 10) + 1e-3 * rng.normal(size=300)
+    groups = groups_of([n // 10 for n in range(300)])
+    low, high = score_interval(items, "mean", groups=groups)
+    expected = stats.t.interval(0.95, 29, items.mean(), stats.sem(items.reshape(30, 10).mean(axis=1)))
+    assert (low, high) == pytest.approx(expected)
+    assert score_interval(np.ones(300), "mean", groups=groups) == score_interval(np.ones(30), "mean")
+    one = score_interval(items, "mean", groups=groups_of(["x"] * 300))
+    assert one[1] - one[0] > 2 * 12 * items.std()  # of one group nothing is known
+    two = groups_of(*([int(n) for n in column] for column in np.array(dyads(3)).repeat(50, axis=1)))
+    assert np.diff(score_interval(items, "mean", groups=two)) > 2 * 3 * items.std()  # nor of three
+    result = Result("accuracy", {"accuracy": items.mean()}, items=items, groups=groups)
+    assert result_interval(result) == (low, high)
+    assert RowResults([{"docs/knn": result}], True).sample(Column("docs/knn/accuracy", "", True)).groups is groups
+    assert groups_of(["a", "b"]) is None and groups_of([1, 2], [3, 4]) is None
 
 
 @pytest.mark.parametrize("shared", [1.0, 0.8])

@@ -125,6 +125,11 @@ def test_poolings_are_cross_fitted_and_intervals_leave_out_what_is_not_covered()
     assert Differences([sample, sample]).uncertainty(0, 1).reach(0.95) == 0
 
 
+def test_questions_with_a_pair_of_words_in_common_vary_together():
+    """Two pairs each: Athens and Baghdad twice, Athens and Oslo; boy and king twice."""
+    assert Analogies(DATA).shared.tolist() == [[0, 1], [1, 0], [0, 4], [2, 3], [3, 2]]
+
+
 def test_files_are_read_in_the_format_of_word2vec(tmp_path):
     for name, lines in (("a.txt", LINES[:4]), ("b.txt", LINES[4:])):
         (tmp_path / name).write_text("\n".join(lines))

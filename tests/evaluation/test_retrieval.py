@@ -6,14 +6,26 @@ import torch
 from torchmetrics.retrieval import RetrievalMRR, RetrievalRecall
 
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation import JudgedRetrieval, Judgements, Retrieval, TextPairs
+from ssl_nlp.evaluation import (
+    Evaluator,
+    JudgedRetrieval,
+    Judgements,
+    Result,
+    Retrieval,
+    SentenceSimilarity,
+    TextPairs,
+    WordSimilarity,
+)
 from ssl_nlp.evaluation.pooling import cross_fit
+from ssl_nlp.evaluation.record import SuiteResult, read_suite, write_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.retrieval import query_metrics
+from ssl_nlp.evaluation.run import grouped
+from ssl_nlp.evaluation.similarity import ScoredPairs
 from tests.evaluation.vectors import Given, Hashed
 
-QUERIES = [f"w{i % 40} query {i}" for i in range(150)]
-ANSWERS = [f"w{i % 40} answer {i // 2}" for i in range(150)]  # some belong to two queries
+QUERIES = [f"w{i % 40} query {i}" for i in range(260)]
+ANSWERS = [f"w{i // 2 * 2 % 40} answer {i // 2}" for i in range(260)]  # some belong to two queries
 DATA = TextPairs("pairs", QUERIES, ANSWERS)
 
 
@@ -83,6 +95,46 @@ def test_judged_metrics_are_those_of_a_slow_loop(monkeypatch):
     assert result.items == pytest.approx(expected[:, 0])
     assert 0.05 < result.primary < 0.9
     assert statistic_of(result.items, result.statistic) == pytest.approx(result.primary)
+
+
+def test_queries_with_one_answer_are_a_group_also_in_the_record(tmp_path):
+    evaluators = {"retrieval": Retrieval(DATA), "judged": JudgedRetrieval(judged())}
+    found = grouped({name: evaluator(Hashed()) for name, evaluator in evaluators.items()}, evaluators)
+    assert found["judged"].groups is None  # each query is there once
+    path = tmp_path / "evaluation.json"
+    write_suite(path, {"checkpoint": None}, "mine", SuiteResult("x", found, {"bm25": found}))
+    read = read_suite(path, "mine")
+    for results in (found, read.evaluators, read.baselines["bm25"]):
+        groups = results["retrieval"].groups
+        assert groups[:, 0].tolist() == [number // 2 for number in range(260)]
+        assert len(set(groups[:, 1].tolist())) == 260
+    items = dict(np.load(tmp_path / "evaluation_items.npz"))
+    one = np.ones((260, 1), dtype=int)
+    for name, wrong in (("/groups", one[0]), ("/groups", 1.5 * one), ("/groups", one[:9]), ("/groups", one.astype(str)),
+                        ("", one[:, 0].astype(str)), ("/overlap", np.ones(3))):  # fmt: skip
+        np.savez(tmp_path / "evaluation_items.npz", **items | {f"mine/retrieval{name}": wrong})
+        with pytest.raises(UserError, match=r"evaluation_items.npz is broken \(the items of mine/retrieval\)"):
+            read_suite(path, "mine")
+
+
+def test_repeated_texts_of_pairs_and_words_are_groups():
+    first, second = ([f"{name} {number}" for number in numbers] for name, numbers in
+                     (("first", np.arange(30) // 3), ("second", np.arange(30) % 10)))  # fmt: skip
+    for evaluator in (SentenceSimilarity, WordSimilarity):
+        shared = evaluator(ScoredPairs("pairs", first, second, list(range(30)))).shared
+        assert shared.shape == (30, 2) and len(np.unique(shared)) == 20
+
+
+@pytest.mark.parametrize("texts", [[("a", "b", "c")] * 2, [("a",), ("a", "b")], [()] * 2, []])
+def test_items_of_any_number_of_texts_have_nothing_in_common_unless_the_evaluator_says_so(texts):
+    class Own(Evaluator):
+        item_texts = texts
+
+        def __call__(self, model):
+            return Result("x", {"x": 1.0}, items=np.ones(2))
+
+    own = Own()
+    assert grouped({"own": own(None)}, {"own": own})["own"].groups is None
 
 
 def test_each_query_has_the_embedding_that_is_best_on_the_other_half():

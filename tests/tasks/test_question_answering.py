@@ -1,5 +1,8 @@
 """Answers are found over all windows of a text, are scored as questions, and may be refused."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +32,17 @@ def test_it_learns_to_find_names_in_long_texts(trained):
     assert scores["val/exact_match"] <= scores["val/f1"] <= scores["val/best_f1"]
     assert len(task.last_result.items) == 24
     assert task.last_result.items.mean() == pytest.approx(scores["val/f1"])
+
+
+def test_questions_about_one_text_are_a_group():
+    again = [replace(document, pair=f"{document.pair} Again?") for document in questions(40)]
+    data = module(documents=[*questions(40), *again])
+    task = answering()
+    task.connect_data(data, "validate")
+    texts = [document.text for document in data.corpus.documents("valid")]
+    found = task.result([Candidate(number, 1, 1, 0.0, 1.0, 0.5) for number in range(len(texts))])
+    assert len(set(texts)) < len(texts)
+    assert [texts[group] for [group] in np.unique(found.groups, return_index=True)[1][found.groups].tolist()] == texts
 
 
 def test_predictions_are_parts_of_the_text_and_score_as_the_validation_did(trained):
