@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --constraint constraints.txt
+# Old versions of pip build source packages (seqeval) without the dependencies of what builds them, except by PEP 517.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --use-pep517 --constraint constraints.txt
 
 # What `make bench` measures on: a folder with train.txt and val.txt, and optionally a checkout of nanoGPT.
 TEXT ?=
