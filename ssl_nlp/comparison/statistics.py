@@ -297,7 +297,7 @@ class Differences:
 
     @cached_property
     def _groups(self) -> Array | None:
-        """What the items have in common; records of earlier versions do not know it."""
+        """The groups of the items, from any sample that has them: records of earlier versions have none."""
         return next((sample.groups for sample in self.samples if sample.groups is not None), None)
 
     @cached_property

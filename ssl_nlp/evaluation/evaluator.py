@@ -32,9 +32,9 @@ class Evaluator(ABC):
 
     @property
     def shared(self) -> Array | None:
-        """What the items of `Result.items` have in common, as in `Result.groups`.
+        """Which items share something, as `Result.groups` of all of them.
 
-        By default, these are the texts of `item_texts` where each item has one, or two.
+        By default, items share the texts of `item_texts`, if each has one of these or each has two.
         """
         texts = self.item_texts
         lengths = {len(of_item) for of_item in texts}
