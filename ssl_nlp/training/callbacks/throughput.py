@@ -4,6 +4,7 @@ import math
 import resource
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -64,6 +65,8 @@ class Throughput(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._ranks = trainer.world_size
         self._peak = peak_flops(pl_module.device, _compute_dtype(trainer)) * trainer.world_size
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)  # of the products that it may have timed
         self._last = _clocks(pl_module.device)
 
     def on_train_batch_start(
@@ -305,17 +308,31 @@ _MORE_FLOPS = {
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """The device's peak in floating-point operations a second: the vendor's figure, or that of a large product here."""
-    if device.type == "cuda" and (known := get_available_flops(device, dtype)):
-        return float(known)
-    size = 1024
+    """The device's peak in floating-point operations a second.
+
+    That is the vendor's figure where Lightning knows the card, and otherwise the best speed of large matrix products here.
+    """
+    if device.type == "cuda":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a card that is not in its list
+            known = get_available_flops(device, dtype)
+        if known:
+            return float(known)
+        return _speed_of_products(device, dtype, size=4096, number=8)  # fewer or smaller ones would time their launches
+    return _speed_of_products(device, dtype, size=1024, number=1)
+
+
+def _speed_of_products(device: torch.device, dtype: torch.dtype, size: int, number: int) -> float:
+    """Floating-point operations a second of `number` products of (size, size) matrices: the best of five trials."""
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        float((left @ right)[0, 0])
+        for _ in range(number):
+            product = left @ right
+        float(product[0, 0])  # waits for the last one
         seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
+    return 2 * number * size**3 / min(seconds)
 
 
 def peak_memory(device: torch.device) -> float:

@@ -31,7 +31,7 @@ from ssl_nlp.methods import (
 )
 from ssl_nlp.methods.word_vectors.windowed import BLOCK, SHARED
 from ssl_nlp.objectives.views import Repeat
-from ssl_nlp.training.callbacks import Throughput
+from ssl_nlp.training.callbacks import Throughput, throughput
 from ssl_nlp.training.callbacks.throughput import (
     _MORE_FLOPS,
     _recurrent_flops,
@@ -330,3 +330,19 @@ def test_flops_of_two_directions_are_those_of_their_cells_and_of_two_output_laye
 
 def test_the_peak_is_measured_where_no_table_has_it():
     assert 1e8 < peak_flops(torch.device("cpu"), torch.float32) < 1e15
+
+
+def test_a_card_that_is_not_in_lightnings_list_is_timed_without_a_warning(monkeypatch, recwarn):
+    """Its name stands in for the card, whose products the CPU computes here."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H200")
+    timed = []
+    monkeypatch.setattr(
+        throughput, "_speed_of_products", lambda device, dtype, size, number: timed.append((size, number)) or 5.0
+    )
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == 5.0
+    [(size, number)] = timed
+    assert 2 * number * size**3 > 1e12  # a millisecond of a fast card, beside which launching takes no time
+    assert not recwarn.list
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA A100-SXM4-40GB")
+    assert peak_flops(torch.device("cuda"), torch.bfloat16) == 312e12
+    assert len(timed) == 1
