@@ -18,6 +18,9 @@ an empty --rates adds some, and the first call then prints all.
 
 Each trained model adds a line to FOLDER/records.jsonl, and the same command resumes where it stopped.
 
+A GPU trains and scores where there is one, in float32. Its own trials would give it many more steps: to train what another
+machine would in the given minutes, copy the files steps-*.txt from its folder to FOLDER first.
+
     python benchmarks/language_models_english.py --english ENGLISH --pairs blimp.jsonl [--folder language_models]
         [--minutes 30] [--seeds 1] [--encoder small] [--dropout 0] [--rates 0.001 0.003]
         [--methods causal_lm masked_lm ...]
@@ -40,6 +43,7 @@ import torch
 import yaml
 from language_models_stock import Stock, gpt2_step, train_gpt2
 
+from ssl_nlp.commands.accelerator import accelerated
 from ssl_nlp.commands.models import find_target
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.commands.train_runs import train
@@ -109,10 +113,10 @@ def main() -> None:
             if (method, seed) not in records():
                 target = find_target(run)
                 assert isinstance(target.method, Scorer)
-                cost = target.header["cost"]
-                evaluators.record(
-                    method, seed, target.method, cost | {"steps": target.step, "seconds": clock_seconds(cost)}
-                )
+                costs = target.header["cost"]
+                costs |= {"steps": target.step, "seconds": clock_seconds(costs)}
+                with accelerated(target.method):
+                    evaluators.record(method, seed, target.method, costs)
     for rate in arguments.rates:
         names.append(f"gpt2-{rate:g}")
         for seed in range(plan.seeds):
@@ -193,6 +197,8 @@ def arguments_of(plan: Plan, method: str) -> list[str]:
     corpus = {"train": plan.english / "train.jsonl", "valid": plan.english / "valid.jsonl", "test": "null"}
     extra = [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
     extra = ["--data.corpus=ssl_nlp.corpora.TextFiles", *extra, "--wandb.mode=disabled"]
+    if torch.cuda.is_available():
+        extra += ["--trainer.precision=32-true", "--trainer.devices=1"]
     if method == "vae":
         extra += [f"--data.batch_size={SENTENCES}"]
     return extra if method in OWN_SIZE else [*extra, f"--model.encoder.init_args.size={plan.encoder}"]

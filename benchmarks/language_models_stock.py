@@ -40,6 +40,7 @@ class GPT2:
     def score(self, texts: Sequence[str]) -> Scores:
         """The negative log-likelihood of each text and its end."""
         self.model.eval()
+        device = self.model.device
         rows = [[*ids, self.data.tokenizer.end_id] for ids, _ in self.data.tokenizer.encode(list(texts))]
         all_targets = torch.tensor([len(row) - 1 for row in rows])
         rows = [row[: LENGTH + 1] for row in rows]
@@ -47,11 +48,11 @@ class GPT2:
         nats = torch.zeros(len(rows), dtype=torch.float64)
         for start in range(0, len(rows), 64):
             some = order[start : start + 64]
-            ids = _padded([rows[number] for number in some], self.data.tokenizer.pad_id)
-            targets = _padded([rows[number][1:] for number in some], IGNORE_INDEX)
+            ids = _padded([rows[number] for number in some], self.data.tokenizer.pad_id).to(device)
+            targets = _padded([rows[number][1:] for number in some], IGNORE_INDEX).to(device)
             logits = self.model(ids[:, :-1]).logits.float()
             losses = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
-            nats[some] = losses.double().sum(dim=1)
+            nats[some] = losses.double().sum(dim=1).cpu()
         return Scores("likelihood", nats, torch.tensor([len(row) - 1 for row in rows]), all_targets)
 
 
@@ -100,11 +101,12 @@ def _fit(stock: Stock, steps: int) -> tuple[GPT2, float]:
     features = [rows[[number]].input_ids[0].tolist() for number in range(len(rows))]
     transformers.set_seed(stock.seed)
     model = GPT2(data, stock.encoder, stock.dropout)
+    on_gpu = torch.cuda.is_available()
     settings = transformers.TrainingArguments(
         output_dir="gpt2", max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=stock.rate, seed=stock.seed,
         lr_scheduler_type="cosine", warmup_steps=round(0.05 * steps), weight_decay=0.01, max_grad_norm=1.0,
-        bf16=cpu_multiplies_bfloat16(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=100,
-        disable_tqdm=True,
+        bf16=not on_gpu and cpu_multiplies_bfloat16(), use_cpu=not on_gpu, report_to=[], save_strategy="no",
+        logging_steps=100, disable_tqdm=True,
     )  # fmt: skip
 
     def collated(some: list[list[int]]) -> dict[str, Tensor]:
