@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from ssl_nlp.commands.trainer_settings import default_precision
-from ssl_nlp.comparison.statistics import t_interval
+from ssl_nlp.comparison.intervals import t_interval
 from ssl_nlp.corpora import Document, TextFiles
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.data.tokenizer import load_pretrained

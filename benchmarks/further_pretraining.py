@@ -21,7 +21,8 @@ from lightning.pytorch import Trainer, seed_everything
 from simclr_sts import read_sts
 
 from ssl_nlp.commands.trainer_settings import default_precision
-from ssl_nlp.comparison.statistics import Differences, Sample, t_interval
+from ssl_nlp.comparison.intervals import t_interval
+from ssl_nlp.comparison.statistics import Differences, Sample
 from ssl_nlp.corpora import TextFiles
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.data.tokenizer import load_pretrained

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from ssl_nlp.commands.models import Target
 from ssl_nlp.comparison.costs import shown_costs
-from ssl_nlp.comparison.statistics import result_interval
+from ssl_nlp.comparison.intervals import result_interval
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation import PROTOCOL, Result
 from ssl_nlp.evaluation.excerpts import ALL

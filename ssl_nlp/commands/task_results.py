@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.statistics import result_interval
+from ssl_nlp.comparison.intervals import result_interval
 from ssl_nlp.corpora import Document
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data import TextDataModule

@@ -11,9 +11,9 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.intervals import t_interval
 from ssl_nlp.comparison.item_notes import items_lost, known_words, overlap
 from ssl_nlp.comparison.items import apart, item_sentences
-from ssl_nlp.comparison.statistics import t_interval
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
 from ssl_nlp.corpora.digests import SHORT

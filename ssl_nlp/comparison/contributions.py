@@ -67,6 +67,33 @@ def covariance_of_means(moved: Array, groups: Array | None = None) -> Array:
     return (sums @ sums.T - twice @ twice.T) / size**2 * number * (number - 1) / ((number - 2) * (number - 3))
 
 
+def covariances(moved: Array, groups: Array | None, known: Array) -> list[Array]:
+    """The covariance over items and, if there are groups, over these.
+
+    Args:
+        moved: (S, N), contributions.
+        groups: of the items.
+        known: (N,) bool, which items count: two or more.
+    """
+    found = [covariance_of_means(moved)]
+    if groups is not None:
+        found.append(covariance_of_means(moved[:, known] * known.mean(), groups[known]))
+    return found
+
+
+def number_of(items: Array, groups: Array | None) -> float:
+    """The number of items that count or of their groups, which are fewer the more their sizes differ, but at least two.
+
+    A variance that is a sum over groups with shares w of the items, in which the contribution of each goes by w^2, has the
+    degrees of freedom of (sum of w^2)^2 / (sum of w^4) groups (Satterthwaite's formula).
+    """
+    known = known_rows(items)
+    if groups is None:
+        return int(known.sum())
+    second, fourth = (float((group_shares(groups[known]) ** power).sum()) for power in (2, 4))
+    return max(second**2 / fourth, 2.0) if fourth else 2.0
+
+
 def group_shares(groups: Array) -> Array:
     """(G,): the share of the items in each group, of (N, 1) or (N, 2)."""
     counts = np.unique(groups, return_counts=True)[1]

@@ -7,7 +7,7 @@ arXiv:2106.16163, section 3). The error of the difference of two mean scores has
   degrees of freedom for N items). Contributions are the items themselves where the score is their mean, and else how much
   the score changes with the weight of an item (`comparison.contributions`). Where items have something in common, such as
   the answer to find, the items of a group may vary together: the variance is that over groups if it is the larger one, with
-  the degrees of freedom of the groups (`number_of`);
+  the degrees of freedom of the groups (`contributions.number_of`);
 - over seeds: s^2 (1/n + 1/m) for n and m seeds, where s^2 is the variance between the seeds of a row, pooled over the rows
   of the column, with the degrees of freedom of all of them. It is estimated, so its part is Student's t. Rows that
   share trainings (two scores of one model, two ways to fine-tune it) may vary together, and say no more of s^2 than one
@@ -30,21 +30,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from ssl_nlp.comparison.contributions import contributions, covariance_of_means, group_shares, known_rows
-from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
+from ssl_nlp.comparison.contributions import contributions, covariances, known_rows, number_of
+from ssl_nlp.evaluation.result import Array, Statistic
 
 ASSUMED = 3.0
 """Standard deviation of a score over seeds, as a multiple of that over items, which is assumed where it is unknown."""
 POINTS = 101  # of the numerical integral, for seven digits
-
-RANGES: dict[Statistic, tuple[float, float]] = {
-    "spearman": (-1.0, 1.0),
-    "average_precision": (0.0, 1.0),
-    "v_measure": (0.0, 1.0),
-    "bleu": (0.0, 100.0),
-    "f1": (0.0, 1.0),
-    "perplexity": (1.0, math.inf),
-}
 
 
 @dataclass(frozen=True)
@@ -123,74 +114,6 @@ def _inverse_chi_square(freedom: float) -> tuple[Array, Array]:
     logs = np.linspace(low, high, POINTS)
     weights = stats.chi2.pdf(np.exp(logs), freedom) * np.exp(logs)
     return freedom / np.exp(logs), weights / weights.sum()
-
-
-def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None:
-    """Student's interval of the mean of independent numbers; None for fewer than two."""
-    if len(scores) < 2:
-        return None
-    reach = float(stats.t.ppf((1 + level) / 2, len(scores) - 1) * scores.std(ddof=1) / np.sqrt(len(scores)))
-    return float(scores.mean()) - reach, float(scores.mean()) + reach
-
-
-def score_interval(
-    items: Array, statistic: Statistic, level: float = 0.95, groups: Array | None = None
-) -> tuple[float, float]:
-    """Interval of a score over the choice of test items, within the range that it can have.
-
-    Args:
-        items: as in `Sample`.
-        statistic: of the items, which is the score.
-        level: its probability to cover the score of all items that there could be.
-        groups: as in `Sample`.
-    """
-    score, size = statistic_of(items, statistic), number_of(items, groups)
-    known = items[~np.isnan(items)] if statistic == "mean" else np.zeros(0)
-    if len(known) and known.min() == known.max() and 0 <= known[0] <= 1:
-        reach = 1 - ((1 - level) / 2) ** (1 / min(len(known), size))  # Clopper and Pearson: all succeed, or all fail
-        return max(score - reach, 0.0), min(score + reach, 1.0)
-    moved = contributions(items, statistic)[None]
-    variance = max(each.item() for each in _covariances(moved, groups, known_rows(items))) if len(items) > 1 else 0.0
-    reach = Uncertainty(variance, size=size).reach(level)
-    within = (0.0, 1.0) if len(known) and known.min() >= 0 and known.max() <= 1 else (-math.inf, math.inf)
-    low, high = RANGES.get(statistic, within)
-    return max(score - reach, low), min(score + reach, high)
-
-
-def number_of(items: Array, groups: Array | None) -> float:
-    """The number of items, or of their groups, which count as fewer the more their sizes differ; at least two of these.
-
-    A variance that is a sum over groups with shares w of the items, in which the contribution of each goes by w^2, has the
-    degrees of freedom of (sum of w^2)^2 / (sum of w^4) groups (Satterthwaite's formula).
-    """
-    if groups is None:
-        return len(items)
-    second, fourth = (float((group_shares(groups[known_rows(items)]) ** power).sum()) for power in (2, 4))
-    return max(second**2 / fourth, 2.0) if fourth else 2.0
-
-
-def _covariances(moved: Array, groups: Array | None, known: Array) -> list[Array]:
-    """The covariance over items and, if there are groups, over these.
-
-    Args:
-        moved: (S, N), contributions.
-        groups: of the items.
-        known: (N,) bool, which items count.
-    """
-    found = [covariance_of_means(moved)]
-    if groups is not None and known.any():
-        found.append(covariance_of_means(moved[:, known] * known.mean(), groups[known]))
-    return found
-
-
-def result_interval(result: Result) -> tuple[float, float] | None:
-    """The 95 % interval of the primary metric of a result; None where it has no items.
-
-    It is over the test items and, for prompts with examples, over the draws of these, too, as `Prompts` has computed it.
-    """
-    if "prompts" in result.details and "low" in result.metrics:
-        return result.metrics["low"], result.metrics["high"]
-    return None if result.items is None else score_interval(result.items, result.statistic, groups=result.groups)
 
 
 @dataclass(frozen=True)
@@ -312,23 +235,23 @@ class Differences:
 
     @cached_property
     def _errors(self) -> list[tuple[Array, float]]:
-        """The error over items: covariance and noise, and the same over their groups; empty without items.
+        """The error over items: covariance and noise, and the same over their groups; empty unless two items count.
 
         The covariance is between the samples' mean scores. The noise is the variance of the score of one seed that comes
         from the effects of the seed on single items; it is part of the covariance and of `seeds`.
         """
-        if any(sample.items is None or len(sample.items[0]) < 2 for sample in self.samples):
+        if any(sample.items is None for sample in self.samples) or self._known.sum() < 2:
             return []
         each = [
             np.stack([contributions(one, sample.statistic) for one in sample.items or ()]) for sample in self.samples
         ]
         means = np.stack([given.mean(axis=0) for given in each])
-        covariances = _covariances(means, self._groups, self._known)
-        noises = np.zeros(len(covariances))
+        over_items = covariances(means, self._groups, self._known)
+        noises = np.zeros(len(over_items))
         for n, share in self._shares.items():
-            of_seeds = _covariances(each[n] - each[n].mean(axis=0), self._groups, self._known)
+            of_seeds = covariances(each[n] - each[n].mean(axis=0), self._groups, self._known)
             noises += [share * covariance.trace() / self.freedom for covariance in of_seeds]
-        return list(zip(covariances, noises.tolist(), strict=True))
+        return list(zip(over_items, noises.tolist(), strict=True))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -12,8 +12,8 @@ import yaml
 
 from ssl_nlp import __version__
 from ssl_nlp.comparison.costs import shown_costs
+from ssl_nlp.comparison.intervals import result_interval
 from ssl_nlp.comparison.numbers import format_number, format_quantity
-from ssl_nlp.comparison.statistics import result_interval
 from ssl_nlp.comparison.tasks import TASKS
 from ssl_nlp.evaluation.record import read_record, read_suite
 from ssl_nlp.evaluation.result import Result

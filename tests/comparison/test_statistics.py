@@ -8,15 +8,13 @@ import pytest
 from scipy import integrate, stats
 
 from ssl_nlp.comparison.contributions import contributions, covariance_of_means
+from ssl_nlp.comparison.intervals import score_interval, t_interval
 from ssl_nlp.comparison.statistics import (
     ASSUMED,
     Differences,
     Sample,
     Uncertainty,
     holm,
-    result_interval,
-    score_interval,
-    t_interval,
 )
 from ssl_nlp.comparison.types import Column
 from ssl_nlp.comparison.verdicts import RowResults
@@ -31,13 +29,6 @@ def sample(*items, statistic="mean", varies=True):
 def interval(differences, one, other, level=0.95):
     middle, reach = differences.difference(one, other), differences.uncertainty(one, other).reach(level)
     return middle - reach, middle + reach
-
-
-def test_the_interval_of_a_mean_is_students():
-    scores = np.array([0.3, 0.5, 0.45])
-    expected = stats.t.interval(0.95, 2, scores.mean(), stats.sem(scores))
-    assert t_interval(scores) == pytest.approx(expected)
-    assert t_interval(scores[:1]) is None
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -125,21 +116,6 @@ def test_items_without_a_number_do_not_count():
     items[60:] = np.nan
     assert np.square(contributions(items, "mean")).sum() / 100**2 == pytest.approx(items[:60].var() / 60)
     assert contributions(items[60:], "mean").tolist() == [0.0] * 40
-
-
-def test_the_interval_of_a_score_is_students_and_stays_in_its_range():
-    items = np.random.default_rng(0).random(30)
-    expected = stats.t.interval(0.95, 29, items.mean(), stats.sem(items))
-    assert score_interval(items, "mean") == pytest.approx(expected)
-    assert score_interval(np.array([1, 1, 1, 1, 0], dtype=np.uint8), "mean")[1] == 1.0
-    assert score_interval(items[:1], "mean") == (0.0, 1.0)
-    assert score_interval(np.ones(5), "mean") == pytest.approx(
-        (stats.beta.ppf(0.025, 5, 1), 1.0)
-    )  # all of five are right
-    assert score_interval(np.array([1, 1, 1, 1, 1, np.nan]), "mean") == score_interval(np.ones(5), "mean")
-    assert score_interval(np.array([0.9, 0.9, 0.9, 0.9, 0.1]), "mean")[1] == 1.0
-    assert score_interval(np.zeros(5), "mean") == pytest.approx((0.0, stats.beta.ppf(0.975, 1, 5)))
-    assert score_interval(np.full(3, np.nan), "mean") == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("varies", [True, False])
@@ -261,24 +237,6 @@ def test_few_and_unequal_groups_make_no_bold_claims(kind):
         return [Sample(np.array([np.nanmean(own)]), (own,), varies=False, groups=groups) for own in given]
 
     assert false_claims(rows) <= 0.064
-
-
-def test_the_interval_of_a_score_is_over_groups_of_items():
-    rng = np.random.default_rng(0)
-    items = np.repeat(rng.normal(size=30), 10) + 1e-3 * rng.normal(size=300)
-    groups = groups_of([n // 10 for n in range(300)])
-    low, high = score_interval(items, "mean", groups=groups)
-    expected = stats.t.interval(0.95, 29, items.mean(), stats.sem(items.reshape(30, 10).mean(axis=1)))
-    assert (low, high) == pytest.approx(expected)
-    assert score_interval(np.ones(300), "mean", groups=groups) == score_interval(np.ones(30), "mean")
-    one = score_interval(items, "mean", groups=groups_of(["x"] * 300))
-    assert one[1] - one[0] > 2 * 12 * items.std()  # of one group nothing is known
-    two = groups_of(*([int(n) for n in column] for column in np.array(dyads(3)).repeat(50, axis=1)))
-    assert np.diff(score_interval(items, "mean", groups=two)) > 2 * 3 * items.std()  # nor of three
-    result = Result("accuracy", {"accuracy": items.mean()}, items=items, groups=groups)
-    assert result_interval(result) == (low, high)
-    assert RowResults([{"docs/knn": result}], True).sample(Column("docs/knn/accuracy", "", True)).groups is groups
-    assert groups_of(["a", "b"]) is None and groups_of([1, 2], [3, 4]) is None
 
 
 @pytest.mark.parametrize("shared", [1.0, 0.8])

@@ -12,8 +12,9 @@ import yaml
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.columns import FROZEN
 from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.comparison.intervals import score_interval
 from ssl_nlp.comparison.report import render_page
-from ssl_nlp.comparison.statistics import Differences, Sample, score_interval
+from ssl_nlp.comparison.statistics import Differences, Sample
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.comparison.tasks import SUITE, TASKS, _mean, compare_tasks

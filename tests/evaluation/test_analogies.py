@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
-from ssl_nlp.comparison.statistics import Differences, Sample, score_interval
+from ssl_nlp.comparison.intervals import score_interval
+from ssl_nlp.comparison.statistics import Differences, Sample
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import Analogies, WordAnalogies
 from ssl_nlp.evaluation.analogies import read_analogies

@@ -8,8 +8,8 @@ import pytest
 
 from ssl_nlp.commands.evaluation_tables import _prompts
 from ssl_nlp.commands.task_results import read_results
+from ssl_nlp.comparison.intervals import score_interval
 from ssl_nlp.comparison.numbers import format_number
-from ssl_nlp.comparison.statistics import score_interval
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import Result
 from ssl_nlp.evaluation.record import SuiteResult, write_suite
