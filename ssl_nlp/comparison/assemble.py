@@ -40,7 +40,6 @@ SEEDED = ("random_words", "word_vectors", "random_init")
 """Baselines that another seed changes."""
 COUNTED = ("NGramLM",)
 """Methods that no seed changes."""
-"""Baselines that are drawn at random, once."""
 
 
 def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison:

@@ -51,7 +51,7 @@ def covariance_of_means(moved: Array, groups: Array | None = None) -> Array:
     size = moved.shape[1]
     if groups is None:
         return np.atleast_2d(np.cov(moved)) / size
-    shares = group_shares(groups)
+    shares = group_shares(groups, np.ones(size))
     number, ways = len(shares), groups.shape[1]
     if number < (2 if ways == 1 else 4):
         return np.atleast_2d(np.cov(moved))
@@ -73,7 +73,7 @@ def covariances(moved: Array, groups: Array | None, known: Array) -> list[Array]
     Args:
         moved: (S, N), contributions.
         groups: of the items.
-        known: (N,) bool, which items count: two or more.
+        known: (N,) bool, which items count. At least two must.
     """
     found = [covariance_of_means(moved)]
     if groups is not None:
@@ -81,23 +81,50 @@ def covariances(moved: Array, groups: Array | None, known: Array) -> list[Array]
     return found
 
 
-def number_of(items: Array, groups: Array | None) -> float:
-    """The number of items that count or of their groups, which are fewer the more their sizes differ, but at least two.
+def weights_of(items: Array, statistic: Statistic) -> Array:
+    """(N,): how much of the score each item carries, up to a factor; 0 if it does not count.
 
-    A variance that is a sum over groups with shares w of the items, in which the contribution of each goes by w^2, has the
-    degrees of freedom of (sum of w^2)^2 / (sum of w^4) groups (Satterthwaite's formula).
+    A sentence without an entity says nothing about the F1 of entities, and a long text carries more of a ratio than a short
+    one.
     """
     known = known_rows(items)
-    if groups is None:
-        return int(known.sum())
-    second, fourth = (float((group_shares(groups[known]) ** power).sum()) for power in (2, 4))
-    return max(second**2 / fourth, 2.0) if fourth else 2.0
+    given = items[known].astype(np.float64)
+    weights = np.zeros(len(items))
+    weights[known] = WEIGHTS[statistic](given) if statistic in WEIGHTS else 1.0
+    return weights
 
 
-def group_shares(groups: Array) -> Array:
-    """(G,): the share of the items in each group, of (N, 1) or (N, 2)."""
-    counts = np.unique(groups, return_counts=True)[1]
-    return np.asarray(counts / counts.sum())
+WEIGHTS: dict[Statistic, Callable[[Array], Array]] = {
+    "average_precision": lambda items: items[:, 1],  # what is to be ranked first
+    "bleu": lambda items: items[:, 1],  # words of the reference
+    "f1": lambda items: items[:, 1] + items[:, 2],
+    "ratio": lambda items: items[:, 1],
+    "perplexity": lambda items: items[:, 1],
+}
+
+
+def number_of(weights: Array, groups: Array | None) -> float:
+    """The number of items or of their groups, which count as fewer the more their weights differ; 0 if none has any.
+
+    A variance that is a sum over groups with shares w of the weight, in which the contribution of each goes by w^2, has the
+    degrees of freedom of (sum of w^2)^2 / (sum of w^4) groups (Satterthwaite's formula).
+
+    Args:
+        weights: (N,), as `weights_of` gives them.
+        groups: (N, 1) or (N, 2), as in `evaluation.Result`; None if each item is on its own.
+    """
+    if not weights.any():
+        return 0.0
+    shares = group_shares(np.arange(len(weights))[:, None] if groups is None else groups, weights)
+    second, fourth = (float((shares**power).sum()) for power in (2, 4))
+    return second**2 / fourth
+
+
+def group_shares(groups: Array, weights: Array) -> Array:
+    """(G,): the share of each group in the weights of the items, (N,), of (N, 1) or (N, 2)."""
+    _, places = np.unique(groups, return_inverse=True)
+    sums = np.bincount(places.ravel(), weights.repeat(groups.shape[1]))
+    return np.asarray(sums / sums.sum())
 
 
 def _sums(moved: Array, group: Array, number: int) -> Array:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from ssl_nlp.comparison.contributions import contributions, covariances, known_rows, number_of
+from ssl_nlp.comparison.contributions import contributions, covariances, known_rows, number_of, weights_of
 from ssl_nlp.comparison.statistics import Uncertainty
 from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
 
@@ -32,9 +32,10 @@ def score_interval(
 ) -> tuple[float, float] | None:
     """Interval of a score over the choice of test items, within the range that it can have; None if these do not give one.
 
-    Items that all say the same prove little if they are few: all N of them right, at least ((1 - level) / 2)^(1 / N) are
-    (Clopper and Pearson). This share of the range stands for other bounded scores, too. Of an unbounded one, less than two
-    items that count say nothing.
+    Items that are all right prove little if they are few: where N are, at least ((1 - level) / 2)^(1 / N) of all are
+    (Clopper and Pearson), and likewise where all are wrong. F1, BLEU and average precision are treated as such shares, with
+    the number of items that carry them. Other scores that no item moves, such as a correlation of exactly 1, have no
+    interval.
 
     Args:
         items: as in `Sample`.
@@ -42,20 +43,24 @@ def score_interval(
         level: its probability to cover the score of all items that there could be.
         groups: as in `Sample`.
     """
+    weights = weights_of(items, statistic) if len(items) else np.zeros(0)
+    if not weights.any():
+        return None
     counting = known_rows(items)
-    known = items[counting]
-    if not len(known):
+    known, number = items[counting], min(number_of(weights, None), number_of(weights, groups))
+    score, (low, high) = statistic_of(items, statistic), _range(known, statistic)
+    variance = 0.0
+    if (weights > 0).sum() > 1:
+        moved = contributions(items, statistic)[None]
+        variance = max(each.item() for each in covariances(moved, groups, counting))
+    if not math.isfinite(score + variance):
         return None
-    score, size = statistic_of(items, statistic), number_of(items, groups)
-    low, high = _range(known, statistic)
-    moved = contributions(items, statistic)[None]
-    variance = max(each.item() for each in covariances(moved, groups, counting)) if len(known) > 1 else 0.0
-    if math.isfinite(high - low) and math.sqrt(variance) < 1e-9 * (high - low) and _alike(score, low, high, statistic):
-        reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / min(len(known), size)))
-    elif len(known) < 2:
-        return None
+    if math.sqrt(variance) > 1e-9 * (high - low if math.isfinite(high - low) else abs(score)):
+        reach = Uncertainty(variance, size=max(number, 2.0)).reach(level)
+    elif _all_right_or_wrong(known, statistic, score):
+        reach = (high - low) * (1 - ((1 - level) / 2) ** (1 / number))
     else:
-        reach = Uncertainty(variance, size=size).reach(level)
+        return None
     return max(score - reach, low), min(score + reach, high)
 
 
@@ -63,16 +68,23 @@ def _range(known: Array, statistic: Statistic) -> tuple[float, float]:
     """What the score can be at least and at most, as far as its items tell."""
     if statistic in RANGES:
         return RANGES[statistic]
+    return (0.0, 1.0) if _shares(known, statistic) else (-math.inf, math.inf)
+
+
+def _shares(known: Array, statistic: Statistic) -> bool:
+    """Whether a mean or a ratio is one of shares: those of the items, or of items that are right, wrong or undecided."""
     if statistic == "mean":
-        shares = ((known >= 0) & (known <= 1)).all()
-    else:  # a ratio, which is a share where each item is right, wrong or undecided
-        shares = (known[:, :1] == known[:, 1:] * (0, 0.5, 1)).any(axis=1).all()
-    return (0.0, 1.0) if shares else (-math.inf, math.inf)
+        return bool(((known >= 0) & (known <= 1)).all())
+    return bool((known[:, :1] == known[:, 1:] * (0, 0.5, 1)).any(axis=1).all())
 
 
-def _alike(score: float, low: float, high: float, statistic: Statistic) -> bool:
-    """Whether items that do not move the score all say the same, and not that there is nothing to rank."""
-    return statistic in ("mean", "ratio") or math.isclose(score, low) or math.isclose(score, high)
+def _all_right_or_wrong(known: Array, statistic: Statistic, score: float) -> bool:
+    """Whether a score that no item moves is a share of right ones, or like one."""
+    if statistic in ("mean", "ratio"):
+        return _shares(known, statistic)
+    if statistic == "average_precision":
+        return math.isclose(score, 1) and not known[:, 1].all()  # where all are to be ranked first, it is 1 anyway
+    return statistic in ("f1", "bleu") and any(math.isclose(score, end) for end in RANGES[statistic])
 
 
 def result_interval(result: Result) -> tuple[float, float] | None:

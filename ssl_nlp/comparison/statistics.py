@@ -30,7 +30,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from ssl_nlp.comparison.contributions import contributions, covariances, known_rows, number_of
+from ssl_nlp.comparison.contributions import contributions, covariances, known_rows, number_of, weights_of
 from ssl_nlp.evaluation.result import Array, Statistic
 
 ASSUMED = 3.0
@@ -131,11 +131,17 @@ class Differences:
         return float(self.samples[one].scores.mean() - self.samples[other].scores.mean())
 
     def uncertainty(self, one: int, other: int) -> Uncertainty | None:
-        """The error of their difference; None without items, unless the seeds of both vary and some row has several."""
+        """The error of their difference.
+
+        It is None where fewer than two items carry the scores, and without any items unless the seeds of both vary and some
+        row has several.
+        """
         varies = self.varies(one, other)
-        if not self._errors:
+        if any(sample.items is None for sample in self.samples):
             both = self.samples[one].varies and self.samples[other].varies
             return Uncertainty(0.0, varies * self.seeds, freedom=self.freedom) if both and self.freedom else None
+        if not self._errors:
+            return None
         items = self._over_items(one, other, varies if self.freedom else 0)
         if not varies:
             return Uncertainty(items, size=self._size)
@@ -229,18 +235,24 @@ class Differences:
         return np.any([known_rows(items) for sample in self.samples for items in sample.items or ()], axis=0)
 
     @cached_property
+    def _weights(self) -> Array:
+        """(N,): how much of the scores each item carries, on average over the samples and their seeds."""
+        each = [weights_of(items, sample.statistic) for sample in self.samples for items in sample.items or ()]
+        return np.asarray(sum(weights / (weights.sum() or 1.0) for weights in each))
+
+    @cached_property
     def _size(self) -> float:
-        """The number of items, or of their groups."""
-        return number_of(np.where(self._known, 0.0, np.nan), self._groups)
+        """The number of items, or of their groups; at least two, as a variance is estimated from them."""
+        return max(number_of(self._weights, self._groups), 2.0)
 
     @cached_property
     def _errors(self) -> list[tuple[Array, float]]:
-        """The error over items: covariance and noise, and the same over their groups; empty unless two items count.
+        """The error over items: covariance and noise, and the same over their groups; empty unless two carry the scores.
 
         The covariance is between the samples' mean scores. The noise is the variance of the score of one seed that comes
         from the effects of the seed on single items; it is part of the covariance and of `seeds`.
         """
-        if any(sample.items is None for sample in self.samples) or self._known.sum() < 2:
+        if (self._weights > 0).sum() < 2:
             return []
         each = [
             np.stack([contributions(one, sample.statistic) for one in sample.items or ()]) for sample in self.samples

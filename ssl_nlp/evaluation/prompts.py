@@ -227,10 +227,14 @@ def interval(right: Array) -> tuple[float, float]:
 
     Returns:
         Mean -+ sqrt((z s_items)^2 / N + (t s_draws)^2 / D): normal over items, Student's t over draws, within 0 and 1. What
-        single draws do to single items is in both deviations, and is subtracted from the first.
+        single draws do to single items is in both deviations, and is subtracted from the first. Where all are right, or all
+        wrong, it is Clopper and Pearson's.
     """
     draws, items = right.shape
-    over_items = right.mean(axis=0).var(ddof=1) / items if items > 1 else 0.0
+    if items == 1 or right.min() == right.max():
+        reach = 1 - ((1 - LEVEL) / 2) ** (1 / items)
+        return max(float(right.mean()) - reach, 0.0), min(float(right.mean()) + reach, 1.0)
+    over_items = right.mean(axis=0).var(ddof=1) / items
     if draws == 1:
         reach = stats.norm.ppf((1 + LEVEL) / 2) ** 2 * over_items
     else:

@@ -250,7 +250,9 @@ def test_the_mean_of_several_scores_keeps_the_share_of_the_items(statistic):
     assert found.items.mean() == pytest.approx(found.primary) == pytest.approx(np.mean([one.primary for one in given]))
     moved = np.mean([contributions(one.items, statistic) for one in given], axis=0)
     assert contributions(found.items, "mean") == pytest.approx(moved)
-    assert score_interval(_mean(given[:1]).items, "mean") == pytest.approx(score_interval(given[0].items, statistic))
+    same = 1e-6 if statistic == "mean" else 1e-4  # an F1 has fewer degrees of freedom where sentences differ in length
+    expected = score_interval(given[0].items, statistic)
+    assert score_interval(_mean(given[:1]).items, "mean") == pytest.approx(expected, rel=same)
 
 
 def test_where_a_row_has_several_pretrainings_one_pretraining_counts_once_in_all_rows(tmp_path):

@@ -114,6 +114,13 @@ def test_the_interval_covers_items_and_draws(deviation):
     assert high - low == pytest.approx(2 * 1.96 * one.std(ddof=1) / 20, rel=1e-3)
 
 
+@pytest.mark.parametrize("draws", [1, 4])
+def test_a_few_items_that_are_all_right_or_all_wrong_are_no_certainty(draws):
+    for items, least in ((1, 0.025), (5, 0.025 ** (1 / 5))):
+        assert interval(np.ones((draws, items))) == (pytest.approx(least), 1.0)
+        assert interval(np.zeros((draws, items))) == (0.0, pytest.approx(1 - least))
+
+
 def test_pairs_and_braces_in_texts():
     pairs = [part.first(20) for part in (TRAIN, VALID, TEST)]
     data = LabelledSplits("pairs", *(Labelled(p.texts, p.labels, [f"{{label}} {t}" for t in p.texts]) for p in pairs))
