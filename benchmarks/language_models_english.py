@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=[0.001, 0.003], help="learning rates of GPT-2")
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     arguments = parser.parse_args()
+    if torch.cuda.device_count() > 1:
+        parser.error("GPT-2 would train on several GPUs, and the methods on one: name one with CUDA_VISIBLE_DEVICES")
     english = arguments.english.resolve()
     text, pair, label, part = arguments.fields
     found = MinimalPairFiles(str(arguments.pairs.resolve()), text, pair, label, part).read("pairs", "minimal_pairs")
@@ -101,7 +103,8 @@ def main() -> None:
     os.chdir(arguments.folder)
     plan = Plan(english, arguments.encoder, 60 * arguments.minutes, arguments.seeds, arguments.dropout)
     versions = f"ssl_nlp {ssl_nlp.__version__}, torch {torch.__version__}"
-    print(f"{versions}, {torch.get_num_threads()} threads; {len(pairs.good):,} pairs", flush=True)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    print(f"{versions}, {device}; {len(pairs.good):,} pairs", flush=True)
     for method in arguments.methods:
         plan.steps(method)
     if arguments.rates:
@@ -113,8 +116,8 @@ def main() -> None:
             if (method, seed) not in records():
                 target = find_target(run)
                 assert isinstance(target.method, Scorer)
-                costs = target.header["cost"]
-                costs |= {"steps": target.step, "seconds": clock_seconds(costs)}
+                cost = target.header["cost"]
+                costs = cost | {"steps": target.step, "seconds": clock_seconds(cost)}
                 with accelerated(target.method):
                     evaluators.record(method, seed, target.method, costs)
     for rate in arguments.rates:

@@ -314,11 +314,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """
     if device.type == "cuda":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a card that is not in its list
+            warnings.filterwarnings("ignore", "FLOPs not found")  # for this card
             known = get_available_flops(device, dtype)
         if known:
             return float(known)
-        return _speed_of_products(device, dtype, size=4096, number=8)  # fewer or smaller ones would time their launches
+        return _speed_of_products(device, dtype, size=4096, number=8)  # enough work that launching takes no time
     return _speed_of_products(device, dtype, size=1024, number=1)
 
 
