@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.intervals import result_interval
+from ssl_nlp.comparison.intervals import LEVEL, result_interval
 from ssl_nlp.corpora import Document
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data import TextDataModule
@@ -55,7 +55,7 @@ class Results(Callback):
         plain |= pl_module.last_result.to_json()
         documents = _pairs(trainer, "test" if name == "test" else "valid")
         if (interval := result_interval(grouped_by_text(pl_module.last_result, documents))) is not None:
-            plain["interval"] = interval
+            plain |= {"interval": interval, "level": LEVEL}
         durable.write_text(path, json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
         if trainer.state.fn != "fit":
             say(f"{path}: all metrics, per class where the task has classes")

@@ -9,6 +9,8 @@ from ssl_nlp.comparison.contributions import contributions, covariances, known_r
 from ssl_nlp.comparison.statistics import Uncertainty
 from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
 
+LEVEL = 0.95
+"""Of the intervals of single scores: their probability to cover the score of all items."""
 RANGES: dict[Statistic, tuple[float, float]] = {
     "spearman": (-1.0, 1.0),
     "average_precision": (0.0, 1.0),
@@ -28,7 +30,7 @@ def t_interval(scores: Array, level: float = 0.95) -> tuple[float, float] | None
 
 
 def score_interval(
-    items: Array, statistic: Statistic, level: float = 0.95, groups: Array | None = None
+    items: Array, statistic: Statistic, level: float = LEVEL, groups: Array | None = None
 ) -> tuple[float, float] | None:
     """Interval of a score over the choice of test items, within the range that it can have; None if these do not give one.
 
@@ -65,7 +67,7 @@ def score_interval(
 
 
 def _range(known: Array, statistic: Statistic) -> tuple[float, float]:
-    """What the score can be at least and at most, as far as its items tell."""
+    """The lowest and the highest value that the score can have; infinite where its items set no limit."""
     if statistic in RANGES:
         return RANGES[statistic]
     return (0.0, 1.0) if _shares(known, statistic) else (-math.inf, math.inf)

@@ -233,6 +233,8 @@ def test_a_fine_tuned_run_is_exported_and_its_quantized_graph_measured_on_its_va
     assert "the card has no evaluation" not in capsys.readouterr().out
     text = card(tmp_path, "animals-onnx")[1]
     assert "| validation: accuracy |" in text
-    low, high = map(format_number, json.loads(Path("runs/animals/test.json").read_text())["interval"])
+    found = json.loads(Path("runs/animals/test.json").read_text())
+    assert found["level"] == 0.95
+    low, high = map(format_number, found["interval"])
     assert re.search(rf"## Evaluation: test split.*\| accuracy \| \S+ \| {low} to {high} \|", text, re.DOTALL)
     assert re.search(r"\| accuracy on the validation split \| \S+ \(95 % interval .* to .*\) \|", text)
