@@ -15,7 +15,7 @@ from ssl_nlp.corpora import Document
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.data.words import boundaries
-from ssl_nlp.evaluation.capabilities import Reader, WordScorer
+from ssl_nlp.evaluation.capabilities import Reader, Searcher, WordScorer
 from ssl_nlp.evaluation.evaluator import Evaluator
 from ssl_nlp.evaluation.result import Result
 from ssl_nlp.evaluation.run import evaluator_of
@@ -90,7 +90,8 @@ def with_shares_read(
 ) -> dict[str, Result]:
     """Results of a model with the share of the characters that it reads (`Result.read`), where it can say so.
 
-    Prompts have numbers of their own for this (`prompts_cut`): their texts are only a part of what is read.
+    Prompts have numbers of their own for this (`prompts_cut`): their texts are only a part of what is read. Of texts that
+    are to be written, nothing is read.
 
     Args:
         results: by evaluator, or by PART.EVALUATOR.
@@ -102,7 +103,7 @@ def with_shares_read(
     texts = {
         name: dict.fromkeys([*evaluator.texts, *chain(*evaluator.item_texts)])
         for name, evaluator in evaluators.items()
-        if evaluator.needs is not WordScorer
+        if evaluator.needs not in (Searcher, WordScorer)
     }
     every = [*dict.fromkeys(chain(*texts.values()))]
     counts = dict(zip(every, model.characters_read(every), strict=True))

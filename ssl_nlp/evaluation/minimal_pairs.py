@@ -58,6 +58,7 @@ class MinimalPairs(Evaluator):
 
     @property
     def item_texts(self) -> list[tuple[str, ...]]:
+        """The good sentences: a bad one in training text makes its pair harder, not easier."""
         return [(text,) for text in self.good]
 
     @property

@@ -3,9 +3,10 @@
     overlap of a text = share of its words that lie in an 8-gram (8 words in a row) of the training text
 
 Words are compared in lower case, without punctuation, in one form of Unicode (NFC). In Chinese and Japanese scripts, a
-word is a single character; in the others without spaces (Thai, Lao, Khmer, Burmese), dictionaries know words. A text of
-fewer than 8 words has no overlap. 8-grams decide contamination in PaLM (arXiv:2204.02311, section 8), too: shorter ones are
-often common phrases. Exact duplicates are no part of this: corpora remove them before they are divided into splits.
+word is a single character; in the others without spaces (Thai, Lao, Khmer, Burmese), dictionaries know words. 8-grams
+decide contamination in PaLM (arXiv:2204.02311, section 8), too: shorter ones are often common phrases. A text of fewer than
+8 words is covered as a whole if it is a text or a sentence of the training text, and otherwise not at all. Exact
+duplicates of documents are no part of this: corpora remove them before they are divided into splits.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,16 +20,18 @@ import regex
 
 from ssl_nlp.cache import build_once, cache_dir, fingerprint
 from ssl_nlp.corpora.base import text_digest
+from ssl_nlp.data.sentences import split_sentences
 from ssl_nlp.data.words import words
 from ssl_nlp.evaluation.result import Array
 
 ORDER = 8
 MOST_WORDS = 20_000_000  # of training text, the first ones
-VERSION = 3  # of the definition and of what is kept, for the keys of caches
+VERSION = 4  # of the definition and of what is kept, for the keys of caches
 
 _CHARACTER, _COMPLEX = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Line_Break=Complex_Context}"
 _WORD = regex.compile(rf"(?V1)[{_CHARACTER}]|(?P<run>{_COMPLEX}+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_CHARACTER}{_COMPLEX}]]+")
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of a word is lost
+_END = 0x5851F42D4C957F2D  # fills an 8-gram after the last word of a short text
 
 
 class TrainingText:
@@ -77,15 +80,16 @@ class TrainingText:
 
 
 def _all_grams(texts: Iterable[str]) -> tuple[Array, int]:
-    """The 8-grams of texts, and how many of these were read."""
-    found, words = [np.empty(0, dtype=np.uint64)], 0
+    """The 8-grams of texts, those of their short sentences included, and how many texts were read."""
+    found, words, read = [np.empty(0, dtype=np.uint64)], 0, 0
     for text in texts:
-        ids = _ids(text)
-        found.append(_grams(ids))
-        words += len(ids)
+        sentences = [_ids(sentence) for sentence in split_sentences(text)]
+        ids = np.concatenate([found[0], *sentences])
+        found += [_grams(ids), *(_grams(one) for one in sentences if len(one) < ORDER)]
+        words, read = words + len(ids), read + 1
         if words >= MOST_WORDS:
             break
-    return np.unique(np.concatenate(found)), len(found) - 1
+    return np.unique(np.concatenate(found)), read
 
 
 def _ids(text: str) -> Array:
@@ -104,7 +108,9 @@ def _id(word: str) -> int:
 
 
 def _grams(ids: Array) -> Array:
-    """(W - 7,) uint64: the hash of each 8-gram, a polynomial of the numbers of its words."""
+    """(W - 7,) uint64: the hash of each 8-gram, a polynomial of the numbers of its words; one with ends if W < 8."""
+    if 0 < len(ids) < ORDER:
+        ids = np.append(ids, np.full(ORDER - len(ids), _END, dtype=np.uint64))
     count = max(len(ids) - ORDER + 1, 0)
     found = np.zeros(count, dtype=np.uint64)
     for place in range(ORDER):

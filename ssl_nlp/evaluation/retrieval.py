@@ -171,7 +171,13 @@ class JudgedRetrieval(CrossFitted):
 
     @property
     def item_texts(self) -> list[tuple[str, ...]]:
-        return [(text,) for text in self.data.queries]
+        """The documents to find, as in `Retrieval`."""
+        return [tuple(self.data.documents[place] for place in gains) for gains in self.data.gains]
+
+    @property
+    def shared(self) -> Array | None:
+        """The query."""
+        return groups_of(self.data.queries)
 
     @property
     def groups(self) -> Sequence[str]:

@@ -28,6 +28,11 @@ class WrittenTexts(Evaluator):
     valid: "WrittenTexts | None" = None
 
     @property
+    def item_texts(self) -> list[tuple[str, ...]]:
+        """The references: what a model has read it may repeat."""
+        return [(text,) for text in self.references]
+
+    @property
     def validation(self) -> "WrittenTexts | None":
         return self.valid
 

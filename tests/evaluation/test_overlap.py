@@ -62,3 +62,12 @@ def test_training_text_is_read_once_and_up_to_a_limit(monkeypatch):
     monkeypatch.setattr(overlap, "_all_grams", None)  # the 8-grams are kept
     again = TrainingText.of(list(texts))
     assert again.covers(texts[0]) and again.texts == 2
+
+
+def test_a_short_text_is_covered_if_it_is_a_text_or_a_sentence_of_the_training_text():
+    known = TrainingText.of(["Cats sleep. Dogs often run after them!", "see also", "很好。明天见"])
+    for text in ("cats sleep", "DOGS often run after them", "See also.", "明天见！"):
+        assert known.covers(text), text
+    for text in ("dogs often run", "see", "cats", "sleep dogs", "天见"):
+        assert known.overlap([text]) == 0, text
+    assert known.overlap(["Cats sleep.", "Some other text."]) == pytest.approx(2 / 5)
