@@ -183,7 +183,9 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             read, unread = _read(suite, target, imports)
             counting, reasons = _learned(suite, read, unread, learned, progress)
             baselines = shared | counting | untrained[key] | beside
-            baselines = {name: grouped(given, suite.evaluators) for name, given in baselines.items()}
+            baselines = {
+                name: overlaps.added(grouped(given, suite.evaluators), read) for name, given in baselines.items()
+            }
             missing = outcome.missing | reason | reasons
             found = overlaps.added(grouped(outcome.results, suite.evaluators), read)
             found = with_shares_read(found, suite.evaluators, target.method)

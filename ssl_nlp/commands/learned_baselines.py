@@ -1,9 +1,10 @@
 """Baselines that learn from text, and which text that is: never one that is tested.
 
-    TF-IDF and LSA          the training texts of the suite or, where it has none, the train split of the run's corpus
-    mean of word vectors    the train split of the run's corpus
+    TF-IDF and LSA          the training texts of the suite or, where it has none, the training text of the run
+    mean of word vectors    the training text of the run
 
-Where that is not known (a published model, a checkpoint by itself) or not there any more, the cell is empty.
+The training text of a run is the train split of its corpus, and those of the runs that its weights come from. Where that is
+not known (a published model, a checkpoint by itself) or not there any more, the cell is empty.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import SkipGram
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.quiet import quiet
+from ssl_nlp.runs.ancestry import Ancestor
+from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import Run
 from ssl_nlp.training import Optimization
 
@@ -40,12 +43,14 @@ class LearnedTexts(Corpus):
     """Texts that a baseline learns from, as the train split of a corpus.
 
     Attributes:
-        texts: the first ones of the corpus that they are from.
-        cut: whether that has more.
+        texts: the first ones of the corpora that they are from.
+        cut: whether these have more.
+        unknown: where weights come from whose training text is not known.
     """
 
     texts: Sequence[str]
     cut: bool = False
+    unknown: tuple[str, ...] = ()
 
     def documents(self, split: Split) -> Iterator[Document]:
         yield from map(Document, self.texts if split == "train" else self.texts[:1])
@@ -60,26 +65,49 @@ class LearnedTexts(Corpus):
 
 
 def pretraining_texts(run: Run | None, imports: Sequence[str]) -> LearnedTexts:
-    """The first 100,000 texts of the train split that a run was trained on.
+    """The first 100,000 texts that a run was trained on: its own train split, then those of its ancestors.
 
     Raises:
-        Unable: they are not known, not there any more, or a stream.
+        Unable: its own are not known, not there any more, or a stream.
     """
     if run is None or not run.config.exists():
         raise Unable("its training text is not known")
+    texts: dict[str, None] = {}
+    cut, unknown = _read(run, imports, texts), []
+    for one in run.read_state().get("ancestry", []):
+        before = None if one["run"] is None else Run(one["run"])
+        try:
+            if before is None or not _is_there(before, one):
+                raise Unable("not known")
+            cut |= _read(before, imports, texts)
+        except Unable:
+            unknown.append(one["run"] or one["checkpoint"])
+    return LearnedTexts(list(texts), cut, tuple(unknown))
+
+
+def _read(run: Run, imports: Sequence[str], texts: dict[str, None]) -> bool:
+    """Add the train split of a run to texts, up to their greatest number, and tell whether some were left out.
+
+    Raises:
+        Unable: it is a stream, or cannot be read.
+    """
     try:
         corpus = corpus_of(run, imports)
         if getattr(corpus, "streaming", False):
             raise Unable("its training text is a stream, which cannot be read again")
-        found = (text for one in corpus.documents("train") for text in (one.text, one.pair) if text)
-        texts: dict[str, None] = {}
-        for text in found:
+        for text in (text for one in corpus.documents("train") for text in (one.text, one.pair) if text):
             if len(texts) == MOST_TEXTS and text not in texts:
-                return LearnedTexts(list(texts), cut=True)
+                return True
             texts[text] = None
-        return LearnedTexts(list(texts))
+        return False
     except (UserError, OSError) as error:
         raise Unable(f"its training text cannot be read: {error}") from error
+
+
+def _is_there(run: Run, ancestor: Ancestor) -> bool:
+    """Whether a run is the one that an ancestor was: another one may have its name by now."""
+    checkpoint = run.directory / ancestor["checkpoint"]
+    return run.config.exists() and checkpoint.is_file() and digest(checkpoint) == ancestor["digest"]
 
 
 def word_vectors(corpus: LearnedTexts) -> SkipGram:

@@ -1,7 +1,7 @@
-"""How much of the items of a suite stands in the text that a model has read."""
+"""How much of the items of an evaluation stands in the text that a model has read."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,39 @@ from ssl_nlp.evaluation import Result, Suite
 from ssl_nlp.evaluation.overlap import TrainingText
 from ssl_nlp.evaluation.result import OVERLAP_WITH, Array
 from ssl_nlp.evaluation.run import evaluator_of
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """The text that a model has read, to look for items in it.
+
+    Attributes:
+        known: its 8-grams.
+        part: which part of it was looked at, if not all.
+    """
+
+    known: TrainingText
+    part: str | None
+
+    @classmethod
+    def of(cls, read: LearnedTexts, more: Sequence[str] = ()) -> "ReadText":
+        """The text that a model was trained on, and more texts that count as read."""
+        texts = [*more, *read.texts]
+        known = TrainingText.of(texts)
+        part = f"first {known.texts:,} texts" if read.cut or known.texts < len(texts) else "texts"
+        part += "" if not read.unknown else f" without those of {', '.join(read.unknown)}"
+        return cls(known, None if part == "texts" else part)
+
+    def shares(self, items: Sequence[tuple[str, ...]]) -> Array:
+        """(N,): the share of the words of each item, given by its texts, that the text covers."""
+        return np.array([self.known.overlap(texts) for texts in items], dtype=np.float32)
+
+    def added(self, result: Result, shares: Array) -> Result:
+        """A result with the overlap of its items, the first ones of those with these `shares`."""
+        if result.items is None or len(shares) < len(result.items):
+            return result
+        details = result.details | ({} if self.part is None else {OVERLAP_WITH: self.part})
+        return replace(result, details=details, overlap=shares[: len(result.items)])
 
 
 class Overlaps:
@@ -21,10 +54,10 @@ class Overlaps:
 
     def __init__(self, suite: Suite) -> None:
         self._suite = suite
-        self._found: dict[str, tuple[dict[str, Array], str | None]] = {}
+        self._found: dict[str, tuple[ReadText, dict[str, Array]]] = {}
 
     def added(self, results: Mapping[str, Result], read: LearnedTexts | None) -> dict[str, Result]:
-        """Results of a model with the overlap of their items, where it is known.
+        """Results of a model, or of a baseline beside it, with the overlap of their items, where it is known.
 
         Args:
             results: by evaluator, or by PART.EVALUATOR.
@@ -32,22 +65,12 @@ class Overlaps:
         """
         if read is None:
             return dict(results)
-        if read.key not in self._found:
-            texts = [*self._suite.train_texts, *read.texts]
-            known = TrainingText.of(texts)
-            shares = {
-                name: np.array([known.overlap(texts) for texts in evaluator.item_texts], dtype=np.float32)
-                for name, evaluator in self._suite.evaluators.items()
-            }
-            cut = read.cut or known.texts < len(texts)
-            self._found[read.key] = shares, f"first {known.texts:,} texts" if cut else None
-        shares, part = self._found[read.key]
-        names = {name: evaluator_of(name, self._suite.evaluators) for name in results}
-        return {name: _with(result, shares.get(names[name]), part) for name, result in results.items()}
-
-
-def _with(result: Result, shares: Array | None, part: str | None) -> Result:
-    if shares is None or result.items is None or len(shares) < len(result.items):
-        return result
-    details = result.details | ({} if part is None else {OVERLAP_WITH: part})
-    return replace(result, details=details, overlap=shares[: len(result.items)])
+        key = f"{read.key} {read.unknown}"
+        if key not in self._found:
+            text = ReadText.of(read, self._suite.train_texts)
+            evaluators = self._suite.evaluators.items()
+            self._found[key] = text, {name: text.shares(evaluator.item_texts) for name, evaluator in evaluators}
+        text, shares = self._found[key]
+        evaluators_of = {name: evaluator_of(name, self._suite.evaluators) for name in results}
+        none = np.empty(0)
+        return {name: text.added(result, shares.get(evaluators_of[name], none)) for name, result in results.items()}

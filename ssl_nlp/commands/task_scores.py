@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,15 @@ import yaml
 from ssl_nlp import terminal
 from ssl_nlp.cache import build_once, cache_dir, fingerprint, intact
 from ssl_nlp.commands.arguments import model_of
+from ssl_nlp.commands.learned_baselines import pretraining_texts
 from ssl_nlp.commands.lightning_cli import run_cli
+from ssl_nlp.commands.overlaps import ReadText
 from ssl_nlp.commands.task_results import grouped_by_text
 from ssl_nlp.commands.trainer_settings import lightning_errors
 from ssl_nlp.commands.validate import RunCli, with_run
 from ssl_nlp.comparison.compared_runs import ComparedRun, read_run
 from ssl_nlp.comparison.tasks import SUITE, TASKS
-from ssl_nlp.corpora import Corpus, HubDataset, InstalledDocs, TextFiles
+from ssl_nlp.corpora import Corpus, Document, HubDataset, InstalledDocs, TextFiles
 from ssl_nlp.corpora.base import Split
 from ssl_nlp.data import TextDataModule
 from ssl_nlp.encoders import Encoder
@@ -32,6 +34,7 @@ from ssl_nlp.evaluation.baselines import VERSION
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.evaluation.record import SuiteResult, lost_items, read_suite, write_suite
 from ssl_nlp.names import as_name, snake_case
+from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.runs import checkpoint as checkpoints
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.runs.run import RUNS, Run
@@ -116,13 +119,14 @@ def _score(run: Run, imports: Sequence[str]) -> None:
     found.details.update(about)
     documents = list(data.corpus.documents(cli.split))
     found = grouped_by_text(replace(found, read=share_in_rows(documents, data)), documents)
+    overlapping = _overlapping(run, documents, imports)
     other = _baseline(run, task, data, cli.split)
     baselines: dict[str, dict[str, Result]] = {}
     if other.result is None:
         missing[f"{name}/baseline"] = other.reason
     else:
         other.result.details.update(about)
-        baselines[other.name] = {name: grouped_by_text(other.result, documents)}
+        baselines[other.name] = {name: overlapping(grouped_by_text(other.result, documents))}
     best = run.best_checkpoint()
     ancestry = [*task.encoder.ancestry]
     header = {
@@ -134,10 +138,34 @@ def _score(run: Run, imports: Sequence[str]) -> None:
         "ancestry": ancestry,
         "encoder": {"key": encoder_key(task.encoder), "causal": task.encoder.causal},
     }
-    results = {} if name in missing else {name: found}
+    results = {} if name in missing else {name: overlapping(found)}
     data_key = fingerprint([repr(document) for document in documents])
     result = SuiteResult(data_key, results, baselines, missing=missing, digests={name: data_key})
     write_suite(run.directory / "evaluation.json", header, SUITE, result)
+
+
+def _overlapping(run: Run, documents: Sequence[Document], imports: Sequence[str]) -> Callable[[Result], Result]:
+    """A function that adds to a result the overlap of its items with the text that a run and its ancestors have read.
+
+    Args:
+        run: that was fine-tuned.
+        documents: that it is tested on.
+        imports: the values of `--import`.
+    """
+    try:
+        read = ReadText.of(pretraining_texts(run, imports))
+    except Unable:
+        return lambda result: result
+    shares = read.shares([tuple(filter(None, (document.text, document.pair))) for document in documents])
+
+    def added(result: Result) -> Result:
+        if result.items is None or len(result.items) == len(shares):
+            return read.added(result, shares)
+        of_row = result.groups  # of tags, the text that they are in, if each has some
+        rows = None if of_row is None or of_row.shape[1] != 1 or of_row.max() + 1 != len(shares) else of_row[:, 0]
+        return result if rows is None else read.added(result, shares[rows])
+
+    return added
 
 
 def encoder_key(encoder: Encoder) -> str:

@@ -11,11 +11,12 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.covered import judged
 from ssl_nlp.comparison.intervals import t_interval
-from ssl_nlp.comparison.item_notes import items_lost, known_words, overlap
+from ssl_nlp.comparison.item_notes import items_lost, known_words
 from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
-from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
+from ssl_nlp.comparison.verdicts import RowResults, assumptions
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
@@ -71,7 +72,8 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     beside = baselines(suite, [row for row, _ in rows], evaluated)
     notes += assumptions(rows, beside, "ssl-nlp compare --seeds 3 CONFIG...")
     columns = _columns([given for _, given in [*rows, *beside]])
-    notes += overlap(rows, columns)
+    found, said = judged(columns, rows, beside)
+    notes += said
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
     differing = configurations.difference([configurations.of_group(members) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
@@ -85,7 +87,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         suite,
         newest,
         columns,
-        ordered(with_verdicts(columns, rows, beside), columns),
+        ordered(found, columns),
         _differences([row for row, _ in rows], evaluated, configuration),
         configuration,
         notes,
@@ -114,8 +116,6 @@ def row_of(
         scores(results),
         poolings=_poolings(results),
         validation=_primaries(results, lambda result: result.validation),
-        covered=_primaries(results, lambda result: result.covered),
-        uncovered=_primaries(results, lambda result: result.uncovered),
         read=_primaries(results, lambda result: result.read),
         **more,
     )
@@ -123,7 +123,7 @@ def row_of(
 
 def merged(row: Row, other: Row) -> Row:
     """A row with the numbers of another one where it has none."""
-    names = ("scores", "poolings", "validation", "covered", "uncovered", "read", "missing", "items")
+    names = ("scores", "poolings", "validation", "read", "missing", "items")
     return replace(row, **{name: getattr(other, name) | getattr(row, name) for name in names})
 
 

@@ -19,13 +19,13 @@ from ssl_nlp.comparison.assemble import choose, estimates, items, ordered, place
 from ssl_nlp.comparison.columns import FINE_TUNED, GROUPS, METRICS, columns, titled
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.contributions import contributions
+from ssl_nlp.comparison.covered import judged
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of, sharing_text
 from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
-from ssl_nlp.comparison.item_notes import overlap
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.task_differences import cut_alike, not_equal, settings_that_differ
 from ssl_nlp.comparison.types import Column, Comparison, Row
-from ssl_nlp.comparison.verdicts import RowResults, assumptions, with_verdicts
+from ssl_nlp.comparison.verdicts import RowResults, assumptions
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, Result
@@ -72,7 +72,8 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         (False, "Frozen embeddings: ", "ssl-nlp compare --seeds 3 CONFIG... and fine-tune them all"),
     ):
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
-    notes += overlap(methods, columns)
+    found, said = judged(columns, methods, baselines)
+    notes += said
     notes += _notes(tuned, columns) + cut_alike(alone)
     origins = dict(zip(labels, map(_pretrainings, groups.values()), strict=True))
     notes += configurations.unknown_text({label: runs for label, runs in origins.items() if runs})
@@ -82,7 +83,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         SUITE,
         PROTOCOL,
         columns,
-        ordered(with_verdicts(columns, methods, baselines), columns),
+        ordered(found, columns),
         differences + frozen.differences,
         configuration,
         notes,

@@ -10,8 +10,8 @@ where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with v
 as `validation`; with test items, `statistic`; and where training text is known, the share of the items that it covers and
 the primary metric of the others as `covered` and `uncovered`. `read` is the share of the characters of its texts that the
 encoder reads. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and
-their overlap with training text is SUITE/EVALUATOR/overlap; what items have in common is SUITE/EVALUATOR/groups, also of
-baselines. "text" is what the model was trained on
+their overlap with training text is SUITE/EVALUATOR/overlap, the same for baselines; what items have in common is
+SUITE/EVALUATOR/groups, also of baselines. "text" is what the model was trained on
 (`ssl_nlp.corpora.digests`), "items" the items and settings of each evaluator. Where "data" is equal, so are all of these.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
 
@@ -128,8 +128,10 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
     entry = record["suites"][suite]
 
     def results(plain: dict[str, Any], *baseline: str) -> dict[str, Result]:
-        keys = {name: "/".join((suite, name, *baseline)) for name in plain}
-        return {name: Result.from_json(one, *_checked(path, items, keys[name])) for name, one in plain.items()}
+        return {
+            name: Result.from_json(one, *_checked(path, items, f"{suite}/{name}", *baseline))
+            for name, one in plain.items()
+        }
 
     baselines = {name: results(plain, name) for name, plain in entry["baselines"].items()}
     drawn = _map(items, suite)
@@ -138,21 +140,29 @@ def read_suite(path: Path, suite: str) -> SuiteResult:
     return SuiteResult(entry["data"], found, baselines, drawn, missing, entry["protocol"], digests)
 
 
-def _checked(path: Path, items: Mapping[str, Array], key: str) -> list[Array | None]:
+def _checked(path: Path, items: Mapping[str, Array], place: str, *baseline: str) -> list[Array | None]:
     """The items of a result, their overlap and their groups, as far as they are recorded.
+
+    Args:
+        path: of the record.
+        items: arrays by name.
+        place: SUITE/EVALUATOR.
+        baseline: its name, if the result is that of a baseline.
 
     Raises:
         UserError: they are no numbers, or do not belong together.
     """
-    found = [items.get(key), items.get(f"{key}/{OVERLAP}"), items.get(f"{key}/{GROUPS}")]
-    own, overlap, groups = found
+    key = "/".join((place, *baseline))
+    own, overlap, groups = items.get(key), items.get(f"{place}/{OVERLAP}"), items.get(f"{key}/{GROUPS}")
     size = 0 if own is None or own.ndim == 0 else len(own)
     right = own is None or (own.dtype.kind in "biuf" and own.ndim in (1, 2))
+    if baseline and (own is None or overlap is None or overlap.shape != (size,)):
+        overlap = None  # recorded for the items of the model, or of another baseline
     right &= overlap is None or (overlap.dtype.kind == "f" and overlap.shape == (size,))
     right &= groups is None or (groups.dtype.kind in "iu" and groups.shape in ((size, 1), (size, 2)))
     if not right:
         raise UserError(f"{items_path(path)} is broken (the items of {key}): move it away and evaluate again")
-    return found
+    return [own, overlap, groups]
 
 
 def read_map(path: Path, suite: str) -> EmbeddingMap | None:
@@ -194,9 +204,10 @@ def write_suite(path: Path, header: Mapping[str, Any], suite: str, result: Suite
         for (name, baseline), one in results.items():
             if one.items is not None:
                 items["/".join(filter(None, (suite, name, baseline)))] = one.items
-            for of_items, array in ((OVERLAP, one.overlap), (GROUPS, one.groups)):
-                if array is not None:
-                    items["/".join(filter(None, (suite, name, baseline, of_items)))] = array
+            if one.groups is not None:
+                items["/".join(filter(None, (suite, name, baseline, GROUPS)))] = one.groups
+            if one.overlap is not None:
+                items.setdefault(f"{suite}/{name}/{OVERLAP}", one.overlap)
         if result.map is not None:
             items |= {f"{suite}/map": result.map.points, f"{suite}/map/labels": result.map.labels}
         suites = record.get("suites", {}) | {suite: entry}

@@ -8,8 +8,11 @@ from rich.progress import Progress
 
 from ssl_nlp.commands import evaluate, learned_baselines
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
+from ssl_nlp.commands.overlaps import ReadText
 from ssl_nlp.evaluation import ScoredPairs, SentenceSimilarity, Suite
 from ssl_nlp.objectives.scores import Unable
+from ssl_nlp.runs.ancestry import published
+from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import Run
 from tests.corpus import ListCorpus, random_texts
 
@@ -35,6 +38,27 @@ def test_the_train_split_of_a_run_is_learned_from_and_nothing_else(monkeypatch, 
     assert not pretraining_texts(run, ()).cut
     monkeypatch.setattr(learned_baselines, "MOST_TEXTS", 2)
     assert pretraining_texts(run, ()) == LearnedTexts(["a dog", "ein Hund"], cut=True)
+
+
+def test_the_text_of_the_runs_that_weights_come_from_counts_as_read_if_they_are_still_there(monkeypatch, tmp_path):
+    run = run_on(None, monkeypatch, tmp_path)
+    ancestry = [published("some/model")]
+    for name in ("before", "replaced", "gone"):
+        checkpoint = Run(name).last_checkpoint
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.write_text(name)
+        Run(name).config.write_text("")
+        ancestry.append(
+            ancestry[0] | {"run": name, "checkpoint": "checkpoints/last.ckpt", "digest": digest(checkpoint)}
+        )
+    Run("replaced").last_checkpoint.write_text("another run of this name")
+    Run("gone").config.unlink()
+    run.write_state({"ancestry": ancestry})
+    texts = {"one": ["own text", "both"], "before": ["text before", "both"]}
+    monkeypatch.setattr(learned_baselines, "corpus_of", lambda run, imports: ListCorpus(texts[run.name]))
+    found = pretraining_texts(run, ())
+    assert found == LearnedTexts(["own text", "both", "text before"], unknown=("some/model", "replaced", "gone"))
+    assert ReadText.of(found).part == "texts without those of some/model, replaced, gone"
 
 
 def test_unknown_text_leaves_a_cell_empty(monkeypatch, tmp_path):

@@ -216,6 +216,9 @@ def test_a_bare_checkpoint_has_its_numbers_beside_it(folder):
     assert run("evaluate", "causal_lm", "--config", "other.yaml") == 0
     of_run = json.loads((folder / "runs" / "causal_lm" / "evaluation.json").read_text())
     found = of_run["suites"]["other"]["evaluators"]
+    measured = {name for name, one in found.items() if "covered" in one}
+    for several in of_run["suites"]["other"]["baselines"].values():
+        assert {name for name, one in several.items() if "covered" in one} == measured & several.keys()
     overlaps = [one.pop("covered") for one in found.values() if one.pop("uncovered", None) is not None]
     assert len(overlaps) >= 5  # only of a run is the training text known
     assert found == record["suites"]["other"]["evaluators"]

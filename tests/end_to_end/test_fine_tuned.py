@@ -121,6 +121,22 @@ def test_runs_are_fine_tuned_beside_the_encoder_untrained_and_counts_of_words(tu
         assert word in report
 
 
+def test_test_items_in_the_text_of_the_pretraining_are_covered(folder):
+    run_name, config = "mine-animals-masked_lm-seed1", folder / "runs" / "masked_lm" / "config.yaml"
+    settings = yaml.safe_load(config.read_text())
+    corpus = settings["data"]["init_args"]["corpus"]["init_args"]
+    read = [line.partition("\t")[0] for line in (folder / "animals" / "train.tsv").read_text().splitlines()[1:61]]
+    corpus["train"] = str(folder / "read.txt")
+    (folder / "read.txt").write_text("\n".join(read * 3) + "\n")
+    config.write_text(yaml.safe_dump(settings))
+    (folder / "runs" / run_name / "evaluation.json").unlink()
+    assert run("compare", run_name, "--output", "again") == 0
+    [found] = read_suite(folder / "runs" / run_name / "evaluation.json", "tasks").evaluators.values()
+    assert 0.2 < found.covered < 0.8  # half of the texts, of which the pretraining keeps some for validation
+    note = "animals accuracy without the "
+    assert note in (folder / "again" / "report.html").read_text()
+
+
 def test_scores_are_those_of_the_test_split_item_by_item(tuned, capsys, monkeypatch):
     folder, _ = tuned
     monkeypatch.chdir(folder)
@@ -130,6 +146,8 @@ def test_scores_are_those_of_the_test_split_item_by_item(tuned, capsys, monkeypa
     assert found.items.mean() == pytest.approx(found.primary) and found.read == 1.0
     assert result.baselines["tfidf"][key].items.shape == found.items.shape
     assert result.baselines["tfidf"][key].primary > 0.75  # nine in ten texts name their class
+    for one in (found, result.baselines["tfidf"][key]):  # no text is in two splits, of the task or of its pretraining
+        assert one.overlap.shape == (len(found.items),) and one.covered == 0
     capsys.readouterr()
     assert run("test", "--run", name) == 0
     shown = capsys.readouterr().out
