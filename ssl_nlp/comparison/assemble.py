@@ -56,7 +56,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         UserError: no run is finished, or a run has no results for the suite, or broken ones.
     """
     notes, chosen = choose(runs)
-    results = apart([read_results(run, suite) for run in chosen])
+    results = apart([read_results(run, suite) for run in chosen], [run.text.get("train", "") for run in chosen])
     evaluated = dict(zip([run.folder for run in chosen], results, strict=True))
     notes += items_lost(chosen, suite)
     groups = configurations.group(chosen)

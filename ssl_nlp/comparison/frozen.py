@@ -114,7 +114,7 @@ def _add(found: Frozen, suite: str, pretrained: Mapping[str, Mapping[str, Compar
                 continue
             chosen.setdefault(label, []).append(run)
     runs = [run for several in chosen.values() for run in several]
-    results = apart(_frozen_alone(suite, read))
+    results = apart(_frozen_alone(suite, read), [run.text.get("train", "") for run in runs])
     if not any(result.evaluators for result in results):
         return
     evaluated = dict(zip([run.folder for run in runs], results, strict=True))

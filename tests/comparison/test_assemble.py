@@ -350,3 +350,20 @@ def test_a_dagger_that_covered_items_decide_is_named(tmp_path):
     [row] = [row for row in found.rows if not row.baseline]
     assert "†" not in signs(row, found.columns[0])
     assert any(note.endswith("Marks that would be others: MaskedLM † instead of none.") for note in found.notes)
+
+
+def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):
+    for name, method, text in (("a", "SimCLR", "abc"), ("b", "MaskedLM", "abc"), ("c", "CausalLM", "def")):
+        for seed in (0, 1):
+            write(tmp_path, f"{name}{seed}", method, seed=seed)
+            path = tmp_path / "runs" / f"{name}{seed}" / "run.json"
+            state = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(state | {"text": {"train": text, "valid": "same"}}))
+    found = comparison(tmp_path)
+    titles = {column.title for column in found.columns if column.key.startswith("docs/knn")}
+    assert titles == {"k-NN accuracy (text abc)", "k-NN accuracy (text def)"}
+    compared = {
+        row.label: sum(key.startswith("docs/knn") for key in row.ties) for row in found.rows if not row.baseline
+    }
+    assert compared == {"SimCLR": 1, "MaskedLM": 1, "CausalLM": 0}
+    assert any("each text has columns of its own" in line for line in found.differences)
