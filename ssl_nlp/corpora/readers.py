@@ -6,9 +6,10 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ssl_nlp.corpora.base import Document, Label
 from ssl_nlp.corpora.conll import read_conll, tagged
@@ -16,6 +17,9 @@ from ssl_nlp.corpora.lines import opened, read_lines
 from ssl_nlp.corpora.parallel import read_parallel
 from ssl_nlp.corpora.squad import answer_spans, read_squad
 from ssl_nlp.errors import UserError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet", "conll", "squad"]
 DocumentUnit = Literal["file", "line", "paragraph"]
@@ -168,10 +172,6 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         UserError: an unknown ending, an empty or unreadable file, bytes that are not UTF-8, a broken or missing record
             or field.
     """
-    name = path.name.lower().removesuffix(".gz")
-    known = format or ENDINGS.get(Path(name).suffix)
-    if known is None:
-        raise UserError(f"{path}: unknown ending; set `format` to one of {', '.join(get_args(Format))}")
     readers: dict[Format, Callable[[], Iterator[Document]]] = {
         "text": lambda: read_text(path, unit) if fields.pair is None else read_parallel(path, fields.pair, unit),
         "jsonl": lambda: read_jsonl(path, fields),
@@ -182,11 +182,40 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
         "squad": lambda: read_squad(path),
     }
     empty = True
-    for document in readers[known]():
+    for document in readers[_format_of(path, format)]():
         empty = False
         yield document
     if empty:
         raise UserError(f"{path} is empty: fill it, or name only files that hold text")
+
+
+def field_names(path: Path, format: Format | None) -> list[str]:
+    """The names of a file's fields: those of its header or, of JSON Lines, of its first record. None if they have no names.
+
+    Raises:
+        UserError: as `read_file`, but a broken record is left for that to report.
+    """
+    known = _format_of(path, format)
+    if known in ("csv", "tsv"):
+        return next((row for _, row in (csv_rows if known == "csv" else tsv_rows)(path)), [])
+    if known == "parquet":
+        with _parquet(path) as file:
+            return list(file.schema_arrow.names)
+    if known == "jsonl":
+        try:
+            record = json.loads(next((line for line in read_lines(path) if not line.isspace()), "{}"))
+        except (RecursionError, ValueError):
+            return []
+        return list(record) if isinstance(record, dict) else []
+    return []
+
+
+def _format_of(path: Path, format: Format | None) -> Format:
+    name = path.name.lower().removesuffix(".gz")
+    known = format or ENDINGS.get(Path(name).suffix)
+    if known is None:
+        raise UserError(f"{path}: unknown ending; set `format` to one of {', '.join(get_args(Format))}")
+    return known
 
 
 def read_text(path: Path, unit: DocumentUnit) -> Iterator[Document]:
@@ -310,17 +339,23 @@ def read_table(path: Path, rows: Iterator[tuple[int, list[str]]], fields: Fields
 
 def read_parquet(path: Path, fields: Fields) -> Iterator[Document]:
     """One record a row, read in batches."""
+    with _parquet(path) as table:
+        fields.check(str(path), table.schema_arrow.names)
+        for batch in table.iter_batches(batch_size=1000, columns=fields.given):
+            for record in batch.to_pylist():
+                yield fields.document(str(path), record)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator["ParquetFile"]:
+    """A file of parquet, whose errors become one line."""
     import pyarrow
     from pyarrow import parquet
 
     with opened(path) as file:
         try:
             # Parquet is read from its end, which a compressed stream has to be unpacked for.
-            table = parquet.ParquetFile(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
-            fields.check(str(path), table.schema_arrow.names)
-            for batch in table.iter_batches(batch_size=1000, columns=fields.given):
-                for record in batch.to_pylist():
-                    yield fields.document(str(path), record)
+            yield parquet.ParquetFile(io.BytesIO(file.read()) if path.suffix.lower() == ".gz" else file)
         except pyarrow.ArrowException as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} is not a complete parquet file ({reason}): write or copy it again") from error

@@ -5,7 +5,7 @@ digests. Of each text, the first 1,000 characters are used (`ssl_nlp.evaluation.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from ssl_nlp.corpora import Document
@@ -243,3 +243,33 @@ def text_pairs(name: str, found: Iterable[Document], split: Split = "test") -> T
     """Texts and the pairs that they are to find, from documents with a pair; arguments as for `scored_pairs`."""
     chosen = subset(found, CAPS[split], lambda document: document.text)
     return TextPairs(name, [document.text for document in chosen], [str(document.pair) for document in chosen])
+
+
+def minimal_pairs(name: str, found: Sequence[Document]) -> MinimalPairs:
+    """All pairs of a good sentence and a bad one, from documents with a pair, a paradigm as label, and a field as part.
+
+    Args:
+        name: of the data set.
+        found: the documents; one without a part belongs to the field `all`.
+
+    Raises:
+        UserError: there are no pairs, one has no paradigm, or a paradigm belongs to two fields.
+    """
+    if not found:
+        raise UserError(f"{name} has no pairs of sentences: name other files")
+    fields: dict[str, str] = {}
+    for document in found:
+        paradigm, own = document.label, document.part or "all"
+        if not isinstance(paradigm, str):
+            raise UserError(f"{name}: the pair {document.text[:40]!r} has no paradigm: name its field in `label`")
+        if (other := fields.setdefault(paradigm, own)) != own:
+            raise UserError(
+                f"{name}: the paradigm {paradigm!r} has pairs of the fields {other!r} and {own!r}: give them one "
+                "field, or two paradigms"
+            )
+    return MinimalPairs(
+        [document.text for document in found],
+        [str(document.pair) for document in found],
+        [str(document.label) for document in found],
+        [document.part or "all" for document in found],
+    )

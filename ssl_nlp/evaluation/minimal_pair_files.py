@@ -1,21 +1,25 @@
 """Minimal pairs from files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ssl_nlp.corpora import Document
-from ssl_nlp.corpora.readers import Fields, Format, read_file
+from ssl_nlp.corpora.readers import Field, Fields, Format, field_names, read_file
 from ssl_nlp.corpora.text_files import find_files
-from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.data_suite import Task
+from ssl_nlp.evaluation.data_suite import Task, minimal_pairs
 from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.validation_items import Valid, divided
+
+PUBLISHED = {"good": "sentence_good", "bad": "sentence_bad", "paradigm": "UID", "field": "phenomenon"}
+"""The names of the same fields in the published files of BLiMP, which says `field`, too, and ZhoBLiMP."""
 
 
 @dataclass(frozen=True)
 class MinimalPairFiles:
-    """Pairs of sentences, of which `text` is the good one. The names of fields are those of BLiMP's files.
+    """Pairs of sentences, of which `text` is the good one.
+
+    A field that a file does not have is looked for under its published name, if it is one of `PUBLISHED`.
 
     Attributes:
         test: the files.
@@ -29,9 +33,9 @@ class MinimalPairFiles:
     tasks: ClassVar[tuple[Task, ...]] = ("minimal_pairs",)
 
     test: str | list[str]
-    text: int | str = "sentence_good"
-    pair: int | str = "sentence_bad"
-    label: int | str = "UID"
+    text: int | str = "good"
+    pair: int | str = "bad"
+    label: int | str = "paradigm"
     part: int | str | None = "field"
     valid: Valid = None
     format: Format | None = None
@@ -43,30 +47,18 @@ class MinimalPairFiles:
             UserError: there are no pairs, one has no paradigm, or a paradigm belongs to two fields.
         """
         test, valid = divided(name, self._documents(self.test), self.valid, self._documents)
-        evaluator = self._evaluator(name, test)
-        return replace(evaluator, valid=self._evaluator(name, valid)) if valid else evaluator
+        evaluator = minimal_pairs(name, test)
+        return replace(evaluator, valid=minimal_pairs(name, valid)) if valid else evaluator
 
     def _documents(self, patterns: str | list[str]) -> Iterator[Document]:
-        chosen = Fields(self.text, self.label, self.pair, part=self.part)
         for path in find_files(patterns):
+            there = field_names(path, self.format)
+            part = None if self.part is None else _named(self.part, there)
+            chosen = Fields(_named(self.text, there), _named(self.label, there), _named(self.pair, there), part=part)
             yield from (d for d in read_file(path, self.format, "line", chosen) if d.text.strip())
 
-    def _evaluator(self, name: str, documents: Sequence[Document]) -> MinimalPairs:
-        if not documents:
-            raise UserError(f"{name} has no pairs of sentences: name other files")
-        fields: dict[str, str] = {}
-        for document in documents:
-            paradigm, own = document.label, document.part or "all"
-            if not isinstance(paradigm, str):
-                raise UserError(f"{name}: the pair {document.text[:40]!r} has no paradigm: name its field in `label`")
-            if (other := fields.setdefault(paradigm, own)) != own:
-                raise UserError(
-                    f"{name}: the paradigm {paradigm!r} has pairs of the fields {other!r} and {own!r}: give them one "
-                    "field, or two paradigms"
-                )
-        return MinimalPairs(
-            [document.text for document in documents],
-            [str(document.pair) for document in documents],
-            [str(document.label) for document in documents],
-            [document.part or "all" for document in documents],
-        )
+
+def _named(field: Field, there: list[str]) -> Field:
+    """The name of a field in a file with these fields."""
+    published = PUBLISHED.get(str(field), field)
+    return published if field not in there and published in there else field

@@ -31,7 +31,7 @@ data:
   stories: {task: generation, train: texts.txt, test: 0.5}
   asked: {task: prompts, train: labelled.tsv, test: 0.2, label: label, template: "{text} says the {label}",
           words: {dog: dog, cat: cat}, shots: [0, 2], draws: 2, calibration: nothing}
-  grammar: {task: minimal_pairs, test: pairs.jsonl, text: good, pair: bad, label: paradigm, part: field}
+  grammar: {task: minimal_pairs, test: pairs.jsonl}
 """
 
 

@@ -297,11 +297,14 @@ def test_suite_of_files(tmp_path):
     pair = {"sentence_good": "A dog sees.", "sentence_bad": "A dog see.", "UID": "agreement", "field": "morphology"}
     (tmp_path / "blimp").mkdir()
     (tmp_path / "blimp" / "agreement.jsonl").write_text(json.dumps(pair))
+    (tmp_path / "zhoblimp").mkdir()
     names = dict(zip(pair, ("good", "bad", "paradigm", "field"), strict=True))
-    (tmp_path / "pairs.jsonl").write_text(json.dumps({names[key]: value for key, value in pair.items()}))
-    for name in ("blimp.minimal_pairs", "mine.minimal_pairs"):
-        pairs = get_suite("files", str(CONFIGS / "suites" / "minimal_pairs.yaml")).evaluators[name]
-        assert pairs == MinimalPairs(["A dog sees."], ["A dog see."], ["agreement"], ["morphology"])
+    for path in (tmp_path / "zhoblimp" / "zhoblimp.jsonl", tmp_path / "pairs.jsonl"):
+        path.write_text(json.dumps({names[key]: value for key, value in pair.items()}))
+    (tmp_path / "pairs.tsv").write_text("\t".join(pair.values()))
+    for name, field in (("blimp", "morphology"), ("zhoblimp", "morphology"), ("mine", "all")):
+        pairs = get_suite("files", str(CONFIGS / "suites" / "minimal_pairs.yaml")).evaluators[f"{name}.minimal_pairs"]
+        assert pairs == MinimalPairs(["A dog sees."], ["A dog see."], ["agreement"], [field])
     suite = get_suite("files", str(CONFIGS / "suites" / "files.yaml"))
     tasks = {"reviews", "similar", "captions", "words", "articles", "opinions", "capitals", "stories", "translations"}
     tasks |= {"search", "topics", "paraphrases", "grammar", "language_modelling"}

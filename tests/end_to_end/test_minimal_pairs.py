@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 SUITE = """
 name: minimal_pairs
 data:
-  order: {task: minimal_pairs, test: pairs.jsonl, text: good, pair: bad, label: paradigm, part: field}
+  order: {task: minimal_pairs, test: pairs.jsonl}
 """
 
 

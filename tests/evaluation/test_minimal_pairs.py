@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
 from ssl_nlp.comparison.columns import columns
 from ssl_nlp.comparison.contributions import contributions
@@ -17,7 +18,16 @@ from ssl_nlp.evaluation import MinimalPairs, get_suite
 from ssl_nlp.evaluation.files_suite import files_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.run import run_evaluators
-from ssl_nlp.methods import VAE, BidirectionalLM, CausalLM, CausalMaskedLM, MaskedDiffusion, MaskedLM, MultiObjective
+from ssl_nlp.methods import (
+    VAE,
+    BidirectionalLM,
+    CausalLM,
+    CausalMaskedLM,
+    MaskedDiffusion,
+    MaskedLM,
+    MultiObjective,
+    NGramLM,
+)
 from ssl_nlp.objectives.scores import Scores
 from tests.corpus import ListCorpus, random_texts
 
@@ -217,7 +227,7 @@ def in_empty_folder(tmp_path, monkeypatch):
 def write(*rows, **settings):
     """A suite of one file with these rows."""
     Path("pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    given = {"task": "minimal_pairs", "test": "pairs.jsonl", "text": "good", "pair": "bad", "label": "paradigm"}
+    given = {"task": "minimal_pairs", "test": "pairs.jsonl"}
     Path("suite.yaml").write_text(json.dumps({"name": "mine", "data": {"pairs": given | settings}}))
     return "suite.yaml"
 
@@ -239,6 +249,12 @@ def test_pairs_of_files():
     ("rows", "settings", "complaint"),
     [
         ([PAIR], {"label": "UID"}, "no field `UID`"),
+        (
+            [{"first": "a", "UID": "x"}],
+            {},
+            "no field `good`; set .* to some of: first, UID",
+        ),
+        ([{"sentence_good": "a", "sentence_bad": "b", "field": "x"}], {}, "no field `paradigm`"),
         ([PAIR | {"bad": ""}], {}, "field `bad` is blank beside 'She sees.'"),
         ([PAIR | {"paradigm": None}], {}, "the pair 'She sees.' has no paradigm"),
         ([PAIR, PAIR | {"field": "syntax"}], {}, "'agreement' has pairs of the fields 'morphology' and 'syntax'"),
@@ -250,6 +266,74 @@ def test_every_mistake_has_a_line(rows, settings, complaint):
     with pytest.raises(UserError, match=complaint.replace("`", "\\`")) as caught:
         files_suite(write(*rows, **settings))
     assert "\n" not in str(caught.value)
+
+
+PUBLISHED = {
+    "blimp": ("sentence_good", "sentence_bad", "UID", "field"),
+    "zhoblimp": ("sentence_good", "sentence_bad", "UID", "phenomenon"),
+    "both": ("good", "bad", "paradigm", "field"),
+}
+EXPECTED = MinimalPairs(["She sees."], ["She see."], ["agreement"], ["morphology"])
+
+
+@pytest.mark.parametrize("fields", PUBLISHED.values(), ids=PUBLISHED)
+def test_the_names_of_published_fields_are_known(fields):
+    row = dict(zip(fields, PAIR.values(), strict=True)) | {"pairID": 0}
+    assert files_suite(write(row)).evaluators == {"pairs.minimal_pairs": EXPECTED}
+    # What is there under the name that was set is taken.
+    other = row | {"good": "A.", "bad": "B.", "paradigm": "p", "field": "f"}
+    assert files_suite(write(other)).evaluators["pairs.minimal_pairs"] == MinimalPairs(["A."], ["B."], ["p"], ["f"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_published_names_in_tables(ending):
+    row = dict(zip(PUBLISHED["blimp"], PAIR.values(), strict=True))
+    write(PAIR)
+    settings = json.loads(Path("suite.yaml").read_text())
+    settings["data"]["pairs"]["test"] = f"pairs.{ending}"
+    Path("suite.yaml").write_text(json.dumps(settings))
+    if ending == "parquet":
+        Dataset.from_list([row]).to_parquet("pairs.parquet")
+    else:
+        separator = "," if ending == "csv" else "\t"
+        Path(f"pairs.{ending}").write_text("\n".join(separator.join(line) for line in (row, row.values())))
+    assert files_suite("suite.yaml").evaluators == {"pairs.minimal_pairs": EXPECTED}
+
+
+CHINESE = [
+    ("他把信寄走了。", "他把信寄。", "BA_with_result", "BA"),
+    ("我把窗关上了。", "我把窗关。", "BA_with_result", "BA"),
+    ("桌上有三本书。", "桌上有三书本。", "classifiers", "nominal_expression"),
+    ("谁也没有来。", "谁也没有来了了。", "negation", "nominal_expression"),
+    ("弟弟骑一匹马。", "弟弟骑一匹猫。", "classifiers", "nominal_expression"),
+]
+
+
+def test_chinese_pairs():
+    """Length and an n-gram of characters decide them as they can be decided by hand."""
+    evaluator = files_suite(
+        write(*(dict(zip(("good", "bad", "paradigm", "field"), pair, strict=True)) for pair in CHINESE))
+    ).evaluators["pairs.minimal_pairs"]
+    shorter = evaluator.shorter().details["minimal_pairs"]["length"]
+    # Of BA_with_result, the bad sentences are shorter; of the classifiers, both are as long.
+    assert {name: one["accuracy"] for name, one in shorter["paradigms"].items()} == {
+        "BA_with_result": 0,
+        "classifiers": 0.5,
+        "negation": 1,
+    }
+    assert shorter["accuracy"] == pytest.approx(0.5) and shorter["ties"] == 2
+    assert {name: one["paradigms"] for name, one in shorter["fields"].items()} == {"BA": 1, "nominal_expression": 2}
+    assert shorter["fields"]["nominal_expression"]["accuracy"] == pytest.approx(0.75)
+
+    texts = ["他把信寄走了。", "我把窗关上了。", "桌上有三本书。", "谁也没有来。"]
+    method = NGramLM(order=2)
+    method.connect(get_tokenizer(TokenizerSettings(kind="char", vocab_size=300), ListCorpus(texts)))
+    method.count(np.array(ids) for ids, _ in method.tokenizer.encode(texts))
+    details = evaluator(method).details["minimal_pairs"]["likelihood"]
+    # It has never seen the characters 马 and 猫: the pair is a tie.
+    right = {"BA_with_result": 1, "classifiers": 0.75, "negation": 1}
+    assert {name: one["accuracy"] for name, one in details["paradigms"].items()} == right
+    assert details["ties"] == 1
 
 
 def test_the_suite_without_files_says_how_to_name_them():
