@@ -24,7 +24,7 @@ from ssl_nlp.comparison.tuning import RECORD, read_tuning
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import PROTOCOL, SUITES, Suite, get_suite
 from ssl_nlp.evaluation.record import lost_items
-from ssl_nlp.evaluation.suites import INSTALLED
+from ssl_nlp.evaluation.suites import INSTALLED, MINIMAL_PAIRS
 from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import RUNS
 from ssl_nlp.tracking import log_comparison
@@ -100,7 +100,7 @@ def compare(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
         targets = fine_tune(options.task, targets, seeds, output.resolve().name, extra, imports)
     elif options.seeds is not None:
         if suite is None and name not in SUITES:
-            get_suite(name)  # raises its error before hours of training
+            suite = get_suite(name)  # raises its error before hours of training
         targets = train(targets, options.seeds, output.resolve().name, extra, imports, budget)
     runs = find_runs(targets)
     if chosen is None and _fine_tuned(runs):
@@ -178,6 +178,8 @@ def _evaluated(
     """The runs with results on the suite; evaluated first if their checkpoint, the protocol or the data have changed."""
     if suite is None and name in INSTALLED:  # which change with the installed packages
         suite = get_suite(name)
+    if name == MINIMAL_PAIRS and suite is None and not any(name in run.record.get("suites", {}) for run in runs):
+        suite = get_suite(name)  # where there are results, they may be on the user's own files
     missing = [run for run in runs if run.finished and not _is_evaluated(run, name, suite)]
     if missing and suite is None and name not in SUITES:
         raise UserError(f"{missing[0].name} has no results on the suite {name}: give its file with --config")

@@ -204,3 +204,16 @@ class HubDataset(SplitCorpus):
         elif class_names is not None and number is not None:  # -1 stands for no label
             record = record | {self.fields.label: class_names[number] if number >= 0 else None}
         return self.fields.document(str(self), record)
+
+
+def configurations(path: str) -> list[str]:
+    """The names of the configurations of a data set on the hub, or of a local directory.
+
+    Raises:
+        UserError: as `HubDataset.documents`.
+    """
+    import datasets
+
+    root = Path(path).expanduser()
+    with telling(f"HubDataset({path})"):
+        return [str(name) for name in datasets.get_dataset_config_names(str(root) if root.is_dir() else path)]

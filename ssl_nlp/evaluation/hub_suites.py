@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ssl_nlp.corpora import Document, HubDataset
-from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, scored_pairs
+from ssl_nlp.corpora.hub_dataset import configurations
+from ssl_nlp.evaluation.data_suite import Data, Task, data_suite, labelled_splits, minimal_pairs, scored_pairs
 from ssl_nlp.evaluation.excerpts import CHARACTERS, Excerpts
 from ssl_nlp.evaluation.suite import Suite
 
@@ -14,11 +15,12 @@ class HubData:
     """One data set, and the meaning of its columns.
 
     Attributes:
-        path, config: its name, and one of its configurations.
+        path, config: its name, and one of its configurations. Of minimal pairs, all are read: each is a paradigm.
         test: the split with public labels on which numbers are reported.
         valid: a split, or a share of `train` if there is no other split to choose on. Of similarity, only a split counts:
             a published test split stays whole.
-        label: class, or score.
+        label: class, score, or paradigm of a minimal pair.
+        part: the field of grammar of a minimal pair.
     """
 
     path: str
@@ -30,6 +32,7 @@ class HubData:
     train: str = "train"
     valid: str | float = 0.1
     test: str = "test"
+    part: str | None = None
 
     def read(self) -> Data:
         """The data set."""
@@ -41,6 +44,8 @@ class HubData:
             tested = {*map(frozenset, zip(pairs.first, pairs.second, strict=True))}
             others = (one for one in self._split(self.valid) if frozenset((one.text, one.pair)) not in tested)
             return replace(pairs, valid=scored_pairs(name, others, "valid"))
+        if self.task == "minimal_pairs":
+            return minimal_pairs(name, [pair for one in configurations(self.path) for pair in self._pairs(one)])
         corpus = HubDataset(self.path, self.config, self.train, self.valid, self.test, self.text, self.label, self.pair)
         return labelled_splits(name, corpus)
 
@@ -48,6 +53,11 @@ class HubData:
         """The documents of one split, without a look at the others."""
         corpus = HubDataset(self.path, self.config, split, 0.5, None, self.text, self.label, self.pair)
         return Excerpts(corpus, CHARACTERS).read("train")
+
+    def _pairs(self, config: str) -> Iterator[Document]:
+        """The pairs of one paradigm, which stay whole."""
+        corpus = HubDataset(self.path, config, self.test, 0.5, None, self.text, self.label, self.pair, part=self.part)
+        return corpus.read("train")
 
 
 def _sts(path: str, valid: str | float = 0.1) -> HubData:
@@ -85,6 +95,10 @@ HUB_SUITES: dict[str, dict[str, HubData]] = {
         "rte": _glue("rte", "sentence1", "sentence2"),
     },
 }
+
+BLIMP = HubData(
+    "nyu-mll/blimp", None, "minimal_pairs", "sentence_good", "sentence_bad", "UID", test="train", part="field"
+)  # arXiv:1912.00582: 67 paradigms of 1,000 pairs
 
 
 def hub_suite(name: str, data: dict[str, HubData] | None = None) -> Suite:

@@ -1,6 +1,7 @@
 """Minimal pairs: both scores beside slow and obvious ones, ties, means over paradigms, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ssl_nlp.encoders import Recurrent, Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import MinimalPairs, get_suite
 from ssl_nlp.evaluation.files_suite import files_suite
+from ssl_nlp.evaluation.hub_suites import BLIMP, hub_suite
 from ssl_nlp.evaluation.result import statistic_of
 from ssl_nlp.evaluation.run import run_evaluators
 from ssl_nlp.methods import (
@@ -336,8 +338,32 @@ def test_chinese_pairs():
     assert details["ties"] == 1
 
 
-def test_the_suite_without_files_says_how_to_name_them():
-    with pytest.raises(
-        UserError, match=r"made of your files: name them in a copy of configs/suites/minimal_pairs\.yaml"
-    ):
+def test_blimp_from_the_hub(tmp_path):
+    """A local copy of its shape: a configuration for each paradigm, with the split train."""
+    names = ("agreement", "islands")
+    for name in names:
+        row = {
+            "sentence_good": f"good {name}",
+            "sentence_bad": f"bad {name}",
+            "field": "syntax",
+            "UID": name,
+            "pair_id": 0,
+        }
+        (tmp_path / "blimp" / name).mkdir(parents=True)
+        # A sentence may stand in several pairs, and may be long.
+        rows = [row, row | {"sentence_bad": "worse", "pair_id": 1}, row | {"sentence_good": "word " * 500}]
+        Dataset.from_list(rows).to_parquet(tmp_path / "blimp" / name / "train-00000-of-00001.parquet")
+    parts = [{"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train-*"}]} for name in names]
+    (tmp_path / "blimp" / "README.md").write_text(f"---\nconfigs: {json.dumps(parts)}\n---\n")
+    suite = hub_suite("minimal_pairs", {"blimp": replace(BLIMP, path=str(tmp_path / "blimp"))})
+    [(name, pairs)] = suite.evaluators.items()
+    assert name == "blimp.minimal_pairs"
+    assert pairs.good[:3] == ["good agreement", "good agreement", "word " * 500]
+    assert pairs.bad == [text for name in names for text in (f"bad {name}", "worse", f"bad {name}")]
+    assert pairs.paradigms == ["agreement"] * 3 + ["islands"] * 3 and pairs.fields == ["syntax"] * 6
+
+
+def test_without_the_hub_one_line_says_how_to_name_files():
+    with pytest.raises(UserError, match=r"nyu-mll/blimp.*copy of configs/suites/minimal_pairs\.yaml") as caught:
         get_suite("minimal_pairs")
+    assert "\n" not in str(caught.value)
