@@ -1,7 +1,8 @@
 """Signals that ask a process to stop: Ctrl-C, those of schedulers, a closed terminal.
 
 A signal ends the command with an exception and, as in a shell, exit status 128 + its number. During training it waits for
-the end of the step, so that the step can be saved; a second signal does not wait.
+the end of the step, so that the step can be saved; a second signal does not wait. Processes that the command has forked
+leave it to the command to end them.
 """
 
 import os
@@ -24,10 +25,10 @@ class Interrupted(BaseException):
         outcome: what was saved, and how to continue.
     """
 
-    def __init__(self, number: int, outcome: str = "") -> None:
+    def __init__(self, number: int, outcome: str = "repeat the command to finish it") -> None:
         self.signal, self.outcome = signal.Signals(number), outcome
         name = "Ctrl-C" if self.signal is signal.SIGINT else self.signal.name
-        super().__init__(f"stopped by {name}{f': {outcome}' if outcome else ''}")
+        super().__init__(f"stopped by {name}: {outcome}")
 
     @property
     def status(self) -> int:
@@ -76,7 +77,12 @@ def stop_deferring() -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Handle these signals in the block; those that the parent process ignores, as under `nohup`, stay ignored."""
+    """Handle these signals in the block; those that the parent process ignores, as under `nohup`, stay ignored.
+
+    Raises:
+        Interrupted: a signal has ended the block, even if a library has failed while it cleaned up, as the pool of
+            `datasets` does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -86,6 +92,10 @@ def handled() -> Iterator[None]:
             signal.signal(number, handle)
     try:
         yield
+    except Exception as error:
+        if (interrupted := _interruption_behind(error)) is None:
+            raise
+        raise interrupted from None
     finally:
         stop_deferring()
         for number, handler in before.items():
@@ -103,6 +113,25 @@ def requeue() -> bool:
         return subprocess.run(["scontrol", "requeue", job], check=False, stdout=subprocess.DEVNULL).returncode == 0
     except OSError:
         return False
+
+
+def _interruption_behind(error: BaseException) -> Interrupted | None:
+    """The interruption that was being handled when an error came up, if there was one."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, Interrupted):
+        behind = behind.__context__
+    return behind
+
+
+def _leave_to_parent() -> None:
+    """In a forked process: ignore the signals that a terminal sends to all processes, and die quietly of the parent's."""
+    for number in _numbers():
+        if signal.getsignal(number) is handle:
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _numbers() -> list[int]:

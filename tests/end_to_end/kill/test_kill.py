@@ -7,14 +7,17 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.end_to_end.cli import write_texts
+from tests.end_to_end.cli import ROOT, run_process, write_texts
 from tests.end_to_end.kill.chain import Chain, fit
 from tests.end_to_end.kill.harness import Server, difference, left_behind
 from tests.end_to_end.suites import write_suites
@@ -324,9 +327,59 @@ def test_commands_without_a_training_stop_at_once(server, place, tmp_path, event
         command = fit("masked_lm", place)
     stopped = server.run(command, tmp_path, fresh, kill=event, signal_number=signal.SIGTERM)
     assert stopped.status == status, stopped.stderr
-    assert stopped.stderr.splitlines()[-1] == "ssl-nlp: stopped by SIGTERM"
+    assert stopped.stderr.splitlines()[-1] == "ssl-nlp: stopped by SIGTERM: repeat the command to finish it"
     assert not list(tmp_path.rglob("*.part"))
     assert server.run(command, tmp_path, fresh).status == 0
+
+
+TOKENIZING = """
+import os
+import threading
+
+from ssl_nlp.data import store
+
+
+def encode(*arguments):
+    print("tokenizing", os.getpid(), flush=True)
+    threading.Event().wait()
+
+
+os.cpu_count = lambda: 2
+store.encode = encode
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "send", "name"), [(signal.SIGTERM, os.kill, "SIGTERM"), (signal.SIGINT, os.killpg, "Ctrl-C")]
+)
+def test_a_signal_ends_all_processes_that_tokenize_with_one_line(tmp_path, number, send, name):
+    """A scheduler may send its signal to the command alone, a terminal sends Ctrl-C to its workers, too."""
+    (tmp_path / "blocks.py").write_text(TOKENIZING)
+    (tmp_path / "texts.txt").write_text("".join(f"Text {text}.\n" for text in range(24_000)))
+    command = fit("masked_lm", tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "ssl_nlp", *command, "--import", "blocks.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SSL_NLP_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell may ignore it
+    ) as process:
+        assert process.stdout is not None
+        marks = (line for line in process.stdout if line.startswith("tokenizing"))
+        at_work = {line.split()[1] for line in islice(marks, 2)}
+        assert len(at_work) == 2 and str(process.pid) not in at_work
+        send(process.pid, number)
+        _, errors = process.communicate()
+    assert errors == f"ssl-nlp: stopped by {name}: repeat the command to finish it\n"
+    assert process.returncode == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    again = run_process(*command, cwd=tmp_path, SSL_NLP_CACHE=str(tmp_path / "cache"))
+    assert again.returncode == 0, again.stderr
+    assert not list((tmp_path / "cache").glob("*/.*"))
 
 
 @pytest.mark.parametrize("file", ["last.ckpt", "best.ckpt", "samples.jsonl", "run.json", "config.yaml"])
