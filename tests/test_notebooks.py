@@ -5,6 +5,7 @@ Of each notebook one cell is replaced, the one that is tagged `parameters` and t
 
 import ast
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -209,11 +210,12 @@ def test_runs_are_compared_in_a_table_and_pictures(folder, monkeypatch):
     assert complaints(notebook) == []
 
 
-def test_the_excess_over_exact_limits_falls_with_tokens(tmp_path):
+def test_the_excess_over_exact_limits_is_fitted_along_width_depth_and_tokens(tmp_path):
     report = (
         "{'curves': {name: curve[['val/limit', 'val/excess_nats', 'val/gap_closed']].T.values.tolist()"
-        " for name, curve in curves.items()}, 'fits': fits, 'sizes': by_size['parameters'].tolist(),"
-        " 'tokens': by_tokens[['tokens', 'excess']].T.values.tolist(),"
+        " for name, curve in curves.items()}, 'runs': runs.to_dict('list'),"
+        " 'fitted': product_of_powers(product.x, sizes).tolist(), 'of_product': of_product,"
+        " 'exponents': exponents.T.to_dict('list'),"
         f" 'loss_axes': {AXES.format('loss_figure')}, 'scaling_axes': {AXES.format('scaling_figure')}}}"
     )
     replacement = (
@@ -225,15 +227,26 @@ def test_the_excess_over_exact_limits_falls_with_tokens(tmp_path):
     for limits, excess, closed in found["curves"].values():
         assert len(limits) == 8 and min(limits) == pytest.approx(max(limits), abs=1e-6)
         assert 0 < excess[-1] < excess[0] and closed[-1] < 1
-    tokens, excess = found["tokens"]
-    assert tokens == [4096, 8192, 16384, 32768] and excess[-1] < excess[0]
-    assert len(set(found["sizes"])) == 6
-    scale, exponent, low, high = found["fits"]["tokens"]
-    assert low < exponent < high and exponent > 0
-    assert [scale * n**-exponent for n in tokens] == pytest.approx(excess, rel=0.5)
     assert [axes[0] for axes in found["loss_axes"]] == list(found["curves"])
     assert all("steps" in x and "nats" in y for _, x, y in found["loss_axes"])
-    assert [axes[1] for axes in found["scaling_axes"]] == ["tokens", "parameters"]
-    assert all("95 % interval" in title for title, _, _ in found["scaling_axes"])
+
+    runs = found["runs"]
+    sizes = list(zip(runs["width"], runs["depth"], runs["tokens"], strict=True))
+    middle = sizes[0]
+    assert all(sum(a != b for a, b in zip(size, middle, strict=True)) == 1 for size in sizes[1:])  # one at a time
+    for axis in ("width", "depth", "tokens"):
+        assert len(set(runs[axis])) >= 4
+    assert all(error > 0 for error in runs["standard error"])
+    differences = [loss - limit for loss, limit in zip(runs["loss"], runs["limit"], strict=True)]
+    assert runs["excess"] == pytest.approx(differences)
+    deviations = [math.log(excess) - log for excess, log in zip(runs["excess"], found["fitted"], strict=True)]
+    freedom = len(sizes) - 4
+    assert sum(deviation**2 for deviation in deviations) / freedom == pytest.approx(found["of_product"] ** 2)
+    for exponent, low, high, zero in found["exponents"].values():
+        assert low < exponent < high
+        assert zero == ("inside: not determined" if low < 0 < high else "outside")
+    assert found["exponents"]["tokens"][0] > 0
+    assert [axes[1].partition(" ")[0] for axes in found["scaling_axes"][3:]] == ["width", "depth", "training"]
+    assert all("95 % interval" in title for title, _, _ in found["scaling_axes"][3:])
     assert pictures(notebook) == 2
     assert complaints(notebook) == []

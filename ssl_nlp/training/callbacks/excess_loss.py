@@ -12,7 +12,7 @@ from ssl_nlp.corpora import HiddenMarkovLanguage
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import LossExplainer
-from ssl_nlp.evaluation.excess import ExcessSums
+from ssl_nlp.evaluation.excess import Excess, ExcessSums
 from ssl_nlp.evaluation.limits import Limits
 from ssl_nlp.objectives.predictions import Detections
 from ssl_nlp.objectives.scores import Unable
@@ -36,16 +36,20 @@ class ExcessLoss(Callback):
     learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error. Rows count
     as independent, although documents that share a topic follow each other, so the standard error is somewhat too small.
     Methods that cannot say what they predict are left alone, and so are other corpora.
+
+    Attributes:
+        excess: of the last validation, with its standard error; None where the limit is not known.
     """
 
     def __init__(self) -> None:
+        self.excess: Excess | None = None
         self._limits: Limits | None = None
         self._reason: Unable | None = None  # why there are no limits after all, on this rank
         self._sums = ExcessSums()
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: most are the same in every validation
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._limits, self._reason, self._known = None, None, {}
+        self.excess, self._limits, self._reason, self._known = None, None, None, {}
         data = internals.datamodule_of(trainer)
         known = isinstance(data, TextDataModule) and isinstance(data.corpus, HiddenMarkovLanguage)
         if stage not in ("fit", "validate") or not known or not isinstance(pl_module, LossExplainer):
@@ -86,7 +90,7 @@ class ExcessLoss(Callback):
             _say(self._reason)
             return
         self._sums.sums = torch.stack(sums)
-        excess = self._sums.excess()
+        self.excess = excess = self._sums.excess()
         if excess is None:
             return
         pl_module.log("val/limit", excess.limit)
