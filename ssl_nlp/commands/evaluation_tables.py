@@ -165,7 +165,7 @@ def limits_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:
         table.add_column(column, justify="right" if column not in ("", "kind", "verdict") else "left")
     for name, result in rows:
         for kind, numbers in result.details["limits"].items():
-            excess = Excess(**numbers)
+            excess = Excess.from_json(numbers)
             cells = (excess.loss, excess.limit, excess.nats, excess.standard_error)
             shown = [f"{number:.4f}" for number in cells]
             closed = "–" if excess.gap_closed is None else f"{excess.gap_closed:.1%}"

@@ -12,6 +12,7 @@ from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.covered import judged
+from ssl_nlp.comparison.excesses import excesses
 from ssl_nlp.comparison.intervals import t_interval
 from ssl_nlp.comparison.item_notes import items_lost, known_words
 from ssl_nlp.comparison.items import apart, item_sentences
@@ -117,13 +118,14 @@ def row_of(
         poolings=_poolings(results),
         validation=_primaries(results, lambda result: result.validation),
         read=_primaries(results, lambda result: result.read),
+        excesses=excesses(results),
         **more,
     )
 
 
 def merged(row: Row, other: Row) -> Row:
     """A row with the numbers of another one where it has none."""
-    names = ("scores", "poolings", "validation", "read", "missing", "items")
+    names = ("scores", "poolings", "validation", "read", "missing", "items", "excesses")
     return replace(row, **{name: getattr(other, name) | getattr(row, name) for name in names})
 
 

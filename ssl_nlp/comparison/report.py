@@ -11,6 +11,7 @@ from ssl_nlp import __version__, durable
 from ssl_nlp.comparison import plots, score_curves, theme
 from ssl_nlp.comparison.columns import FINE_TUNED
 from ssl_nlp.comparison.costs import means, shown_costs
+from ssl_nlp.comparison.excesses import excess_lines
 from ssl_nlp.comparison.facts import facts
 from ssl_nlp.comparison.numbers import format_level, format_number, format_quantity, format_score
 from ssl_nlp.comparison.streams import heat_maps
@@ -79,6 +80,7 @@ def render_page(comparison: Comparison) -> str:
         facts=facts(comparison),
         cells=cells,
         headings=list(_headings(comparison)),
+        excesses=list(excess_lines(comparison.rows)),
         looks=looks,
         seeds=max((score.n for row in methods for score in row.scores.values()), default=0),
         bars=list(_bars(comparison, looks)),

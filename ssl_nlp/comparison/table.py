@@ -42,6 +42,7 @@ FIELDS = (
     "uncovered", "read", "best_difference", "best_low", "best_high", "verdict",
     "baseline_difference", "baseline_low", "baseline_high", "level", "best_level", "best_corrected_p", "best_seeds_up_to",
     "baseline_level", "baseline_corrected_p", "baseline_seeds_up_to", "text_train", "text_valid",
+    "loss", "limit", "excess_standard_error", "excess_verdict",
 )  # fmt: skip
 
 
@@ -126,6 +127,9 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                     line["verdict"] = "best" if verdict.best else "tie" if verdict.tie else "different"
                 if over := row.over_baseline.get(number):
                     line |= _difference("baseline", over)
+                if excess := row.excesses.get(number):
+                    line |= {"loss": excess.loss, "limit": excess.limit, "excess_verdict": excess.verdict}
+                    line["excess_standard_error"] = excess.standard_error
                 writer.writerow({name: _harmless(cell) for name, cell in line.items()})
         durable.write_text(path, file.getvalue())
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.tuning import Tuning
+from ssl_nlp.evaluation.excess import Excess
 
 ALPHA = 0.05
 """Probability of a false claim in a column, or in a whole table after correction, if there is no difference."""
@@ -98,6 +99,7 @@ class Row:
         uncovered: the mean of the primary metric of the other items.
         read: the share of the characters of the texts that the encoder reads, by the key of the column, where known.
         items: the digest of the items, by SUITE/EVALUATOR, where it is recorded.
+        excesses: the mean over the seeds of the losses beside their exact limits, by the key of the excess.
     """
 
     label: str
@@ -115,6 +117,7 @@ class Row:
     uncovered: dict[str, float] = field(default_factory=dict)
     read: dict[str, float] = field(default_factory=dict)
     items: dict[str, str] = field(default_factory=dict)
+    excesses: dict[str, Excess] = field(default_factory=dict)
 
     def pooling(self, key: str) -> str:
         """How the embedding behind a number was pooled, such as `mean`; empty if it is not known, or there is none.

@@ -1,6 +1,9 @@
 """How far a loss is from its limit, and whether it is lower than any model's can be."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +66,27 @@ class Excess:
             "tokens or to other documents of a row, masked tokens that stay visible, or texts of this split in the "
             "training data"
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers and the verdict as plain data."""
+        return asdict(self) | {"excess": self.nats, "verdict": self.verdict}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Excess":
+        """The numbers from plain data; those of earlier versions lack what follows from the others."""
+        return cls(**{one.name: plain[one.name] for one in fields(cls)})
+
+
+def mean_excess(several: Sequence[Excess]) -> Excess:
+    """The mean over models that were measured on the same rows.
+
+    Its standard error is the mean of theirs, which is right if the models are wrong about the same rows, and otherwise
+    too large.
+    """
+    loss, limit, unigram, error = (
+        fmean(getattr(one, name) for one in several) for name in ("loss", "limit", "unigram", "standard_error")
+    )
+    return Excess(loss, limit, unigram, error, min(one.rows for one in several))
 
 
 class ExcessSums:

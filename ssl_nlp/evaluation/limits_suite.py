@@ -1,7 +1,7 @@
 """The suite of exact limits: how much of a known language a model has learned."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -90,7 +90,7 @@ class ExcessNats(Evaluator):
         metrics = {primary: excess.nats}
         if excess.gap_closed is not None:
             metrics[NAMES[scores.kind].format("gap_closed")] = excess.gap_closed
-        details: dict[str, Any] = {"kind": scores.kind, "limits": {scores.kind: asdict(excess)}}
+        details: dict[str, Any] = {"kind": scores.kind, "limits": {scores.kind: excess.to_json()}}
         items = np.stack([scores.nats.numpy() - limit, targets.numpy()], axis=1)
         return Result(primary, metrics, details, items, "ratio")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from ssl_nlp.comparison.columns import columns
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.table import signs, write_csv
 from ssl_nlp.errors import UserError
+from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.record import SuiteResult, read_record, write_suite
 from ssl_nlp.evaluation.result import Result
 from tests.comparison.handwritten import comparison, shown, write
@@ -73,6 +75,33 @@ def test_counted_text_is_a_baseline_of_bounds_too(tmp_path):
     verdict = rows["MaskedDiffusion"].over_baseline[bound]
     assert verdict.difference == pytest.approx(0.5, abs=0.05) and not verdict.tie  # worse than the counts
     assert bound not in rows["CausalLM"].scores and exact not in rows["MaskedDiffusion"].scores
+
+
+def test_losses_stand_beside_their_limits_with_verdicts_on_the_mean_of_the_seeds(tmp_path):
+    key = "limits/limits/pseudo_excess_nats"
+    for name, method, losses in (("masked", "MaskedLM", [3.1, 3.3]), ("diffusion", "MaskedDiffusion", [3.01, 3.03])):
+        for seed, loss in enumerate(losses):
+            write(tmp_path, f"{name}-{seed}", method, seed=seed)
+            path = tmp_path / "runs" / f"{name}-{seed}" / "evaluation.json"
+            limits = {"pseudo-likelihood": Excess(loss, 3.0, 4.0, standard_error=0.01 + 0.02 * seed, rows=50).to_json()}
+            if seed:  # as earlier versions wrote it
+                del limits["pseudo-likelihood"]["verdict"], limits["pseudo-likelihood"]["excess"]
+            metrics, details = {"pseudo_excess_nats": loss - 3.0}, {"kind": "pseudo-likelihood", "limits": limits}
+            result = SuiteResult("same", {"limits": Result("pseudo_excess_nats", metrics, details)})
+            write_suite(path, read_record(path), "limits", result)
+    found = compare_runs(find_runs([tmp_path / "runs"]), "limits")
+    write_csv(found, tmp_path / "comparison.csv")
+    lines = {(r["row"], r["number"]): r for r in csv.DictReader((tmp_path / "comparison.csv").open())}
+    names = ("mean", "loss", "limit", "excess_standard_error")
+    above, reached = lines["MaskedLM", key], lines["MaskedDiffusion", key]
+    assert [float(above[name]) for name in names] == pytest.approx([0.2, 3.2, 3.0, 0.02])
+    assert (above["excess_verdict"], reached["excess_verdict"]) == ("above it", "reached")
+    assert lines["MaskedLM", "cost/tokens"]["excess_verdict"] == ""
+    text = render_page(found)
+    table = text[text.index('<section id="limits">') : text.index('<section id="setup">')]
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table)
+    assert cells[:5] == ["pseudo-likelihood", "3.0200", "3.0000", "0.0200 ± 0.0200", "reached"]
+    assert cells[5:] == ["pseudo-likelihood", "3.2000", "3.0000", "0.2000 ± 0.0200", "above it"]
 
 
 def test_seeds_of_counts_say_nothing_about_those_of_others(tmp_path):

@@ -87,6 +87,8 @@ def test_every_kind_of_likelihood_has_a_row_in_the_table_and_the_lowest_excess_i
     assert {(c.higher_is_better, c.unit, c.group) for c in found} == {(False, "nats/word", LANGUAGE)}
     table = limits_table("limits", [("a", result)])
     assert table.row_count == 2
+    for numbers in result.details["limits"].values():
+        assert (numbers["verdict"], numbers["excess"]) == ("above it", numbers["loss"] - numbers["limit"])
     assert (table.columns[-1].header, [*table.columns[-1].cells]) == ("verdict", ["above it", "above it"])
 
 
