@@ -154,6 +154,11 @@ def normalized(logs: Floats, axes: tuple[int, ...]) -> Floats:
     return logs - np.expand_dims(log_sum(logs, axes), axes)
 
 
+def entropy(logs: Floats) -> Floats:
+    """(...): nats of the distributions with log-probabilities (..., outcomes)."""
+    return -np.where(np.isneginf(logs), 0.0, np.exp(logs) * np.nan_to_num(logs)).sum(axis=-1)
+
+
 def _log(numbers: Floats) -> Floats:
     with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf
         return np.log(numbers)

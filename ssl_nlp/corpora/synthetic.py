@@ -3,18 +3,27 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ssl_nlp.cache import fingerprint
 from ssl_nlp.corpora.base import SPLITS, Document, Split
-from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, HiddenMarkovMixture, Ints, draw_mixture
+from ssl_nlp.corpora.hidden_markov import UNSEEN, Floats, HiddenMarkovMixture, Ints, draw_mixture, entropy, normalized
 from ssl_nlp.corpora.splits import SplitCorpus
 from ssl_nlp.errors import refuse
 
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 BLOCK = 1000  # documents that are drawn together
+DRAWN_PAIRS = 2000  # for the mutual information of two texts
 LEAST = 0.05  # concentration: with less, probabilities leave the range of floating point numbers
+
+
+class Information(NamedTuple):
+    """An estimate of mutual information in nats, and its standard error."""
+
+    nats: float
+    standard_error: float
 
 
 class HiddenMarkovLanguage(SplitCorpus):
@@ -112,7 +121,7 @@ class HiddenMarkovLanguage(SplitCorpus):
         number = self.sizes[split]
         for block in range(-(-number // BLOCK)):
             random = np.random.default_rng([self.seed, 1 + SPLITS.index(split), block])
-            rows, topics = self.draw(min(BLOCK, number - block * BLOCK), random)
+            rows, topics = self.draw(min(BLOCK, number - block * BLOCK), random, self.same_topic)
             texts, names = (
                 [" ".join(self.words[word] for word in row) for row in rows],
                 map(self.topic, topics.tolist()),
@@ -123,10 +132,10 @@ class HiddenMarkovLanguage(SplitCorpus):
                 documents = [replace(document, pair=pair) for document, pair in both]
             yield from documents
 
-    def draw(self, number: int, random: np.random.Generator) -> tuple[list[list[int]], Ints]:
-        """Documents as lists of word numbers, and their topics (N,)."""
+    def draw(self, number: int, random: np.random.Generator, same_topic: int) -> tuple[list[list[int]], Ints]:
+        """Documents as lists of word numbers, of which `same_topic` in a row share a topic, and their topics (N,)."""
         start = np.zeros(number, dtype=np.int64)
-        topic = self._draw_topic(start[:: self.same_topic], random).repeat(self.same_topic)[:number]
+        topic = self._draw_topic(start[::same_topic], random).repeat(same_topic)[:number]
         lengths = self._draw_length(start, random)
         states = self.model.initial.shape[1]
         state = topic * states + self._draw_first(topic, random)  # numbered over all topics
@@ -149,6 +158,23 @@ class HiddenMarkovLanguage(SplitCorpus):
             words = [numbers[word] for word in text.split()]
             row[: len(words)] = words
         return rows
+
+    def pair_information(self, pairs: int = DRAWN_PAIRS) -> Information:
+        """The mutual information of two documents that share their topic and nothing else, I(first; second).
+
+        Given the topic K the two are independent, so I(first; second) = H(K) - H(K | first) - H(K | second) +
+        H(K | both). H(K) is exact, and the others are means of exact posterior entropies over drawn pairs, whose
+        expectation is exact. The surer a document's topic is, the smaller is the standard error.
+        """
+        rows, _ = self.draw(2 * pairs, np.random.default_rng([self.seed, 0, 1]), 2)
+        words = np.full((2 * pairs, len(self.lengths) - 1), UNSEEN)
+        for place, row in zip(words, rows, strict=True):
+            place[: len(row)] = row
+        posteriors = self.model.topic_posterior(words)
+        both = normalized(posteriors[::2] + posteriors[1::2] - self.model.topics, (1,))
+        left = entropy(both) - entropy(posteriors[::2]) - entropy(posteriors[1::2])
+        nats = float(entropy(self.model.topics) + left.mean())
+        return Information(nats, float(left.std(ddof=1) / pairs**0.5))
 
     @property
     def end_rate(self) -> float:

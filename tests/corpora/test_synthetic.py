@@ -1,6 +1,7 @@
 import math
 from collections import Counter
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, product
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_a_corpus_like_any_other():
 def test_drawn_documents_have_the_probabilities_of_the_model():
     """Topics, lengths, and words two apart, within five standard errors."""
     language, number = tiny(), 20_000
-    rows, topics = language.draw(number, np.random.default_rng(0))
+    rows, topics = language.draw(number, np.random.default_rng(0), 1)
 
     def compare(counts: np.ndarray, probabilities: np.ndarray) -> None:
         error = np.sqrt(probabilities * (1 - probabilities) / number)
@@ -66,9 +67,28 @@ def test_documents_of_every_split_share_their_topic_with_the_next():
 
 
 def test_documents_one_after_the_other_share_a_topic():
-    _, topics = tiny(same_topic=5).draw(1003, np.random.default_rng(0))
+    _, topics = tiny().draw(1003, np.random.default_rng(0), 5)
     assert (topics[:1000].reshape(200, 5) == topics[:1000:5, None]).all()
     assert 0 < np.count_nonzero(np.diff(topics[::5])) < 200
+
+
+@pytest.mark.parametrize("topics", [1, 3])
+def test_the_information_that_two_texts_share_is_that_of_all_pairs_of_texts(topics):
+    language = tiny(topics=topics, shortest=1, longest=3, word_concentration=0.5)
+    texts = np.array([[*row, *[UNSEEN] * (3 - size)] for size in (1, 2, 3) for row in product(range(4), repeat=size)])
+    lengths = language.lengths[(texts != UNSEEN).sum(axis=1)]
+    alone = [replace(language.model, topics=np.log(one)).log_likelihood(texts) for one in np.eye(topics) + 1e-300]
+    given = np.exp(alone) * lengths  # (topics, texts)
+    joint = np.einsum("k,ka,kb->ab", np.exp(language.model.topics), given, given)
+    one = joint.sum(axis=1)
+    assert one.sum() == pytest.approx(1)
+    exact = (joint * np.log(joint / np.outer(one, one))).sum()
+    found = language.pair_information(20_000)
+    assert found.nats == pytest.approx(exact, abs=4 * found.standard_error + 1e-12)
+    assert found.standard_error == pytest.approx(0, abs=0.1 * exact + 1e-12)
+    assert found.standard_error == pytest.approx(
+        language.pair_information(5_000).standard_error / 2, rel=0.1, abs=1e-12
+    )
 
 
 def test_ends_are_those_of_whole_documents_and_of_documents_cut_at_a_random_word():

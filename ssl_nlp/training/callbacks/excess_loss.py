@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.corpora import HiddenMarkovLanguage
+from ssl_nlp.corpora.synthetic import Information
 from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.capabilities import LossExplainer
@@ -35,6 +36,8 @@ class ExcessLoss(Callback):
     `val/excess_nats` is what the loss has beyond it; `val/gap_closed` is the share that is learned of what there is to
     learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error. Rows count
     as independent, although documents that share a topic follow each other, so the standard error is somewhat too small.
+    Of texts in pairs, `val/pair_information` is what the two share: with I nats, no contrastive loss among N candidates is
+    on average below log N - I.
     Methods that cannot say what they predict are left alone, and so are other corpora.
 
     Attributes:
@@ -47,9 +50,10 @@ class ExcessLoss(Callback):
         self._reason: Unable | None = None  # why there are no limits after all, on this rank
         self._sums = ExcessSums()
         self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by batch: most are the same in every validation
+        self._information: Information | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.excess, self._limits, self._reason, self._known = None, None, None, {}
+        self.excess, self._limits, self._reason, self._known, self._information = None, None, None, {}, None
         data = internals.datamodule_of(trainer)
         known = isinstance(data, TextDataModule) and isinstance(data.corpus, HiddenMarkovLanguage)
         if stage not in ("fit", "validate") or not known or not isinstance(pl_module, LossExplainer):
@@ -58,6 +62,9 @@ class ExcessLoss(Callback):
             self._limits = Limits(data.corpus, data.tokenizer)
         except Unable as error:  # the same on all ranks
             _say(error if trainer.is_global_zero else None)
+            return
+        if data.unit == "pair":
+            self._information = data.corpus.pair_information()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._sums = ExcessSums()
@@ -97,6 +104,8 @@ class ExcessLoss(Callback):
         pl_module.log("val/excess_nats", excess.nats)
         if excess.gap_closed is not None:
             pl_module.log("val/gap_closed", excess.gap_closed)
+        if self._information is not None:
+            pl_module.log("val/pair_information", self._information.nats)
         if excess.impossible is not None:
             raise BelowLimit(f"validation at step {trainer.global_step:,}: {excess.impossible}")
 

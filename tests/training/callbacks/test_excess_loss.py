@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -69,6 +71,11 @@ def test_the_loss_is_that_of_the_validation_and_the_limit_that_of_its_prediction
     closed = (unigrams / targets - loss) / (unigrams / targets - logged["val/limit"])
     assert logged["val/gap_closed"] == pytest.approx(closed, abs=1e-4)
     assert logged["val/limit"] < min(unigrams / targets, loss)
+    assert ("val/pair_information" in logged) == (unit == "pair")
+    if unit == "pair":
+        information = logged["val/pair_information"]
+        assert information == pytest.approx(PAIRED.pair_information().nats)
+        assert logged["val/limit"] > math.log(16) - information  # the rows of a batch are the candidates
 
 
 def test_the_limit_of_a_detector_follows_its_generator():
