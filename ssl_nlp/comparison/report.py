@@ -160,7 +160,8 @@ def _bars(comparison: Comparison, looks: dict[str, plots.Look]) -> Iterator[str]
             f"{row.label} {format_score(row.scores[column.key])}" for row in comparison.rows if column.key in row.scores
         ]
         drawn = plots.bars(column, comparison.rows, looks)
-        yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}: {'; '.join(scores)}")
+        level = " with 95 % intervals over seeds" if any("±" in score for score in scores) else ""
+        yield inline_svg(drawn, f"bars-{number}", f"Bars of {column.title}{level}: {'; '.join(scores)}")
 
 
 def _losses(methods: list[Row], against: str, looks: dict[str, plots.Look]) -> Iterator[str]:

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_nlp import durable
-from ssl_nlp.comparison.columns import FROZEN, GENERATION, LANGUAGE
+from ssl_nlp.comparison.columns import FROZEN, GENERATION, LANGUAGE, PROMPTS
 from ssl_nlp.comparison.costs import means, shown_costs
 from ssl_nlp.comparison.facts import Fact, facts
+from ssl_nlp.comparison.intervals import LEVEL
 from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
@@ -103,6 +104,8 @@ def signs(row: Row, column: Column) -> str:
 
 def write_csv(comparison: Comparison, path: Path) -> None:
     """Write one line per number of each row: metrics and costs, with intervals, seeds, validation values and verdicts."""
+    prompted = {column.key.rpartition("/")[0] for column in comparison.columns if column.group == PROMPTS}
+    ends = {f"{place}/{end}" for place in prompted for end in ("low", "high")}  # of an interval over items and draws
     with io.StringIO(newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
@@ -121,7 +124,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                 line["validation"] = row.validation.get(number)
                 line |= {"covered": row.covered.get(number), "uncovered": row.uncovered.get(number)}
                 line["read"] = row.read.get(number)
-                line["level"] = None if estimate.low is None else 0.95
+                line["level"] = LEVEL if estimate.low is not None or number in ends else None
                 if verdict := row.ties.get(number):
                     line |= _difference("best", verdict)
                     line["verdict"] = "best" if verdict.best else "tie" if verdict.tie else "different"

@@ -228,6 +228,27 @@ def test_the_csv_file_holds_every_number(tmp_path):
     assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}
 
 
+def test_every_interval_of_the_csv_file_names_its_level(tmp_path):
+    """That of prompts, too, whose ends are lines of their own, and not other numbers of that name."""
+    for seed in range(2):
+        write(tmp_path, f"masked-{seed}", seed=seed)
+    write(tmp_path, "causal", "CausalLM")
+    for name in ("masked-0", "masked-1", "causal"):
+        path = tmp_path / "runs" / name / "evaluation.json"
+        metrics = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
+        details = {"prompts": {"shots": 0, "level": 0.95}}
+        answers = {"zero_shot": Result("accuracy", metrics, details), "own": Result("low", {"low": 1.0})}
+        write_suite(path, read_record(path), "docs", SuiteResult("same", answers))
+    write_csv(comparison(tmp_path), tmp_path / "comparison.csv")
+    lines = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    for line in lines:
+        of_prompts = line["number"] in ("docs/zero_shot/low", "docs/zero_shot/high")
+        assert (line["level"] == "0.95") == (line["low"] != "" or of_prompts)
+        for difference in ("best", "baseline"):
+            assert line[f"{difference}_level"] or line[f"{difference}_low"] in ("", "0.0")
+    assert {"docs/zero_shot/low", "docs/own/low"} <= {line["number"] for line in lines if line["row"] == "CausalLM"}
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="there is no run"):
         find_runs([tmp_path / "nothing"])

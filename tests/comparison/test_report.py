@@ -209,6 +209,7 @@ def test_ids_are_unique_and_plots_are_described(page):
         assert f'id="{target}"' in text
     plots = re.findall(r"<svg [^>]*>", text)
     assert len(plots) == 4 + 5 + 5 + 3 + 5  # bars, loss against tokens and FLOPs, score against cost, maps
+    assert sum("with 95 % intervals over seeds" in plot for plot in plots) == 4
     assert all('role="img"' in plot and re.search(r'aria-label="[^"]{20}', plot) for plot in plots)
 
 
