@@ -11,6 +11,7 @@ from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.intervals import result_interval
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation import PROTOCOL, Result
+from ssl_nlp.evaluation.classification import values_at_edge
 from ssl_nlp.evaluation.excerpts import ALL
 from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
@@ -53,7 +54,8 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
 
 
 def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
-    """Lines beside the tables: items in training text, texts that encoders cut, unknown words, missing scores, digests."""
+    """Lines beside the tables: probes at the edge, items in training text, unknown words, cut texts, what is missing."""
+    yield from dict.fromkeys(_edges(targets, results))
     for target, result in zip(targets, results, strict=True):
         cut: dict[str, list[str]] = {}  # evaluators by the share that is read
         for name, one in result.evaluators.items():
@@ -72,6 +74,15 @@ def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterat
             yield f"{target.name}, {name}: {reason}"
         digests = {"evaluation items": result.data} | {f"{split} text": key for split, key in target.text.items()}
         yield f"{target.name}, digests: {', '.join(f'{what} {key[:SHORT]}' for what, key in digests.items())}"
+
+
+def _edges(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
+    """A line for each probe whose regularisation may be better where it is not searched; baselines may share lines."""
+    for target, result in zip(targets, results, strict=True):
+        for model, found in {target.name: result.evaluators, **result.baselines}.items():
+            for name, one in found.items():
+                for value in values_at_edge(one):
+                    yield f"{model}, {name}: C = {value:.3g} is at the edge of the values that are tried"
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:

@@ -186,17 +186,23 @@ class FewLabelProbe(Classifier):
         parts = (self.data.train, self.data.valid, self.data.test)
         train, valid, test = (self.features(model, part) for part in parts)
         y, y_valid = np.array(self.data.train.labels), np.array(self.data.valid.labels)
+        probes: list[Probe] = []
         results, validation = [], []
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(y))
             rows = np.concatenate([order[y[order] == name][: self.labels] for name in self.data.classes])
             probe = fit_probe(train[rows], y[rows], valid, y_valid)
+            probes.append(probe)
             results.append(self.result(probe.predict(test)))
             validation.append(_accuracy(probe, valid, self.data.valid))
         means = {name: float(np.mean([r.metrics[name] for r in results])) for name in results[0].metrics}
         means["accuracy_std"] = float(np.std([r.metrics["accuracy"] for r in results], ddof=1))
         items = np.mean([r.items for r in results if r.items is not None], axis=0).astype(np.float32)
-        details = {"draws": [r.metrics for r in results]}
+        details = {
+            "draws": [r.metrics for r in results],
+            "C": [probe.regression.C for probe in probes],
+            "C_at_edge": [probe.at_edge for probe in probes],
+        }
         return Result("accuracy", means, details, items, validation=float(np.mean(validation)))
 
 
@@ -209,6 +215,12 @@ def text_features(embedder: Embedder, part: Labelled) -> Matrix:
     if sparse.issparse(u):
         return sparse.hstack([u, v, abs(u - v), u.multiply(v)], format="csr")
     return np.hstack([u, v, np.abs(u - v), u * v])
+
+
+def values_at_edge(result: Result) -> list[float]:
+    """Those C that are the weakest or the strongest regularisation that may be tried, of the probes of a result."""
+    values, edges = (np.atleast_1d(result.details.get(key, [])).tolist() for key in ("C", "C_at_edge"))
+    return [value for value, edge in zip(values, edges, strict=False) if edge]
 
 
 def _accuracy(predictor: "KNeighborsClassifier | Probe", features: Matrix, part: Labelled) -> float:

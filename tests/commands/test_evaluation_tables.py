@@ -6,9 +6,10 @@ import sys
 
 from rich.console import Console
 
-from ssl_nlp.commands.evaluation_tables import _scores
+from ssl_nlp.commands.evaluation_tables import _scores, remarks
 from ssl_nlp.commands.models import Target
 from ssl_nlp.evaluation import Result
+from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.methods import MaskedLM, Method
 
 
@@ -23,6 +24,21 @@ def test_many_data_sets_make_several_tables_and_numbers_stay_whole():
         assert shown.count("0.812") == 24
         assert "…" not in shown
         assert all(f"data{number}" in shown for number in range(12))
+
+
+def test_a_probe_whose_regularisation_may_be_better_where_it_is_not_searched_is_named():
+    inside, edge = {"C": 0.5, "C_at_edge": False}, {"C": 1234567.0, "C_at_edge": True}
+    draws = {"C": [0.5, 1e-5, 2.0], "C_at_edge": [False, True, False]}
+    answers = {"linear_probe": inside, "few_labels_8": draws}
+    results = {name: Result("accuracy", {"accuracy": 0.5}, details) for name, details in answers.items()}
+    baselines = {"tfidf": {"linear_probe": Result("accuracy", {"accuracy": 0.5}, edge)}, "lsa": {}}
+    targets = [type("Named", (), {"name": name, "text": {}})() for name in ("one", "two")]
+    said = [line for line in remarks(targets, [SuiteResult("data", results, baselines)] * 2) if "edge" in line]
+    assert said == [
+        "one, few_labels_8: C = 1e-05 is at the edge of the values that are tried",
+        "tfidf, linear_probe: C = 1.23e+06 is at the edge of the values that are tried",
+        "two, few_labels_8: C = 1e-05 is at the edge of the values that are tried",
+    ]
 
 
 class Own(MaskedLM):

@@ -355,6 +355,23 @@ def test_validation_values_stand_beside_the_test_results_and_are_empty_in_record
     assert render_page(found).count("on validation items 0.5") == 1
 
 
+def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
+    for name, method, seed in (("a", "SimCLR", 0), ("b", "CausalLM", 0), ("c", "CausalLM", 1)):
+        write(tmp_path, name, method, seed=seed)
+        path = tmp_path / "runs" / name / "evaluation.json"
+        record = json.loads(path.read_text())
+        numbers = {"C": 1e6 if seed else 2.0, "C_at_edge": bool(seed)}
+        probe = {"primary_metric": "accuracy", "metrics": {"accuracy": 0.5}, "details": numbers}
+        record["suites"]["docs"]["evaluators"]["linear_probe"] = probe
+        tfidf = {"C": 1e-5, "C_at_edge": True}
+        record["suites"]["docs"]["baselines"]["tfidf"]["linear_probe"] = probe | {"details": tfidf}
+        path.write_text(json.dumps(record))
+    assert (
+        "docs/linear_probe: C is at the edge of the values that are tried for CausalLM (1e+06), TF-IDF (1e-05)."
+        in comparison(tmp_path).notes
+    )
+
+
 def test_scores_without_items_that_stand_in_training_text_are_named(tmp_path):
     right, shares = np.array([1, 1, 0, 1], dtype=np.uint8), np.array([1.0, 0.9, 0.0, 0.2], dtype=np.float32)
     for seed in range(2):

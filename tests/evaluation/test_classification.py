@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -8,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import FewLabelProbe, Labelled, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.classification import ALLOWED, POWERS, fit_probe
-from ssl_nlp.evaluation.result import statistic_of
+from ssl_nlp.evaluation.classification import ALLOWED, POWERS, fit_probe, values_at_edge
+from ssl_nlp.evaluation.result import Result, statistic_of
 from ssl_nlp.evaluation.vectors import to_tensor
 from tests.evaluation.vectors import Given, Hashed
 
@@ -98,7 +100,7 @@ def test_few_labels_see_that_many_of_each_class(monkeypatch):
 
     def fit(x, y, *rest):
         seen.append(np.unique(y, return_counts=True)[1].tolist())
-        return type("Probe", (), {"predict": lambda self, x: np.full(len(x), "ant")})()
+        return fit_probe(x, y, *rest)
 
     monkeypatch.setattr("ssl_nlp.evaluation.classification.fit_probe", fit)
     FewLabelProbe(DATA, 8)(Hashed())
@@ -175,7 +177,13 @@ def test_a_probe_says_where_its_penalty_is_the_last_that_may_be_tried(monkeypatc
     x, y = two_classes(weaker=True)
     monkeypatch.setattr("ssl_nlp.evaluation.classification.ALLOWED", POWERS)
     assert fit_probe(x[:60], y[:60], x[60:], y[60:]).at_edge
-    assert not LinearProbe(DATA)(Hashed()).details["C_at_edge"]
+    few = FewLabelProbe(DATA, 8)(Hashed())
+    assert values_at_edge(few) == few.details["C"] and len(few.details["C"]) == len(few.details["draws"])
+    monkeypatch.undo()
+    result = LinearProbe(DATA)(Hashed())
+    assert not result.details["C_at_edge"] and not values_at_edge(result)
+    assert values_at_edge(replace(result, details=result.details | {"C_at_edge": True})) == [result.details["C"]]
+    assert not values_at_edge(Result("accuracy", {"accuracy": 1.0}))
 
 
 def test_pairs_are_told_apart_by_how_their_texts_differ():
