@@ -1,16 +1,20 @@
 """The space that `tune` searches."""
 
 import math
+import re
+from inspect import isclass
 
 import numpy as np
 import pytest
 import yaml
 
+from ssl_nlp import methods
 from ssl_nlp.commands.fit import plan_fit
 from ssl_nlp.commands.shipped import CONFIGS
 from ssl_nlp.commands.tune import tune
 from ssl_nlp.commands.tuning_space import Choice, Range, as_arguments, check_costs, draw, read_spaces, space_of
 from ssl_nlp.errors import UserError
+from ssl_nlp.methods import Method
 
 SPACE = {
     "rate": Range(0.001, 0.1, log=True),
@@ -97,15 +101,47 @@ def test_mistakes_are_named(content, complaint, tmp_path):
         read_spaces(str(tmp_path / "space.yaml"))
 
 
-@pytest.mark.parametrize("name", ["simclr", "glove"])
+def test_the_shipped_space_says_what_is_searched_for_every_method():
+    """Beside optimizer and rates, which most have; a method that has nothing else to search is named in a comment."""
+    spaces, text = read_spaces("tuning/methods"), (CONFIGS / "tuning" / "methods.yaml").read_text()
+    shipped = {name for name in methods.__all__ if isclass(kind := getattr(methods, name)) and issubclass(kind, Method)}
+    assert {"Autoencoder", "MaskedDiffusion"} <= shipped
+    for name in shipped - {"Method"}:
+        own = [option for option, values in spaces.get(name, {}).items() if values and "optimization" not in option]
+        assert own or re.search(rf"^# .*\b{name}\b", text, re.MULTILINE), name
+
+
+SLOW = [  # three seconds each
+    "arae", "autoencoder", "causal_lm", "causal_masked_lm", "cbow", "masked_lm", "moco", "ngram_lm", "replaced_token",
+    "span_corruption", "text_infilling", "vae",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["simclr", "glove", "tsdae", "masked_diffusion", *[pytest.param(n, marks=pytest.mark.slow) for n in SLOW]]
+)
 def test_the_shipped_space_fits_the_shipped_configurations(name):
     config = yaml.safe_load(plan_fit(["--config", str(CONFIGS / f"{name}.yaml")]))
     space, _ = space_of(read_spaces("tuning/methods"), config)
-    assert "model.optimization.learning_rate" in space
+    own = {"ngram_lm": "model.order", "tsdae": "model.noise", "masked_diffusion": "model.max_masking_rate"}
+    assert own.get(name, "model.optimization.learning_rate") in space
     values = draw(space, 0, name, 0)
     again = yaml.safe_load(plan_fit(["--config", str(CONFIGS / f"{name}.yaml"), *as_arguments(values)], tried=True))
     assert space_of(read_spaces("tuning/methods"), again)[0] == space
-    assert again["model"]["init_args"]["optimization"]["learning_rate"] == values["model.optimization.learning_rate"]
+    for option, value in values.items():
+        found = again
+        for part in option.split("."):
+            found = found.get("init_args", found)[part]
+        assert found == value
+
+
+def test_all_noise_can_be_drawn():
+    """Lists and mappings of settings arrive whole."""
+    noise = {"model.noise": read_spaces("tuning/methods")["Autoencoder"]["model.noise"]}
+    drawn = [draw(noise, 0, "tsdae", trial)["model.noise"] for trial in range(60)]
+    assert {views[0]["init_args"]["rate"] if views else 0.0 for views in drawn} == {0.0, 0.2, 0.4, 0.6, 0.8}
+    [argument] = as_arguments({"model.noise": [{"class_path": "Delete", "init_args": {"rate": 0.2}}]})
+    assert argument == '--model.noise=[{"class_path": "Delete", "init_args": {"rate": 0.2}}]'
 
 
 @pytest.mark.parametrize("option", ["--trials=0", "--seeds=-1", "--seed=-1"])
