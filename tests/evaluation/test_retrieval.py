@@ -192,6 +192,64 @@ def test_a_retriever_needs_no_vectors():
     assert Retrieval(TextPairs("pairs", ["p", "q"], ["a", "b"]))(Backwards()).metrics["mrr@10"] == 0.75
 
 
+class Scored:
+    """Finds by given scores (Q, D), of queries that are called by their numbers."""
+
+    def __init__(self, scores):
+        self.scores = scores
+
+    def search_in(self, documents):
+        return lambda queries: self.scores[[int(query) for query in queries]].copy()
+
+
+def rankings(levels):
+    """Random scores of 30 queries for 20 documents, their answers, and the results of pairs and of judgements.
+
+    Args:
+        levels: number of different scores; None: all differ.
+    """
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        scores = rng.random((30, 20)) if levels is None else rng.integers(0, levels, (30, 20)) / levels
+        answers = np.concatenate([rng.permutation(20), rng.integers(0, 20, 10)])
+        names, queries = [f"document {place}" for place in range(20)], [str(query) for query in range(30)]
+        pairs = TextPairs("pairs", queries, [names[place] for place in answers])
+        gains = [{int(place): 1} for place in answers]
+        order = list(dict.fromkeys(pairs.candidates))  # as `Retrieval` numbers its candidates
+        columns = [names.index(name) for name in order]
+        judged = Judgements("judged", queries, names, gains, [None] * 30)
+        yield scores, answers, Retrieval(pairs)(Scored(scores[:, columns])), JudgedRetrieval(judged)(Scored(scores))
+
+
+@pytest.mark.parametrize("levels", [None, 1, 2, 5])
+def test_at_the_first_place_all_metrics_of_one_relevant_document_are_the_precision(levels):
+    """MRR@1 and recall@1, whether the answer comes last among equal scores (pairs) or as the documents do (judgements)."""
+    for scores, answers, paired, judged in rankings(levels):
+        own = np.take_along_axis(scores, answers[:, None], axis=1)
+        rank = (scores >= own).sum(axis=1)
+        first = (rank == 1).mean()  # P@1
+        assert paired.metrics["recall@1"] == pytest.approx(first)
+        assert np.where(paired.items == 1, 1, 0).mean() == pytest.approx(first)  # MRR@1
+        assert (scores.argmax(axis=1) == answers).mean() == pytest.approx(judged.metrics["recall@1"])
+        for result in (paired, judged):
+            metrics = result.metrics
+            assert metrics["recall@1"] <= metrics["mrr@10"] <= metrics["recall@10"] <= metrics["recall@100"] <= 1
+        assert judged.metrics["mrr@10"] <= judged.primary + 1e-12  # 1 / place <= 1 / log2(place + 1)
+        if levels is None:
+            assert {name: judged.metrics[name] for name in paired.metrics} == pytest.approx(paired.metrics)
+
+
+def test_ndcg_at_one_is_the_precision_where_judgements_are_binary():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        gains = dict.fromkeys(rng.permutation(30)[: rng.integers(1, 10)].tolist(), 1)
+        ranking = [gains.get(int(document), 0) for document in rng.permutation(30)]
+        at_one = query_metrics(ranking[:1], {0: 1})  # the best first place has a gain of 1, as any relevant one
+        precision = float(ranking[0])
+        assert at_one[:3] == [precision] * 3
+        assert query_metrics(ranking, gains)[2] == pytest.approx(precision / len(gains))
+
+
 def test_judgements_without_anything_to_find_are_refused():
     with pytest.raises(UserError, match="fewer than two documents"):
         Judgements("x", ["q"], ["a"], [{0: 1}], [None])
