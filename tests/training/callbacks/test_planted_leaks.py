@@ -80,6 +80,25 @@ class ExactMaskedLM(Exact, MaskedLM):
     pass
 
 
+class PeekingMaskedLM(MaskedLM):
+    """Its masking leaves the original in one masked position of a hundred, and counts it as masked.
+
+    The best predictions from the rows that it reads take the place of learned ones: in seconds, no trained model
+    comes as near to the limit as the hundredth of a nat that the leak is worth.
+    """
+
+    def _mask(self, batch):
+        seen, positions, targets = super()._mask(batch)
+        masked = seen.input_ids == self.tokenizer.mask_id
+        in_sight = masked & (torch.rand(masked.shape) < self.leak)
+        self.read = seen.with_input_ids(torch.where(in_sight, batch.input_ids, seen.input_ids))
+        return seen, positions, targets
+
+    def explain_loss(self, batch):
+        found = super().explain_loss(batch)
+        return replace(found, nats=Limits(LANGUAGE, self.tokenizer).nats(replace(found, seen=self.read))[0])
+
+
 @cache
 def data(unit) -> TextDataModule:
     return TextDataModule(LANGUAGE, TokenizerSettings("word"), unit=unit, length=48, batch_size=400, seed=0)
@@ -87,18 +106,19 @@ def data(unit) -> TextDataModule:
 
 LEAKS = [(ExactCausalLM, "block", None), (ExactMaskedLM, "sentence", None)]
 LEAKS += [(ExactCausalLM, "block", one_position_ahead), (ExactCausalLM, "block", other_documents)]
+LEAKS += [(PeekingMaskedLM, "sentence", 0.0), (PeekingMaskedLM, "sentence", 0.01)]
 LEAKS += [(ExactMaskedLM, "sentence", one_masked_token_in_a_hundred), (ExactCausalLM, "sentence", seen_in_training)]
 
 
 @pytest.mark.parametrize(("kind", "unit", "leak"), LEAKS)
 def test_a_leak_ends_the_validation_and_nothing_else_does(kind, unit, leak):
     method = kind(Transformer(size=None, dim=4, layers=1, heads=1, max_length=64))
-    method.leak = leak or no_leak
+    method.leak = no_leak if leak is None else leak
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, callbacks=[ExcessLoss()],
     )  # fmt: skip
-    if leak is None:
+    if not leak:
         trainer.validate(method, data(unit), verbose=False)
         assert float(trainer.callback_metrics["val/excess_nats"]) == pytest.approx(0, abs=1e-6)
         assert float(trainer.callback_metrics["val/gap_closed"]) == pytest.approx(1, abs=1e-6)
