@@ -3,15 +3,17 @@
 Runs `ssl-nlp fit --config NAME` for each configuration in `configs/` and prints seconds from start to end, the validation
 loss first and last, and what a token costs beside `masked_lm`: in time, without validations, and in FLOPs. The runs are
 `runs/NAME-seed0` of the working directory; a finished one is not trained again, and has no time then. Compare them with
-`ssl-nlp compare runs/`.
+`ssl-nlp compare runs/`. Only with `--english` can others get the same losses: the installed documentation, which is the
+default, changes.
 
-    python benchmarks/every_configuration.py [masked_lm vae ...] [--steps 60]
+    python benchmarks/every_configuration.py [masked_lm vae ...] [--steps 60] [--english ENGLISH]
 """
 
 import argparse
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from ssl_nlp.commands.shipped import config_names
 from ssl_nlp.evaluation.cost import cost
@@ -27,11 +29,13 @@ def main() -> None:
     known = [name for name in config_names() if "/" not in name]
     parser.add_argument("names", nargs="*", metavar="NAME", help="of configurations; default: all")
     parser.add_argument("--steps", type=int, help="of each training; default: those of the configuration")
+    described = "folder with train.jsonl and valid.jsonl; default: the installed documentation"
+    parser.add_argument("--english", type=Path, help=described)
     arguments = parser.parse_args()
     names = arguments.names or known
     for name in [name for name in names if name not in known]:
         parser.error(f"there is no configuration {name} in configs/")
-    seconds = {name: train(name, arguments.steps) for name in dict.fromkeys([BESIDE, *names])}
+    seconds = {name: train(name, arguments.steps, arguments.english) for name in dict.fromkeys([BESIDE, *names])}
     costs = {name: token_costs(name) for name in seconds}
     print(f"{'':18} {'seconds':>8} {'loss first':>11} {'last':>8} {'time':>6} {'FLOPs':>6}   a token beside {BESIDE}")
     for name, taken in seconds.items():
@@ -44,12 +48,18 @@ def main() -> None:
         print(f"{name:18} {shown:>8} {first:>11.3f} {last:>8.3f} {' '.join(ratios)}")
 
 
-def train(name: str, steps: int | None) -> float | None:
+def train(name: str, steps: int | None, english: Path | None) -> float | None:
     """Seconds of a training from the start of its process to the end; None if it was finished before."""
     run = Run(f"{name}-seed0")
     if run.finished:
         return None
     more = [] if steps is None else [f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=10"]
+    if english is not None:
+        files = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
+        more += [
+            "--data.corpus=ssl_nlp.corpora.TextFiles",
+            *(f"--data.corpus.{key}={path}" for key, path in files.items()),
+        ]
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "ssl_nlp", "fit", "--config", name, "--run", run.name, "--wandb.mode=disabled", *more],
