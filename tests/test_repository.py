@@ -30,3 +30,18 @@ def test_the_reference_shows_every_module_of_objectives():
     modules = {path.stem for path in (ROOT / "ssl_nlp" / "objectives").glob("[!_]*.py")}
     shown = re.findall(r"^::: ssl_nlp\.objectives\.(\w+)$", (ROOT / "docs/reference/objectives.md").read_text(), re.M)
     assert shown == sorted(modules)
+
+
+def test_every_digest_in_the_documentation_is_one_of_the_data_behind_the_figures():
+    """A figure whose data changed would otherwise keep the digest of the old ones."""
+    measured = (ROOT / "docs/measured.md").read_text(encoding="utf-8")
+    data = re.search(r"## The data\n(.*?)\n## ", measured, re.DOTALL).group(1)
+    rows = [row for row in data.splitlines() if re.match(r"\| (?!text|items)", row)]
+    known = {row: re.findall("`([0-9a-f]{12})`", row) for row in rows}
+    assert known
+    assert not [row for row, digests in known.items() if not digests]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").rglob("*.yaml")]
+    named = {
+        digest for page in pages for digest in re.findall('[`"]([0-9a-f]{12})[`"]', page.read_text(encoding="utf-8"))
+    }
+    assert named == {digest for digests in known.values() for digest in digests}
