@@ -20,6 +20,8 @@ from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.evaluation.result import OVERLAP_WITH
 
+MOST_FIELDS = 6  # of grammar, that stand beside the accuracies of minimal pairs
+
 
 def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
     """Embeddings beside baselines, in as many tables as `width` columns of text need; language modelling; cost."""
@@ -38,7 +40,7 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
     if prompts:
         shown.append(_prompts(suite, prompts))
     if pairs := [(name, key, r) for name, found in rows for key, r in found.items() if "minimal_pairs" in r.details]:
-        shown.append(pairs_table(suite, pairs))
+        shown += pairs_tables(suite, pairs)
     generated: dict[str, list[tuple[str, Result]]] = {}  # by evaluator
     for name, found in rows:
         for key, r in found.items():
@@ -139,21 +141,33 @@ def _cell(result: Result | None) -> str:
     return "–" if result is None else f"{result.primary:.3f} {mark(result.details.get('pooling', ''))}".rstrip()
 
 
-def pairs_table(suite: str, rows: Sequence[tuple[str, str, Result]]) -> Table:
-    """One row for each model and kind of score; the interval is that of `accuracy`, over pairs."""
+def pairs_tables(suite: str, rows: Sequence[tuple[str, str, Result]]) -> list[Table]:
+    """One row for each model and kind of score; the interval is that of `accuracy`, over pairs.
+
+    Many fields of grammar have a table of their own, with a row for each.
+    """
     fields = sorted({field for *_, r in rows for one in r.details["minimal_pairs"].values() for field in one["fields"]})
+    beside = fields if len(fields) <= MOST_FIELDS else []
     table = Table(title=f"{escape(suite)}: minimal pairs, means over paradigms")
-    for column in ("", "task", "by", "accuracy", "95 %", "per token", *fields):
+    for column in ("", "task", "by", "accuracy", "95 %", "per token", *beside):
         table.add_column(column.replace("_", "\n"), justify="left" if column in ("", "task", "by") else "right")
+    of_fields = Table("field", title=f"{escape(suite)}: accuracy by field of grammar")
+    shares: list[list[str]] = []  # of each row, by field
     for name, task, result in rows:
         interval = result_interval(result)
         for place, (kind, numbers) in enumerate(result.details["minimal_pairs"].items()):
-            ways = [numbers.get(way) for way in ("accuracy", "accuracy_per_token")]
-            by_field = [numbers["fields"].get(field, {}).get("accuracy") for field in fields]
-            shown = ["–" if share is None else f"{share:.1%}" for share in (*ways, *by_field)]
+            shown = [_share(numbers.get(way)) for way in ("accuracy", "accuracy_per_token")]
             shown.insert(1, "–" if place or interval is None else f"{interval[0]:.1%}–{interval[1]:.1%}")
-            table.add_row(Text(name), task.rpartition(".")[0], kind, *shown)
-    return table
+            shares.append([_share(numbers["fields"].get(field, {}).get("accuracy")) for field in fields])
+            table.add_row(Text(name), task.rpartition(".")[0], kind, *shown, *(shares[-1] if beside else []))
+            of_fields.add_column(Text(f"{name}\n{task.rpartition('.')[0]}\n{kind}"), justify="right")
+    for field, *each in zip(fields, *shares, strict=True):
+        of_fields.add_row(field.replace("_", " "), *each)
+    return [table] if beside else [table, of_fields]
+
+
+def _share(number: float | None) -> str:
+    return "–" if number is None else f"{number:.1%}"
 
 
 def language_table(suite: str, rows: Sequence[tuple[str, Result]]) -> Table:

@@ -4,11 +4,13 @@ import inspect
 import io
 import sys
 
+import pytest
 from rich.console import Console
 
-from ssl_nlp.commands.evaluation_tables import _scores, remarks
+from ssl_nlp.commands.evaluation_tables import _scores, pairs_tables, remarks
 from ssl_nlp.commands.models import Target
 from ssl_nlp.evaluation import Result
+from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.methods import MaskedLM, Method
 
@@ -57,3 +59,17 @@ def test_a_changed_class_of_ones_own_does_not_meet_its_old_embeddings(tmp_path, 
     monkeypatch.setattr(inspect, "getsource", lambda module: source + "# changed")
     assert not {*before} & {*keys(Own)}
     assert keys(MaskedLM) == ours
+
+
+@pytest.mark.parametrize("number", [4, 14])
+def test_fields_of_grammar_stand_beside_the_accuracies_or_many_of_them_in_a_table_of_their_own(number):
+    names = [f"field_{n}" for n in range(number)]
+    pairs = MinimalPairs([f"good {name}" for name in names], [f"bad {name}" for name in names], names, names)
+    rows = [("mine", "zho.minimal_pairs", pairs.shorter()), ("other", "zho.minimal_pairs", pairs.shorter())]
+    console = Console(width=100, file=io.StringIO())
+    tables = pairs_tables("grammar", rows)
+    console.print(*tables)
+    shown = console.file.getvalue()
+    assert len(tables) == (1 if number == 4 else 2) and "…" not in shown
+    assert all(f"field {n}" in shown for n in range(number)) or number == 4
+    assert shown.count(" 0.0%") == 2 * (2 + number)  # the accuracy, the end of its interval, and those of the fields
