@@ -119,7 +119,8 @@ def log_kept(settings: WandbSettings, run: Run, suite: str, result: SuiteResult,
         run: that kept it.
         suite: its name.
         result: the numbers, of which the main ones are logged.
-        cost: `step`, and what the training had cost until then; `step`, `tokens`, `flops` and `seconds` are logged.
+        cost: `step`, and what the training had cost until then: `tokens`, `tokens_read`, `flops` and `seconds` (those of
+            processors).
     """
     config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
     experiment = _open_run(settings, run, run.wandb_id(), config)
@@ -127,7 +128,8 @@ def log_kept(settings: WandbSettings, run: Run, suite: str, result: SuiteResult,
         return
     experiment.define_metric("curve/step")
     experiment.define_metric("curve/*", step_metric="curve/step")
-    spent = {f"curve/{name}": cost[name] for name in ("step", "tokens", "flops", "seconds") if name in cost}
+    names = {name: name for name in ("step", "tokens", "tokens_read", "flops")} | {"seconds": "processor_seconds"}
+    spent = {f"curve/{shown}": cost[name] for name, shown in names.items() if name in cost}
     scores = {f"curve/{suite}/{name}/{one.primary_metric}": one.primary for name, one in result.evaluators.items()}
     experiment.log(spent | scores)
     if experiment.offline:

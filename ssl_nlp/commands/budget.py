@@ -1,4 +1,4 @@
-"""Equal budgets for `compare`: the steps of each training that cost the same tokens, FLOPs or processor seconds."""
+"""Equal budgets for `compare`: the steps of each training that cost the same tokens read, FLOPs or processor seconds."""
 
 import hashlib
 import json
@@ -18,10 +18,11 @@ from ssl_nlp.commands.imports import as_options
 from ssl_nlp.commands.tuning_space import as_arguments
 from ssl_nlp.comparison.costs import COSTS
 from ssl_nlp.errors import UserError
-from ssl_nlp.runs.ancestry import Ancestor, spoken, total
+from ssl_nlp.runs.ancestry import Ancestor, reads_known, spent_by, spoken
 from ssl_nlp.runs.run import RUNS
 
 Kind = Literal["tokens", "flops", "seconds"]
+Counted = Literal["tokens_read", "flops", "seconds"]
 STEPS = 25  # of a rehearsal
 
 
@@ -30,12 +31,17 @@ class Budget:
     """The cost that each training may have.
 
     Attributes:
-        kind: tokens, FLOPs or processor seconds.
+        kind: tokens, each counted as often as a network reads it, FLOPs or processor seconds.
         amount: how many; None for those of the cheapest training.
     """
 
     kind: Kind
     amount: float | None
+
+    @property
+    def counted(self) -> Counted:
+        """The cost that is counted, by its key in `COSTS`."""
+        return "tokens_read" if self.kind == "tokens" else self.kind
 
 
 def parse_budget(text: str) -> Budget:
@@ -81,36 +87,42 @@ def steps_within(
     if budget.kind == "seconds":
         _refuse_workers(plans)
     path = RUNS.absolute() / f"{name}-budget.json"
+    counted, cost = budget.counted, COSTS[budget.counted]
     known = _measured(path)
     keys = {stem: _key(plan) for stem, plan in plans.items()}
-    if again := [stem for stem, key in keys.items() if key in known]:
+    if again := [stem for stem, key in keys.items() if counted in known.get(key, {})]:
         terminal.say(f"{', '.join(again)}: a step costs what {path} says; delete the file to measure it again")
     for stem, key in keys.items():
-        if key not in known:
+        if counted not in known.get(key, {}):  # measured by an earlier version, it may lack one
             terminal.say(f"{stem}: measuring what a step costs")
             known = _keep(path, {key: rehearse(fits[stem], imports)})
-    costs = {stem: known[key][budget.kind] for stem, key in keys.items()}
+    costs = {stem: known[key][counted] for stem, key in keys.items()}
     if free := [stem for stem, cost in costs.items() if not cost]:
-        raise UserError(f"{free[0]} costs no {COSTS[budget.kind].name}: leave it out, or choose another --budget")
-    before = {stem: _before(stem, budget.kind, known[key].get("ancestry", [])) for stem, key in keys.items()}
+        raise UserError(f"{free[0]} costs no {cost.name}: leave it out, or choose another --budget")
+    before = {stem: _before(stem, counted, known[key].get("ancestry", [])) for stem, key in keys.items()}
     amount = _least(costs, before, plans) if budget.amount is None else budget.amount
-    cost = COSTS[budget.kind]
     for stem, spent in before.items():
         if spent and amount - spent < costs[stem]:
             raise UserError(
                 f"--budget: {stem} starts from weights that cost {spent / cost.unit:,.3g} {cost.title}, which leaves "
                 f"less than a step of {amount / cost.unit:,.3g}: give a larger amount, or leave {stem} out"
             )
-    steps = {stem: max(round((amount - before[stem]) / cost), 1) for stem, cost in costs.items()}
+    steps = {stem: max(round((amount - before[stem]) / each), 1) for stem, each in costs.items()}
     for stem, number in steps.items():
         more = f", its ancestors {before[stem] / cost.unit:,.3g}" if before[stem] else ""
         terminal.say(f"{stem}: {number:,} steps cost {number * costs[stem] / cost.unit:,.3g} {cost.title}{more}")
     return steps
 
 
-def _before(stem: str, kind: Kind, ancestry: Sequence[Ancestor]) -> float:
+def _before(stem: str, kind: Counted, ancestry: Sequence[Ancestor]) -> float:
     """The known cost of a training's ancestors. Those whose cost is unknown are reported and count as nothing."""
-    costs = [None if kind == "seconds" else total([one], kind) for one in ancestry]  # seconds are not recorded
+    costs = [None if kind == "seconds" else spent_by(one, kind) for one in ancestry]  # seconds are not recorded
+    once = [one for one, number in zip(ancestry, costs, strict=True) if number is not None and not reads_known(one)]
+    if once and kind == "tokens_read":
+        terminal.say(
+            f"Not equal: {stem} starts from {'; '.join(map(spoken, once))}; how often its tokens were read is not known: "
+            "each counts once"
+        )
     if unknown := [spoken(one) for one, number in zip(ancestry, costs, strict=True) if number is None]:
         terminal.say(
             f"Not equal: {stem} starts from {'; '.join(unknown)}, whose {COSTS[kind].name} are not known and not counted"

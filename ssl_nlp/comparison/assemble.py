@@ -11,6 +11,7 @@ from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import cut_prompts, cut_texts
 from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
+from ssl_nlp.comparison.costs import token_differences
 from ssl_nlp.comparison.covered import judged
 from ssl_nlp.comparison.excesses import excesses
 from ssl_nlp.comparison.intervals import t_interval
@@ -322,12 +323,8 @@ def _differences(
     if len(set(map(tuple, extended.values()))) > 1:
         places = {label: f"made longer at step {', '.join(map(str, at))}" for label, at in extended.items() if at}
         said.append(f"The schedule differs: {configurations.spoken(places)}.")
-    tokens = {row.label: row.cost["tokens"].mean for row in trained if "tokens" in row.cost}
-    if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
-        included = ", those of ancestors included," if any("ancestor_tokens" in row.cost for row in trained) else ""
-        said.append(
-            f"The tokens seen{included} differ: {configurations.spoken({k: f'{v:,.0f}' for k, v in tokens.items()})}."
-        )
+    included = ", those of ancestors included," if any("ancestor_tokens" in row.cost for row in trained) else ""
+    said += token_differences(trained, included)
     if unknown := [row.label for row in trained if "tokens" not in row.cost]:
         said.append(f"The tokens seen by {', '.join(unknown)} are not known.")
     if published:

@@ -108,11 +108,13 @@ def _batches(run: ComparedRun) -> str:
 
 
 def _budget(run: ComparedRun) -> str:
-    tokens = run.record.get("cost", {}).get("tokens")
+    cost = run.record.get("cost", {})
+    tokens, read = cost.get("tokens"), cost.get("tokens_read")
     steps = max((int(row["step"]) for row in run.metrics), default=0)
-    before = run.record["cost"].get("ancestor_tokens") if tokens else None
+    before = cost.get("ancestor_tokens") if tokens else None
     inherited = f" ({format_quantity(before)} of them by its ancestors)" if before else ""
     parts = [f"{format_quantity(tokens)} tokens{inherited}"] if tokens else []
+    parts += [f"{format_quantity(read)} tokens read"] if read and read != tokens else []
     return ", ".join([*parts, *([f"{steps:,} steps"] if steps else [])])
 
 

@@ -50,7 +50,7 @@ STYLE = {
     "lines.solid_capstyle": "round",
     "text.parse_math": False,  # labels may contain dollar signs
 }
-TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time of processors", "seconds")}
+TRAINING = {"flops": ("training compute", "FLOPs"), "seconds": ("training time", "processor seconds")}
 PROGRESS = {"tokens": (TOKENS, "tokens seen"), "flops": (FLOPS, "FLOPs spent")}
 
 

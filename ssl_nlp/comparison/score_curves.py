@@ -12,7 +12,8 @@ from ssl_nlp.comparison.plots import HEIGHT, LINE, POINTS, Look, label_right, pa
 from ssl_nlp.comparison.types import Column, Row
 from ssl_nlp.evaluation.record import read_record
 
-AGAINST = {"tokens": "tokens seen", "flops": "FLOPs spent", "seconds": "seconds of processors"}
+AGAINST = {"tokens": "tokens seen", "flops": "FLOPs spent", "seconds": "processor seconds"}
+NAMES = {"flops": "FLOPs", "seconds": "processor seconds"}
 
 Curve = Sequence[tuple[float, float]]
 """Points in order of cost: what the training had spent so far, and the score."""
@@ -53,9 +54,7 @@ def score_curves(column: Column, rows: Sequence[Row], against: str, looks: Mappi
     """
     curves = {row.label: found for row in rows if (found := _curves(row, column.key, against))}
     height = max(HEIGHT, LINE * (len(curves) + 1) / POINTS + 0.85)
-    figure, axes = panel(
-        f"{truncate(column.title, 24)} against {against.replace('flops', 'FLOPs')}", height, right=0.66
-    )
+    figure, axes = panel(f"{truncate(column.title, 24)} against {NAMES.get(against, against)}", height, right=0.66)
     labels: list[tuple[float, str, str, float | None]] = []
     for label, several in curves.items():
         drawn = looks[label]

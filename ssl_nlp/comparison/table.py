@@ -110,7 +110,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         for row in comparison.rows:
-            for number, estimate in {**row.scores, **{f"cost/{k}": v for k, v in row.cost.items()}}.items():
+            for number, estimate in {**row.scores, **{_number_of(key): cost for key, cost in row.cost.items()}}.items():
                 suite = number.partition("/")[0] if number in row.scores else comparison.suite
                 line = {"suite": suite, "row": row.label, "baseline": int(row.baseline), "number": number}
                 line["seeds"] = (
@@ -135,6 +135,11 @@ def write_csv(comparison: Comparison, path: Path) -> None:
                     line["excess_standard_error"] = excess.standard_error
                 writer.writerow({name: _harmless(cell) for name, cell in line.items()})
         durable.write_text(path, file.getvalue())
+
+
+def _number_of(cost: str) -> str:
+    """The name of a cost in the file, which says that its seconds are those of processors."""
+    return f"cost/{'processor_seconds' if cost == 'seconds' else cost}"
 
 
 def _one(digests: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ssl_nlp.comparison import configuration as configurations
 from ssl_nlp.comparison.characters import shares_read
+from ssl_nlp.comparison.costs import token_differences
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of
 from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.types import Row
@@ -90,8 +91,4 @@ def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], meth
         said.append(
             f"How {', '.join(unknown)} was pretrained is not known here: corpus, tokens and encoder may differ."
         )
-    tokens = {row.label: row.cost["tokens"].mean for row in methods if "tokens" in row.cost}
-    if tokens and max(tokens.values()) > min(tokens.values()) * (1 + configurations.TOLERANCE):
-        shown = {label: f"{value:,.0f}" for label, value in tokens.items()}
-        said.append(f"The tokens seen in pretraining and fine-tuning differ: {configurations.spoken(shown)}.")
-    return said
+    return [*said, *token_differences(methods, " in pretraining and fine-tuning")]

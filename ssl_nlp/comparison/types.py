@@ -89,7 +89,8 @@ class Row:
             method has a score.
         over_baseline: difference from the best baseline of the column, by its key; for methods only. If it is a tie or in
             the wrong direction, the method is not shown to beat the baselines.
-        cost: parameters, tokens, flops, seconds, tokens_per_second, peak_memory (bytes), as far as known; for methods only.
+        cost: parameters, tokens, tokens_read, flops, seconds (of processors), tokens_per_second, peak_memory (bytes) and so
+            on, as far as known; for methods only.
         alike: labels of the methods that cannot be told apart from this one when all columns are corrected together, by the
             key of the column.
         poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.

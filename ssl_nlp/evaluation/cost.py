@@ -1,32 +1,34 @@
 """The cost of training a method."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from ssl_nlp.runs.ancestry import SPENT, Ancestor, spent_by
 
 TOKENS, RATE, FLOPS, MEMORY = "train/tokens", "train/tokens_per_second", "train/flops", "train/peak_memory"
-SECONDS = "train/processor_seconds"
+SECONDS, READ = "train/processor_seconds", "train/tokens_read"
 """Names under which a training logs its cost."""
 
 
 def cost(
-    parameters: int, trained: int, rows: Sequence[Mapping[str, float]], ancestry: Sequence[Mapping[str, Any]] = ()
+    parameters: int, trained: int, rows: Sequence[Mapping[str, float]], ancestry: Sequence[Ancestor] = ()
 ) -> dict[str, float]:
     """Parameters and, as far as they were logged, tokens, compute, time and memory.
 
-    Tokens and compute of the ancestors are included, as far as they are known.
+    Tokens and compute of the ancestors are included, as far as they are known. Where nobody counted how often the tokens of
+    an ancestor were read, as in earlier versions, each counts once.
 
     Args:
         parameters: their number in the method.
         trained: the number of those that are trained.
         rows: the numbers in `metrics.csv`.
-        ancestry: the runs and published models that the weights come from, with their tokens and flops, or None for what is
-            not known.
+        ancestry: the runs and published models that the weights come from.
 
     Returns:
-        parameters and trained_parameters; tokens and flops, and the ancestors' share of them: ancestor_tokens and
-        ancestor_flops; of this training alone, without validation and checkpoints, its seconds and tokens_per_second,
-        and peak_memory in bytes. Seconds are those of processors, summed over all, so that they do not depend on what
-        else a machine does; where they were not logged, they are those of the clock up to the last logged rate.
+        parameters and trained_parameters; tokens, tokens_read (each counted as often as a network reads it) and flops,
+        and the ancestors' share of them: ancestor_tokens and so on; of this training alone, without validation
+        and checkpoints, its seconds and tokens_per_second, and peak_memory in bytes. Seconds are those of
+        processors, summed over all, so that they do not depend on what else a machine does; where they were not
+        logged, they are those of the clock up to the last logged rate.
     """
     numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
     seen, clock = 0.0, 0.0
@@ -36,11 +38,13 @@ def cost(
             seen = row[TOKENS]
     if seen:
         numbers |= {"seconds": clock, "tokens_per_second": seen / clock}
-    for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("seconds", SECONDS), ("peak_memory", MEMORY)):
+    logged = {"tokens": TOKENS, "tokens_read": READ, "flops": FLOPS, "seconds": SECONDS, "peak_memory": MEMORY}
+    for name, column in logged.items():
         if values := [row[column] for row in rows if row.get(column)]:
             numbers[name] = max(values)
-    for name in ("tokens", "flops"):
-        if name in numbers and (known := [one[name] for one in ancestry if one[name] is not None]):
+    for name in SPENT:
+        spent = [spent_by(one, name) for one in ancestry]
+        if name in numbers and (known := [number for number in spent if number is not None]):
             numbers[f"ancestor_{name}"] = sum(known)
             numbers[name] += sum(known)
     return numbers

@@ -1,8 +1,8 @@
 """The runs and published models that the weights of a run come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 
 class Ancestor(TypedDict):
@@ -15,6 +15,7 @@ class Ancestor(TypedDict):
         method: the class that trained it.
         step: the optimizer steps of its training.
         tokens: those of its training, without those of its own ancestors.
+        tokens_read: likewise, each counted as often as a network read it; left out by earlier versions.
         flops: likewise.
         decoder: True where its decoder was taken, too; left out if not.
     """
@@ -25,8 +26,14 @@ class Ancestor(TypedDict):
     method: str | None
     step: int | None
     tokens: float | None
+    tokens_read: NotRequired[float | None]
     flops: float | None
     decoder: NotRequired[bool]
+
+
+Spent = Literal["tokens", "tokens_read", "flops"]
+SPENT: tuple[Spent, ...] = get_args(Spent)
+"""Kinds of cost that are known of an ancestor."""
 
 
 def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
@@ -42,7 +49,7 @@ def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
     tokens = _number(counted, "tokens")
     if tokens is not None:  # and those that were not logged yet
         tokens += (_number(counted, "window_tokens") or 0) * (_number(counted, "ranks") or 1)
-    rate = _number(counted, "flops_per_token")
+    reads, rate = _number(counted, "reads_per_token"), _number(counted, "flops_per_token")
     step = _number(saved, "global_step")
     return {
         "run": path.absolute().parent.parent.name if in_run else None,
@@ -51,6 +58,7 @@ def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
         "method": str(saved["ssl_nlp"]["method"]["class_path"]).rpartition(".")[2],
         "step": None if step is None else int(step),
         "tokens": tokens or None,
+        "tokens_read": tokens * reads if tokens and reads else None,
         "flops": tokens * rate if tokens and rate else None,
     }
 
@@ -64,6 +72,7 @@ def published(name: str) -> Ancestor:
         "method": None,
         "step": None,
         "tokens": None,
+        "tokens_read": None,
         "flops": None,
     }
 
@@ -79,8 +88,9 @@ def is_ancestry(value: Any) -> bool:
     kinds |= {"flops": int | float}
     return isinstance(value, list) and all(
         isinstance(one, dict)
-        and one.keys() - {"decoder"} == kinds.keys()
+        and one.keys() - {"decoder", "tokens_read"} == kinds.keys()
         and isinstance(one.get("decoder", True), bool)
+        and isinstance(one.get("tokens_read"), int | float | None)
         and isinstance(one["checkpoint"], str)
         and all(one[name] is None or isinstance(one[name], kind) for name, kind in kinds.items())
         for one in value
@@ -102,7 +112,14 @@ def spoken(ancestor: Ancestor) -> str:
     return ", ".join([*parts, "tokens unknown" if tokens is None else f"{tokens / 1e6:.2f} M tokens"])
 
 
-def total(ancestry: Sequence[Ancestor], name: str) -> float | None:
-    """The tokens or FLOPs of all ancestors together; None if those of one are not known."""
-    numbers = [one[name] for one in ancestry]  # type: ignore[literal-required]  # of tokens and flops
-    return None if None in numbers else sum(numbers)
+def spent_by(ancestor: Ancestor, kind: Spent) -> float | None:
+    """What the training of an ancestor cost; None if that is not known.
+
+    Where it is not known how often its tokens were read (`reads_known`), each counts once.
+    """
+    return ancestor["tokens"] if kind == "tokens_read" and not reads_known(ancestor) else ancestor.get(kind)
+
+
+def reads_known(ancestor: Ancestor) -> bool:
+    """Whether it is known how often the tokens of an ancestor were read."""
+    return ancestor.get("tokens_read") is not None

@@ -261,6 +261,15 @@ def test_costs_are_said_to_be_equal_or_named_with_their_ratios():
     costs["MaskedLM"]["flops"] = 6e12
     said = summarise(compared(methods, costs=costs))
     assert said[-1] == "Training was equal in tokens, FLOPs and processor seconds."
+    costs["MaskedLM"]["tokens_read"] = 1005.0
+    assert summarise(compared(methods, costs=costs))[-1] == said[-1]  # of SimCLR's they are not known
+    costs["SimCLR"]["tokens_read"] = 2000.0
+    said = summarise(compared(methods, costs=costs))
+    assert said[-1] == (
+        "Training was equal in tokens, FLOPs and processor seconds alone: "
+        "SimCLR used 2.0 times the tokens read of MaskedLM."
+    )
+    del costs["SimCLR"]["tokens_read"], costs["MaskedLM"]["tokens_read"]
     costs["MaskedLM"]["flops"] = 2e12
     costs["MaskedLM"] |= {"tokens": 1050.0, "seconds": 250.0}
     said = summarise(compared(methods, costs=costs))

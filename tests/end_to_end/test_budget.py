@@ -19,9 +19,9 @@ from ssl_nlp.training.callbacks.rehearsal import Rehearsal, costs_per_token
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 COSTS = {
-    "cheap": {"tokens": 100.0, "flops": 2e6, "seconds": 0.5},
-    "dear": {"tokens": 50.0, "flops": 8e6, "seconds": 4.0},
-    "counts": {"tokens": 70.0, "flops": 0.0, "seconds": 0.25},
+    "cheap": {"tokens": 100.0, "tokens_read": 100.0, "flops": 2e6, "seconds": 0.5},
+    "dear": {"tokens": 25.0, "tokens_read": 50.0, "flops": 8e6, "seconds": 4.0},
+    "counts": {"tokens": 70.0, "tokens_read": 70.0, "flops": 0.0, "seconds": 0.25},
 }
 
 
@@ -80,10 +80,15 @@ def test_seconds_of_data_workers_are_refused_because_nobody_counts_them(steps):
 def test_the_first_batches_do_not_count_where_there_are_others(batches, left_out):
     seconds = [9.0] * left_out + [2.0] * (batches - left_out)
     costs = [
-        {"tokens": 10.0 * number, "flops": 70.0 * number, "seconds": sum(seconds[:number])}
+        {
+            "tokens": 10.0 * number,
+            "tokens_read": 20.0 * number,
+            "flops": 70.0 * number,
+            "seconds": sum(seconds[:number]),
+        }
         for number in range(1, batches + 1)
     ]
-    assert costs_per_token(costs) == pytest.approx({"tokens": 1, "flops": 7, "seconds": 0.2})
+    assert costs_per_token(costs) == pytest.approx({"tokens": 1, "tokens_read": 2, "flops": 7, "seconds": 0.2})
 
 
 def test_epochs_end_no_training_with_a_budget_but_one_that_counts_each_text_once(monkeypatch, capsys):
@@ -117,7 +122,14 @@ def test_without_an_amount_it_is_that_of_the_cheapest(steps):
 
 
 def test_what_ancestors_cost_is_taken_off_the_budget(steps, monkeypatch, capsys):
-    run = {**published("checkpoints/last.ckpt"), "run": "first", "step": 9, "tokens": 6000.0, "flops": 1e8}
+    run = {
+        **published("checkpoints/last.ckpt"),
+        "run": "first",
+        "step": 9,
+        "tokens": 3000.0,
+        "tokens_read": 6000.0,
+        "flops": 1e8,
+    }
     monkeypatch.setitem(COSTS, "later", {**COSTS["cheap"], "ancestry": [run]})
     monkeypatch.setitem(COSTS, "stock", {**COSTS["cheap"], "ancestry": [run, published("bert")]})
     assert steps("tokens=10000", ["cheap", "later"])[0] == {"cheap": 100, "later": 40}
@@ -133,9 +145,29 @@ def test_what_ancestors_cost_is_taken_off_the_budget(steps, monkeypatch, capsys)
         steps("tokens=6099", ["cheap", "later"])
 
 
+def test_tokens_of_ancestors_count_once_where_nobody_counted_how_often_they_were_read(steps, monkeypatch, capsys):
+    older = {**published("checkpoints/last.ckpt"), "run": "first", "step": 9, "tokens": 6000.0, "flops": 1e8}
+    del older["tokens_read"]
+    monkeypatch.setitem(COSTS, "later", {**COSTS["cheap"], "ancestry": [older]})
+    assert steps("tokens=10000", ["later"])[0] == {"later": 40}
+    assert "how often its tokens were read is not known: each counts once" in capsys.readouterr().out
+    assert steps("flops=4e8", ["later"])[0] == {"later": 150}
+    assert "not known" not in capsys.readouterr().out
+
+
+def test_costs_that_an_earlier_version_measured_without_tokens_read_are_measured_again(steps):
+    steps("flops=4e8", ["cheap"])
+    file = Path("runs/mine-budget.json")
+    [(key, cost)] = json.loads(file.read_text()).items()
+    del cost["tokens_read"]
+    file.write_text(json.dumps({key: cost}))
+    assert steps("flops=4e8", ["cheap"])[1] == []
+    assert steps("tokens=400", ["cheap"]) == ({"cheap": 4}, ["cheap"])
+
+
 def test_a_rehearsal_writes_the_ancestors_of_the_encoder(tmp_path):
     rehearsal = Rehearsal(str(tmp_path / "costs.json"))
-    rehearsal._batches, rehearsal._costs = [10], [{"tokens": 10.0, "flops": 70.0, "seconds": 2.0}]
+    rehearsal._batches, rehearsal._costs = [10], [{"tokens": 10.0, "tokens_read": 20.0, "flops": 70.0, "seconds": 2.0}]
     data = SimpleNamespace(train_dataloader=list)
     trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1, is_global_zero=True, datamodule=data)
     rehearsal.on_train_end(trainer, SimpleNamespace(encoder=SimpleNamespace(ancestry=(published("bert"),))))
@@ -170,7 +202,8 @@ def test_a_training_costs_what_its_rehearsal_said(tmp_path, monkeypatch):
     assert not Path("runs").joinpath("simclr-seed0").exists()
     assert run("fit", *fit, f"--trainer.max_steps={found['simclr']}", "--run", "whole") == 0
     spent = cost(0, 0, read_numbers(Path("runs/whole/metrics.csv")))
-    assert spent["tokens"] == pytest.approx(3000, rel=0.05)
+    assert spent["tokens_read"] == pytest.approx(3000, rel=0.05)
+    assert spent["tokens"] < 0.9 * spent["tokens_read"]  # of two views
     assert spent["flops"] == pytest.approx(found["simclr"] * measured["flops"], rel=0.05)
     assert spent["seconds"] > 0
 

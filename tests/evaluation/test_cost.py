@@ -55,3 +55,12 @@ def test_what_the_ancestors_saw_and_computed_is_counted_as_far_as_it_is_known():
     assert (found["flops"], found["ancestor_flops"]) == (3e6, 2e6)
     assert (found["seconds"], found["tokens_per_second"]) == (2, 500)
     assert "ancestor_tokens" not in cost(12, 12, rows, ancestry[:1])
+
+
+def test_tokens_that_ancestors_read_count_and_once_where_that_was_not_recorded():
+    rows = [{"step": 10, "train/tokens": 1000, "train/tokens_read": 2000.0}]
+    ancestry = [{"tokens": 400, "tokens_read": 800.0, "flops": None}, {"tokens": 100, "flops": None}]
+    found = cost(12, 12, rows, ancestry)
+    assert (found["tokens"], found["tokens_read"], found["ancestor_tokens_read"]) == (1500, 2900, 900)
+    older = [{"step": 10, "train/tokens": 1000}]
+    assert "tokens_read" not in cost(12, 12, older, ancestry)

@@ -40,7 +40,7 @@ from ssl_nlp.methods import (
     TextInfilling,
 )
 from ssl_nlp.objectives.views import Delete, Repeat
-from ssl_nlp.training.callbacks.throughput import estimated_flops, training_flops
+from ssl_nlp.training.callbacks.throughput import estimated_flops, training_cost
 from ssl_nlp.training.module import Module
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import save_untrained
@@ -113,7 +113,7 @@ def test_the_operations_of_its_steps_are_counted_without_a_trace(name):
     before = {key: value.clone() for key, value in method.state_dict().items()}
     batch = next(iter(module.val_dataloader()))
     # A pass without a gradient needs no more; backward, attention computes its weights once more.
-    assert 0.6 < training_flops(method, batch) / estimated_flops(method, batch) < 1.03
+    assert 0.6 < training_cost(method, batch).flops / estimated_flops(method, batch) < 1.03
     assert all(torch.equal(value, before[key]) for key, value in method.state_dict().items())
     assert all(parameter.grad is None for parameter in method.parameters())
 

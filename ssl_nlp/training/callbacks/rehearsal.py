@@ -17,9 +17,10 @@ BATCHES = 500  # whose tokens are counted
 
 
 class Rehearsal(Throughput):
-    """Writes the mean cost of an optimizer step as JSON at the end of a short training: its tokens, flops and seconds.
+    """Writes the mean cost of an optimizer step as JSON at the end of a short training.
 
-    The ancestors of the encoder, which cost something too, stand beside it as `ancestry`.
+    It has `tokens`, `tokens_read`, `flops` and `seconds`. The ancestors of the encoder, which cost something too, stand
+    beside it as `ancestry`.
 
     Costs are summed over ranks, so every rank needs this callback; the first one writes.
 
@@ -52,7 +53,7 @@ class Rehearsal(Throughput):
 
 
 def costs_per_token(costs: list[dict[str, float]]) -> dict[str, float]:
-    """The tokens (1), flops and seconds that a token costs.
+    """The tokens (1), tokens_read, flops and seconds that a token costs.
 
     Args:
         costs: all of them so far, after each batch. The seconds of the first batches are left out, of half of them at most.
@@ -60,4 +61,4 @@ def costs_per_token(costs: list[dict[str, float]]) -> dict[str, float]:
     begun = [dict.fromkeys(costs[-1], 0.0), *costs][min(BEGINNING, len(costs) // 2)]
     last = costs[-1]
     seconds = (last["seconds"] - begun["seconds"]) / (last["tokens"] - begun["tokens"])
-    return {"tokens": 1.0, "flops": last["flops"] / last["tokens"], "seconds": seconds}
+    return {**{name: last[name] / last["tokens"] for name in ("tokens", "tokens_read", "flops")}, "seconds": seconds}

@@ -6,9 +6,9 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, SECONDS, TOKENS
+from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, READ, SECONDS, TOKENS
 from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept, mere_count
@@ -32,19 +32,22 @@ PARTS = 4
 class Throughput(Callback):
     """Logs what a training costs, under `train/`.
 
-    `tokens_per_second`, `mfu`, `tokens`, `flops`, `processor_seconds`, `padding` and `peak_memory`. Tokens exclude padding
-    and are summed over ranks. `padding` is its share of the positions since the last log, in the batches as the data module
-    made them. Seconds are those of training: they include waiting for data, but neither validation nor checkpoints. Those
-    of processors are summed over cores and ranks: a machine that is busy with other work does not lengthen them. A GPU
-    counts as busy all the time. FLOPs are counted, not estimated: those of the forward and backward pass of the first batch
-    under torch's counter, per token, of each player what it really does, and on average over the steps where a setting is a
-    `Ramp`. Model FLOPs utilisation (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if
-    Lightning knows it, else by the speed of a large matrix product measured at the start.
+    `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`. Tokens
+    exclude padding and are summed over ranks. `tokens` are those of the text; `tokens_read` counts each as often as
+    networks of the method read it, by the first batch (`training_cost`). `padding` is its share of the positions
+    since the last log, in the batches as the data module made them. Seconds are those of training: they include
+    waiting for data, but neither validation nor checkpoints. Those of processors are summed over cores and ranks: a
+    machine that is busy with other work does not lengthen them. A GPU counts as busy all the time. FLOPs are counted,
+    not estimated: those of the forward and backward pass of the first batch under torch's counter, per token, of each
+    player what it really does, and on average over the steps where a setting is a `Ramp`. Model FLOPs utilisation
+    (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by the
+    speed of a large matrix product measured at the start.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
         self.flops_per_token: float | None = None  # not yet counted
+        self.reads_per_token: float | None = None  # likewise, and in checkpoints of earlier versions
         self.seconds: float | None = 0.0  # of processors; None: begun before they were counted
         self._peak = 0.0
         self._ranks = 1
@@ -54,11 +57,13 @@ class Throughput(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
-        spent = {"tokens": self.tokens, "flops_per_token": self.flops_per_token, "seconds": self.seconds}
+        per_token = {"flops_per_token": self.flops_per_token, "reads_per_token": self.reads_per_token}
+        spent = {"tokens": self.tokens, **per_token, "seconds": self.seconds}
         return {**spent, "ranks": self._ranks, **window, "window_processor": self._window_processor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
+        self.reads_per_token = state_dict.get("reads_per_token")
         self._window_tokens, self._window_positions = state_dict["window_tokens"], state_dict["window_positions"]
         self.seconds, self._window_processor = state_dict.get("seconds"), state_dict.get("window_processor", 0.0)
 
@@ -72,9 +77,12 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: TokenBatch, batch_idx: int
     ) -> None:
-        if self.flops_per_token is None:
+        if self.flops_per_token is None or self.reads_per_token is None:
             assert isinstance(pl_module, Module)
-            self.flops_per_token = training_flops(pl_module, batch) / max(batch.all_tokens, 1)
+            counted, tokens = training_cost(pl_module, batch), max(batch.all_tokens, 1)
+            self.reads_per_token = counted.tokens_read / tokens
+            if self.flops_per_token is None:  # a run that is resumed goes on with its number
+                self.flops_per_token = counted.flops / tokens
             if pl_module.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(pl_module.device)  # counting needs as much as an eager step
             self._last = _clocks(pl_module.device)
@@ -105,6 +113,7 @@ class Throughput(Callback):
             pl_module.log(RATE, rate, prog_bar=True)
             pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
             pl_module.log(TOKENS, float(self.tokens))
+            pl_module.log(READ, self.tokens * self.reads_per_token)
             pl_module.log(FLOPS, self.tokens * self.flops_per_token)
             if self.seconds is not None:
                 pl_module.log(SECONDS, self.seconds)
@@ -119,15 +128,17 @@ class Throughput(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         spent = self.spent(pl_module.device)
-        for name, column in (("tokens", TOKENS), ("flops", FLOPS), ("seconds", SECONDS)):
+        for name, column in (("tokens", TOKENS), ("tokens_read", READ), ("flops", FLOPS), ("seconds", SECONDS)):
             if name in spent:
                 pl_module.log(column, spent[name])
 
     def spent(self, device: torch.device) -> dict[str, float]:
-        """Tokens, FLOPs and processor seconds of all ranks so far; a resumed run may not know its seconds."""
+        """Tokens, tokens read, FLOPs and processor seconds of all ranks so far; a resumed run may not know its seconds."""
         tokens = self.tokens + int(sum_over_ranks(torch.tensor(self._window_tokens, device=device)))
         seconds = self._seconds_so_far(device)
         spent = {"tokens": float(tokens), "flops": tokens * (self.flops_per_token or 0.0)}  # no FLOPs: no tokens yet
+        if self.reads_per_token is not None:  # before the first batch they are not known
+            spent["tokens_read"] = tokens * self.reads_per_token
         return spent if seconds is None else spent | {"seconds": seconds}
 
     def _seconds_so_far(self, device: torch.device) -> float | None:
@@ -145,14 +156,32 @@ def _clocks(device: torch.device) -> tuple[float, float]:
     return clock, time.process_time() if device.type == "cpu" else clock
 
 
-def training_flops(method: Module, batch: TokenBatch) -> float:
-    """Floating-point operations of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
+class TrainingCost(NamedTuple):
+    """What a method spends on a batch: floating-point operations, and tokens that its networks read."""
+
+    flops: float
+    tokens_read: float
+
+
+def training_cost(method: Module, batch: TokenBatch) -> TrainingCost:
+    """The cost of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
 
     Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone. Where some
-    players rest in some steps, or a setting changes during training, this is the average over the steps.
+    players rest in some steps, or a setting changes during training, this is the average over the steps. A method without
+    a network (word vectors, counts of n-grams) reads each token once.
     """
     steps = _typical_steps(method)
-    return sum(_flops_in(step, method, batch) for step in steps) / len(steps)
+    cost = _mean([_cost_in(step, method, batch) for step in steps], [1] * len(steps))
+    return cost._replace(tokens_read=cost.tokens_read or float(batch.all_tokens))
+
+
+def _mean(costs: Sequence[TrainingCost], weights: Sequence[int]) -> TrainingCost:
+    """The weighted mean of costs."""
+    flops, reads = (
+        sum(weight * number for weight, number in zip(weights, numbers, strict=True)) / sum(weights)
+        for numbers in zip(*costs, strict=True)
+    )
+    return TrainingCost(flops, reads)
 
 
 def _typical_steps(method: Module) -> list[int | None]:
@@ -164,36 +193,38 @@ def _typical_steps(method: Module) -> list[int | None]:
     return [round(method.total_steps * (2 * part + 1) / (2 * PARTS)) for part in range(PARTS)]
 
 
-def _flops_in(step: int | None, method: Module, batch: TokenBatch) -> float:
-    """`training_flops` in one step."""
+def _cost_in(step: int | None, method: Module, batch: TokenBatch) -> TrainingCost:
+    """`training_cost` in one step."""
     parts = [part for part in method.modules() if isinstance(part, Module)]
     for part in parts:
         part.pretended_step = step
     try:
-        return _counted_flops(method, batch)
+        return _counted_cost(method, batch)
     finally:
         for part in parts:
             part.pretended_step = None
 
 
-def _counted_flops(method: Module, batch: TokenBatch) -> float:
-    """`training_flops` in the step that the module is in."""
+def _counted_cost(method: Module, batch: TokenBatch) -> TrainingCost:
+    """`training_cost` in the step that the module is in."""
     if method.sharded:
-        return estimated_flops(method, batch)
+        return _estimated_cost(method, batch)
     players = method.players()
     steps = math.lcm(*(player.every for player in players.values()))
     turns = Counter(acting_in(step, players) for step in range(steps))
     try:
-        return sum(number * _step_flops(method, batch, players, acting) for acting, number in turns.items()) / steps
+        return _mean([_step_cost(method, batch, players, acting) for acting in turns], [*turns.values()])
     except torch.OutOfMemoryError:  # a compiled encoder needs less
-        return estimated_flops(method, batch)
+        return _estimated_cost(method, batch)
 
 
-def _step_flops(method: Module, batch: TokenBatch, players: Mapping[str, Player], acting: frozenset[str]) -> int:
-    """The FLOPs of a step in which these players act."""
+def _step_cost(
+    method: Module, batch: TokenBatch, players: Mapping[str, Player], acting: frozenset[str]
+) -> TrainingCost:
+    """The cost of a step in which these players act."""
     method.acting = acting
     try:
-        with _counting(method) as counter, torch.enable_grad():
+        with _counting(method) as counter, _reading(method) as read, torch.enable_grad():
             with method.trainer.precision_plugin.forward_context() if method.trained else nullcontext():
                 loss = method.loss(method.visible(batch))
                 minimised = losses(loss, loss.targets, players, acting).reshape(-1)
@@ -203,11 +234,41 @@ def _step_flops(method: Module, batch: TokenBatch, players: Mapping[str, Player]
                     torch.autograd.grad(one, parameters, retain_graph=True, allow_unused=True)
     finally:
         method.acting = None
-    return counter.get_total_flops()
+    return TrainingCost(counter.get_total_flops(), sum(read))
+
+
+@contextmanager
+def _reading(method: Module) -> Iterator[list[int]]:
+    """A list that gets the number of tokens whenever a network of the method reads a batch.
+
+    Networks are all `Encoder`s: those of decoders, generators and momentum encoders are, too. Two directions that see
+    nothing of each other are two networks. Padding, prompts and latent vectors are no tokens.
+    """
+    read: list[int] = []
+
+    def count(network: Any, args: Any, kwargs: Any) -> None:
+        batch = kwargs["batch"] if "batch" in kwargs else args[0]
+        read.append(int(batch.is_text.sum()) * (2 if network.separate else 1))
+
+    networks = [part for part in method.modules() if isinstance(part, Encoder)]
+    # Before the hook of a prompt, which adds positions.
+    hooks = [network.register_forward_pre_hook(count, prepend=True, with_kwargs=True) for network in networks]
+    try:
+        yield read
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _estimated_cost(method: Module, batch: TokenBatch) -> TrainingCost:
+    """`training_cost` with `estimated_flops`."""
+    with _reading(method) as read:
+        flops = estimated_flops(method, batch)
+    return TrainingCost(flops, sum(read))
 
 
 def estimated_flops(method: Module, batch: TokenBatch) -> int:
-    """`training_flops` where no backward pass can be tried: parameters are sharded, or memory is too small.
+    """The FLOPs of a training step where no backward pass can be tried: parameters are sharded, or memory is too small.
 
     Three times those of the forward pass (Kaplan et al., arXiv:2001.08361, section 2.1), less the products that frozen
     weights of the encoder spare.

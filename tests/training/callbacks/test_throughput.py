@@ -15,17 +15,20 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
     ARAE,
     CBOW,
+    Autoencoder,
     BidirectionalLM,
     CausalLM,
     CausalMaskedLM,
     GloVe,
     MaskedDiffusion,
+    MaskedLM,
     Method,
     MoCo,
     MultiObjective,
     Optimization,
     Player,
     Ramp,
+    ReplacedToken,
     SimCLR,
     SkipGram,
 )
@@ -38,7 +41,7 @@ from ssl_nlp.training.callbacks.throughput import (
     estimated_flops,
     forward_flops,
     peak_flops,
-    training_flops,
+    training_cost,
 )
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.sums import Loss, Term
@@ -148,7 +151,7 @@ def test_flops_of_training_a_recurrent_encoder_are_those_that_backward_passes_do
     counter = FlopCounterMode(display=False)
     with counter:
         method.loss(batch).terms["states"].total.backward()
-    assert training_flops(method, batch) == counter.get_total_flops()
+    assert training_cost(method, batch).flops == counter.get_total_flops()
     # Of two cells in a layer, the second one counts as if it came after the first.
     assert estimated_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05 if causal else 0.12)
 
@@ -175,9 +178,11 @@ def test_flops_of_a_training_are_those_that_backward_passes_do(frozen):
     with sdpa_kernel(SDPBackend.MATH), counter:
         method.loss(batch).terms["states"].total.backward()
     with sdpa_kernel(SDPBackend.MATH):
-        assert training_flops(method, batch) == counter.get_total_flops()
+        assert training_cost(method, batch).flops == counter.get_total_flops()
         assert estimated_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05)
-    assert training_flops(method, batch) == pytest.approx(counter.get_total_flops(), rel=0.05)  # by the kernel for CPUs
+    assert training_cost(method, batch).flops == pytest.approx(
+        counter.get_total_flops(), rel=0.05
+    )  # by the kernel for CPUs
     assert not [part for part in method.modules() if part._forward_hooks and part is not method.encoder]
 
 
@@ -209,7 +214,7 @@ def test_flops_of_players_are_those_of_the_steps_in_which_they_act():
     forward, critic = forward_flops(states, batch), 2 * 16 * batch.input_ids.numel()
     # Two times of three, a pass of the encoder, and both of the critic; the third time, also the one back through both.
     expected = ((forward + 2 * critic) * 2 + 3 * forward + 2 * critic + 2 * critic) / 3
-    assert training_flops(turns, batch) == pytest.approx(expected, rel=0.02)
+    assert training_cost(turns, batch).flops == pytest.approx(expected, rel=0.02)
     assert turns.acts("encoder") and all(p.grad is None for p in turns.parameters())
 
 
@@ -229,7 +234,7 @@ def test_flops_where_a_setting_changes_are_those_of_a_step_on_average(monkeypatc
         encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
         method = MultiObjective(encoder, objectives=[kind(**{setting: value})])
         method.connect(data.tokenizer)
-        return training_flops(method.train(), batch)
+        return training_cost(method.train(), batch).flops
 
     costs = [flops(value) for value in values]
     assert len(set(costs)) == 3
@@ -260,7 +265,7 @@ def test_flops_of_an_adversarial_training_are_those_that_torch_counts_in_it(tmp_
     )  # fmt: skip
     method.connect(data.tokenizer)
     batch = data._loader("train").dataset[range(4)]
-    expected = training_flops(method, batch)
+    expected = training_cost(method, batch).flops
     quiet = {
         "logger": False,
         "enable_progress_bar": False,
@@ -285,9 +290,70 @@ def test_flops_without_a_gradient_and_of_measurements_do_not_count_as_trained():
     }.items():
         method.encoder = Transformer(size=None, dim=32, layers=2, heads=2, max_length=64, dropout=0.1)
         method.connect(data.tokenizer)
-        found[name] = training_flops(method.train(), next(iter(data.val_dataloader())))
+        found[name] = training_cost(method.train(), next(iter(data.val_dataloader()))).flops
     assert found["moco"] == pytest.approx(4 / 6 * found["simclr"], rel=0.1)
     assert found["measured"] == found["together"]
+
+
+SAME = {"views": []}  # told apart by dropout alone: the text stays as it is
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"),
+    [
+        (CausalLM(), 1),
+        (MaskedDiffusion(), 1),
+        (SimCLR(**SAME), 2),
+        (MoCo(queue=8, **SAME), 2),
+        (ReplacedToken(), 2),
+        (Autoencoder(decoder_layers=1), 2),
+        (MultiObjective(objectives=[CausalLM(), SimCLR(**SAME)]), 3),
+        (BidirectionalLM(Recurrent(separate=True, dim=32, max_length=64)), 2),
+        (MaskedLM(Transformer(size=None, dim=32, layers=1, heads=2, max_length=64, adapter=PromptTuning(3))), 1),
+        (SkipGram(BagOfWords(dim=10)), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_token_counts_each_time_that_a_network_reads_it(method, reads):
+    data = module(length=32)
+    if not hasattr(method, "encoder"):
+        method.encoder = Transformer(size=None, dim=32, layers=1, heads=2, max_length=64, dropout=0.1)
+    method.connect(data.tokenizer)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.all_tokens < batch.all_positions
+    before = [len(part._forward_pre_hooks) for part in method.modules()]
+    assert training_cost(method.train(), batch).tokens_read == reads * batch.all_tokens
+    assert [len(part._forward_pre_hooks) for part in method.modules()] == before
+    method._device_mesh = object()  # sharded, where no backward pass can be tried
+    assert training_cost(method, batch).tokens_read == reads * batch.all_tokens
+
+
+def test_tokens_read_are_kept_and_counted_where_a_checkpoint_lacks_them(tmp_path):
+    def fit(throughput, steps):
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(
+            default_root_dir=tmp_path, max_steps=steps, log_every_n_steps=1, limit_val_batches=0, accelerator="cpu",
+            enable_checkpointing=False, callbacks=[throughput], **quiet,
+        )  # fmt: skip
+        trainer.fit(
+            SimCLR(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64, dropout=0.1), **SAME), module()
+        )
+        return float(trainer.callback_metrics["train/tokens_read"]), float(trainer.callback_metrics["train/tokens"])
+
+    first = Throughput()
+    read, tokens = fit(first, 2)
+    assert read == 2 * tokens
+    saved = first.state_dict()
+    resumed = Throughput()
+    resumed.load_state_dict(saved | {"reads_per_token": 3.0, "flops_per_token": 5.0})
+    read, more = fit(resumed, 1)
+    assert more > tokens and read == 3 * more
+    del saved["reads_per_token"]
+    older = Throughput()
+    older.load_state_dict(saved | {"flops_per_token": 5.0})
+    read, more = fit(older, 1)
+    assert more > tokens and read == 2 * more
+    assert older.flops_per_token == 5.0
 
 
 @pytest.mark.parametrize("output", ["negative_sampling", "hierarchical_softmax"])
@@ -306,7 +372,7 @@ def test_flops_of_word2vec_are_those_of_the_products_of_its_blocks(kind, output)
         expected = 3 * 2 * places * 10 * columns
     else:  # weights with inputs, whose means meet nodes or negatives
         expected = 2 * 2 * places * 10 * (BLOCK + 6) + 3 * 2 * places * 10 * (depth if method.hierarchical else SHARED)
-    assert training_flops(method, batch) == expected
+    assert training_cost(method, batch).flops == expected
     assert words > 100
 
 
@@ -314,7 +380,7 @@ def test_glove_has_no_products_of_matrices():
     data = TextDataModule(CORPUS, TokenizerSettings("word", vocab_size=320), "cooccurrence", batch_size=40, seed=0)
     method = GloVe(BagOfWords(dim=10))
     method.connect(data.tokenizer)
-    assert training_flops(method, next(iter(data.val_dataloader()))) == 0
+    assert training_cost(method, next(iter(data.val_dataloader()))).flops == 0
 
 
 def test_flops_of_two_directions_are_those_of_their_cells_and_of_two_output_layers():
@@ -325,7 +391,7 @@ def test_flops_of_two_directions_are_those_of_their_cells_and_of_two_output_laye
     cells = sum(w.numel() for name, w in method.encoder.named_parameters() if re.search("weight_[ih]h", name))
     head = 16 * 12 + 12 * method.vocab_size  # to the width of the embedding, and to the vocabulary
     forward = 2 * (batch.n_tokens * cells + 2 * batch.input_ids.numel() * head)
-    assert training_flops(method, batch) == pytest.approx(3 * forward, rel=0.02)
+    assert training_cost(method, batch).flops == pytest.approx(3 * forward, rel=0.02)
 
 
 def test_the_peak_is_measured_where_no_table_has_it():
