@@ -98,12 +98,14 @@ def _others(result: Result, covered: Array | None) -> Result:
 
 
 def _scores(rows: Sequence[Row], column: Column) -> str:
-    shown = [
-        f"{row.label} {row.uncovered[column.key]:.3f} instead of {row.scores[column.key].mean:.3f}"
-        for row in rows
-        if column.key in row.uncovered and column.key in row.scores
-    ]
-    return ", ".join(shown) or "none is left"
+    """The scores that are others without the covered items."""
+    key = column.key
+    numbers = {row.label: (row.uncovered[key], row.scores[key].mean) for row in rows if key in row.uncovered}
+    shown = {label: tuple(f"{number:.3f}" for number in pair) for label, pair in numbers.items()}
+    changed = [f"{label} {without} instead of {whole}" for label, (without, whole) in shown.items() if without != whole]
+    if not numbers:
+        return "none is left"
+    return ", ".join([*changed, *(["the others stay as they are"] if len(changed) < len(numbers) else [])])
 
 
 def _read(rows: Sequence[Row], given: Sequence[RowResults], place: str) -> str:
