@@ -1,6 +1,7 @@
 """`ssl-nlp` and `python -m ssl_nlp`: the table of all commands, and how they end."""
 
 import errno
+import os
 import sys
 from importlib import import_module
 from typing import NamedTuple
@@ -123,7 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.exit(_one_line(f"{str(error.filename)[:60]!r}... is too long for a file name: choose a shorter one", 2))
     except interrupts.Interrupted as stop:
-        sys.exit(_one_line(str(stop), stop.status))
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes, each of which gets the signal
+        sys.exit(_one_line(str(stop), stop.status) if first else stop.status)
     except RuntimeError as error:
         # These are torch's, which need not have been imported; the second comes from a GPU that others have filled.
         if type(error).__name__ not in ("OutOfMemoryError", "AcceleratorError") or "out of memory" not in str(error):

@@ -8,13 +8,16 @@ leave it to the command to end them.
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 # SLURM sends SIGUSR1 or SIGUSR2 before the time limit if asked to, and SIGTERM at the limit or on preemption.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+AGAIN = 0.05  # seconds until a signal is sent once more that came where Python drops exceptions
 
 
 class Interrupted(BaseException):
@@ -38,6 +41,7 @@ class Interrupted(BaseException):
 
 class _State:
     deferring = False
+    forking: int | None = None  # the process whose main thread is in the callbacks of a fork
     received: int | None = None
 
 
@@ -48,8 +52,10 @@ def handle(number: int, frame: FrameType | None = None) -> None:
     """The handler of all these signals.
 
     Raises:
-        Interrupted: at once, unless signals are deferred.
+        Interrupted: at once, unless signals are deferred. Not during a fork, whose callbacks hold locks.
     """
+    if _state.forking is not None or (frame is not None and frame.f_code in _FORKING):
+        return _in_fork(number)
     if _state.deferring and _state.received is None:
         _state.received = number
         return
@@ -86,10 +92,11 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _numbers()}
+    before, hook = {number: signal.getsignal(number) for number in _numbers()}, sys.unraisablehook
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, handle)
+    sys.unraisablehook = partial(_retried, hook)
     try:
         yield
     except Exception as error:
@@ -98,6 +105,7 @@ def handled() -> Iterator[None]:
         raise interrupted from None
     finally:
         stop_deferring()
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -123,15 +131,61 @@ def _interruption_behind(error: BaseException) -> Interrupted | None:
     return behind
 
 
+def _in_fork(number: int) -> None:
+    """Keep a signal that comes in the callbacks of a fork for later or, in the new process, leave it as it has to."""
+    if _state.forking in (None, os.getpid()):
+        _send_again(number)
+    elif number == signal.SIGTERM:
+        os._exit(128 + number)
+
+
+def _send_again(number: int) -> None:
+    timer = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    timer.daemon = True  # or a forked process would wait for it at its end
+    timer.start()
+
+
+def _retried(hook: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs") -> None:
+    """Send a signal once more whose exception Python has dropped, as it does in destructors.
+
+    Args:
+        hook: what is called for other exceptions.
+        unraisable: the exception.
+    """
+    if isinstance(unraisable.exc_value, Interrupted):
+        _send_again(unraisable.exc_value.signal)
+    elif isinstance(unraisable.exc_value, SystemExit):  # of a forked process
+        os._exit(128 + signal.SIGTERM)
+    else:
+        hook(unraisable)
+
+
+def _before_fork() -> None:
+    if threading.current_thread() is threading.main_thread():  # only there are signals handled
+        _state.forking = os.getpid()
+
+
+def _after_fork() -> None:
+    if threading.current_thread() is threading.main_thread():
+        _state.forking = None
+
+
 def _leave_to_parent() -> None:
-    """In a forked process: ignore the signals that a terminal sends to all processes, and die quietly of the parent's."""
+    """In a forked process: ignore the signals that a terminal sends to all, and exit quietly when the parent asks."""
     for number in _numbers():
         if signal.getsignal(number) is handle:
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+            signal.signal(number, _exit if number == signal.SIGTERM else signal.SIG_IGN)
+    _state.forking = None
 
 
+def _exit(number: int, frame: FrameType | None) -> None:
+    """Leave a forked process. Its locks are released, without which a pool of processes waits for them for ever."""
+    raise SystemExit(128 + number)
+
+
+_FORKING = (_before_fork.__code__, _after_fork.__code__)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_leave_to_parent)
 
 
 def _numbers() -> list[int]:
