@@ -76,7 +76,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     columns = _columns([given for _, given in [*rows, *beside]])
     found, said = judged(columns, rows, beside)
     notes += said
-    notes += at_edge([*rows, *beside])
+    notes += at_edge([*rows, *beside], columns)
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
     differing = configurations.difference([configurations.of_group(members) for members in groups])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
@@ -208,7 +208,9 @@ def read_results(run: ComparedRun, suite: str) -> SuiteResult:
         UserError: there are none, or they are broken.
     """
     try:
-        return read_suite(run.evaluation, suite)
+        found = read_suite(run.evaluation, suite)
+        excesses([found.evaluators, *found.baselines.values()])  # raises errors about broken ones
+        return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{run.evaluation} is broken ({error!r}): move it away and evaluate the run again") from error
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.configuration import spoken
-from ssl_nlp.comparison.types import Row
+from ssl_nlp.comparison.types import Column, Row
 from ssl_nlp.comparison.verdicts import RowResults
 from ssl_nlp.evaluation.classification import values_at_edge
 from ssl_nlp.evaluation.record import items_path, lost_items
@@ -19,16 +19,17 @@ def items_lost(runs: Sequence[ComparedRun], suite: str) -> list[str]:
     ]
 
 
-def at_edge(rows: Sequence[tuple[Row, RowResults]]) -> list[str]:
-    """A sentence for each evaluator with probes whose regularisation may be better where it is not searched."""
+def at_edge(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
+    """A sentence for each column of probes whose regularisation may be better where it is not searched."""
     found: dict[str, dict[str, str]] = {}  # by evaluator and row
     for row, given in rows:
         for key in dict.fromkeys(key for results in given.results for key in results):
             values = [v for results in given.results if key in results for v in values_at_edge(results[key])]
             if values:
                 found.setdefault(key, {})[row.label] = ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))
+    titles = {column.key.rpartition("/")[0]: column.title for column in columns}
     return [
-        f"{key}: C is at the edge of the values that are tried for "
+        f"{titles.get(key, key)}: C is at the edge of the values that are tried for "
         f"{', '.join(f'{label} ({values})' for label, values in of_rows.items())}."
         for key, of_rows in found.items()
     ]

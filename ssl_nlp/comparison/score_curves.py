@@ -87,7 +87,7 @@ def has_curves(rows: Sequence[Row], key: str, against: str) -> bool:
 
 
 def _curves(row: Row, key: str, against: str) -> list[Curve]:
-    """The curve of each seed that has two points or more."""
-    if row.baseline:
+    """The curve of each seed that has two points or more; none of a row that is not in the column."""
+    if row.baseline or key not in row.scores:
         return []
     return [found for run in row.runs if len(found := score_curve(run, key, against)) > 1]

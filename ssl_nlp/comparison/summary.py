@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ssl_nlp.comparison.columns import EXCESS, LIKELIHOOD
 from ssl_nlp.comparison.costs import COSTS, equal, gaps
+from ssl_nlp.comparison.items import without_items
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
 
@@ -189,12 +190,16 @@ def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """Name methods without a score that others have, except likelihoods, of which few methods have all kinds."""
+    """Name methods without a score that others have, except likelihoods, of which few methods have all kinds.
+
+    A score on other items, or after training on other text, is one, too.
+    """
     language = (LIKELIHOOD, EXCESS)
     frozen = [c for c in columns if c.unit not in language and any(c.key in r.scores for r in methods)]
     missing: dict[tuple[Column, ...], list[str]] = {}
     for row in methods:
-        if without := tuple(column for column in frozen if column.key not in row.scores):
+        measured = set(map(_without_data, row.scores))
+        if without := tuple(column for column in frozen if _without_data(column.key) not in measured):
             missing.setdefault(without, []).append(row.label)
     if len(missing) > MOST_GROUPS:
         return [f"{sum(map(len, missing.values()))} methods lack some of the scores."]
@@ -202,6 +207,12 @@ def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[s
         f"{_list(names)} {'has' if len(names) == 1 else 'have'} no {_list([column.title for column in without], 'or')}."
         for without, names in missing.items()
     ]
+
+
+def _without_data(key: str) -> str:
+    """The key of a column without its items and its text."""
+    place, _, metric = key.rpartition("/")
+    return f"{without_items(place)}/{metric}"
 
 
 def _costs(rows: Sequence[Row]) -> list[str]:

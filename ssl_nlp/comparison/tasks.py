@@ -75,7 +75,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     found, said = judged(columns, methods, baselines)
     notes += said
-    notes += at_edge([*methods, *baselines])
+    notes += at_edge([*methods, *baselines], columns)
     notes += _notes(tuned, columns) + cut_alike(alone)
     origins = dict(zip(labels, map(_pretrainings, groups.values()), strict=True))
     notes += configurations.unknown_text({label: runs for label, runs in origins.items() if runs})

@@ -156,8 +156,8 @@ def _checked(path: Path, items: Mapping[str, Array], place: str, *baseline: str)
     own, overlap, groups = items.get(key), items.get(f"{place}/{OVERLAP}"), items.get(f"{key}/{GROUPS}")
     size = 0 if own is None or own.ndim == 0 else len(own)
     right = own is None or (own.dtype.kind in "biuf" and own.ndim in (1, 2))
-    if baseline and (own is None or overlap is None or overlap.shape != (size,)):
-        overlap = None  # recorded for the items of the model, or of another baseline
+    if own is None or (baseline and overlap is not None and overlap.shape != (size,)):
+        overlap = None  # recorded for the items of another model or baseline
     right &= overlap is None or (overlap.dtype.kind == "f" and overlap.shape == (size,))
     right &= groups is None or (groups.dtype.kind in "iu" and groups.shape in ((size, 1), (size, 2)))
     if not right:

@@ -12,6 +12,8 @@ from ssl_nlp.__main__ import main
 from ssl_nlp.comparison import compare_runs, find_runs
 from ssl_nlp.comparison.columns import columns
 from ssl_nlp.comparison.report import render_page
+from ssl_nlp.comparison.score_curves import has_curves
+from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import signs, write_csv
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.excess import Excess
@@ -367,7 +369,7 @@ def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
         record["suites"]["docs"]["baselines"]["tfidf"]["linear_probe"] = probe | {"details": tfidf}
         path.write_text(json.dumps(record))
     assert (
-        "docs/linear_probe: C is at the edge of the values that are tried for CausalLM (1e+06), TF-IDF (1e-05)."
+        "linear probe accuracy: C is at the edge of the values that are tried for CausalLM (1e+06), TF-IDF (1e-05)."
         in comparison(tmp_path).notes
     )
 
@@ -434,3 +436,20 @@ def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):
     }
     assert compared == {"SimCLR": 1, "MaskedLM": 1, "CausalLM": 0}
     assert any("each text has columns of its own" in line for line in found.differences)
+    assert not any(" has no " in line for line in summarise(found))
+    early = json.loads((tmp_path / "runs" / "c0" / "evaluation.json").read_text())
+    early["cost"]["tokens"] = 1.0
+    (tmp_path / "runs" / "c0" / "checkpoints").mkdir()
+    (tmp_path / "runs" / "c0" / "checkpoints" / "step-1.evaluation.json").write_text(json.dumps(early))
+    keys = {column.title[-4:-1]: column.key for column in found.columns if column.title.startswith("k-NN accuracy")}
+    assert [has_curves(found.rows, keys[text], "tokens") for text in ("abc", "def")] == [False, True]
+
+
+def test_a_record_with_broken_limits_is_named(tmp_path):
+    write(tmp_path, "a")
+    path = tmp_path / "runs" / "a" / "evaluation.json"
+    record = json.loads(path.read_text())
+    record["suites"]["docs"]["evaluators"]["knn"]["details"]["limits"] = {"likelihood": {"loss": 1.0}}
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"a/evaluation.json is broken .*: move it away and evaluate the run again"):
+        comparison(tmp_path)
