@@ -154,7 +154,7 @@ def _retried(hook: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sy
     """
     if isinstance(unraisable.exc_value, Interrupted):
         _send_again(unraisable.exc_value.signal)
-    elif isinstance(unraisable.exc_value, SystemExit):  # of a forked process
+    elif isinstance(unraisable.exc_value, SystemExit) and signal.getsignal(signal.SIGTERM) is _exit:
         os._exit(128 + signal.SIGTERM)
     else:
         hook(unraisable)
