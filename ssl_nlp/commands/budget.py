@@ -116,7 +116,7 @@ def steps_within(
 
 def _before(stem: str, kind: Counted, ancestry: Sequence[Ancestor]) -> float:
     """The known cost of a training's ancestors. Those whose cost is unknown are reported and count as nothing."""
-    costs = [None if kind == "seconds" else spent_by(one, kind) for one in ancestry]  # seconds are not recorded
+    costs = [spent_by(one, kind) for one in ancestry]
     once = [one for one, number in zip(ancestry, costs, strict=True) if number is not None and not reads_known(one)]
     if once and kind == "tokens_read":
         terminal.say(

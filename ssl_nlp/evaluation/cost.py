@@ -14,8 +14,8 @@ def cost(
 ) -> dict[str, float]:
     """Parameters and, as far as they were logged, tokens, compute, time and memory.
 
-    Tokens and compute of the ancestors are included, as far as they are known. Where nobody counted how often the tokens of
-    an ancestor were read, as in earlier versions, each counts once.
+    Tokens, compute and seconds of the ancestors are included, as far as they are known. Where nobody counted how often the
+    tokens of an ancestor were read, as in earlier versions, each counts once.
 
     Args:
         parameters: their number in the method.
@@ -24,11 +24,11 @@ def cost(
         ancestry: the runs and published models that the weights come from.
 
     Returns:
-        parameters and trained_parameters; tokens, tokens_read (each counted as often as a network reads it) and flops,
-        and the ancestors' share of them: ancestor_tokens and so on; of this training alone, without validation
-        and checkpoints, its seconds and tokens_per_second, and peak_memory in bytes. Seconds are those of
-        processors, summed over all, so that they do not depend on what else a machine does; where they were not
-        logged, they are those of the clock up to the last logged rate.
+        parameters and trained_parameters; tokens, tokens_read (each counted as often as a network reads it), flops
+        and seconds, without validation and checkpoints, and the ancestors' share of them: ancestor_tokens and so on; of
+        this training alone its tokens_per_second, and peak_memory in bytes. Seconds are those of processors, summed over
+        all, so that they do not depend on what else a machine does; where they were not logged, they are those of the
+        clock up to the last logged rate.
     """
     numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
     seen, clock = 0.0, 0.0

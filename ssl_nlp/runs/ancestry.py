@@ -17,6 +17,7 @@ class Ancestor(TypedDict):
         tokens: those of its training, without those of its own ancestors.
         tokens_read: likewise, each counted as often as a network read it; left out by earlier versions.
         flops: likewise.
+        seconds: likewise, of processors; left out by earlier versions.
         decoder: True where its decoder was taken, too; left out if not.
     """
 
@@ -28,10 +29,11 @@ class Ancestor(TypedDict):
     tokens: float | None
     tokens_read: NotRequired[float | None]
     flops: float | None
+    seconds: NotRequired[float | None]
     decoder: NotRequired[bool]
 
 
-Spent = Literal["tokens", "tokens_read", "flops"]
+Spent = Literal["tokens", "tokens_read", "flops", "seconds"]
 SPENT: tuple[Spent, ...] = get_args(Spent)
 """Kinds of cost that are known of an ancestor."""
 
@@ -46,9 +48,12 @@ def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
     """
     in_run = path.parent.name == "checkpoints"
     counted = saved.get("callbacks", {}).get("Throughput", {})
-    tokens = _number(counted, "tokens")
+    ranks = _number(counted, "ranks") or 1
+    tokens, seconds = _number(counted, "tokens"), _number(counted, "seconds")
     if tokens is not None:  # and those that were not logged yet
-        tokens += (_number(counted, "window_tokens") or 0) * (_number(counted, "ranks") or 1)
+        tokens += (_number(counted, "window_tokens") or 0) * ranks
+    if seconds is not None:
+        seconds += (_number(counted, "window_processor") or 0) * ranks
     reads, rate = _number(counted, "reads_per_token"), _number(counted, "flops_per_token")
     step = _number(saved, "global_step")
     return {
@@ -60,6 +65,7 @@ def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
         "tokens": tokens or None,
         "tokens_read": tokens * reads if tokens and reads else None,
         "flops": tokens * rate if tokens and rate else None,
+        "seconds": seconds or None,
     }
 
 
@@ -74,6 +80,7 @@ def published(name: str) -> Ancestor:
         "tokens": None,
         "tokens_read": None,
         "flops": None,
+        "seconds": None,
     }
 
 
@@ -88,9 +95,9 @@ def is_ancestry(value: Any) -> bool:
     kinds |= {"flops": int | float}
     return isinstance(value, list) and all(
         isinstance(one, dict)
-        and one.keys() - {"decoder", "tokens_read"} == kinds.keys()
+        and one.keys() - {"decoder", "tokens_read", "seconds"} == kinds.keys()
         and isinstance(one.get("decoder", True), bool)
-        and isinstance(one.get("tokens_read"), int | float | None)
+        and all(isinstance(one.get(name), int | float | None) for name in ("tokens_read", "seconds"))
         and isinstance(one["checkpoint"], str)
         and all(one[name] is None or isinstance(one[name], kind) for name, kind in kinds.items())
         for one in value

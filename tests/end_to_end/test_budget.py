@@ -137,6 +137,8 @@ def test_what_ancestors_cost_is_taken_off_the_budget(steps, monkeypatch, capsys)
     assert steps("flops=4e8", ["later", "stock"])[0] == {"later": 150, "stock": 150}
     assert "Not equal: stock starts from bert, tokens unknown, whose FLOPs are not known" in capsys.readouterr().out
     assert steps("seconds=50", ["later"])[0] == {"later": 100}  # whose ancestors' seconds nobody recorded
+    monkeypatch.setitem(COSTS, "timed", {**COSTS["cheap"], "ancestry": [run | {"seconds": 20.0}]})
+    assert steps("seconds=50", ["timed"])[0] == {"timed": 60}
     assert "Not equal: later starts from runs/first, step 9" in capsys.readouterr().out
     assert steps("tokens", ["later"], max_steps=30)[0] == {"later": 30}  # its own steps, beside what came before
     with pytest.raises(

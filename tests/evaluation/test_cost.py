@@ -55,6 +55,9 @@ def test_what_the_ancestors_saw_and_computed_is_counted_as_far_as_it_is_known():
     assert (found["flops"], found["ancestor_flops"]) == (3e6, 2e6)
     assert (found["seconds"], found["tokens_per_second"]) == (2, 500)
     assert "ancestor_tokens" not in cost(12, 12, rows, ancestry[:1])
+    timed = [row | {"train/processor_seconds": 7.5} for row in rows]
+    found = cost(12, 12, timed, [*ancestry, {"tokens": 100, "flops": None, "seconds": 30.0}])
+    assert (found["seconds"], found["ancestor_seconds"], found["tokens_per_second"]) == (37.5, 30, 500)
 
 
 def test_tokens_that_ancestors_read_count_and_once_where_that_was_not_recorded():
