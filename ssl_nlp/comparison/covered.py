@@ -1,6 +1,6 @@
 """The table with and without the items that stand in training text.
 
-Scores and verdicts of the table are those of all items. A note gives the scores of every row, baselines included, without
+The scores and verdicts of the table include all items. A note gives the scores that change, baselines included, without
 the items that the training text of any row covers, and the marks that change with them.
 """
 

@@ -138,7 +138,7 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 
 def _number_of(cost: str) -> str:
-    """The name of a cost in the file, which says that its seconds are those of processors."""
+    """The name of a cost in the file: seconds are called processor seconds."""
     return f"cost/{'processor_seconds' if cost == 'seconds' else cost}"
 
 

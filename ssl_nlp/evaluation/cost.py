@@ -26,9 +26,9 @@ def cost(
     Returns:
         parameters and trained_parameters; tokens, tokens_read (each counted as often as a network reads it), flops
         and seconds, without validation and checkpoints, and the ancestors' share of them: ancestor_tokens and so on; of
-        this training alone its tokens_per_second, and peak_memory in bytes. Seconds are those of processors, summed over
-        all, so that they do not depend on what else a machine does; where they were not logged, they are those of the
-        clock up to the last logged rate.
+        this training alone its tokens_per_second, and peak_memory in bytes. Seconds are processor time, summed over all
+        processors, so that they do not depend on what else a machine does; where it was not logged, wall-clock time up to
+        the last logged rate.
     """
     numbers = {"parameters": float(parameters), "trained_parameters": float(trained)}
     seen, clock = 0.0, 0.0
