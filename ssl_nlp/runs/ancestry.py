@@ -64,7 +64,7 @@ def ancestor(path: Path, digest: str, saved: Mapping[str, Any]) -> Ancestor:
         "step": None if step is None else int(step),
         "tokens": tokens or None,
         "tokens_read": tokens * reads if tokens and reads else None,
-        "flops": tokens * rate if tokens and rate else None,
+        "flops": tokens * rate + (_number(counted, "optimizer_flops") or 0) if tokens and rate else None,
         "seconds": seconds or None,
     }
 

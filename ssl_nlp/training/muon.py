@@ -46,6 +46,11 @@ class Muon(Optimizer):
                 self._step(parameters, group)
         return loss
 
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products in a step: of all matrices that have a gradient now."""
+        trained = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        return sum(_flops_of_orthogonalizing(*parameter.shape) for parameter in trained)
+
     def _step(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         for parameter in parameters:
@@ -79,6 +84,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, x, polynomial, beta=a) if tall else torch.baddbmm(x, polynomial, x, beta=a)
     return x
+
+
+def _flops_of_orthogonalizing(rows: int, columns: int) -> int:
+    """Floating-point operations of the products in `orthogonalize`, of one matrix."""
+    short, long = sorted((rows, columns))
+    return len(NEWTON_SCHULZ) * 2 * (2 * short**2 * long + short**3)
 
 
 def _quick_dtype(device: torch.device) -> torch.dtype:

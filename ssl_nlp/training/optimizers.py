@@ -104,6 +104,16 @@ def _factor(group: dict[str, Any], players: Mapping[str, Player], ends: Sequence
     return factor
 
 
+def flops_of_step(optimizer: Optimizer) -> int:
+    """Floating-point operations of the matrix products in a step of an optimizer, with the gradients that there are now.
+
+    Those of Muon are known. Others of ours have none, and a class that is named by its path counts as if it had none.
+    """
+    if isinstance(optimizer, Combined):
+        return sum(flops_of_step(part) for part in optimizer.parts)
+    return optimizer.flops() if isinstance(optimizer, Muon) else 0
+
+
 def rates_of_step(schedule: LRScheduler) -> list[float] | None:
     """The learning rates that a schedule of ours gives its step; None for a schedule that is named by its path."""
     if type(schedule) is not LambdaLR:

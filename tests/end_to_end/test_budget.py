@@ -15,7 +15,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.runs.ancestry import published
 from ssl_nlp.runs.metrics_csv import read_numbers
-from ssl_nlp.training.callbacks.rehearsal import Rehearsal, costs_per_token
+from ssl_nlp.training.callbacks.rehearsal import Rehearsal, seconds_per_token
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 COSTS = {
@@ -79,16 +79,8 @@ def test_seconds_of_data_workers_are_refused_because_nobody_counts_them(steps):
 @pytest.mark.parametrize(("batches", "left_out"), [(1, 0), (2, 1), (5, 2), (10, 5), (25, 5)])
 def test_the_first_batches_do_not_count_where_there_are_others(batches, left_out):
     seconds = [9.0] * left_out + [2.0] * (batches - left_out)
-    costs = [
-        {
-            "tokens": 10.0 * number,
-            "tokens_read": 20.0 * number,
-            "flops": 70.0 * number,
-            "seconds": sum(seconds[:number]),
-        }
-        for number in range(1, batches + 1)
-    ]
-    assert costs_per_token(costs) == pytest.approx({"tokens": 1, "tokens_read": 2, "flops": 7, "seconds": 0.2})
+    costs = [{"tokens": 10.0 * number, "seconds": sum(seconds[:number])} for number in range(1, batches + 1)]
+    assert seconds_per_token(costs) == pytest.approx(0.2)
 
 
 def test_epochs_end_no_training_with_a_budget_but_one_that_counts_each_text_once(monkeypatch, capsys):
@@ -167,13 +159,18 @@ def test_costs_that_an_earlier_version_measured_without_tokens_read_are_measured
     assert steps("tokens=400", ["cheap"]) == ({"cheap": 4}, ["cheap"])
 
 
-def test_a_rehearsal_writes_the_ancestors_of_the_encoder(tmp_path):
+def test_a_rehearsal_writes_what_a_step_costs_and_the_ancestors_of_the_encoder(tmp_path):
     rehearsal = Rehearsal(str(tmp_path / "costs.json"))
-    rehearsal._batches, rehearsal._costs = [10], [{"tokens": 10.0, "tokens_read": 20.0, "flops": 70.0, "seconds": 2.0}]
+    rehearsal._batches, rehearsal._costs = [10, 20], [{"tokens": n, "seconds": 0.2 * n} for n in (10.0, 30.0)]
+    rehearsal.reads_per_token, rehearsal.flops_per_token, rehearsal.optimizer_flops = 2.0, 7.0, 90.0
     data = SimpleNamespace(train_dataloader=list)
-    trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1, is_global_zero=True, datamodule=data)
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=2, world_size=3, is_global_zero=True, datamodule=data, global_step=1
+    )
     rehearsal.on_train_end(trainer, SimpleNamespace(encoder=SimpleNamespace(ancestry=(published("bert"),))))
-    assert json.loads((tmp_path / "costs.json").read_text())["ancestry"] == [published("bert")]
+    costs = json.loads((tmp_path / "costs.json").read_text())
+    assert costs.pop("ancestry") == [published("bert")]
+    assert costs == pytest.approx({"tokens": 90, "tokens_read": 180, "flops": 7 * 90 + 90, "seconds": 18})
 
 
 def test_what_costs_nothing_is_refused(steps):
@@ -196,6 +193,7 @@ def test_kind_and_amount_are_read():
 def test_a_training_costs_what_its_rehearsal_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fit = ["--config", str(CONFIGS / "simclr.yaml"), *small(write_texts(tmp_path)), *tiny_encoder()]
+    fit += ["--model.optimization.optimizer=muon", "--trainer.accumulate_grad_batches=2"]
     plans = {"simclr": yaml.safe_load(plan_fit(fit))}
     # Every rank gets the callback: they all read the arguments.
     monkeypatch.setattr(train_runs, "run_fit", lambda arguments: run("fit", *arguments))

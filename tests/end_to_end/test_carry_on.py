@@ -48,6 +48,8 @@ def test_a_run_starts_from_another_one_and_needs_it_no_more_not_even_to_resume(t
     [ancestor] = json.loads(Path("runs/alone/run.json").read_text())["ancestry"]
     assert (ancestor["run"], ancestor["method"], ancestor["step"]) == ("old", "CausalLM", 4)
     assert ancestor["tokens"] == float(tokens)
+    flops = read_metrics(Path("runs/old/metrics.csv"))[-1]["train/flops"]  # those of Muon included
+    assert ancestor["flops"] == pytest.approx(float(flops), rel=1e-6)
     seconds = read_metrics(Path("runs/old/metrics.csv"))[-1]["train/processor_seconds"]
     assert ancestor["seconds"] == pytest.approx(float(seconds), rel=1e-3)
     tokenizer = json.loads(Path("runs/old/run.json").read_text())["tokenizer"]

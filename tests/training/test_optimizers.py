@@ -10,12 +10,14 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.training import muon
 from ssl_nlp.training.muon import orthogonalize
 from ssl_nlp.training.optimization import Optimization, learning_rate_factor
-from ssl_nlp.training.optimizers import build_optimizer
+from ssl_nlp.training.optimizers import build_optimizer, build_optimizers, flops_of_step
+from ssl_nlp.training.players import Player
 
 OPTIMIZERS: list[Literal["adamw", "muon"]] = ["adamw", "muon"]
 
@@ -238,6 +240,21 @@ def test_parameters_without_a_gradient_stay(optimizer: Literal["adamw", "muon"])
     assert changed == ["0.weight"]
     built.zero_grad()
     assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize("frozen", [(), ("wide",), ("square", "wide", "recurrent")], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_flops_of_a_step_are_those_of_its_matrix_products(
+    optimizer: Literal["adamw", "muon"], frozen: tuple[str, ...]
+) -> None:
+    players = {name: Player(Everything(), Optimization(optimizer=optimizer)) for name in ("one", "other")}
+    built = build_optimizers(players)
+    for name, parameter in players["one"].module.named_parameters():
+        parameter.grad = None if name.startswith(frozen) else torch.randn_like(parameter)
+    with FlopCounterMode(display=False) as counter:
+        built.step()
+    assert flops_of_step(built) == counter.get_total_flops()
+    assert (counter.get_total_flops() > 0) == (optimizer == "muon" and "square" not in frozen)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -32,7 +32,7 @@ class Rehearsal(Throughput):
         super().__init__()
         self.file = Path(file)
         self._batches: list[int] = []  # tokens of each
-        self._costs: list[dict[str, float]] = []  # after each batch
+        self._costs: list[dict[str, float]] = []  # all so far, after each batch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
@@ -45,20 +45,23 @@ class Rehearsal(Throughput):
         loader = internals.datamodule_of(trainer).train_dataloader()
         tokens = [batch.all_tokens for batch in islice(loader, BATCHES)] + self._batches
         in_a_step = trainer.accumulate_grad_batches * trainer.world_size * sum(tokens) / len(tokens)
-        per_token = costs_per_token(self._costs)
         if trainer.is_global_zero:
-            step = {kind: in_a_step * cost for kind, cost in per_token.items()}
+            step = {
+                "tokens": in_a_step,
+                "tokens_read": in_a_step * self.reads_per_token,
+                "flops": in_a_step * self.flops_per_token + self.optimizer_flops / trainer.global_step,
+                "seconds": in_a_step * seconds_per_token(self._costs),
+            }
             ancestry = [*getattr(pl_module.encoder, "ancestry", ())]
             durable.write_text(self.file, json.dumps({**step, "ancestry": ancestry}))
 
 
-def costs_per_token(costs: list[dict[str, float]]) -> dict[str, float]:
-    """The tokens (1), tokens_read, flops and seconds that a token costs.
+def seconds_per_token(costs: list[dict[str, float]]) -> float:
+    """Processor seconds of a token. Those of the first batches are left out, of half of them at most.
 
     Args:
-        costs: all of them so far, after each batch. The seconds of the first batches are left out, of half of them at most.
+        costs: `tokens` and `seconds` so far, after each batch.
     """
-    begun = [dict.fromkeys(costs[-1], 0.0), *costs][min(BEGINNING, len(costs) // 2)]
+    begun = [{"tokens": 0.0, "seconds": 0.0}, *costs][min(BEGINNING, len(costs) // 2)]
     last = costs[-1]
-    seconds = (last["seconds"] - begun["seconds"]) / (last["tokens"] - begun["tokens"])
-    return {**{name: last[name] / last["tokens"] for name in ("tokens", "tokens_read", "flops")}, "seconds": seconds}
+    return (last["seconds"] - begun["seconds"]) / (last["tokens"] - begun["tokens"])

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
@@ -21,6 +22,7 @@ from ssl_nlp.encoders import Encoder
 from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, READ, SECONDS, TOKENS
 from ssl_nlp.seeding import random_state_kept
 from ssl_nlp.training.module import Module
+from ssl_nlp.training.optimizers import flops_of_step
 from ssl_nlp.training.parts import buffers_kept, mere_count
 from ssl_nlp.training.players import Player, acting_in, losses
 from ssl_nlp.training.ranks import sum_over_ranks
@@ -32,22 +34,28 @@ PARTS = 4
 class Throughput(Callback):
     """Logs what a training costs, under `train/`.
 
-    `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`. Tokens
-    exclude padding and are summed over ranks. `tokens` are those of the text; `tokens_read` counts each as often as
-    networks of the method read it, by the first batch (`training_cost`). `padding` is its share of the positions
-    since the last log, in the batches as the data module made them. Seconds are those of training: they include
-    waiting for data, but neither validation nor checkpoints. Those of processors are summed over cores and ranks: a
-    machine that is busy with other work does not lengthen them. A GPU counts as busy all the time. FLOPs are counted,
-    not estimated: those of the forward and backward pass of the first batch under torch's counter, per token, of each
-    player what it really does, and on average over the steps where a setting is a `Ramp`. Model FLOPs utilisation
-    (Chowdhery et al., arXiv:2204.02311, appendix B) divides by the vendor's peak if Lightning knows it, else by the
-    speed of a large matrix product measured at the start.
+    `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`.
+
+    Tokens exclude padding and are summed over ranks. `tokens` are those of the text; `tokens_read` counts each as often as
+    networks of the method read it, by the first batch (`training_cost`). `padding` is its share of the positions since the
+    last log, in the batches as the data module made them.
+
+    Seconds are those of training: they include waiting for data, but neither validation nor checkpoints. Those of
+    processors are summed over cores and ranks: a machine that is busy with other work does not lengthen them. A GPU counts
+    as busy all the time.
+
+    FLOPs are counted, not estimated: those of the forward and backward pass of the first batch under torch's counter, per
+    token, of each player what it really does, and on average over the steps where a setting is a `Ramp`. Those of Muon are
+    added in each step, on every rank (of which FSDP spares some). Model FLOPs utilisation (`mfu`; Chowdhery et al.,
+    arXiv:2204.02311, appendix B) leaves the optimizer's out, and divides by the vendor's peak if Lightning knows it, else
+    by the speed of a large matrix product measured at the start.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
         self.flops_per_token: float | None = None  # not yet counted
         self.reads_per_token: float | None = None  # likewise, and in checkpoints of earlier versions
+        self.optimizer_flops: float | None = 0.0  # of all steps and ranks; None: begun before they were counted
         self.seconds: float | None = 0.0  # of processors; None: begun before they were counted
         self._peak = 0.0
         self._ranks = 1
@@ -58,12 +66,13 @@ class Throughput(Callback):
     def state_dict(self) -> dict[str, Any]:
         window = {"window_tokens": self._window_tokens, "window_positions": self._window_positions}  # of the first rank
         per_token = {"flops_per_token": self.flops_per_token, "reads_per_token": self.reads_per_token}
-        spent = {"tokens": self.tokens, **per_token, "seconds": self.seconds}
+        spent = {"tokens": self.tokens, **per_token, "optimizer_flops": self.optimizer_flops, "seconds": self.seconds}
         return {**spent, "ranks": self._ranks, **window, "window_processor": self._window_processor}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.flops_per_token = state_dict["tokens"], state_dict["flops_per_token"]
         self.reads_per_token = state_dict.get("reads_per_token")
+        self.optimizer_flops = state_dict.get("optimizer_flops")
         self._window_tokens, self._window_positions = state_dict["window_tokens"], state_dict["window_positions"]
         self.seconds, self._window_processor = state_dict.get("seconds"), state_dict.get("window_processor", 0.0)
 
@@ -88,6 +97,12 @@ class Throughput(Callback):
             self._last = _clocks(pl_module.device)
         elif self._last is None:
             self._last = _clocks(pl_module.device)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        flops = float(flops_of_step(optimizer) * trainer.world_size)
+        if self.optimizer_flops is None:
+            self.optimizer_flops = trainer.global_step * flops
+        self.optimizer_flops += flops
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
@@ -114,7 +129,7 @@ class Throughput(Callback):
             pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
             pl_module.log(TOKENS, float(self.tokens))
             pl_module.log(READ, self.tokens * self.reads_per_token)
-            pl_module.log(FLOPS, self.tokens * self.flops_per_token)
+            pl_module.log(FLOPS, self._flops(self.tokens))
             if self.seconds is not None:
                 pl_module.log(SECONDS, self.seconds)
             pl_module.log("train/padding", 1 - tokens / positions)
@@ -136,10 +151,14 @@ class Throughput(Callback):
         """Tokens, tokens read, FLOPs and processor seconds of all ranks so far; a resumed run may not know its seconds."""
         tokens = self.tokens + int(sum_over_ranks(torch.tensor(self._window_tokens, device=device)))
         seconds = self._seconds_so_far(device)
-        spent = {"tokens": float(tokens), "flops": tokens * (self.flops_per_token or 0.0)}  # no FLOPs: no tokens yet
+        spent = {"tokens": float(tokens), "flops": self._flops(tokens)}
         if self.reads_per_token is not None:  # before the first batch they are not known
             spent["tokens_read"] = tokens * self.reads_per_token
         return spent if seconds is None else spent | {"seconds": seconds}
+
+    def _flops(self, tokens: int) -> float:
+        """FLOPs of all ranks, after so many tokens; those per token are not known before the first of them."""
+        return tokens * (self.flops_per_token or 0.0) + (self.optimizer_flops or 0.0)
 
     def _seconds_so_far(self, device: torch.device) -> float | None:
         """Processor seconds of all ranks, those since the last log included; None if those before are not known."""
@@ -167,11 +186,16 @@ def training_cost(method: Module, batch: TokenBatch) -> TrainingCost:
     """The cost of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
 
     Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone. Where some
-    players rest in some steps, or a setting changes during training, this is the average over the steps. A method without
-    a network (word vectors, counts of n-grams) reads each token once.
+    players rest in some steps, or a setting changes during training, this is the average over the steps. Where batches are
+    accumulated, counting their targets beforehand is included: some methods need a forward pass for it. A method without a
+    network (word vectors, counts of n-grams) reads each token once.
     """
     steps = _typical_steps(method)
     cost = _mean([_cost_in(step, method, batch) for step in steps], [1] * len(steps))
+    if method.trained and method.trainer.accumulate_grad_batches > 1:
+        with _counting(method) as counter, _reading(method) as read:
+            method.count_targets(method.visible(batch))
+        cost = TrainingCost(cost.flops + counter.get_total_flops(), cost.tokens_read + sum(read))
     return cost._replace(tokens_read=cost.tokens_read or float(batch.all_tokens))
 
 
@@ -227,7 +251,8 @@ def _step_cost(
         with _counting(method) as counter, _reading(method) as read, torch.enable_grad():
             with method.trainer.precision_plugin.forward_context() if method.trained else nullcontext():
                 loss = method.loss(method.visible(batch))
-                minimised = losses(loss, loss.targets, players, acting).reshape(-1)
+                minimised, penalty = losses(loss, loss.targets, players, acting), method.encoder.penalty()
+            minimised = (minimised if penalty is None else minimised + penalty).reshape(-1)
             trained = [player.parameters() for name, player in players.items() if name in acting]
             for one, parameters in zip(minimised, trained, strict=True):
                 if one.requires_grad:

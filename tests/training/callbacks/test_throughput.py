@@ -4,13 +4,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import BagOfWords, Recurrent, Transformer
-from ssl_nlp.encoders.adapters import IA3, LoRA, PromptTuning
+from ssl_nlp.encoders.adapters import IA3, AdaLoRA, LoRA, PromptTuning
 from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
     ARAE,
@@ -44,6 +45,7 @@ from ssl_nlp.training.callbacks.throughput import (
     training_cost,
 )
 from ssl_nlp.training.module import Module
+from ssl_nlp.training.optimizers import build_optimizer
 from ssl_nlp.training.sums import Loss, Term
 from tests.corpus import ListCorpus, random_texts
 
@@ -276,6 +278,99 @@ def test_flops_of_an_adversarial_training_are_those_that_torch_counts_in_it(tmp_
     with FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as counter:
         run.fit(method, DataLoader([batch] * 6, batch_size=None))
     assert counter.get_total_flops() == 6 * expected
+
+
+def test_flops_include_those_of_muon_in_the_steps_in_which_its_player_acts(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.peak_flops", lambda device, dtype: 1.0)  # no products
+    data = module(unit="sentence", length=16)
+    method = ARAE(
+        Transformer(size=None, dim=32, layers=1, heads=2, max_length=64),
+        latent_dim=8, width=16, decoder_layers=1, autoencoder_every=2, generator_every=3,
+        optimization=Optimization(optimizer="muon"),
+    )  # fmt: skip
+    method.connect(data.tokenizer)
+    batch = data._loader("train").dataset[range(4)]
+    throughput = Throughput()
+    throughput.reads_per_token, throughput.flops_per_token = 1.0, training_cost(method, batch).flops / batch.all_tokens
+    run = Trainer(
+        default_root_dir=tmp_path, max_steps=6, log_every_n_steps=1, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, callbacks=[throughput],
+    )  # fmt: skip
+    with FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as counter:
+        run.fit(method, DataLoader([batch] * 6, batch_size=None))
+    done = counter.get_total_flops()
+    assert float(run.callback_metrics["train/flops"]) == pytest.approx(done, rel=1e-6)
+    assert 0.1 < throughput.optimizer_flops / done < 0.9
+
+
+def test_the_optimizers_flops_are_kept_and_reckoned_where_a_checkpoint_lacks_them(tmp_path):
+    def fit(steps, saved=None):
+        throughput = Throughput()
+        if saved:
+            throughput.load_state_dict(saved)
+        trainer = Trainer(
+            default_root_dir=tmp_path, max_steps=steps, limit_val_batches=0, accelerator="cpu", logger=False,
+            enable_checkpointing=False, callbacks=[throughput], enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+        trainer.fit(CausalLM(encoder, optimization=Optimization(optimizer="muon")), module())
+        return throughput.state_dict()
+
+    saved = fit(2)
+    assert saved["optimizer_flops"] > 0
+    spent = Throughput()
+    spent.load_state_dict(saved)
+    expected = saved["optimizer_flops"] + saved["window_tokens"] * saved["flops_per_token"]
+    assert spent.spent(torch.device("cpu"))["flops"] == pytest.approx(expected)
+    assert fit(3, saved)["optimizer_flops"] == 2.5 * saved["optimizer_flops"]
+    older = Throughput()
+    older.load_state_dict({name: value for name, value in saved.items() if name != "optimizer_flops"})
+    assert older.spent(torch.device("cpu"))["flops"] == pytest.approx(expected - saved["optimizer_flops"])
+    [matrices] = build_optimizer(nn.ModuleList([nn.Linear(4, 4)]), Optimization(optimizer="muon")).parts[:1]
+    matrices.param_groups[0]["params"][0].grad = torch.zeros(4, 4)
+    older.on_before_optimizer_step(SimpleNamespace(global_step=9, world_size=2), None, matrices)
+    assert older.optimizer_flops == 10 * 2 * matrices.flops()
+
+
+def test_flops_of_an_adapters_penalty_count():
+    data = module(unit="sentence", length=16)
+    for adapter in (LoRA(rank=3, targets=["mlp.Wo"]), AdaLoRA(rank=1, initial_rank=3, targets=["mlp.Wo"])):
+        encoder = Transformer(size=None, dim=64, layers=2, heads=2, hidden=128, max_length=64, adapter=adapter)
+        method = States(encoder)
+        method.connect(data.tokenizer)
+        batch = next(iter(data.val_dataloader()))
+        with FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as counter:
+            loss, penalty = method.loss(batch).mean(), method.encoder.penalty()
+            (loss if penalty is None else loss + penalty).backward()
+        assert training_cost(method, batch).flops == counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        method.encoder.penalty().backward()
+    assert counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("objectives", [[CausalLM()], [CausalLM(), CausalLM()]], ids=len)
+def test_counting_targets_beforehand_costs_what_it_does(tmp_path, objectives):
+    """A single objective counts its targets without a forward pass, several together do not."""
+    encoder = Transformer(size=None, dim=32, layers=1, heads=2, max_length=64)
+    together = len(objectives) > 1
+    if together:
+        method = MultiObjective(encoder, objectives=objectives)
+    else:
+        [method] = objectives
+        method.encoder = encoder
+    throughput, data = Throughput(), module(unit="block")
+    method.connect(data.tokenizer)
+    batch = data._loader("train").dataset[range(4)]
+    alone = training_cost(method, batch)
+    run = Trainer(
+        default_root_dir=tmp_path, max_steps=2, log_every_n_steps=1, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, callbacks=[throughput],
+        accumulate_grad_batches=2,
+    )  # fmt: skip
+    run.fit(method, data)
+    factor = 4 / 3 if together else 1
+    assert throughput.flops_per_token == pytest.approx(factor * alone.flops / batch.all_tokens, rel=0.02)
+    assert throughput.reads_per_token == (4 if together else 1)
 
 
 def test_flops_without_a_gradient_and_of_measurements_do_not_count_as_trained():
