@@ -40,7 +40,7 @@ from ssl_nlp.methods import (
     TextInfilling,
 )
 from ssl_nlp.objectives.views import Delete, Repeat
-from ssl_nlp.training.callbacks.throughput import estimated_flops, training_cost
+from ssl_nlp.training.flops import estimated_flops, training_cost
 from ssl_nlp.training.module import Module
 from tests.corpus import ListCorpus, random_texts
 from tests.end_to_end.cli import save_untrained

@@ -2,8 +2,11 @@ import math
 
 import pytest
 
+from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
-from ssl_nlp.training import Ramp
+from ssl_nlp.methods import MaskedDiffusion
+from ssl_nlp.training import Optimization, Ramp
+from tests.training.small_data import small_data, small_trainer
 
 
 def test_it_goes_straight_from_one_value_to_the_other_and_stays_there():
@@ -51,3 +54,13 @@ def test_bad_settings_are_refused_in_one_line():
     Ramp(0.0, 1.0, steps=10).check("rate", math.inf)
     with pytest.raises(UserError, match=r"rate changes over a share of all steps \(0.5\), .* of steps in rate.steps"):
         share.check("rate", math.inf)
+
+
+def test_a_share_of_an_unknown_number_of_steps_is_refused_before_the_first_one(tmp_path):
+    optimization = Optimization(warmup=0, schedule="constant")
+    encoder = Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)
+    method = MaskedDiffusion(encoder, max_masking_rate=Ramp(0.3, 1.0, steps=0.5), optimization=optimization)
+    trainer = small_trainer(default_root_dir=tmp_path, max_steps=-1, max_epochs=-1, max_time="00:00:10:00")
+    with pytest.raises(UserError, match="max_masking_rate changes over a share of all steps"):
+        trainer.fit(method, small_data(unit="block"))
+    assert trainer.global_step == 0
