@@ -18,23 +18,23 @@ from ssl_nlp.training.parts import buffers_kept, mere_count
 from ssl_nlp.training.players import Player, acting_in, losses
 
 PARTS = 4
-"""Of a training, in the middle of each of which the cost of a step is counted where it changes."""
+"""Equal parts of a training: where the cost of a step changes, it is counted in the middle of each."""
 
 
 class TrainingCost(NamedTuple):
-    """What a method spends on a batch: floating-point operations, and tokens that its networks read."""
+    """What a step on a batch costs: floating-point operations, and tokens that the networks of the method read."""
 
     flops: float
     tokens_read: float
 
 
 def training_cost(method: Module, batch: TokenBatch) -> TrainingCost:
-    """The cost of one forward and backward pass of the loss; leaves everything as `forward_flops` does.
+    """The cost of the forward and backward pass of the loss, the mean over steps if they differ.
 
-    Both passes are done. Of several players, each that acts computes the gradients of its own parameters alone. Where some
-    players rest in some steps, or a setting changes during training, this is the average over the steps. Where batches are
-    accumulated, counting their targets beforehand is included: some methods need a forward pass for it. A method without a
-    network (word vectors, counts of n-grams) reads each token once.
+    Both passes are run, and leave everything as `forward_flops` does. Steps differ where some players rest, or where a
+    setting is a `Ramp`. A player that acts computes the gradients of its own parameters only. Where batches are
+    accumulated, counting their targets beforehand is included, for which some methods need a forward pass. A method
+    without a network (word vectors, counts of n-grams) reads each token once.
     """
     steps = _typical_steps(method)
     cost = _mean([_cost_in(step, method, batch) for step in steps], [1] * len(steps))
@@ -55,7 +55,7 @@ def _mean(costs: Sequence[TrainingCost], weights: Sequence[int]) -> TrainingCost
 
 
 def _typical_steps(method: Module) -> list[int | None]:
-    """Steps of a training that cost on average what all cost; the one that the module is in if all cost the same."""
+    """Steps whose mean cost is that of all steps; None, the current one, if all cost the same."""
     if not method.ramps():
         return [None]
     if method.total_steps == math.inf:
@@ -110,10 +110,10 @@ def _step_cost(
 
 @contextmanager
 def _reading(method: Module) -> Iterator[list[int]]:
-    """A list that gets the number of tokens whenever a network of the method reads a batch.
+    """A list that receives the number of tokens each time that a network of the method reads a batch.
 
-    Networks are all `Encoder`s: those of decoders, generators and momentum encoders are, too. Two directions that see
-    nothing of each other are two networks. Padding, prompts and latent vectors are no tokens.
+    Networks are all instances of `Encoder`, also those of decoders, generators and momentum encoders. Two directions that
+    see nothing of each other count as two. Padding, prompts and latent vectors are not tokens.
     """
     read: list[int] = []
 
@@ -152,7 +152,7 @@ def estimated_flops(method: Module, batch: TokenBatch) -> int:
 
 @contextmanager
 def _spared(encoder: Encoder) -> Iterator[list[int]]:
-    """A list that gets the operations that backward passes through an encoder do without, one number for each product.
+    """A list that receives the operations that a backward pass through an encoder is spared, one number for each product.
 
     A frozen weight needs no gradient; nor does the input of a linear map before which nothing is trained.
     """
@@ -191,7 +191,7 @@ def forward_flops(method: Module, batch: TokenBatch) -> int:
 
 @contextmanager
 def _counting(method: Module) -> Iterator[FlopCounterMode]:
-    """A counter of the operations that are done meanwhile; random state and buffers are restored after."""
+    """Count the operations in the block; random state and buffers are restored after it."""
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
     counter.mod_tracker = _OneModule()  # type: ignore[assignment]  # it has what the counter asks for
     eager = torch.compiler.set_stance("force_eager")

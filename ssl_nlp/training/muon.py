@@ -47,7 +47,7 @@ class Muon(Optimizer):
         return loss
 
     def flops(self) -> int:
-        """Floating-point operations of the matrix products in a step: of all matrices that have a gradient now."""
+        """Floating-point operations of the matrix products in a step, for the matrices that have a gradient now."""
         trained = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         return sum(_flops_of_orthogonalizing(*parameter.shape) for parameter in trained)
 
@@ -87,7 +87,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 def _flops_of_orthogonalizing(rows: int, columns: int) -> int:
-    """Floating-point operations of the products in `orthogonalize`, of one matrix."""
+    """Floating-point operations of the products in `orthogonalize` for one matrix."""
     short, long = sorted((rows, columns))
     return len(NEWTON_SCHULZ) * 2 * (2 * short**2 * long + short**3)
 

@@ -105,9 +105,9 @@ def _factor(group: dict[str, Any], players: Mapping[str, Player], ends: Sequence
 
 
 def flops_of_step(optimizer: Optimizer) -> int:
-    """Floating-point operations of the matrix products in a step of an optimizer, with the gradients that there are now.
+    """Floating-point operations of the matrix products in a step, for the parameters that have a gradient now.
 
-    Those of Muon are known. Others of ours have none, and a class that is named by its path counts as if it had none.
+    Muon is the only optimizer of ours that has any. One that is named by its class path counts as if it had none.
     """
     if isinstance(optimizer, Combined):
         return sum(flops_of_step(part) for part in optimizer.parts)

@@ -45,8 +45,8 @@ class ElasticWeights(Callback):
 
     The Fisher information of a part is the mean over some of its training rows of the squared gradient of
     - log p(label | text), without dropout. It is that of a mean, as the loss is: strength 1 weighs all earlier parts
-    together as their own losses would, if the decay is 1. `train/elastic_penalty` is logged. Seconds of the training
-    include the measurement; its tokens read and FLOPs do not.
+    together as their own losses would, if the decay is 1. `train/elastic_penalty` is logged. The
+    measurement counts in the seconds of the training, but not in its FLOPs and tokens read.
 
     Args:
         strength: weight of the penalty.

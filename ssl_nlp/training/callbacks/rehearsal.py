@@ -19,8 +19,8 @@ BATCHES = 500  # whose tokens are counted
 class Rehearsal(Throughput):
     """Writes the mean cost of an optimizer step as JSON at the end of a short training.
 
-    It has `tokens`, `tokens_read`, `flops` and `seconds`. The ancestors of the encoder, which cost something too, stand
-    beside it as `ancestry`.
+    The file has `tokens`, `tokens_read`, `flops` and `seconds`, and the ancestors of the encoder, which cost something,
+    too, as `ancestry`.
 
     Costs are summed over ranks, so every rank needs this callback; the first one writes.
 
@@ -32,7 +32,7 @@ class Rehearsal(Throughput):
         super().__init__()
         self.file = Path(file)
         self._batches: list[int] = []  # tokens of each
-        self._costs: list[dict[str, float]] = []  # all so far, after each batch
+        self._costs: list[dict[str, float]] = []  # so far, after each batch
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: TokenBatch, batch_idx: int
@@ -57,7 +57,7 @@ class Rehearsal(Throughput):
 
 
 def seconds_per_token(costs: list[dict[str, float]]) -> float:
-    """Processor seconds of a token. Those of the first batches are left out, of half of them at most.
+    """Processor seconds per token, without those of the first batches (at most half of all), which are slower.
 
     Args:
         costs: `tokens` and `seconds` so far, after each batch.

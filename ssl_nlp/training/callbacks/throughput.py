@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.evaluation.cost import FLOPS, MEMORY, RATE, READ, SECONDS, TOKENS
+from ssl_nlp.evaluation.cost import COLUMNS, FLOPS, MEMORY, RATE, READ, SECONDS, TOKENS
 from ssl_nlp.training.flops import training_cost
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.optimizers import flops_of_step
@@ -24,27 +24,25 @@ class Throughput(Callback):
 
     `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`.
 
-    Tokens exclude padding and are summed over ranks. `tokens` are those of the text; `tokens_read` counts each as often as
-    networks of the method read it, by the first batch (`training_cost`). `padding` is its share of the positions since the
-    last log, in the batches as the data module made them.
+    Tokens exclude padding and are summed over ranks. `tokens` counts each token of the text once, `tokens_read` as often as
+    a network of the method reads it, measured on the first batch (`training_cost`). `padding` is its share of the positions
+    since the last log, in the batches as the data module made them.
 
-    Seconds are those of training: they include waiting for data, but neither validation nor checkpoints. Those of
-    processors are summed over cores and ranks: a machine that is busy with other work does not lengthen them. A GPU counts
-    as busy all the time.
+    Seconds include waiting for data, but neither validation nor checkpoints. Processor seconds are summed over cores and
+    ranks, so other work on the machine does not lengthen them. A GPU counts as busy all the time.
 
-    FLOPs are counted, not estimated: those of the forward and backward pass of the first batch under torch's counter, per
-    token, of each player what it really does, and on average over the steps where a setting is a `Ramp`. Those of Muon are
-    added in each step, on every rank (of which FSDP spares some). Model FLOPs utilisation (`mfu`; Chowdhery et al.,
-    arXiv:2204.02311, appendix B) leaves the optimizer's out, and divides by the vendor's peak if Lightning knows it, else
-    by the speed of a large matrix product measured at the start.
+    FLOPs per token are counted once, on the first batch (`training_cost`). Every step of Muon adds its own on each rank,
+    although FSDP spares some of them. Model FLOPs utilisation (`mfu`; Chowdhery et al., arXiv:2204.02311, appendix B)
+    leaves the optimizer out. It divides by the vendor's peak if Lightning knows it, otherwise by the speed of a large
+    matrix product, measured at the start.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
         self.flops_per_token: float | None = None  # not yet counted
-        self.reads_per_token: float | None = None  # likewise, and in checkpoints of earlier versions
-        self.optimizer_flops: float | None = 0.0  # of all steps and ranks; None: begun before they were counted
-        self.seconds: float | None = 0.0  # of processors; None: begun before they were counted
+        self.reads_per_token: float | None = None  # likewise; checkpoints of earlier versions lack it
+        self.optimizer_flops: float | None = 0.0  # of all steps and ranks; None: the run is older than this count
+        self.seconds: float | None = 0.0  # of processors; None: the run is older than this count
         self._peak = 0.0
         self._ranks = 1
         self._window_tokens = self._window_positions = 0
@@ -78,7 +76,7 @@ class Throughput(Callback):
             assert isinstance(pl_module, Module)
             counted, tokens = training_cost(pl_module, batch), max(batch.all_tokens, 1)
             self.reads_per_token = counted.tokens_read / tokens
-            if self.flops_per_token is None:  # a run that is resumed goes on with its number
+            if self.flops_per_token is None:  # a resumed run keeps the number that it began with
                 self.flops_per_token = counted.flops / tokens
             if pl_module.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(pl_module.device)  # counting needs as much as an eager step
@@ -88,7 +86,7 @@ class Throughput(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         flops = float(flops_of_step(optimizer) * trainer.world_size)
-        if self.optimizer_flops is None:
+        if self.optimizer_flops is None:  # the steps so far cost what this one costs
             self.optimizer_flops = trainer.global_step * flops
         self.optimizer_flops += flops
 
@@ -106,22 +104,26 @@ class Throughput(Callback):
             self._window_processor += now[1] - self._last[1]
         self._last = now
         if logs:
-            window = torch.tensor([self._window_tokens, self._window_positions], device=pl_module.device)
-            tokens, positions = sum_over_ranks(window).tolist()
-            self.tokens += tokens
-            self.seconds = self._seconds_so_far(pl_module.device)
-            rate = tokens / self._window_seconds
-            self._window_tokens = self._window_positions = 0
-            self._window_seconds = self._window_processor = 0.0
-            pl_module.log(RATE, rate, prog_bar=True)
-            pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
-            pl_module.log(TOKENS, float(self.tokens))
-            pl_module.log(READ, self.tokens * self.reads_per_token)
-            pl_module.log(FLOPS, self._flops(self.tokens))
-            if self.seconds is not None:
-                pl_module.log(SECONDS, self.seconds)
-            pl_module.log("train/padding", 1 - tokens / positions)
-            pl_module.log(MEMORY, peak_memory(pl_module.device))
+            self._log_window(pl_module)
+
+    def _log_window(self, pl_module: LightningModule) -> None:
+        """Add what was counted since the last log to the totals, log them, and start counting anew."""
+        window = torch.tensor([self._window_tokens, self._window_positions], device=pl_module.device)
+        tokens, positions = sum_over_ranks(window).tolist()
+        self.tokens += tokens
+        self.seconds = self._seconds_so_far(pl_module.device)
+        rate = tokens / self._window_seconds
+        self._window_tokens = self._window_positions = 0
+        self._window_seconds = self._window_processor = 0.0
+        pl_module.log(RATE, rate, prog_bar=True)
+        pl_module.log("train/mfu", rate * self.flops_per_token / self._peak)
+        pl_module.log(TOKENS, float(self.tokens))
+        pl_module.log(READ, self.tokens * self.reads_per_token)
+        pl_module.log(FLOPS, self._flops(self.tokens))
+        if self.seconds is not None:
+            pl_module.log(SECONDS, self.seconds)
+        pl_module.log("train/padding", 1 - tokens / positions)
+        pl_module.log(MEMORY, peak_memory(pl_module.device))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last = None
@@ -130,10 +132,8 @@ class Throughput(Callback):
         """Log the costs so far beside the validation's metrics, so that either can be the axis of a plot."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        spent = self.spent(pl_module.device)
-        for name, column in (("tokens", TOKENS), ("tokens_read", READ), ("flops", FLOPS), ("seconds", SECONDS)):
-            if name in spent:
-                pl_module.log(column, spent[name])
+        for kind, number in self.spent(pl_module.device).items():
+            pl_module.log(COLUMNS[kind], number)
 
     def spent(self, device: torch.device) -> dict[str, float]:
         """Tokens, tokens read, FLOPs and processor seconds of all ranks so far; a resumed run may not know its seconds."""
@@ -145,7 +145,7 @@ class Throughput(Callback):
         return spent if seconds is None else spent | {"seconds": seconds}
 
     def _flops(self, tokens: int) -> float:
-        """FLOPs of all ranks, after so many tokens; those per token are not known before the first of them."""
+        """FLOPs of all ranks after so many tokens; before the first batch, those per token are not known."""
         return tokens * (self.flops_per_token or 0.0) + (self.optimizer_flops or 0.0)
 
     def _seconds_so_far(self, device: torch.device) -> float | None:

@@ -87,7 +87,7 @@ def test_flops_include_those_of_muon_in_the_steps_in_which_its_player_acts(tmp_p
     assert 0.1 < throughput.optimizer_flops / done < 0.9
 
 
-def test_the_optimizers_flops_are_kept_and_reckoned_where_a_checkpoint_lacks_them(tmp_path):
+def test_the_optimizers_flops_are_kept_and_estimated_where_a_checkpoint_lacks_them(tmp_path):
     def fit(steps, saved=None):
         throughput = Throughput()
         if saved:
