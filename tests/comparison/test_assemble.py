@@ -391,7 +391,7 @@ def test_scores_without_items_that_stand_in_training_text_are_named(tmp_path):
         assert (plain["covered"], plain["uncovered"]) == (0.25, pytest.approx(rest))
     found = comparison(tmp_path)
     said = (
-        "k-NN accuracy without the 25.0% of its items of which training text covers every word: MaskedLM 0.667 instead of "
+        "k-NN accuracy without the 25.0% of its items that training text covers completely: MaskedLM 0.667 instead of "
         "0.750, TF-IDF 0.333 instead of 0.500. Of the training text of MaskedLM, only the first 7 texts were read."
     )
     assert said in found.notes
@@ -418,7 +418,7 @@ def test_a_dagger_that_covered_items_decide_is_named(tmp_path):
     found = comparison(tmp_path)
     [row] = [row for row in found.rows if not row.baseline]
     assert "†" not in signs(row, found.columns[0])
-    assert any(note.endswith("Marks that would be others: MaskedLM † instead of none.") for note in found.notes)
+    assert any(note.endswith("Marks that change: MaskedLM † instead of none.") for note in found.notes)
 
 
 def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):

@@ -167,7 +167,7 @@ def test_frozen_embeddings_have_the_notes_of_an_ordinary_comparison(tmp_path):
     found = compared(tune(tmp_path, "a", "masked0"), tune(tmp_path, "b", "causal0"))
     for expected in (
         "causal0: evaluation_items.npz lacks items",
-        "k-NN accuracy without the 25.0% of its items of which training text covers every word: ",
+        "k-NN accuracy without the 25.0% of its items that training text covers completely: ",
     ):
         [note] = [note for note in ordinary.notes if note.startswith(expected)]
         assert note in found.notes
