@@ -2,8 +2,6 @@
 
 import csv
 import json
-import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +12,8 @@ from ssl_nlp.comparison.columns import columns
 from ssl_nlp.comparison.report import render_page
 from ssl_nlp.comparison.score_curves import has_curves
 from ssl_nlp.comparison.summary import summarise
-from ssl_nlp.comparison.table import signs, write_csv
+from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.record import SuiteResult, read_record, write_suite
 from ssl_nlp.evaluation.result import Result
 from tests.comparison.handwritten import comparison, shown, write
@@ -77,33 +74,6 @@ def test_counted_text_is_a_baseline_of_bounds_too(tmp_path):
     verdict = rows["MaskedDiffusion"].over_baseline[bound]
     assert verdict.difference == pytest.approx(0.5, abs=0.05) and not verdict.tie  # worse than the counts
     assert bound not in rows["CausalLM"].scores and exact not in rows["MaskedDiffusion"].scores
-
-
-def test_losses_stand_beside_their_limits_with_verdicts_on_the_mean_of_the_seeds(tmp_path):
-    key = "limits/limits/pseudo_excess_nats"
-    for name, method, losses in (("masked", "MaskedLM", [3.1, 3.3]), ("diffusion", "MaskedDiffusion", [3.01, 3.03])):
-        for seed, loss in enumerate(losses):
-            write(tmp_path, f"{name}-{seed}", method, seed=seed)
-            path = tmp_path / "runs" / f"{name}-{seed}" / "evaluation.json"
-            limits = {"pseudo-likelihood": Excess(loss, 3.0, 4.0, standard_error=0.01 + 0.02 * seed, rows=50).to_json()}
-            if seed:  # as earlier versions wrote it
-                del limits["pseudo-likelihood"]["verdict"], limits["pseudo-likelihood"]["excess"]
-            metrics, details = {"pseudo_excess_nats": loss - 3.0}, {"kind": "pseudo-likelihood", "limits": limits}
-            result = SuiteResult("same", {"limits": Result("pseudo_excess_nats", metrics, details)})
-            write_suite(path, read_record(path), "limits", result)
-    found = compare_runs(find_runs([tmp_path / "runs"]), "limits")
-    write_csv(found, tmp_path / "comparison.csv")
-    lines = {(r["row"], r["number"]): r for r in csv.DictReader((tmp_path / "comparison.csv").open())}
-    names = ("mean", "loss", "limit", "excess_standard_error")
-    above, reached = lines["MaskedLM", key], lines["MaskedDiffusion", key]
-    assert [float(above[name]) for name in names] == pytest.approx([0.2, 3.2, 3.0, 0.02])
-    assert (above["excess_verdict"], reached["excess_verdict"]) == ("above it", "reached")
-    assert lines["MaskedLM", "cost/tokens"]["excess_verdict"] == ""
-    text = render_page(found)
-    table = text[text.index('<section id="limits">') : text.index('<section id="setup">')]
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", table)
-    assert cells[:5] == ["pseudo-likelihood", "3.0200", "3.0000", "0.0200 ± 0.0200", "reached"]
-    assert cells[5:] == ["pseudo-likelihood", "3.2000", "3.0000", "0.2000 ± 0.0200", "above it"]
 
 
 def test_seeds_of_counts_say_nothing_about_those_of_others(tmp_path):
@@ -205,52 +175,6 @@ def test_unfinished_and_repeated_runs_are_left_out_and_named(tmp_path):
     assert any(note.startswith("unfinished is left out") for note in found.notes)
 
 
-def test_the_csv_file_holds_every_number(tmp_path):
-    for seed in range(2):
-        write(tmp_path, f"masked-{seed}", seed=seed)
-    write(tmp_path, "causal", "CausalLM")
-    found = comparison(tmp_path)
-    write_csv(found, tmp_path / "comparison.csv")
-    rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
-    [line] = [r for r in rows if (r["row"], r["number"]) == ("MaskedLM", "docs/knn/accuracy")]
-    masked = next(row for row in found.rows if row.label == "MaskedLM")
-    estimate = masked.scores["docs/knn/accuracy"]
-    assert [float(line[name]) for name in ("mean", "low", "high", "n")] == [
-        estimate.mean,
-        estimate.low,
-        estimate.high,
-        2,
-    ]
-    assert line["seeds"] == "0 1"
-    assert float(line["level"]) == 0.95
-    assert float(line["baseline_level"]) == pytest.approx(1 - 0.05 / 4)  # two methods, two baselines
-    assert 0 <= float(line["baseline_corrected_p"]) <= 1
-    assert line["verdict"] in ("best", "tie")
-    assert {"docs/knn/macro_f1", "cost/tokens"} <= {r["number"] for r in rows if r["row"] == "MaskedLM"}
-    assert {r["row"] for r in rows if r["baseline"] == "1"} == {"TF-IDF", "untrained CausalLM, MaskedLM"}
-
-
-def test_every_interval_of_the_csv_file_names_its_level(tmp_path):
-    """That of prompts, too, whose ends are lines of their own, and not other numbers of that name."""
-    for seed in range(2):
-        write(tmp_path, f"masked-{seed}", seed=seed)
-    write(tmp_path, "causal", "CausalLM")
-    for name in ("masked-0", "masked-1", "causal"):
-        path = tmp_path / "runs" / name / "evaluation.json"
-        metrics = {"accuracy": 0.5, "low": 0.4, "high": 0.6}
-        details = {"prompts": {"shots": 0, "level": 0.95}}
-        answers = {"zero_shot": Result("accuracy", metrics, details), "own": Result("low", {"low": 1.0})}
-        write_suite(path, read_record(path), "docs", SuiteResult("same", answers))
-    write_csv(comparison(tmp_path), tmp_path / "comparison.csv")
-    lines = list(csv.DictReader((tmp_path / "comparison.csv").open()))
-    for line in lines:
-        of_prompts = line["number"] in ("docs/zero_shot/low", "docs/zero_shot/high")
-        assert (line["level"] == "0.95") == (line["low"] != "" or of_prompts)
-        for difference in ("best", "baseline"):
-            assert line[f"{difference}_level"] or line[f"{difference}_low"] in ("", "0.0")
-    assert {"docs/zero_shot/low", "docs/own/low"} <= {line["number"] for line in lines if line["row"] == "CausalLM"}
-
-
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="there is no run"):
         find_runs([tmp_path / "nothing"])
@@ -266,17 +190,6 @@ def test_mistakes(tmp_path):
     (tmp_path / "runs" / "b" / "evaluation.json").write_text("no")
     with pytest.raises(UserError, match="is not an evaluation"):
         find_runs([tmp_path / "runs" / "b"])
-
-
-def test_many_columns_make_several_tables_with_complete_names(tmp_path):
-    write(tmp_path, "masked", "MaskedLM")
-    write(tmp_path, "causal", "CausalLM")
-    found = comparison(tmp_path)
-    [knn] = [column for column in found.columns if column.key == "docs/knn/accuracy"]
-    many = [replace(knn, title=f"animals: question {number} accuracy") for number in range(9)]
-    said = shown(replace(found, columns=many))
-    assert said.count("frozen embeddings") == 2
-    assert all(name in said for name in ("MaskedLM", "CausalLM", "TF-IDF"))
 
 
 def test_baselines_that_learned_from_different_texts_are_rows_with_labels_of_their_own(tmp_path):
@@ -339,24 +252,6 @@ def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
     assert pooled["CausalLM", "docs/geometry/effective_rank"] == ""
 
 
-def test_validation_values_stand_beside_the_test_results_and_are_empty_in_records_without_them(tmp_path):
-    for name, method, values in (("a", "SimCLR", (0.25, 0.75)), ("c", "CausalLM", ())):
-        for seed in (0, 1):
-            write(tmp_path, f"{name}{seed}", method, seed=seed)
-            if values:
-                path = tmp_path / "runs" / f"{name}{seed}" / "evaluation.json"
-                record = json.loads(path.read_text())
-                record["suites"]["docs"]["evaluators"]["knn"]["validation"] = values[seed]
-                path.write_text(json.dumps(record))
-    found = comparison(tmp_path)
-    write_csv(found, tmp_path / "c.csv")
-    with (tmp_path / "c.csv").open() as file:
-        cells = {(row["row"], row["number"]): row["validation"] for row in csv.DictReader(file)}
-    assert cells["SimCLR", "docs/knn/accuracy"] == "0.5"
-    assert cells["SimCLR", "docs/knn/macro_f1"] == cells["CausalLM", "docs/knn/accuracy"] == ""
-    assert render_page(found).count("on validation items 0.5") == 1
-
-
 def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
     for name, method, seed in (("a", "SimCLR", 0), ("b", "CausalLM", 0), ("c", "CausalLM", 1)):
         write(tmp_path, name, method, seed=seed)
@@ -372,53 +267,6 @@ def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
         "linear probe accuracy: C is at the edge of the values that are tried for CausalLM (1e+06), TF-IDF (1e-05)."
         in comparison(tmp_path).notes
     )
-
-
-def test_scores_without_items_that_stand_in_training_text_are_named(tmp_path):
-    right, shares = np.array([1, 1, 0, 1], dtype=np.uint8), np.array([1.0, 0.9, 0.0, 0.2], dtype=np.float32)
-    for seed in range(2):
-        write(tmp_path, f"masked-{seed}", seed=seed)
-        details = {"overlap_with": "first 7 texts"} if seed else {}
-        result = Result("accuracy", {"accuracy": 0.75}, details, right, overlap=shares)
-        counted = Result("accuracy", {"accuracy": 0.5}, {}, np.array([1, 1, 0, 0], dtype=np.uint8), overlap=shares)
-        path = tmp_path / "runs" / f"masked-{seed}" / "evaluation.json"
-        write_suite(path, read_record(path), "docs", SuiteResult("same", {"knn": result}, {"tfidf": {"knn": counted}}))
-    written = read_record(path)["suites"]["docs"]
-    for plain, rest in (
-        (written["evaluators"]["knn"], 2 / 3),
-        (written["baselines"]["tfidf"]["knn"], 1 / 3),
-    ):
-        assert (plain["covered"], plain["uncovered"]) == (0.25, pytest.approx(rest))
-    found = comparison(tmp_path)
-    said = (
-        "k-NN accuracy without the 25.0% of its items that training text covers completely: MaskedLM 0.667 instead of "
-        "0.750, TF-IDF 0.333 instead of 0.500. Of the training text of MaskedLM, only the first 7 texts were read."
-    )
-    assert said in found.notes
-    write_csv(found, tmp_path / "table.csv")
-    with (tmp_path / "table.csv").open(newline="") as file:
-        lines = {line["row"]: line for line in csv.DictReader(file) if line["number"] == "docs/knn/accuracy"}
-    for row, rest in (("MaskedLM", 2 / 3), ("TF-IDF", 1 / 3)):
-        assert (float(lines[row]["covered"]), float(lines[row]["uncovered"])) == (0.25, pytest.approx(rest))
-
-
-def test_a_dagger_that_covered_items_decide_is_named(tmp_path):
-    """A model that is right on what it has read, and no better than counts on the rest."""
-    shares = (np.arange(400) < 200).astype(np.float32)
-    learned, counted = ((np.arange(400) % 2 == 0) | (shares == 1) * seen for seen in (True, False))
-    for seed in range(3):
-        write(tmp_path, f"masked-{seed}", seed=seed)
-        results = [
-            Result("accuracy", {"accuracy": float(right.mean())}, {}, right.astype(np.uint8), overlap=shares)
-            for right in (learned, counted)
-        ]
-        path = tmp_path / "runs" / f"masked-{seed}" / "evaluation.json"
-        record = SuiteResult("same", {"knn": results[0]}, {"tfidf": {"knn": results[1]}})
-        write_suite(path, read_record(path), "docs", record)
-    found = comparison(tmp_path)
-    [row] = [row for row in found.rows if not row.baseline]
-    assert "†" not in signs(row, found.columns[0])
-    assert any(note.endswith("Marks that change: MaskedLM † instead of none.") for note in found.notes)
 
 
 def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):
@@ -443,13 +291,3 @@ def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):
     (tmp_path / "runs" / "c0" / "checkpoints" / "step-1.evaluation.json").write_text(json.dumps(early))
     keys = {column.title[-4:-1]: column.key for column in found.columns if column.title.startswith("k-NN accuracy")}
     assert [has_curves(found.rows, keys[text], "tokens") for text in ("abc", "def")] == [False, True]
-
-
-def test_a_record_with_broken_limits_is_named(tmp_path):
-    write(tmp_path, "a")
-    path = tmp_path / "runs" / "a" / "evaluation.json"
-    record = json.loads(path.read_text())
-    record["suites"]["docs"]["evaluators"]["knn"]["details"]["limits"] = {"likelihood": {"loss": 1.0}}
-    path.write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"a/evaluation.json is broken .*: move it away and evaluate the run again"):
-        comparison(tmp_path)
