@@ -26,6 +26,7 @@ from ssl_nlp.objectives.contrastive import info_nce_with_queue, nearest_is_posit
 from ssl_nlp.objectives.geometry import unit_vectors
 from ssl_nlp.objectives.views import View
 from ssl_nlp.training.optimization import Optimization
+from ssl_nlp.training.parts import counts_only
 from ssl_nlp.training.ranks import gather_rows
 from ssl_nlp.training.sums import Loss, Term
 
@@ -116,7 +117,7 @@ class MoCo(Contrastive):
             vectors = self.vectors(concatenate([first, second], self.tokenizer.pad_id))
             return self.nt_xent(vectors, ids, VALIDATION_TEMPERATURE)
         queries, keys = self.vectors(first), self.keys(second)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not counts_only():
             self._new_keys.append((keys, ids[:, 1]))
         excluded = self.queue_ids == EMPTY
         for texts in ids.T:

@@ -14,6 +14,7 @@ from ssl_nlp.errors import UserError
 from ssl_nlp.methods import MaskedLM, Method, MoCo, MultiObjective, Optimization, Projection
 from ssl_nlp.methods.contrastive.moco import momentum_in_step
 from ssl_nlp.objectives.views import Delete
+from ssl_nlp.training.callbacks import Throughput
 from ssl_nlp.training.optimizers import build_optimizer
 from tests.corpus import ListCorpus, random_texts
 
@@ -151,6 +152,22 @@ def test_the_queue_takes_the_odd_batch_over_its_end_and_counting_flops_leaves_it
         assert int(method.queue_end) == end
         filled = method.queue_ids >= 0
         torch.testing.assert_close(method.queue[filled].norm(dim=1), torch.ones(int(filled.sum())))
+
+
+def test_counting_the_cost_of_a_training_leaves_the_queue_alone(tokenizer, tmp_path):
+    data = TextDataModule(CORPUS, TokenizerSettings(vocab_size=320), "sentence", length=64, batch_size=4)
+    queues = []
+    for callbacks in ([], [Throughput()]):
+        torch.manual_seed(0)
+        method = MoCo(encoder(), projection=SMALL, queue=12)
+        trainer = Trainer(
+            max_steps=1, accelerator="cpu", limit_val_batches=0, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, callbacks=callbacks, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(method, data)
+        queues.append(method.queue_ids)
+        assert int(method.queue_end) == 4
+    assert torch.equal(*queues)
 
 
 def test_of_more_keys_than_the_queue_holds_it_keeps_the_last(tokenizer):
