@@ -24,13 +24,15 @@ class Cost:
     tolerance: float | None = None
 
 
+COUNTED = 0.02  # tolerance of what is counted on a few batches, with an error of up to 1 %
+
 COSTS = {
     "parameters": Cost("parameters", "M parameters", 1e6),
     "trained_parameters": Cost("trained parameters", "M trained", 1e6),
     "tokens": Cost("tokens", "M tokens", 1e6, TOLERANCE),
-    "tokens_read": Cost("tokens read", "M tokens read", 1e6, TOLERANCE),
+    "tokens_read": Cost("tokens read", "M tokens read", 1e6, COUNTED),
     "ancestor_tokens": Cost("tokens of its ancestors", "M inherited", 1e6),
-    "flops": Cost("FLOPs", "TFLOPs", 1e12, TOLERANCE),
+    "flops": Cost("FLOPs", "TFLOPs", 1e12, COUNTED),
     "seconds": Cost("processor seconds", "processor s", 1.0, 0.1),
     "tokens_per_second": Cost("tokens/s", "tokens/s", 1.0),
     "peak_memory": Cost("peak memory (bytes)", "peak GB", 1e9),

@@ -1,18 +1,19 @@
 """FLOPs of a training step, and the tokens that networks read in it, counted on a batch."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ssl_nlp.data import TokenBatch
 from ssl_nlp.encoders import Encoder
-from ssl_nlp.seeding import random_state_kept
+from ssl_nlp.seeding import random_state_kept, seed_generators
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.parts import buffers_kept, mere_count
 from ssl_nlp.training.players import Player, acting_in, losses
@@ -21,11 +22,45 @@ PARTS = 4
 """Equal parts of a training: where the cost of a step changes, it is counted in the middle of each."""
 
 
+COUNTING_SEED = 3_000_017
+
+
 class TrainingCost(NamedTuple):
     """What a step on a batch costs: floating-point operations, and tokens that the networks of the method read."""
 
     flops: float
     tokens_read: float
+
+
+class CostPerToken(NamedTuple):
+    """What a token of the text costs on average: floating-point operations, and how often networks read it."""
+
+    flops: float
+    reads: float
+
+
+def cost_per_token(method: Module, counted: Sequence[TokenBatch], batches: Sequence[TokenBatch]) -> CostPerToken:
+    """The mean cost of batches, from that of a few: FLOPs interpolated between their sizes, reads in proportion to tokens.
+
+    Args:
+        method: on whose device the counted ones are.
+        counted: of which `training_cost` is taken, each with random draws of its own.
+        batches: of which the numbers of positions and tokens are known.
+    """
+    reads, by_size = 0.0, defaultdict(list)
+    for number, batch in enumerate(counted):
+        with random_state_kept(method.device):
+            seed_generators(method.device, COUNTING_SEED, number)
+            cost = training_cost(method, batch)
+        reads += cost.tokens_read
+        by_size[batch.all_positions].append(cost.flops)
+    sizes = sorted(by_size)
+    flops = np.interp([batch.all_positions for batch in batches], sizes, [np.mean(by_size[size]) for size in sizes])
+    return CostPerToken(float(flops.sum()) / max(_tokens(batches), 1), reads / max(_tokens(counted), 1))
+
+
+def _tokens(batches: Sequence[TokenBatch]) -> int:
+    return sum(batch.all_tokens for batch in batches)
 
 
 def training_cost(method: Module, batch: TokenBatch) -> TrainingCost:

@@ -33,12 +33,14 @@ from ssl_nlp.objectives.views import Repeat
 from ssl_nlp.training.flops import (
     _MORE_FLOPS,
     _recurrent_flops,
+    cost_per_token,
     estimated_flops,
     forward_flops,
     training_cost,
 )
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.sums import Loss, Term
+from tests.corpus import ListCorpus, random_texts
 from tests.training.small_data import CORPUS, small_data, small_trainer
 
 
@@ -230,6 +232,27 @@ def test_flops_without_a_gradient_and_of_measurements_do_not_count_as_trained():
         found[name] = training_cost(method.train(), next(iter(data.val_dataloader()))).flops
     assert found["moco"] == pytest.approx(4 / 6 * found["simclr"], rel=0.1)
     assert found["measured"] == found["together"]
+
+
+@pytest.mark.parametrize(
+    "method", [CausalLM(), MaskedLM(), SimCLR(views=[Repeat(0.2)])], ids=lambda one: type(one).__name__
+)
+def test_a_few_batches_tell_what_tokens_of_all_cost(method):
+    texts = random_texts(600, longest=6) + random_texts(100, seed=1, longest=30)
+    data = TextDataModule(
+        ListCorpus(texts), TokenizerSettings(vocab_size=320), "sentence", length=64, batch_size=8, seed=0
+    )
+    method.encoder = Transformer(size=None, dim=32, layers=1, heads=2, max_length=64, dropout=0.1)
+    method.connect(data.tokenizer)
+    method.train()
+    batches = sorted(data.train_dataloader(), key=lambda batch: batch.all_positions)
+    whole = cost_per_token(method, batches, batches)
+    few = cost_per_token(method, [batches[part * (len(batches) - 1) // 7] for part in range(8)], batches)
+    assert few.flops == pytest.approx(whole.flops, rel=0.01)
+    assert few.reads == pytest.approx(whole.reads, rel=0.02)
+    assert cost_per_token(method, batches[:1], batches[:1]).flops != pytest.approx(whole.flops, rel=0.03)
+    total = sum(training_cost(method, batch).flops for batch in batches)
+    assert whole.flops == pytest.approx(total / sum(batch.all_tokens for batch in batches), rel=0.01)
 
 
 SAME = {"views": []}  # told apart by dropout alone: the text stays as it is

@@ -28,6 +28,8 @@ class Rehearsal(Throughput):
         file: in a folder that exists.
     """
 
+    several_from = 0
+
     def __init__(self, file: str) -> None:
         super().__init__()
         self.file = Path(file)

@@ -11,12 +11,16 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from ssl_nlp.data import TokenBatch
+from ssl_nlp import lightning_internals as internals
+from ssl_nlp.data import TextDataModule, TokenBatch
 from ssl_nlp.evaluation.cost import COLUMNS, FLOPS, MEMORY, RATE, READ, SECONDS, TOKENS
-from ssl_nlp.training.flops import training_cost
+from ssl_nlp.training.flops import cost_per_token
 from ssl_nlp.training.module import Module
 from ssl_nlp.training.optimizers import flops_of_step
 from ssl_nlp.training.ranks import sum_over_ranks
+
+COUNTED, LOOKAHEAD = 8, 200
+"""Batches whose cost is counted at the start, and those among which they are chosen."""
 
 
 class Throughput(Callback):
@@ -25,17 +29,20 @@ class Throughput(Callback):
     `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`.
 
     Tokens exclude padding and are summed over ranks. `tokens` counts each token of the text once, `tokens_read` as often as
-    a network of the method reads it, measured on the first batch (`training_cost`). `padding` is its share of the positions
+    a network of the method reads it (`cost_per_token`). `padding` is its share of the positions
     since the last log, in the batches as the data module made them.
 
     Seconds include waiting for data, but neither validation nor checkpoints. Processor seconds are summed over cores and
     ranks, so other work on the machine does not lengthen them. A GPU counts as busy all the time.
 
-    FLOPs per token are counted once, on the first batch (`training_cost`). Every step of Muon adds its own on each rank,
+    FLOPs and reads per token are counted at the start: in trainings of 20 steps or more on eight of the first 200
+    batches, spread over their sizes, and in shorter ones on the first batch. Every step of Muon adds its own on each rank,
     although FSDP spares some of them. Model FLOPs utilisation (`mfu`; Chowdhery et al., arXiv:2204.02311, appendix B)
     leaves the optimizer out. It divides by the vendor's peak if Lightning knows it, otherwise by the speed of a large
     matrix product, measured at the start.
     """
+
+    several_from = 20  # steps of a training; those of a shorter one would take longer to count than to do
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -74,15 +81,27 @@ class Throughput(Callback):
     ) -> None:
         if self.flops_per_token is None or self.reads_per_token is None:
             assert isinstance(pl_module, Module)
-            counted, tokens = training_cost(pl_module, batch), max(batch.all_tokens, 1)
-            self.reads_per_token = counted.tokens_read / tokens
+            counted = cost_per_token(pl_module, *self._typical(trainer, pl_module, batch))
+            self.reads_per_token = counted.reads
             if self.flops_per_token is None:  # a resumed run keeps the number that it began with
-                self.flops_per_token = counted.flops / tokens
+                self.flops_per_token = counted.flops
             if pl_module.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(pl_module.device)  # counting needs as much as an eager step
             self._last = _clocks(pl_module.device)
         elif self._last is None:
             self._last = _clocks(pl_module.device)
+
+    def _typical(self, trainer: Trainer, method: Module, batch: TokenBatch) -> tuple[list[TokenBatch], ...]:
+        """Some of the next batches, of evenly spread sizes, and all of these. In a short training only the current one.
+
+        All ranks count the same number: losses may need them all.
+        """
+        data = internals.datamodule_of(trainer)
+        if not isinstance(data, TextDataModule) or method.total_steps < self.several_from:
+            return [batch], [batch]
+        coming = sorted(data.upcoming(LOOKAHEAD), key=lambda one: (one.all_positions, one.all_tokens))
+        places = [part * (len(coming) - 1) // (COUNTED - 1) for part in range(COUNTED)]  # the ends included
+        return [coming[place].to(method.device) for place in places], coming
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         flops = float(flops_of_step(optimizer) * trainer.world_size)

@@ -87,6 +87,28 @@ def test_flops_include_those_of_muon_in_the_steps_in_which_its_player_acts(tmp_p
     assert 0.1 < throughput.optimizer_flops / done < 0.9
 
 
+class Stop(Callback):
+    """Ends a training after its first step."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize(("steps", "counted"), [(19, 1), (20, 8)])
+def test_a_long_training_counts_batches_of_all_sizes(tmp_path, monkeypatch, steps, counted):
+    found = []
+    count = throughput.cost_per_token
+    monkeypatch.setattr(throughput, "cost_per_token", lambda *args: found.append(args[1:]) or count(*args))
+    method = CausalLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    trainer = small_trainer(default_root_dir=tmp_path, max_steps=steps, callbacks=[Throughput(), Stop()])
+    trainer.fit(method, small_data())
+    [(batches, known)] = found
+    assert len(batches) == counted
+    assert len(known) == (15 if counted > 1 else 1)  # all of the epoch
+    sizes = [batch.all_positions for batch in known]
+    assert [batches[0].all_positions, batches[-1].all_positions] == [min(sizes), max(sizes)]
+
+
 def test_the_optimizers_flops_are_kept_and_estimated_where_a_checkpoint_lacks_them(tmp_path):
     def fit(steps, saved=None):
         throughput = Throughput()
