@@ -42,9 +42,9 @@ COSTS = {
 def shown_costs(costs: Sequence[Mapping[str, float]]) -> dict[str, Cost]:
     """The kinds of cost in a table of these costs.
 
-    Trained parameters are among them only where some parameters are not trained, tokens read only where they are not the
-    tokens of the text (two views are read twice), and the tokens of ancestors only where there are ancestors; `tokens`
-    includes them.
+    Trained parameters are among them only where some parameters are not trained, tokens read only where they differ from
+    the tokens of the text (two views are read twice), and the tokens of ancestors, which `tokens` includes, only where
+    there are ancestors.
     """
     fewer = any(cost["trained_parameters"] < cost["parameters"] for cost in costs if "trained_parameters" in cost)
     shown = {
@@ -104,14 +104,14 @@ def token_differences(rows: Sequence[Row], when: str = "") -> Iterator[str]:
 
     Args:
         rows: methods.
-        when: put behind `seen` and `read`, such as ` in fine-tuning`.
+        when: follows `seen` and `read`, such as ` in fine-tuning`.
     """
     for key, verb in (("tokens", "seen"), ("tokens_read", "read")):
         found = {row.label: row.cost[key].mean for row in rows if key in _costs(rows) and key in row.cost}
         if found and max(found.values()) > min(found.values()) * (1 + TOLERANCE):
             shown = {label: f"{number:,.0f}" for label, number in found.items()}
-            again = ", each as often as it was," if key == "tokens_read" else ""
-            yield f"The tokens {verb}{when}{again} differ: {spoken(shown)}."
+            repeated = " (each counts as often as a network reads it)" if key == "tokens_read" else ""
+            yield f"The tokens {verb}{when} differ{repeated}: {spoken(shown)}."
 
 
 def _costs(rows: Sequence[Row]) -> dict[str, Cost]:
