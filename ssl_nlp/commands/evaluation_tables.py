@@ -1,6 +1,7 @@
 """The tables that `evaluate` prints: embeddings beside baselines, prompts, drawn texts, language models, costs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -20,7 +21,7 @@ from ssl_nlp.evaluation.prompts import NAMES
 from ssl_nlp.evaluation.record import SuiteResult
 from ssl_nlp.evaluation.result import OVERLAP_WITH
 
-MOST_FIELDS = 6  # of grammar, that stand beside the accuracies of minimal pairs
+MOST_FIELDS = 6  # of grammar, in the table of minimal pairs; more have a table of their own
 
 
 def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult], width: int) -> list[Table]:
@@ -79,12 +80,12 @@ def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterat
 
 
 def _edges(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
-    """A line for each probe whose regularisation may be better where it is not searched; baselines may share lines."""
+    """A line for each probe whose best regularisation is at the edge of the search; equal baselines repeat it."""
     for target, result in zip(targets, results, strict=True):
         for model, found in {target.name: result.evaluators, **result.baselines}.items():
             for name, one in found.items():
                 for value in values_at_edge(one):
-                    yield f"{model}, {name}: C = {value:.3g} is at the edge of the values that are tried"
+                    yield f"{model}, {name}: C = {value:.3g} is at the edge of the values tried"
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:
@@ -142,28 +143,42 @@ def _cell(result: Result | None) -> str:
 
 
 def pairs_tables(suite: str, rows: Sequence[tuple[str, str, Result]]) -> list[Table]:
-    """One row for each model and kind of score; the interval is that of `accuracy`, over pairs.
+    """Accuracies on minimal pairs, one row for each model and kind of score. Many fields of grammar fill a second table.
 
-    Many fields of grammar have a table of their own, with a row for each.
+    An interval is that of a model's main accuracy, which is of its first kind of score, over pairs.
     """
     fields = sorted({field for *_, r in rows for one in r.details["minimal_pairs"].values() for field in one["fields"]})
     beside = fields if len(fields) <= MOST_FIELDS else []
     table = Table(title=f"{escape(suite)}: minimal pairs, means over paradigms")
     for column in ("", "task", "by", "accuracy", "95 %", "per token", *beside):
         table.add_column(column.replace("_", "\n"), justify="left" if column in ("", "task", "by") else "right")
-    of_fields = Table("field", title=f"{escape(suite)}: accuracy by field of grammar")
-    shares: list[list[str]] = []  # of each row, by field
     for name, task, result in rows:
         interval = result_interval(result)
         for place, (kind, numbers) in enumerate(result.details["minimal_pairs"].items()):
-            shown = [_share(numbers.get(way)) for way in ("accuracy", "accuracy_per_token")]
-            shown.insert(1, "–" if place or interval is None else f"{interval[0]:.1%}–{interval[1]:.1%}")
-            shares.append([_share(numbers["fields"].get(field, {}).get("accuracy")) for field in fields])
-            table.add_row(Text(name), task.rpartition(".")[0], kind, *shown, *(shares[-1] if beside else []))
-            of_fields.add_column(Text(f"{name}\n{task.rpartition('.')[0]}\n{kind}"), justify="right")
-    for field, *each in zip(fields, *shares, strict=True):
-        of_fields.add_row(field.replace("_", " "), *each)
-    return [table] if beside else [table, of_fields]
+            cells = [_share(numbers.get("accuracy"))]
+            cells.append("–" if place or interval is None else f"{interval[0]:.1%}–{interval[1]:.1%}")
+            cells.append(_share(numbers.get("accuracy_per_token")))
+            cells += [_field_share(numbers, field) for field in beside]
+            table.add_row(Text(name), task.rpartition(".")[0], kind, *cells)
+    return [table] if beside else [table, _fields_table(suite, rows, fields)]
+
+
+def _fields_table(suite: str, rows: Sequence[tuple[str, str, Result]], fields: Sequence[str]) -> Table:
+    """Accuracies on minimal pairs, one row for each field of grammar, one column for each model and kind of score."""
+    table = Table("field", title=f"{escape(suite)}: accuracy by field of grammar")
+    scored: list[Mapping[str, Any]] = []
+    for name, task, result in rows:
+        for kind, numbers in result.details["minimal_pairs"].items():
+            table.add_column(Text(f"{name}\n{task.rpartition('.')[0]}\n{kind}"), justify="right")
+            scored.append(numbers)
+    for field in fields:
+        table.add_row(field.replace("_", " "), *(_field_share(numbers, field) for numbers in scored))
+    return table
+
+
+def _field_share(numbers: Mapping[str, Any], field: str) -> str:
+    """The accuracy on one field of grammar, as text."""
+    return _share(numbers["fields"].get(field, {}).get("accuracy"))
 
 
 def _share(number: float | None) -> str:

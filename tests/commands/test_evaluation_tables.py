@@ -37,9 +37,9 @@ def test_a_probe_whose_regularisation_may_be_better_where_it_is_not_searched_is_
     targets = [type("Named", (), {"name": name, "text": {}})() for name in ("one", "two")]
     said = [line for line in remarks(targets, [SuiteResult("data", results, baselines)] * 2) if "edge" in line]
     assert said == [
-        "one, few_labels_8: C = 1e-05 is at the edge of the values that are tried",
-        "tfidf, linear_probe: C = 1.23e+06 is at the edge of the values that are tried",
-        "two, few_labels_8: C = 1e-05 is at the edge of the values that are tried",
+        "one, few_labels_8: C = 1e-05 is at the edge of the values tried",
+        "tfidf, linear_probe: C = 1.23e+06 is at the edge of the values tried",
+        "two, few_labels_8: C = 1e-05 is at the edge of the values tried",
     ]
 
 
