@@ -45,7 +45,7 @@ class LearnedTexts(Corpus):
     Attributes:
         texts: the first ones of the corpora that they are from.
         cut: whether these have more.
-        unknown: where weights come from whose training text is not known.
+        unknown: the runs and checkpoints that the weights come from, but whose training text is not known.
     """
 
     texts: Sequence[str]
@@ -75,18 +75,15 @@ def pretraining_texts(run: Run | None, imports: Sequence[str]) -> LearnedTexts:
     texts: dict[str, None] = {}
     cut, unknown = _read(run, imports, texts), []
     for one in run.read_state().get("ancestry", []):
-        before = None if one["run"] is None else Run(one["run"])
         try:
-            if before is None or not _is_there(before, one):
-                raise Unable("not known")
-            cut |= _read(before, imports, texts)
+            cut |= _read(_run_of(one), imports, texts)
         except Unable:
             unknown.append(one["run"] or one["checkpoint"])
     return LearnedTexts(list(texts), cut, tuple(unknown))
 
 
 def _read(run: Run, imports: Sequence[str], texts: dict[str, None]) -> bool:
-    """Add the train split of a run to texts, up to their greatest number, and tell whether some were left out.
+    """Add the train split of a run to texts, up to `MOST_TEXTS`, and tell whether some were left out.
 
     Raises:
         Unable: it is a stream, or cannot be read.
@@ -104,10 +101,19 @@ def _read(run: Run, imports: Sequence[str], texts: dict[str, None]) -> bool:
         raise Unable(f"its training text cannot be read: {error}") from error
 
 
-def _is_there(run: Run, ancestor: Ancestor) -> bool:
-    """Whether a run is the one that an ancestor was: another one may have its name by now."""
+def _run_of(ancestor: Ancestor) -> Run:
+    """The run of an ancestor.
+
+    Raises:
+        Unable: it is no run, or it is not there any more; another run may have its name by now.
+    """
+    if ancestor["run"] is None:
+        raise Unable("it is no run")
+    run = Run(ancestor["run"])
     checkpoint = run.directory / ancestor["checkpoint"]
-    return run.config.exists() and checkpoint.is_file() and digest(checkpoint) == ancestor["digest"]
+    if not run.config.exists() or not checkpoint.is_file() or digest(checkpoint) != ancestor["digest"]:
+        raise Unable("its run is not there any more")
+    return run
 
 
 def word_vectors(corpus: LearnedTexts) -> SkipGram:

@@ -1,4 +1,4 @@
-"""How much of the items of an evaluation stands in the text that a model has read."""
+"""How much of an evaluation's items stands in the text that a model has read."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +29,18 @@ class ReadText:
         """The text that a model was trained on, and more texts that count as read."""
         texts = [*more, *read.texts]
         known = TrainingText.of(texts)
-        part = f"first {known.texts:,} texts" if read.cut or known.texts < len(texts) else "texts"
-        part += "" if not read.unknown else f" without those of {', '.join(read.unknown)}"
-        return cls(known, None if part == "texts" else part)
+        whole = not read.cut and known.texts == len(texts)
+        part = "texts" if whole else f"first {known.texts:,} texts"
+        if read.unknown:
+            part += f" without those of {', '.join(read.unknown)}"
+        return cls(known, None if whole and not read.unknown else part)
 
     def shares(self, items: Sequence[tuple[str, ...]]) -> Array:
-        """(N,): the share of the words of each item, given by its texts, that the text covers."""
+        """(N,): the share of the words of each item, given as its texts, that this text covers."""
         return np.array([self.known.overlap(texts) for texts in items], dtype=np.float32)
 
     def added(self, result: Result, shares: Array) -> Result:
-        """A result with the overlap of its items, the first ones of those with these `shares`."""
+        """A result with the overlap of its items, which are the first of those that have these `shares`."""
         if result.items is None or len(shares) < len(result.items):
             return result
         details = result.details | ({} if self.part is None else {OVERLAP_WITH: self.part})
@@ -72,5 +74,5 @@ class Overlaps:
             self._found[key] = text, {name: text.shares(evaluator.item_texts) for name, evaluator in evaluators}
         text, shares = self._found[key]
         evaluators_of = {name: evaluator_of(name, self._suite.evaluators) for name in results}
-        none = np.empty(0)
+        none = np.empty(0)  # of an evaluator without texts
         return {name: text.added(result, shares.get(evaluators_of[name], none)) for name, result in results.items()}
