@@ -124,7 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.exit(_one_line(f"{str(error.filename)[:60]!r}... is too long for a file name: choose a shorter one", 2))
     except interrupts.Interrupted as stop:
-        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes, each of which gets the signal
+        first = (
+            os.environ.get("LOCAL_RANK", "0") == "0"
+        )  # all processes of a training get the signal; one line is enough
         sys.exit(_one_line(str(stop), stop.status) if first else stop.status)
     except RuntimeError as error:
         # These are torch's, which need not have been imported; the second comes from a GPU that others have filled.

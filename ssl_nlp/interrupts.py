@@ -1,8 +1,8 @@
 """Signals that ask a process to stop: Ctrl-C, those of schedulers, a closed terminal.
 
 A signal ends the command with an exception and, as in a shell, exit status 128 + its number. During training it waits for
-the end of the step, so that the step can be saved; a second signal does not wait. Processes that the command has forked
-leave it to the command to end them.
+the end of the step, so that the step can be saved; a second signal does not wait. Forked processes leave it
+to the command to end them.
 """
 
 import os
@@ -17,7 +17,7 @@ from types import FrameType
 
 # SLURM sends SIGUSR1 or SIGUSR2 before the time limit if asked to, and SIGTERM at the limit or on preemption.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-AGAIN = 0.05  # seconds until a signal is sent once more that came where Python drops exceptions
+AGAIN = 0.05  # seconds until a signal is sent again that came where Python drops exceptions
 
 
 class Interrupted(BaseException):
@@ -124,7 +124,7 @@ def requeue() -> bool:
 
 
 def _interruption_behind(error: BaseException) -> Interrupted | None:
-    """The interruption that was being handled when an error came up, if there was one."""
+    """The interruption that was being handled when an error was raised, if there was one."""
     behind: BaseException | None = error
     while behind is not None and not isinstance(behind, Interrupted):
         behind = behind.__context__
@@ -132,7 +132,7 @@ def _interruption_behind(error: BaseException) -> Interrupted | None:
 
 
 def _in_fork(number: int) -> None:
-    """Keep a signal that comes in the callbacks of a fork for later or, in the new process, leave it as it has to."""
+    """Handle a signal in the callbacks of a fork: send it again later or, in the new process, exit on SIGTERM."""
     if _state.forking in (None, os.getpid()):
         _send_again(number)
     elif number == signal.SIGTERM:
@@ -146,7 +146,7 @@ def _send_again(number: int) -> None:
 
 
 def _retried(hook: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs") -> None:
-    """Send a signal once more whose exception Python has dropped, as it does in destructors.
+    """Send a signal again if Python has dropped its exception, as it does in destructors.
 
     Args:
         hook: what is called for other exceptions.
@@ -179,7 +179,7 @@ def _leave_to_parent() -> None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    """Leave a forked process. Its locks are released, without which a pool of processes waits for them for ever."""
+    """Leave a forked process by an exception: it releases the locks that a pool of processes would wait for for ever."""
     raise SystemExit(128 + number)
 
 

@@ -31,7 +31,7 @@ class Budget:
     """The cost that each training may have.
 
     Attributes:
-        kind: tokens, each counted as often as a network reads it, FLOPs or processor seconds.
+        kind: tokens (each counted as often as a network reads it), FLOPs or processor seconds.
         amount: how many; None for those of the cheapest training.
     """
 
@@ -93,11 +93,11 @@ def steps_within(
     if again := [stem for stem, key in keys.items() if counted in known.get(key, {})]:
         terminal.say(f"{', '.join(again)}: a step costs what {path} says; delete the file to measure it again")
     for stem, key in keys.items():
-        if counted not in known.get(key, {}):  # measured by an earlier version, it may lack one
+        if counted not in known.get(key, {}):  # or measured by an earlier version, which did not count it
             terminal.say(f"{stem}: measuring what a step costs")
             known = _keep(path, {key: rehearse(fits[stem], imports)})
     costs = {stem: known[key][counted] for stem, key in keys.items()}
-    if free := [stem for stem, cost in costs.items() if not cost]:
+    if free := [stem for stem, each in costs.items() if not each]:
         raise UserError(f"{free[0]} costs no {cost.name}: leave it out, or choose another --budget")
     before = {stem: _before(stem, counted, known[key].get("ancestry", [])) for stem, key in keys.items()}
     amount = _least(costs, before, plans) if budget.amount is None else budget.amount
@@ -120,8 +120,8 @@ def _before(stem: str, kind: Counted, ancestry: Sequence[Ancestor]) -> float:
     once = [one for one, number in zip(ancestry, costs, strict=True) if number is not None and not reads_known(one)]
     if once and kind == "tokens_read":
         terminal.say(
-            f"Not equal: {stem} starts from {'; '.join(map(spoken, once))}; how often its tokens were read is not known: "
-            "each counts once"
+            f"Not equal: {stem} starts from {'; '.join(map(spoken, once))}, whose tokens count once each: how often they "
+            "were read is not known"
         )
     if unknown := [spoken(one) for one, number in zip(ancestry, costs, strict=True) if number is None]:
         terminal.say(

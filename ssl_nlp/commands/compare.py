@@ -179,7 +179,7 @@ def _evaluated(
     if suite is None and name in INSTALLED:  # which change with the installed packages
         suite = get_suite(name)
     if name == MINIMAL_PAIRS and suite is None and not any(name in run.record.get("suites", {}) for run in runs):
-        suite = get_suite(name)  # where there are results, they may be on the user's own files
+        suite = get_suite(name)  # results that exist may be on the user's own files
     missing = [run for run in runs if run.finished and not _is_evaluated(run, name, suite)]
     if missing and suite is None and name not in SUITES:
         raise UserError(f"{missing[0].name} has no results on the suite {name}: give its file with --config")

@@ -148,8 +148,8 @@ def _overlapping(run: Run, documents: Sequence[Document], imports: Sequence[str]
     """A function that adds to a result the overlap of its items with the text that a run and its ancestors have read.
 
     Args:
-        run: that was fine-tuned.
-        documents: that it is tested on.
+        run: the fine-tuned run.
+        documents: those that it is tested on.
         imports: the values of `--import`.
     """
     try:
@@ -161,7 +161,7 @@ def _overlapping(run: Run, documents: Sequence[Document], imports: Sequence[str]
     def added(result: Result) -> Result:
         if result.items is None or len(result.items) == len(shares):
             return read.added(result, shares)
-        of_row = result.groups  # of tags, the text that they are in, if each has some
+        of_row = result.groups  # where items are tags, the text of each
         rows = None if of_row is None or of_row.shape[1] != 1 or of_row.max() + 1 != len(shares) else of_row[:, 0]
         return result if rows is None else read.added(result, shares[rows])
 

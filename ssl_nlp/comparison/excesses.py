@@ -1,4 +1,4 @@
-"""Losses beside their exact limits, of rows that were evaluated on a language that is known."""
+"""Losses beside their exact limits, of rows that were evaluated on a language whose probabilities are known."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ssl_nlp.evaluation.language_modelling import NAMES
 
 @dataclass(frozen=True)
 class ExcessLine:
-    """One row and kind of likelihood, for people."""
+    """A line of the report's table: one row and kind of likelihood."""
 
     label: str
     kind: str

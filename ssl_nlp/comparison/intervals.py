@@ -10,7 +10,7 @@ from ssl_nlp.comparison.statistics import Uncertainty
 from ssl_nlp.evaluation.result import Array, Result, Statistic, statistic_of
 
 LEVEL = 0.95
-"""Of the intervals of single scores: their probability to cover the score of all items."""
+"""Level of the intervals of single scores: how probably they cover the score that all possible items would give."""
 RANGES: dict[Statistic, tuple[float, float]] = {
     "spearman": (-1.0, 1.0),
     "average_precision": (0.0, 1.0),

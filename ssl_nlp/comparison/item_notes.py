@@ -1,4 +1,4 @@
-"""Sentences on what is behind scores: lost items, items with unknown words, probes at the edge."""
+"""Sentences on what is behind scores: missing items, unknown words, probes at the edge of their search."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def items_lost(runs: Sequence[ComparedRun], suite: str) -> list[str]:
 
 
 def at_edge(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
-    """A sentence for each column of probes whose regularisation may be better where it is not searched."""
+    """A sentence for each column with probes whose best regularisation is at the edge of the search."""
     found: dict[str, dict[str, str]] = {}  # by evaluator and row
     for row, given in rows:
         for key in dict.fromkeys(key for results in given.results for key in results):
@@ -29,7 +29,7 @@ def at_edge(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -
                 found.setdefault(key, {})[row.label] = ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))
     titles = {column.key.rpartition("/")[0]: column.title for column in columns}
     return [
-        f"{titles.get(key, key)}: C is at the edge of the values that are tried for "
+        f"{titles.get(key, key)}: C is at the edge of the values tried for "
         f"{', '.join(f'{label} ({values})' for label, values in of_rows.items())}."
         for key, of_rows in found.items()
     ]

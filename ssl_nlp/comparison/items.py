@@ -29,8 +29,8 @@ def apart(results: Sequence[SuiteResult], texts: Sequence[str] | None = None) ->
 
     Args:
         results: of N models.
-        texts: the digest of what each was trained on; empty where it is not known. Several known ones are kept apart, and
-            unknown ones from them. None: these are not compared.
+        texts: the digest of what each was trained on; empty where it is not known, which counts as a text of its own if
+            there are several others. None: results are not kept apart by text.
     """
     texts = texts if texts is not None and len({*texts} - {""}) > 1 else [""] * len(results)
     every = [(result, name) for result in results for name in _names(result)]
@@ -109,5 +109,7 @@ def item_sentences(rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -
             "(digests). Each set of items has columns of its own."
         )
     if any(f"{TEXT} " in name.partition(AT)[2] for result in evaluated.values() for name in result.evaluators):
-        said.append("Runs were trained on different text: each text has columns of its own, which cannot be compared.")
+        said.append(
+            "Runs were trained on different texts: each text has columns of its own, and nothing is compared between them."
+        )
     return said

@@ -192,7 +192,7 @@ def _best_baseline(baselines: Sequence[Row], columns: Sequence[Column]) -> str:
 def _missing_scores(methods: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     """Name methods without a score that others have, except likelihoods, of which few methods have all kinds.
 
-    A score on other items, or after training on other text, is one, too.
+    A score on other items, or after training on other text, counts, too.
     """
     language = (LIKELIHOOD, EXCESS)
     frozen = [c for c in columns if c.unit not in language and any(c.key in r.scores for r in methods)]

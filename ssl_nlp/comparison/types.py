@@ -96,8 +96,8 @@ class Row:
         poolings: how the embedding was pooled, by SUITE/EVALUATOR; the names of different seeds or items joined by `/`.
         missing: the reason why there is no number, by SUITE/EVALUATOR.
         validation: the mean of the primary metric on validation items over the seeds, by the key of the column.
-        covered: the share of the items of which training text covers every word, by the key of the column, where known.
-        uncovered: the mean of the primary metric of the other items.
+        covered: the share of the items that training text covers completely, by the key of the column, where known.
+        uncovered: the mean over the seeds of the primary metric on the other items, by the key of the column.
         read: the share of the characters of the texts that the encoder reads, by the key of the column, where known.
         items: the digest of the items, by SUITE/EVALUATOR, where it is recorded.
         excesses: the mean over the seeds of the losses beside their exact limits, by the key of the excess.

@@ -190,7 +190,7 @@ def read_file(path: Path, format: Format | None, unit: DocumentUnit, fields: Fie
 
 
 def field_names(path: Path, format: Format | None) -> list[str]:
-    """The names of a file's fields: those of its header or, of JSON Lines, of its first record. None if they have no names.
+    """The names of a file's fields, by its header or its first JSON record; empty if they have no names.
 
     Raises:
         UserError: as `read_file`, but a broken record is left for that to report.
@@ -348,7 +348,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Document]:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator["ParquetFile"]:
-    """A file of parquet, whose errors become one line."""
+    """A parquet file, whose errors become a `UserError`."""
     import pyarrow
     from pyarrow import parquet
 

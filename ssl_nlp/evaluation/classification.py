@@ -218,7 +218,7 @@ def text_features(embedder: Embedder, part: Labelled) -> Matrix:
 
 
 def values_at_edge(result: Result) -> list[float]:
-    """Those C that are the weakest or the strongest regularisation that may be tried, of the probes of a result."""
+    """The C of those probes of a result for which the weakest or the strongest regularisation tried was best."""
     values, edges = (np.atleast_1d(result.details.get(key, [])).tolist() for key in ("C", "C_at_edge"))
     # Earlier versions recorded C of few-label probes without its edges.
     return [value for value, edge in zip(values, edges, strict=False) if edge]

@@ -73,15 +73,14 @@ class Excess:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Excess":
-        """The numbers from plain data; those of earlier versions lack what follows from the others."""
+        """The numbers from plain data, of which earlier versions wrote only the fields."""
         return cls(**{one.name: plain[one.name] for one in fields(cls)})
 
 
 def mean_excess(several: Sequence[Excess]) -> Excess:
     """The mean over models that were measured on the same rows.
 
-    Its standard error is the mean of theirs, which is right if the models are wrong about the same rows, and otherwise
-    too large.
+    Its standard error is the mean of theirs: right if the models err on the same rows, otherwise too large.
     """
     loss, limit, unigram, error = (
         fmean(getattr(one, name) for one in several) for name in ("loss", "limit", "unigram", "standard_error")

@@ -15,7 +15,7 @@ class HubData:
     """One data set, and the meaning of its columns.
 
     Attributes:
-        path, config: its name, and one of its configurations. Of minimal pairs, all are read: each is a paradigm.
+        path, config: its name, and one of its configurations. For minimal pairs, all are read, each as a paradigm.
         test: the split with public labels on which numbers are reported.
         valid: a split, or a share of `train` if there is no other split to choose on. Of similarity, only a split counts:
             a published test split stays whole.

@@ -12,14 +12,14 @@ from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.validation_items import Valid, divided
 
 PUBLISHED = {"good": "sentence_good", "bad": "sentence_bad", "paradigm": "UID", "field": "phenomenon"}
-"""The names of the same fields in the published files of BLiMP, which says `field`, too, and ZhoBLiMP."""
+"""What the published files of BLiMP and ZhoBLiMP call these fields, where they use another name."""
 
 
 @dataclass(frozen=True)
 class MinimalPairFiles:
     """Pairs of sentences, of which `text` is the good one.
 
-    A field that a file does not have is looked for under its published name, if it is one of `PUBLISHED`.
+    A field that a file lacks is looked for under its published name (`PUBLISHED`).
 
     Attributes:
         test: the files.

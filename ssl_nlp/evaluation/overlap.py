@@ -31,7 +31,7 @@ VERSION = 4  # of the definition and of what is kept, for the keys of caches
 _CHARACTER, _COMPLEX = r"\p{Han}\p{Hiragana}\p{Katakana}", r"\p{Line_Break=Complex_Context}"
 _WORD = regex.compile(rf"(?V1)[{_CHARACTER}]|(?P<run>{_COMPLEX}+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_CHARACTER}{_COMPLEX}]]+")
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so that no bit of a word is lost
-_END = 0x5851F42D4C957F2D  # fills an 8-gram after the last word of a short text
+_END = 0x5851F42D4C957F2D  # fills up the 8-gram of a shorter text
 
 
 class TrainingText:
@@ -108,7 +108,7 @@ def _id(word: str) -> int:
 
 
 def _grams(ids: Array) -> Array:
-    """(W - 7,) uint64: the hash of each 8-gram, a polynomial of the numbers of its words; one with ends if W < 8."""
+    """(W - 7,) uint64: the hash of each 8-gram, a polynomial of the numbers of its words; a shorter text fills one."""
     if 0 < len(ids) < ORDER:
         ids = np.append(ids, np.full(ORDER - len(ids), _END, dtype=np.uint64))
     count = max(len(ids) - ORDER + 1, 0)

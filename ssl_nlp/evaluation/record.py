@@ -10,7 +10,7 @@ where {...} of an evaluator holds `primary_metric`, `metrics`, `details`; with v
 as `validation`; with test items, `statistic`; and where training text is known, the share of the items that it covers and
 the primary metric of the others as `covered` and `uncovered`. `read` is the share of the characters of its texts that the
 encoder reads. The items are arrays in `evaluation_items.npz`, called SUITE/EVALUATOR and SUITE/EVALUATOR/BASELINE, and
-their overlap with training text is SUITE/EVALUATOR/overlap, the same for baselines; what items have in common is
+their overlap with training text is SUITE/EVALUATOR/overlap, which baselines share; what items have in common is
 SUITE/EVALUATOR/groups, also of baselines. "text" is what the model was trained on
 (`ssl_nlp.corpora.digests`), "items" the items and settings of each evaluator. Where "data" is equal, so are all of these.
 The map of a labelled suite is there, too: SUITE/map holds points (N, 2), SUITE/map/labels their classes (N,).
@@ -147,7 +147,7 @@ def _checked(path: Path, items: Mapping[str, Array], place: str, *baseline: str)
         path: of the record.
         items: arrays by name.
         place: SUITE/EVALUATOR.
-        baseline: its name, if the result is that of a baseline.
+        baseline: its name, if the result is of a baseline.
 
     Raises:
         UserError: they are no numbers, or do not belong together.

@@ -122,7 +122,7 @@ def spoken(ancestor: Ancestor) -> str:
 def spent_by(ancestor: Ancestor, kind: Spent) -> float | None:
     """What the training of an ancestor cost; None if that is not known.
 
-    Where it is not known how often its tokens were read (`reads_known`), each counts once.
+    Its tokens read count once each where it is not known how often they were read (`reads_known`).
     """
     return ancestor["tokens"] if kind == "tokens_read" and not reads_known(ancestor) else ancestor.get(kind)
 

@@ -264,7 +264,7 @@ def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
         record["suites"]["docs"]["baselines"]["tfidf"]["linear_probe"] = probe | {"details": tfidf}
         path.write_text(json.dumps(record))
     assert (
-        "linear probe accuracy: C is at the edge of the values that are tried for CausalLM (1e+06), TF-IDF (1e-05)."
+        "linear probe accuracy: C is at the edge of the values tried for CausalLM (1e+06), TF-IDF (1e-05)."
         in comparison(tmp_path).notes
     )
 

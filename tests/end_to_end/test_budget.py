@@ -144,7 +144,7 @@ def test_tokens_of_ancestors_count_once_where_nobody_counted_how_often_they_were
     del older["tokens_read"]
     monkeypatch.setitem(COSTS, "later", {**COSTS["cheap"], "ancestry": [older]})
     assert steps("tokens=10000", ["later"])[0] == {"later": 40}
-    assert "how often its tokens were read is not known: each counts once" in capsys.readouterr().out
+    assert "whose tokens count once each: how often they were read is not known" in capsys.readouterr().out
     assert steps("flops=4e8", ["later"])[0] == {"later": 150}
     assert "not known" not in capsys.readouterr().out
 

@@ -36,8 +36,8 @@ class ExcessLoss(Callback):
     `val/excess_nats` is what the loss has beyond it; `val/gap_closed` is the share that is learned of what there is to
     learn beyond the tokens' frequencies, up to 1. A loss that is far below its limit ends the run with an error. Rows count
     as independent, although documents that share a topic follow each other, so the standard error is somewhat too small.
-    Of texts in pairs, `val/pair_information` is what the two share: with I nats, no contrastive loss among N candidates is
-    on average below log N - I.
+    For texts in pairs, `val/pair_information` is their mutual information I in nats: on average, no contrastive loss among
+    N candidates is below log N - I.
     Methods that cannot say what they predict are left alone, and so are other corpora.
 
     Attributes:
