@@ -3,8 +3,8 @@
 Runs `ssl-nlp fit --config NAME` for each configuration in `configs/` and prints seconds from start to end, the validation
 loss first and last, and what a token costs beside `masked_lm`: in time, without validations, and in FLOPs. The runs are
 `runs/NAME-seed0` of the working directory; a finished one is not trained again, and has no time then. Compare them with
-`ssl-nlp compare runs/`. Only with `--english` can others get the same losses: the installed documentation, which is the
-default, changes.
+`ssl-nlp compare runs/`. Losses can only be reproduced with `--english`: the default text, the installed documentation,
+changes.
 
     python benchmarks/every_configuration.py [masked_lm vae ...] [--steps 60] [--english ENGLISH]
 """
