@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from english_texts import corpus_options
+
 from ssl_nlp.commands.shipped import config_names
 from ssl_nlp.evaluation.cost import cost
 from ssl_nlp.runs.metrics_csv import read_metrics, read_numbers
@@ -55,11 +57,7 @@ def train(name: str, steps: int | None, english: Path | None) -> float | None:
         return None
     more = [] if steps is None else [f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=10"]
     if english is not None:
-        files = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
-        more += [
-            "--data.corpus=ssl_nlp.corpora.TextFiles",
-            *(f"--data.corpus.{key}={path}" for key, path in files.items()),
-        ]
+        more += corpus_options(english)
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "ssl_nlp", "fit", "--config", name, "--run", run.name, "--wandb.mode=disabled", *more],

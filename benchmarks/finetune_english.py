@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from english_texts import corpus_options
 
 from ssl_nlp.commands.compare import compare
 from ssl_nlp.commands.train_runs import train
@@ -55,11 +56,9 @@ def main() -> None:
 
 def pretrain(method: str, english: Path, encoder: str, steps: int, seeds: int) -> list[str]:
     """Train a language model on English text with each seed, and return the names of the runs."""
-    corpus = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
-    options = [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
     folders = train(
         [method], seeds, "english",
-        ["--data.corpus=ssl_nlp.corpora.TextFiles", *options, f"--model.encoder.init_args.size={encoder}",
+        [*corpus_options(english), f"--model.encoder.init_args.size={encoder}",
          f"--trainer.max_steps={steps}", f"--trainer.val_check_interval={max(steps // 5, 1)}"],
     )  # fmt: skip
     return [Path(folder).name for folder in folders]

@@ -21,6 +21,7 @@ import ssl_nlp  # before torch
 # isort: split
 import torch
 import transformers
+from english_texts import corpus_options
 
 from ssl_nlp.commands.shipped import find_config
 from ssl_nlp.commands.train_runs import train
@@ -67,10 +68,8 @@ def line(name: str, size: str, compiled: bool, rate: float, memory: float, share
 
 def ours(method: str, english: Path, size: Size, compiled: bool, arguments: argparse.Namespace) -> str:
     """Train a method, and read what its run has logged."""
-    corpus = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
     steps = arguments.steps
-    extra = ["--data.corpus=ssl_nlp.corpora.TextFiles", "--wandb.mode=disabled"]
-    extra += [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
+    extra = [*corpus_options(english), "--wandb.mode=disabled"]
     extra += [f"--model.encoder.init_args.size={size}", f"--model.compile={str(compiled).lower()}"]
     extra += [f"--data.batch_size={arguments.batch}", f"--data.length={arguments.length}", "--data.workers=2"]
     extra += ["--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.max_steps={steps}"]

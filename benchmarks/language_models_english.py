@@ -41,6 +41,7 @@ import ssl_nlp  # before torch: it sets how OpenMP's threads wait, so that GPT-2
 # isort: split
 import torch
 import yaml
+from english_texts import corpus_options
 from language_models_stock import Stock, gpt2_step, train_gpt2
 
 from ssl_nlp.commands.accelerator import accelerated
@@ -197,9 +198,7 @@ def method_step(plan: Plan, method: str) -> float:
 
 def arguments_of(plan: Plan, method: str) -> list[str]:
     """The arguments of each training."""
-    corpus = {"train": plan.english / "train.jsonl", "valid": plan.english / "valid.jsonl", "test": "null"}
-    extra = [f"--data.corpus.init_args.{name}={value}" for name, value in corpus.items()]
-    extra = ["--data.corpus=ssl_nlp.corpora.TextFiles", *extra, "--wandb.mode=disabled"]
+    extra = [*corpus_options(plan.english), "--wandb.mode=disabled"]
     if torch.cuda.is_available():
         extra += ["--trainer.precision=32-true", "--trainer.devices=1"]
     if method == "vae":

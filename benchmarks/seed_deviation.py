@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from english_texts import corpus_options
 from scipy import stats
 
 from ssl_nlp.commands.compare import compare
@@ -53,9 +54,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.folder)
     Path("suite.yaml").write_text(yaml.safe_dump(described_suite), encoding="utf-8")
-    files = {"train": english / "train.jsonl", "valid": english / "valid.jsonl", "test": "null"}
-    corpus = [f"--data.corpus.{name}={value}" for name, value in files.items()]
-    fits = ["--config", "trainer/demo", "--data.corpus=ssl_nlp.corpora.TextFiles", *corpus, *extra]
+    fits = ["--config", "trainer/demo", *corpus_options(english), *extra]
     compare([f"--seeds={arguments.seeds}", "--config=suite.yaml", *arguments.methods, "--", *fits])
     found: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     items: dict[str, str] = {}
