@@ -86,20 +86,12 @@ def steps_within(
     """
     if budget.kind == "seconds":
         _refuse_workers(plans)
-    path = RUNS.absolute() / f"{name}-budget.json"
     counted, cost = budget.counted, COSTS[budget.counted]
-    known = _measured(path)
-    keys = {stem: _key(plan) for stem, plan in plans.items()}
-    if again := [stem for stem, key in keys.items() if counted in known.get(key, {})]:
-        terminal.say(f"{', '.join(again)}: a step costs what {path} says; delete the file to measure it again")
-    for stem, key in keys.items():
-        if counted not in known.get(key, {}):  # or measured by an earlier version, which did not count it
-            terminal.say(f"{stem}: measuring what a step costs")
-            known = _keep(path, {key: rehearse(fits[stem], imports)})
-    costs = {stem: known[key][counted] for stem, key in keys.items()}
+    rehearsed = _rehearsed(counted, fits, plans, RUNS.absolute() / f"{name}-budget.json", imports)
+    costs = {stem: step[counted] for stem, step in rehearsed.items()}
     if free := [stem for stem, each in costs.items() if not each]:
         raise UserError(f"{free[0]} costs no {cost.name}: leave it out, or choose another --budget")
-    before = {stem: _before(stem, counted, known[key].get("ancestry", [])) for stem, key in keys.items()}
+    before = {stem: _before(stem, counted, step.get("ancestry", [])) for stem, step in rehearsed.items()}
     amount = _least(costs, before, plans) if budget.amount is None else budget.amount
     for stem, spent in before.items():
         if spent and amount - spent < costs[stem]:
@@ -112,6 +104,25 @@ def steps_within(
         more = f", its ancestors {before[stem] / cost.unit:,.3g}" if before[stem] else ""
         terminal.say(f"{stem}: {number:,} steps cost {number * costs[stem] / cost.unit:,.3g} {cost.title}{more}")
     return steps
+
+
+def _rehearsed(
+    counted: Counted,
+    fits: Mapping[str, Sequence[str]],
+    plans: Mapping[str, dict[str, Any]],
+    path: Path,
+    imports: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """What a step of each training costs: read from a file or, where that lacks the cost, measured and kept there."""
+    known = _measured(path)
+    keys = {stem: _key(plan) for stem, plan in plans.items()}
+    if again := [stem for stem, key in keys.items() if counted in known.get(key, {})]:
+        terminal.say(f"{', '.join(again)}: a step costs what {path} says; delete the file to measure it again")
+    for stem, key in keys.items():
+        if counted not in known.get(key, {}):  # earlier versions did not count all that there is now
+            terminal.say(f"{stem}: measuring what a step costs")
+            known = _keep(path, {key: rehearse(fits[stem], imports)})
+    return {stem: known[key] for stem, key in keys.items()}
 
 
 def _before(stem: str, kind: Counted, ancestry: Sequence[Ancestor]) -> float:
