@@ -31,5 +31,9 @@ class WordOrder(Evaluator):
     def texts(self) -> list[str]:
         return self.chooser.texts
 
+    @property
+    def validation(self) -> LinearProbe:  # type: ignore[override]  # the same on that part
+        return self.chooser.validation
+
     def __call__(self, model: Any) -> Result:
         return self.chooser(model)

@@ -94,7 +94,7 @@ def test_an_evaluator_of_ones_own_is_run_by_evaluate_compare_and_while_training(
     assert run("evaluate", *own, "probed", *suite) == 0
     result = read_suite(folder / "runs" / "probed" / "evaluation.json", "word-order").evaluators["order"]
     assert result.details["pooling"] in ("mean", "last", "first")
-    assert float(logged["probe/word-order/order/accuracy"]) == pytest.approx(result.primary, abs=0.02)
+    assert float(logged["eval_valid/word-order/order/accuracy"]) == pytest.approx(result.validation, abs=0.02)
     assert run("compare", *own, "probed", *suite, "--output", "order") == 0
     assert "word-order/order/accuracy" in Path("order/comparison.csv").read_text()
 

@@ -109,7 +109,7 @@ class Search:
 
     Attributes:
         name: of the search.
-        score: the settings of the callback `ValidationScore`, without its steps.
+        score: the settings of the callback `OnlineProbe`, without its steps.
         prefix: of the logged score.
         higher_is_better: whether it is good if high.
         seed: of the draws.
@@ -194,7 +194,7 @@ class Search:
         return [*as_options(self.imports), *self._fit(method, number)]
 
     def _fit(self, method: Tuned, number: int) -> list[str]:
-        callback = {"class_path": "ssl_nlp.training.callbacks.ValidationScore"}
+        callback = {"class_path": "ssl_nlp.training.callbacks.OnlineProbe"}
         arguments = {"steps": rungs(method.steps), **self.score}
         return [
             *method.fit,

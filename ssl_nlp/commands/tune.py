@@ -65,7 +65,7 @@ def tune(arguments: Sequence[str], imports: Sequence[str] = ()) -> None:
     suite = get_suite(options.suite or "docs", options.config)
     evaluator = with_validation_items(suite, options.evaluator)
     methods = _methods(options.configs, budget, output.name, extra, options.space, evaluator, imports)
-    score = {"suite": options.suite or "docs", "config": options.config, "evaluator": options.evaluator}
+    score = {"suite": options.suite or "docs", "config": options.config, "evaluators": [options.evaluator]}
     search = Search(
         output.name,
         score,
@@ -237,7 +237,7 @@ def _search(
     record = Tuning(
         search.name,
         suite.name,
-        str(search.score["evaluator"]),
+        str(search.score["evaluators"][0]),
         search.higher_is_better,
         budget,
         trials,

@@ -48,29 +48,57 @@ def grouped(results: Mapping[str, Result], evaluators: Mapping[str, Evaluator]) 
     return found
 
 
-def validated(evaluator: Evaluator, model: Any, embed: Callable[[list[str]], Mapping[str, Embedder]]) -> Result:
-    """The numbers of a model on the validation items of an evaluator alone.
+def able_parts(name: str, model: Any, needs: Any, kind: str | None = None) -> tuple[dict[str, Any], str]:
+    """The models that an evaluator runs on: the model itself or, if it lacks the capability, its `objectives` that have it.
 
     Args:
-        evaluator: with validation items.
+        name: of the evaluator.
         model: what to evaluate.
-        embed: gives embedders of texts by pooling; called for an evaluator of embeddings only.
+        needs: the capability.
+        kind: what the model is called in reasons; default: its class.
+
+    Returns:
+        The models by the name of the result, which is PART.EVALUATOR for an objective, and what the model itself lacks.
+    """
+    reason = lacks(model, needs, kind)
+    if reason is None:
+        return {name: model}, ""
+    parts = getattr(model, "objectives", {})
+    return {f"{part}.{name}": one for part, one in parts.items() if lacks(one, needs) is None}, reason
+
+
+def validated(
+    evaluators: Mapping[str, Evaluator], model: Any, embed: Callable[[list[str]], Mapping[str, Embedder]]
+) -> dict[str, Result]:
+    """The numbers of a model on the validation items of evaluators alone, by evaluator, or by PART.EVALUATOR.
+
+    Args:
+        evaluators: by name, each with validation items.
+        model: what to evaluate.
+        embed: gives embedders of texts by pooling; called if there is an evaluator of embeddings.
 
     Raises:
-        UserError: the model has not the capability that it needs, or cannot do it with these items.
+        UserError: the model has not the capability that one of them needs, or cannot do it with these items.
     """
-    validation = evaluator.validation
-    assert validation is not None
-    if reason := lacks(model, evaluator.needs):
-        raise UserError(reason)
-    if evaluator.needs is Embedder:
-        result = Poolings(embed(validation.texts)).validation(evaluator)
-        assert result is not None
-        return result
-    try:
-        return validation(model)
-    except Unable as error:
-        raise UserError(str(error)) from error
+    validations = {name: e.validation for name, e in evaluators.items() if e.validation is not None}
+    embedding = {name: e for name, e in validations.items() if e.needs is Embedder and lacks(model, Embedder) is None}
+    poolings = Poolings(embed([text for e in embedding.values() for text in e.texts]) if embedding else {})
+    results: dict[str, Result] = {}
+    for name, validation in validations.items():
+        if name in embedding:
+            result = poolings.validation(evaluators[name])
+            assert result is not None
+            results[name] = result
+            continue
+        able, reason = able_parts(name, model, validation.needs)
+        if not able:
+            raise UserError(reason)
+        for key, one in able.items():
+            try:
+                results[key] = validation(one)
+            except Unable as error:
+                raise UserError(str(error)) from error
+    return results
 
 
 def run_evaluators(
@@ -100,12 +128,10 @@ def run_evaluators(
             results[name] = found[name]
             continue
         on_progress(name)
-        reason = lacks(model, evaluator.needs, kind)
-        parts = getattr(model, "objectives", {}) if reason else {}
-        able = {f"{part}.{name}": m for part, m in parts.items() if lacks(m, evaluator.needs) is None}
-        if reason and not able:
+        able, reason = able_parts(name, model, evaluator.needs, kind)
+        if not able:
             missing[name] = reason
-        for key, one in able.items() if reason else [(name, model)]:
+        for key, one in able.items():
             try:
                 results[key] = with_validation(evaluator, one, evaluator(one))
             except Unable as error:

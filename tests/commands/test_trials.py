@@ -76,7 +76,7 @@ def folder(tmp_path, monkeypatch):
 
 def search(monkeypatch, training, name="mine", higher=True):
     monkeypatch.setattr(train_runs, "run_fit", training)
-    return Search(name, {"evaluator": "knn"}, PREFIX, higher)
+    return Search(name, {"evaluators": ["knn"]}, PREFIX, higher)
 
 
 def test_a_trial_is_scored_after_a_ninth_a_third_and_all_of_its_steps():

@@ -16,7 +16,6 @@ from ssl_nlp.training.callbacks.rehearsal import Rehearsal
 from ssl_nlp.training.callbacks.run_keeper import RunKeeper
 from ssl_nlp.training.callbacks.samples import Samples
 from ssl_nlp.training.callbacks.throughput import Throughput
-from ssl_nlp.training.callbacks.validation_score import ValidationScore
 from ssl_nlp.training.callbacks.weights_per_part import WeightsPerPart
 
 __all__ = [
@@ -37,6 +36,5 @@ __all__ = [
     "Samples",
     "Throughput",
     "ValidationLine",
-    "ValidationScore",
     "WeightsPerPart",
 ]
