@@ -78,7 +78,8 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     notes += said
     notes += at_edge([*rows, *beside], columns)
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
-    differing = configurations.difference([configurations.of_group(members) for members in groups])
+    settings = {label: configurations.of_group(members) for label, members in zip(labels, groups, strict=True)}
+    differing = configurations.difference([*settings.values()])
     configuration = {key: dict(zip(labels, values, strict=True)) for key, values in differing.items()}
     newest = max(result.protocol for result in results)
     if newest < PROTOCOL:
@@ -91,7 +92,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
         newest,
         columns,
         ordered(found, columns),
-        _differences([row for row, _ in rows], evaluated, configuration),
+        _differences([row for row, _ in rows], evaluated, settings),
         configuration,
         notes,
         items={suite: " and ".join(dict.fromkeys(result.data[:SHORT] for result in results))},
@@ -311,13 +312,11 @@ def ordered(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
 def _differences(
     rows: Sequence[Row],
     evaluated: Mapping[Path, SuiteResult],
-    configuration: Mapping[str, Mapping[str, str]],
+    settings: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
     trained = [row for row in rows if any(run.config for run in row.runs)]
     published = [row.label for row in rows if row not in trained]
-    names = {row.label for row in trained}
-    inside = {key: {label: v for label, v in values.items() if label in names} for key, values in configuration.items()}
-    said = configurations.sentences({key: values for key, values in inside.items() if len(set(values.values())) > 1})
+    said = configurations.sentences({row.label: settings[row.label] for row in trained})
     starts = {row.label: " or ".join(dict.fromkeys(run.start for run in row.runs)) for row in trained}
     if len(set(starts.values())) > 1:
         said.append(f"The start differs: {configurations.spoken(starts)}.")

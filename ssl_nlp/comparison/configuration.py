@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.corpora.digests import SHORT
@@ -39,13 +39,46 @@ EQUAL = {
         "data.similar_lengths",
         "trainer.accumulate_grad_batches",
     ),
-    "optimization": ("model.optimization", "trainer.gradient_clip_val", "trainer.precision"),
-    "pooling": ("model.pooling",),
+    "optimization": (
+        "model.optimization",
+        "trainer.gradient_clip_val",
+        "trainer.gradient_clip_algorithm",
+        "trainer.precision",
+    ),
+    "dropout": (),
+    "pooling": (),
 }
+NONE = "–"
+NULL = "null"
+
+
+class Shared(NamedTuple):
+    """A setting that all methods share, beside which one method may have more of its kind, such as the rate of a critic.
+
+    Attributes:
+        thing: what it belongs to, a key of `EQUAL`.
+        key: where it stands.
+        default: its value where it is not set.
+    """
+
+    thing: str
+    key: str
+    default: str = NONE
+
+
+OF_OPTIMIZERS = {
+    name: Shared("optimization", f"model.optimization.{name}")
+    for name in ("learning_rate", "weight_decay", "betas", "optimizer")
+} | {"gradient_clip_val": Shared("optimization", "trainer.gradient_clip_val")}
+"""By the name with which the settings end that are of their kind: `critic_learning_rate` is a learning rate."""
+OF_LAYERS = {
+    "dropout": Shared("dropout", "model.encoder.dropout", "0"),
+    "pooling": Shared("pooling", "model.pooling", "mean"),
+}
+"""By the whole name: `word_dropout` hides words, and is no dropout."""
 FROM_A_RUN = ("tokenizer", "encoder")
 """Those that a run with the encoder of another run has from there, whatever its own settings say."""
 STARTED = "Trained"
-NONE = "–"
 SHOWN = 3  # keys that a sentence names
 NAMED = 4  # labels with a common value that a sentence names
 TOLERANCE = 0.01  # share by which tokens may differ, because batches hold whole texts
@@ -154,27 +187,64 @@ def difference(configurations: Sequence[Mapping[str, str]]) -> dict[str, list[st
     return {key: row for key, row in values.items() if len({*row} - ({NONE} if _within(key, [TEXT]) else set())) > 1}
 
 
-def sentences(configuration: Mapping[str, Mapping[str, str]]) -> list[str]:
+def sentences(chosen: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Write one sentence for each thing that a fair comparison keeps equal and that differs here.
 
     Tokenizer and encoder are compared among the runs that made theirs: a run that started from another one has the settings
     of that one, and its own are not used.
 
     Args:
-        configuration: key -> label -> value, for the keys that differ.
+        chosen: the settings of each configuration, by label.
     """
-    kinds = configuration.get("model.encoder", {})
+    differing = {key: dict(zip(chosen, row, strict=True)) for key, row in difference([*chosen.values()]).items()}
+    kinds = differing.get("model.encoder", {})
     said = []
     for thing, places in EQUAL.items():
         skipped = {label for label, kind in kinds.items() if kind == STARTED and thing in FROM_A_RUN}
         values = {
             key: {label: value for label, value in row.items() if label not in skipped}
-            for key, row in configuration.items()
-            if _within(key, places)
+            for key, row in differing.items()
+            if _within(key, places) or _departs(key, thing, [*chosen.values()])
         }
         if parts := differing_keys({key: row for key, row in values.items() if len(set(row.values())) > 1}):
             said.append(f"The {thing} differs: {'; '.join(parts)}.")
     return said
+
+
+def _departs(key: str, thing: str, configurations: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a setting of a method, such as the rate of a critic, is not what the others share.
+
+    One that only some have belongs to their method. It departs if it has neither the value that its own configuration gives
+    the shared setting, nor any that a configuration without it gives to settings of its kind.
+    """
+    shared = _shared(key)
+    if shared is None or shared.thing != thing:
+        return False
+    having = [one for one in configurations if one.get(key, NULL) != NULL]
+    if len({one[key] for one in having}) > 1:
+        return True
+    others = [_of_kind(shared, one) for one in configurations if one.get(key, NULL) == NULL]
+    for one in having:
+        standard = shared.default if key == shared.key else one.get(shared.key, shared.default)
+        if standard not in (one[key], NULL) and any(values and one[key] not in values for values in others):
+            return True
+    return False
+
+
+def _of_kind(shared: Shared, configuration: Mapping[str, str]) -> set[str]:
+    """The values of the settings of one kind; empty where the method has nothing of the kind."""
+    values = {value for key, value in configuration.items() if key == shared.key or _shared(key) == shared}
+    return (values - {NULL} or {shared.default}) - {NONE}
+
+
+def _shared(key: str) -> Shared | None:
+    """What a setting of a method is compared with, if it is of a kind that all methods share."""
+    parts = key.split(".")
+    # Objectives of a `MultiObjective` do not use their own `optimization`.
+    if parts[0] != "model" or "optimization" in parts or _within(key, EQUAL["encoder"]):
+        return None
+    kinds = [kind for name, kind in OF_OPTIMIZERS.items() if parts[-1] == name or parts[-1].endswith(f"_{name}")]
+    return kinds[0] if kinds else OF_LAYERS.get(parts[-1])
 
 
 def differing_keys(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -186,8 +256,7 @@ def differing_keys(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 def not_equal(configurations: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Sentences on complete configurations, by label, before anything is trained."""
-    differing = difference([flatten(configuration) for configuration in configurations.values()])
-    return sentences({key: dict(zip(configurations, row, strict=True)) for key, row in differing.items()})
+    return sentences({label: flatten(configuration) for label, configuration in configurations.items()})
 
 
 def spoken(values: Mapping[str, str]) -> str:

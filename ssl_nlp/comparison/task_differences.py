@@ -76,11 +76,7 @@ def not_equal(labels: Sequence[str], groups: Sequence[Sequence[FineTuned]], meth
         for label, members in zip(labels, groups, strict=True)
         if members[0].pretraining is not None
     }
-    differing = configurations.difference(list(known.values()))
-    said += [
-        f"Pretraining: {line[0].lower()}{line[1:]}"
-        for line in configurations.sentences({k: dict(zip(known, v, strict=True)) for k, v in differing.items()})
-    ]
+    said += [f"Pretraining: {line[0].lower()}{line[1:]}" for line in configurations.sentences(known)]
     names = {row.label for row in methods}
     unknown = [
         label

@@ -52,6 +52,14 @@ DIFFERENCES = {
         {"model__init_args__pooling": "last"},
         "The pooling differs: model.pooling is not set for MaskedLM and last",
     ),
+    "dropout of a decoder": (
+        {"model__init_args__dropout": 0.1},
+        "The dropout differs: model.dropout is not set for MaskedLM and 0.1 for SimCLR.",
+    ),
+    "clipping": (
+        {"trainer": {"gradient_clip_algorithm": "value"}},
+        "The optimization differs: trainer.gradient_clip_algorithm is not set for MaskedLM and value for SimCLR.",
+    ),
     "tokens": ({"tokens": 2000.0}, "The tokens seen differ: 1,000 for MaskedLM and 2,000 for SimCLR."),
     "schedule": ({"extended": [300]}, "The schedule differs: made longer at step 300 for SimCLR."),
     "text": (
@@ -180,6 +188,80 @@ def test_differences_are_known_from_the_configurations(tmp_path):
     }
     assert not_equal(plans) == ["The corpus differs: data.corpus.train is a.txt for simclr and b.txt for vae."]
     assert not_equal(dict.fromkeys(plans, plans["vae"])) == []
+
+
+def method(encoder=0.1, rate=0.002, **settings):
+    """A configuration with the dropout of its encoder and its learning rate."""
+    shared = {"encoder": {"init_args": {"dropout": encoder}}, "optimization": {"learning_rate": rate}}
+    return {"model": {"init_args": shared | settings}}
+
+
+def several(*objectives):
+    """A `MultiObjective`."""
+    return method(objectives=[{"class_path": f"mine.Objective{n}", "init_args": o} for n, o in enumerate(objectives)])
+
+
+RATES = {"critic_learning_rate": 0.001, "generator_learning_rate": 0.002}
+PARTS = {
+    "the dropout of a decoder": (
+        method(),
+        method(dropout=0.0),
+        "dropout",
+        "model.dropout is not set for a and 0 for b",
+    ),
+    "the dropouts of two decoders": (method(dropout=0.1), method(dropout=0.2), "dropout", "model.dropout is 0.1 for a"),
+    "the rate of a critic": (
+        method(),
+        method(**RATES),
+        "optimization",
+        "model.critic_learning_rate is not set for a and 0.001 for b.",
+    ),
+    "the pooling of an objective": (
+        several({"masking_rate": 0.3}, {"pooling": "mean"}),
+        several({"masking_rate": 0.3}, {"pooling": "first"}),
+        "pooling",
+        "model.objectives.1.pooling is mean for a and first for b.",
+    ),
+    "the pooling of an objective that others lack": (
+        method(),
+        several({"pooling": "first"}),
+        "pooling",
+        "model.objectives.0.pooling is not set for a and first for b.",
+    ),
+    "the dropout of an objective": (
+        method(),
+        several({"dropout": 0.0}),
+        "dropout",
+        "model.objectives.0.dropout is not",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_settings_of_a_part_of_a_method_that_are_not_the_shared_ones_are_named(case):
+    a, b, thing, said = PARTS[case]
+    [sentence] = not_equal({"a": a, "b": b})
+    assert sentence.startswith(f"The {thing} differs: {said}")
+
+
+OF_THE_METHOD = {
+    "a decoder with the dropout of the encoder": (method(), method(dropout=0.1)),
+    "decoders of both": (method(dropout=0.3), method(dropout=0.3, width=4)),
+    "the dropout of an encoder with published rates": (method(None), method(None, dropout=0.3)),
+    "a critic with the rate of everything else": (method(), method(critic_learning_rate=0.002)),
+    "a critic beside a method that has no optimizer": ({"model": {}}, {"model": {"critic_learning_rate": 0.1}}),
+    "the usual pooling": (method(), method(pooling="mean")),
+    "the same pooling, alone and among objectives": (method(pooling="last"), several({"pooling": "last"})),
+    "no value": (method(), method(dropout=None, pooling=None, critic_learning_rate=None)),
+    "noise": (method(), method(word_dropout=0.4, key_dropout=False, masking_rate=0.3, momentum=0.99)),
+    "an optimization that objectives ignore": (method(), several({"optimization": {"learning_rate": 0.1}})),
+}
+
+
+@pytest.mark.parametrize("case", OF_THE_METHOD)
+def test_settings_that_only_one_method_has_are_not_called_a_difference(case):
+    a, b = OF_THE_METHOD[case]
+    assert not_equal({"a": a, "b": b}) == not_equal({"b": b, "a": a}) == []
 
 
 def test_numbers_of_an_older_protocol_are_named_and_not_mixed_with_new_ones(tmp_path):
