@@ -12,7 +12,7 @@ from ssl_nlp.comparison.costs import shown_costs
 from ssl_nlp.comparison.intervals import result_interval
 from ssl_nlp.corpora.digests import SHORT
 from ssl_nlp.evaluation import PROTOCOL, Result
-from ssl_nlp.evaluation.classification import values_at_edge
+from ssl_nlp.evaluation.classification import DOUBTS
 from ssl_nlp.evaluation.excerpts import ALL
 from ssl_nlp.evaluation.excess import Excess
 from ssl_nlp.evaluation.language_modelling import NAMES as KINDS
@@ -57,8 +57,8 @@ def tables(suite: str, targets: Sequence[Target], results: Sequence[SuiteResult]
 
 
 def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
-    """Lines beside the tables: probes at the edge, items in training text, unknown words, cut texts, what is missing."""
-    yield from dict.fromkeys(_edges(targets, results))
+    """Lines beside the tables: doubtful probes, items in training text, unknown words, cut texts, what is missing."""
+    yield from dict.fromkeys(_doubts(targets, results))
     for target, result in zip(targets, results, strict=True):
         cut: dict[str, list[str]] = {}  # evaluators by the share that is read
         for name, one in result.evaluators.items():
@@ -79,13 +79,14 @@ def remarks(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterat
         yield f"{target.name}, digests: {', '.join(f'{what} {key[:SHORT]}' for what, key in digests.items())}"
 
 
-def _edges(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
-    """A line for each probe whose best regularisation is at the edge of the search; equal baselines repeat it."""
+def _doubts(targets: Sequence[Target], results: Sequence[SuiteResult]) -> Iterator[str]:
+    """A line for each probe that may be wrong, by one of `DOUBTS`; baselines may share lines."""
     for target, result in zip(targets, results, strict=True):
         for model, found in {target.name: result.evaluators, **result.baselines}.items():
             for name, one in found.items():
-                for value in values_at_edge(one):
-                    yield f"{model}, {name}: C = {value:.3g} is at the edge of the values tried"
+                for reason, numbers in DOUBTS.items():
+                    for value in numbers(one):
+                        yield f"{model}, {name}: {reason} ({value:.3g})"
 
 
 def _scores(suite: str, rows: Sequence[tuple[str, Mapping[str, Result]]], targets: int, width: int) -> list[Table]:

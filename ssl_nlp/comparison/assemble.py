@@ -15,7 +15,7 @@ from ssl_nlp.comparison.costs import token_differences
 from ssl_nlp.comparison.covered import judged
 from ssl_nlp.comparison.excesses import excesses
 from ssl_nlp.comparison.intervals import t_interval
-from ssl_nlp.comparison.item_notes import at_edge, items_lost, known_words
+from ssl_nlp.comparison.item_notes import items_lost, known_words, probe_doubts
 from ssl_nlp.comparison.items import apart, item_sentences
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions
@@ -76,7 +76,7 @@ def compare_runs(runs: Sequence[ComparedRun], suite: str = "docs") -> Comparison
     columns = _columns([given for _, given in [*rows, *beside]])
     found, said = judged(columns, rows, beside)
     notes += said
-    notes += at_edge([*rows, *beside], columns)
+    notes += probe_doubts([*rows, *beside], columns)
     notes += configurations.unknown_text(dict(zip(labels, groups, strict=True)))
     settings = {label: configurations.of_group(members) for label, members in zip(labels, groups, strict=True)}
     differing = configurations.difference([*settings.values()])

@@ -1,4 +1,4 @@
-"""Sentences on what is behind scores: missing items, unknown words, probes at the edge of their search."""
+"""Sentences on what is behind scores: lost items, items with unknown words, probes that may be wrong."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.configuration import spoken
 from ssl_nlp.comparison.types import Column, Row
 from ssl_nlp.comparison.verdicts import RowResults
-from ssl_nlp.evaluation.classification import values_at_edge
+from ssl_nlp.evaluation.classification import DOUBTS
 from ssl_nlp.evaluation.record import items_path, lost_items
 
 
@@ -19,19 +19,20 @@ def items_lost(runs: Sequence[ComparedRun], suite: str) -> list[str]:
     ]
 
 
-def at_edge(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
-    """A sentence for each column with probes whose best regularisation is at the edge of the search."""
-    found: dict[str, dict[str, str]] = {}  # by evaluator and row
+def probe_doubts(rows: Sequence[tuple[Row, RowResults]], columns: Sequence[Column]) -> list[str]:
+    """A sentence for each column of probes of which some may be wrong, and for each reason in `DOUBTS`."""
+    found: dict[tuple[str, str], dict[str, str]] = {}  # by evaluator and reason, and by row
     for row, given in rows:
         for key in dict.fromkeys(key for results in given.results for key in results):
-            values = [v for results in given.results if key in results for v in values_at_edge(results[key])]
-            if values:
-                found.setdefault(key, {})[row.label] = ", ".join(dict.fromkeys(f"{value:.3g}" for value in values))
+            for reason, numbers in DOUBTS.items():
+                values = [v for results in given.results if key in results for v in numbers(results[key])]
+                if values:
+                    shown = dict.fromkeys(f"{value:.3g}" for value in values)
+                    found.setdefault((key, reason), {})[row.label] = ", ".join(shown)
     titles = {column.key.rpartition("/")[0]: column.title for column in columns}
     return [
-        f"{titles.get(key, key)}: C is at the edge of the values tried for "
-        f"{', '.join(f'{label} ({values})' for label, values in of_rows.items())}."
-        for key, of_rows in found.items()
+        f"{titles.get(key, key)}: {reason} for {', '.join(f'{label} ({values})' for label, values in of_rows.items())}."
+        for (key, reason), of_rows in found.items()
     ]
 
 

@@ -22,7 +22,7 @@ from ssl_nlp.comparison.contributions import contributions
 from ssl_nlp.comparison.covered import judged
 from ssl_nlp.comparison.fine_tuned import FineTuned, data_of, sharing_text
 from ssl_nlp.comparison.frozen import frozen_embeddings, joined, together
-from ssl_nlp.comparison.item_notes import at_edge
+from ssl_nlp.comparison.item_notes import probe_doubts
 from ssl_nlp.comparison.items import apart, without_items
 from ssl_nlp.comparison.task_differences import cut_alike, not_equal, settings_that_differ
 from ssl_nlp.comparison.types import Column, Comparison, Row
@@ -75,7 +75,7 @@ def compare_tasks(runs: Sequence[ComparedRun]) -> Comparison:
         notes += [place + note for note in assumptions(_only(methods, tuning), _only(baselines, tuning), remedy)]
     found, said = judged(columns, methods, baselines)
     notes += said
-    notes += at_edge([*methods, *baselines], columns)
+    notes += probe_doubts([*methods, *baselines], columns)
     notes += _notes(tuned, columns) + cut_alike(alone)
     origins = dict(zip(labels, map(_pretrainings, groups.values()), strict=True))
     notes += configurations.unknown_text({label: runs for label, runs in origins.items() if runs})

@@ -1,7 +1,7 @@
 """Simple classifiers on frozen embeddings."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,6 +27,8 @@ ALLOWED = range(-5, 7)
 """The powers that are tried where one beyond `POWERS` may be better."""
 TOLERANCE = 1e-8
 """Of the gradient of the mean loss, where a logistic regression has converged."""
+ITERATIONS = 1000
+"""At most, of Newton's method to get there."""
 SEEDS = (0, 1, 2)
 """Seeds of the draws of few labels."""
 
@@ -168,7 +170,8 @@ class LinearProbe(Classifier, Validated):
 
     def test(self, embedder: Embedder, predictor: "Probe") -> Result:
         result = self.result(predictor.predict(self.features(embedder, self.data.test)))
-        result.details.update({"C": predictor.regression.C, "C_at_edge": predictor.at_edge})
+        probe = {"C": predictor.regression.C, "C_at_edge": predictor.at_edge, "gradient": predictor.gradient}
+        result.details.update(probe)
         return result
 
 
@@ -202,6 +205,7 @@ class FewLabelProbe(Classifier):
             "draws": [r.metrics for r in results],
             "C": [probe.regression.C for probe in probes],
             "C_at_edge": [probe.at_edge for probe in probes],
+            "gradient": [probe.gradient for probe in probes],
         }
         return Result("accuracy", means, details, items, validation=float(np.mean(validation)))
 
@@ -224,6 +228,18 @@ def values_at_edge(result: Result) -> list[float]:
     return [value for value, edge in zip(values, edges, strict=False) if edge]
 
 
+def gradients_left(result: Result) -> list[float]:
+    """Those gradients of the probes of a result that have not fallen to `TOLERANCE`: the fits have not converged."""
+    return [value for value in np.atleast_1d(result.details.get("gradient", [])).tolist() if not value <= TOLERANCE]
+
+
+DOUBTS: dict[str, Callable[[Result], list[float]]] = {
+    "C is at the edge of the values tried": values_at_edge,
+    f"the fit has not converged, the gradient is above {TOLERANCE:g}": gradients_left,
+}
+"""What may be wrong with the probes of a result, with the function that gives the numbers of those concerned."""
+
+
 def _accuracy(predictor: "KNeighborsClassifier | Probe", features: Matrix, part: Labelled) -> float:
     return float((predictor.predict(features) == np.array(part.labels)).mean())
 
@@ -234,13 +250,15 @@ class Probe:
 
     Attributes:
         scaler: of the features; None leaves them as they are.
-        regression: converged: no component of the gradient is above 1e-8.
+        regression: the fit.
         at_edge: whether its regularisation is the weakest or the strongest one that may be tried.
+        gradient: of the mean loss with the penalty, its largest component. Above 1e-8, the fit has not converged.
     """
 
     scaler: StandardScaler | None
     regression: LogisticRegression
     at_edge: bool
+    gradient: float
 
     def predict(self, features: Matrix) -> Array:
         """(N,): the class of each row."""
@@ -282,5 +300,13 @@ def fit_probe(x: Matrix, y: Array, x_valid: Matrix, y_valid: Array) -> Probe:
                 best += step
         regression = found[best][1]
         # Near the optimum, Newton's steps gain far more digits than those of L-BFGS.
-        regression.set_params(solver="newton-cg", tol=TOLERANCE, max_iter=1000, warm_start=True).fit(x, y)
-    return Probe(scaler, regression, best in (ALLOWED[0], ALLOWED[-1]))
+        regression.set_params(solver="newton-cg", tol=TOLERANCE, max_iter=ITERATIONS, warm_start=True).fit(x, y)
+    return Probe(scaler, regression, best in (ALLOWED[0], ALLOWED[-1]), _gradient(regression, x, y))
+
+
+def _gradient(regression: LogisticRegression, x: Matrix, y: Array) -> float:
+    """The largest component of the gradient of the mean cross-entropy with the penalty."""
+    missed = (regression.predict_proba(x) - (y[:, None] == regression.classes_)) / len(y)  # (N, K)
+    missed = missed[:, -len(regression.coef_) :]  # two classes have the weights of the second alone
+    weights = missed.T @ x + regression.coef_ / (regression.C * len(y))
+    return float(max(np.abs(weights).max(), np.abs(missed.sum(axis=0)).max()))

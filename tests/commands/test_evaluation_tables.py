@@ -28,18 +28,20 @@ def test_many_data_sets_make_several_tables_and_numbers_stay_whole():
         assert all(f"data{number}" in shown for number in range(12))
 
 
-def test_a_probe_whose_regularisation_may_be_better_where_it_is_not_searched_is_named():
-    inside, edge = {"C": 0.5, "C_at_edge": False}, {"C": 1234567.0, "C_at_edge": True}
-    draws = {"C": [0.5, 1e-5, 2.0], "C_at_edge": [False, True, False]}
+def test_a_probe_whose_regularisation_may_be_better_elsewhere_or_that_has_not_converged_is_named():
+    inside, edge = {"C": 0.5, "C_at_edge": False, "gradient": 2e-6}, {"C": 1234567.0, "C_at_edge": True}
+    draws = {"C": [0.5, 1e-5, 2.0], "C_at_edge": [False, True, False], "gradient": [1e-9, 1e-9, 1e-8]}
     answers = {"linear_probe": inside, "few_labels_8": draws}
     results = {name: Result("accuracy", {"accuracy": 0.5}, details) for name, details in answers.items()}
     baselines = {"tfidf": {"linear_probe": Result("accuracy", {"accuracy": 0.5}, edge)}, "lsa": {}}
     targets = [type("Named", (), {"name": name, "text": {}})() for name in ("one", "two")]
-    said = [line for line in remarks(targets, [SuiteResult("data", results, baselines)] * 2) if "edge" in line]
-    assert said == [
-        "one, few_labels_8: C = 1e-05 is at the edge of the values tried",
-        "tfidf, linear_probe: C = 1.23e+06 is at the edge of the values tried",
-        "two, few_labels_8: C = 1e-05 is at the edge of the values tried",
+    said = list(remarks(targets, [SuiteResult("data", results, baselines)] * 2))
+    assert [line for line in said if "digests" not in line] == [
+        "one, linear_probe: the fit has not converged, the gradient is above 1e-08 (2e-06)",
+        "one, few_labels_8: C is at the edge of the values tried (1e-05)",
+        "tfidf, linear_probe: C is at the edge of the values tried (1.23e+06)",
+        "two, linear_probe: the fit has not converged, the gradient is above 1e-08 (2e-06)",
+        "two, few_labels_8: C is at the edge of the values tried (1e-05)",
     ]
 
 

@@ -252,21 +252,22 @@ def test_poolings_and_the_reasons_for_missing_numbers_are_shown(tmp_path):
     assert pooled["CausalLM", "docs/geometry/effective_rank"] == ""
 
 
-def test_probes_whose_regularisation_is_at_the_edge_are_named(tmp_path):
+def test_probes_whose_regularisation_is_at_the_edge_or_that_have_not_converged_are_named(tmp_path):
     for name, method, seed in (("a", "SimCLR", 0), ("b", "CausalLM", 0), ("c", "CausalLM", 1)):
         write(tmp_path, name, method, seed=seed)
         path = tmp_path / "runs" / name / "evaluation.json"
         record = json.loads(path.read_text())
-        numbers = {"C": 1e6 if seed else 2.0, "C_at_edge": bool(seed)}
+        numbers = {"C": 1e6 if seed else 2.0, "C_at_edge": bool(seed), "gradient": 3e-6 if name == "a" else 1e-9}
         probe = {"primary_metric": "accuracy", "metrics": {"accuracy": 0.5}, "details": numbers}
         record["suites"]["docs"]["evaluators"]["linear_probe"] = probe
         tfidf = {"C": 1e-5, "C_at_edge": True}
         record["suites"]["docs"]["baselines"]["tfidf"]["linear_probe"] = probe | {"details": tfidf}
         path.write_text(json.dumps(record))
-    assert (
-        "linear probe accuracy: C is at the edge of the values tried for CausalLM (1e+06), TF-IDF (1e-05)."
-        in comparison(tmp_path).notes
-    )
+    said = [note for note in comparison(tmp_path).notes if note.startswith("linear probe accuracy: ")]
+    assert said == [
+        "linear probe accuracy: the fit has not converged, the gradient is above 1e-08 for SimCLR (3e-06).",
+        "linear probe accuracy: C is at the edge of the values tried for CausalLM (1e+06), TF-IDF (1e-05).",
+    ]
 
 
 def test_runs_that_were_trained_on_different_text_share_no_column(tmp_path):

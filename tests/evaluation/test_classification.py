@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation import FewLabelProbe, Labelled, LabelledSplits, LinearProbe, NearestNeighbours
-from ssl_nlp.evaluation.classification import ALLOWED, POWERS, fit_probe, values_at_edge
+from ssl_nlp.evaluation.classification import ALLOWED, POWERS, fit_probe, gradients_left, values_at_edge
 from ssl_nlp.evaluation.result import Result, statistic_of
 from ssl_nlp.evaluation.vectors import to_tensor
 from tests.evaluation.vectors import Given, Hashed
@@ -136,23 +136,48 @@ def test_sparse_features_have_the_probe_that_dense_ones_would_have(arrays):
     np.testing.assert_allclose(probe.coef_, exact.coef_, atol=1e-6)
 
 
-def gradient(regression, x, y):
-    """The largest component of the gradient of the mean loss, penalty included."""
-    missed = (regression.predict_proba(x) - (y[:, None] == regression.classes_)) / len(y)
-    slopes = missed.T @ x + regression.coef_ / (regression.C * len(y))
-    return max(np.abs(slopes).max(), np.abs(missed.sum(axis=0)).max())
-
-
 def test_probes_have_converged_to_the_optimum(arrays):
     """Also where directions of very different lengths and a weak penalty make it slow."""
     (x, y), (x_valid, y_valid), _ = arrays
     x, x_valid = (np.hstack([part, part[:, :4] + 0.01 * part[:, 4:8]]) for part in (x, x_valid))
     probe = fit_probe(x, y, x_valid, y_valid)
     scaled = probe.scaler.transform(x)
-    assert gradient(probe.regression, scaled, y) < 1e-8
+    assert probe.gradient < 1e-8
     exact = LogisticRegression(C=probe.regression.C, max_iter=100_000, tol=1e-10).fit(scaled, y)
     np.testing.assert_allclose(probe.regression.coef_, exact.coef_, atol=1e-6)
     np.testing.assert_allclose(probe.regression.intercept_, exact.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, csr_matrix])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_gradient_is_that_of_the_mean_loss_with_the_penalty(classes, kind, arrays, monkeypatch):
+    """The oracle: central differences of the loss, where the fit has not converged."""
+    monkeypatch.setattr("ssl_nlp.evaluation.classification.ITERATIONS", 1)
+    (x, y), _, _ = arrays
+    x, y = x[np.isin(y, np.unique(y)[:classes])], y[np.isin(y, np.unique(y)[:classes])]
+    probe = fit_probe(kind(x), y, kind(x), y)
+    x = x if probe.scaler is None else probe.scaler.transform(x)
+    regression, steps = probe.regression, []
+    for weights in (regression.coef_, regression.intercept_):
+        for place in np.ndindex(weights.shape):
+            kept, losses = weights[place], []
+            for step in (1e-5, -1e-5):
+                weights[place] = kept + step
+                penalty = np.square(regression.coef_).sum() / (2 * regression.C * len(y))
+                losses.append(log_loss(y, regression.predict_proba(x)) + penalty)
+            weights[place] = kept
+            steps.append((losses[0] - losses[1]) / 2e-5)
+    assert probe.gradient == pytest.approx(np.abs(steps).max(), rel=1e-3, abs=1e-10)
+
+
+def test_a_probe_that_has_not_converged_says_so(monkeypatch):
+    probe, few = LinearProbe(DATA)(Hashed()), FewLabelProbe(DATA, 8)(Hashed())
+    assert not gradients_left(probe) and not gradients_left(few)
+    monkeypatch.setattr("ssl_nlp.evaluation.classification.ITERATIONS", 1)
+    probe, few = LinearProbe(DATA)(Hashed()), FewLabelProbe(DATA, 8)(Hashed())
+    assert gradients_left(probe) == [probe.details["gradient"]] and probe.details["gradient"] > 1e-8
+    assert gradients_left(few) == few.details["gradient"] and len(few.details["gradient"]) == len(few.details["draws"])
+    assert not gradients_left(Result("accuracy", {"accuracy": 1.0}))
 
 
 @pytest.mark.parametrize("weaker", [True, False])
