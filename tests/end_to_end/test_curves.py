@@ -60,7 +60,17 @@ def test_scores_of_kept_checkpoints_make_a_curve(tmp_path, monkeypatch, capfd):
     assert "Scores during training" in page
     assert all(f"during training against {what}" in page for what in AGAINST.values())
     history = [record for path in Path("runs/kept/wandb").glob("offline-*/*.wandb") for record in records(path)]
-    assert sum("curve/step" in str(record) for record in history) >= 2
+    rows = [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in history
+    ]
+    points = sorted((row for row in rows if "curve/step" in row), key=lambda row: row["curve/step"])
+    assert [row["curve/step"] for row in points] == [2, 4]
+    costs = {"tokens": "tokens", "tokens_read": "tokens_read", "flops": "flops", "processor_seconds": "seconds"}
+    for row, record in zip(points, found[:2], strict=True):
+        assert {name: row[f"curve/{name}"] for name in costs} == {
+            name: record["cost"][key] for name, key in costs.items()
+        }
 
     assert run("evaluate", "runs/kept/checkpoints/last.ckpt", "--every", "--config", "mine.yaml") == 2
     assert "last.ckpt is not a run, and --every evaluates the checkpoints that a run has kept" in capfd.readouterr().err
