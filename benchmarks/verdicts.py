@@ -1,7 +1,7 @@
 """Error rates and power of the verdicts of a comparison, in simulated columns whose truth is known.
 
 Three methods and two baselines predict the same 300 items. Each method has several seeds. One baseline does not vary
-(counted words); of the other (an untrained model), which varies as the methods do, there is one seed. What an item
+(counted words); the other (an untrained model) varies as the methods do, and has as many draws. What an item
 contributes to a score comes in equal parts from the method, which all its seeds share, and from the seed. In addition,
 each seed moves the whole score. Differences and deviations between seeds are in standard deviations of a score over items.
 
@@ -203,7 +203,8 @@ def simulated(rng: np.random.Generator, width: int, seeds: int, deviation: float
     rows = []
     for row in range(METHODS + BASELINES):
         method, better = row < METHODS, difference * (row == 0)
-        varies, number = row <= METHODS, seeds if method else 1
+        varies = row <= METHODS
+        number = seeds if varies else 1
         moved = deviation * varies
         shared = rng.normal(size=(width, 1, ITEMS)) * math.sqrt(SHARED)
         own = rng.normal(size=(width, number, ITEMS)) * math.sqrt(1 - SHARED)
@@ -215,7 +216,8 @@ def simulated(rng: np.random.Generator, width: int, seeds: int, deviation: float
             }
             for of_seed in items.swapaxes(0, 1)
         ]
-        rows.append((Row(f"{row}", (), not method, {}), RowResults(results, varies)))
+        draws = [] if method else [*results[0]]
+        rows.append((Row(f"{row}", (), not method, {}), RowResults(results, varies, tuned=draws)))
     columns = [Column(f"mine/{name}/accuracy", name, True) for name in names]
     return with_verdicts(columns, rows[:METHODS], rows[METHODS:])
 

@@ -4,7 +4,8 @@ Masks, dropout and samples depend on (seed, batch, rank) alone, so that a resume
 """
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -12,6 +13,18 @@ import torch
 def run_seed() -> int:
     """The run's seed, set by `seed_everything`."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+@contextmanager
+def run_seed_set_to(seed: int) -> Iterator[None]:
+    """Let what is trained in a `with` block have another seed than the process."""
+    before = os.environ.get("PL_GLOBAL_SEED")
+    os.environ["PL_GLOBAL_SEED"] = str(seed)
+    try:
+        yield
+    finally:
+        os.environ.pop("PL_GLOBAL_SEED")
+        os.environ |= {} if before is None else {"PL_GLOBAL_SEED": before}
 
 
 def seed_generators(device: torch.device, *numbers: int) -> None:

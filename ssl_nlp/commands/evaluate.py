@@ -17,7 +17,7 @@ from ssl_nlp.commands import ngram_baseline
 from ssl_nlp.commands.accelerator import accelerated
 from ssl_nlp.commands.evaluation_tables import remarks, tables
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
-from ssl_nlp.commands.models import SEED, Target, find_target, kept_targets
+from ssl_nlp.commands.models import Target, find_target, kept_targets
 from ssl_nlp.commands.overlaps import Overlaps
 from ssl_nlp.commands.parser import CommandParser
 from ssl_nlp.commands.run_corpus import corpus_of
@@ -152,7 +152,6 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             suite,
             lambda: {
                 "majority": _majority(suite),
-                "random_words": _outcome(suite, "random_words", None, random_words(), progress).results,
                 **_bm25(suite),
             },
         )
@@ -160,16 +159,14 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             shared["held_out"] = {name: evaluator.reference() for name, evaluator in held_out.items()}
         if pairs := {name: e for name, e in suite.evaluators.items() if isinstance(e, MinimalPairs)}:
             shared["shorter"] = {name: evaluator.shorter() for name, evaluator in pairs.items()}
-        untrained: dict[str, dict[str, dict[str, Result]]] = {}
+        drawn_by_seed: dict[str, dict[str, dict[str, Result]]] = {}
         ngrams: dict[str, dict[str, dict[str, Result]]] = {}
         learned: dict[str, dict[str, dict[str, Result]]] = {}
         overlaps = Overlaps(suite)
         for number, target in enumerate(targets, start=1):
             if not console.is_terminal and len(targets) > 1:
                 terminal.say(f"[{number}/{len(targets)}] {target.name}", sys.stderr)
-            key = target.random_key
-            if key not in untrained:
-                untrained[key] = _stored(key, suite, partial(_untrained, suite, target, progress))
+            random = _random(suite, target, drawn_by_seed, progress)
             with accelerated(target.method):
                 poolings = _poolings(suite, target.name, target.method, target.key, progress)
                 try:
@@ -181,8 +178,8 @@ def run_suite(suite: Suite, targets: Sequence[Target], imports: Sequence[str] = 
             progress.remove_task(bar)
             beside, reason = _ngram(suite, target, outcome, ngrams)
             read, unread = _read(suite, target, imports)
-            counting, reasons = _learned(suite, read, unread, learned, progress)
-            baselines = shared | counting | untrained[key] | beside
+            counting, reasons = _learned(suite, read, unread, target.seed, learned, progress)
+            baselines = shared | counting | random | beside
             baselines = {
                 name: overlaps.added(grouped(given, suite.evaluators), read) for name, given in baselines.items()
             }
@@ -206,9 +203,31 @@ def _stored(
     return read_suite(directory / "evaluation.json", suite.name).baselines
 
 
+def _random(
+    suite: Suite, target: Target, known: dict[str, dict[str, dict[str, Result]]], progress: Progress
+) -> dict[str, dict[str, Result]]:
+    """Baselines that are drawn with the seed of a target: random words, and its method before training.
+
+    Args:
+        known: the numbers of baselines by what they are drawn from, to which new ones are added.
+    """
+
+    def words() -> dict[str, dict[str, Result]]:
+        return {"random_words": _outcome(suite, "random_words", None, random_words(target.seed), progress).results}
+
+    sources = {
+        f"random words {target.seed}": words,
+        target.random_key: partial(_untrained, suite, target, progress),
+    }
+    for key, compute in sources.items():
+        if key not in known:
+            known[key] = _stored(key, suite, compute)
+    return {name: results for key in sources for name, results in known[key].items()}
+
+
 def _untrained(suite: Suite, target: Target, progress: Progress) -> dict[str, dict[str, Result]]:
     with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+        torch.manual_seed(target.seed)
         method = target.untrained().eval()
     name = f"{target.name}, untrained"
     # What it would draw or write is noise.
@@ -232,6 +251,7 @@ def _learned(
     suite: Suite,
     own: LearnedTexts | None,
     reason: str,
+    seed: int,
     known: dict[str, dict[str, dict[str, Result]]],
     progress: Progress,
 ) -> tuple[dict[str, dict[str, Result]], dict[str, str]]:
@@ -241,6 +261,7 @@ def _learned(
         suite: whose items they predict.
         own: the texts that the model beside which they stand was trained on, if they are known.
         reason: why they are not.
+        seed: of the word vectors.
         known: the numbers of baselines by what they learned from, to which new ones are added.
         progress: where bars are shown.
     """
@@ -252,7 +273,7 @@ def _learned(
     elif own is not None:
         sources[f"counted {own.key}"] = partial(_counted, suite, own.texts, progress)
     if own is not None:
-        sources[f"word vectors {own.key}"] = partial(_word_vectors, suite, own, progress)
+        sources[f"word vectors {own.key} {seed}"] = partial(_word_vectors, suite, own, seed, progress)
     found: dict[str, dict[str, Result]] = {}
     for key, compute in sources.items():
         try:
@@ -270,8 +291,8 @@ def _counted(suite: Suite, texts: Sequence[str], progress: Progress) -> dict[str
     return {name: _outcome(suite, name, None, poolings, progress).results for name, poolings in found.items()}
 
 
-def _word_vectors(suite: Suite, texts: LearnedTexts, progress: Progress) -> dict[str, dict[str, Result]]:
-    embedders = embed_in_memory(word_vectors(texts), suite.texts)
+def _word_vectors(suite: Suite, texts: LearnedTexts, seed: int, progress: Progress) -> dict[str, dict[str, Result]]:
+    embedders = embed_in_memory(word_vectors(texts, seed), suite.texts)
     means = Poolings({name: embedders[name] for name in ("mean", "sif")})
     return {"word_vectors": _outcome(suite, "word vectors", None, means, progress).results}
 

@@ -28,6 +28,7 @@ from ssl_nlp.quiet import quiet
 from ssl_nlp.runs.ancestry import Ancestor
 from ssl_nlp.runs.checkpoint import digest
 from ssl_nlp.runs.run import Run
+from ssl_nlp.seeding import run_seed_set_to
 from ssl_nlp.training import Optimization
 
 MOST_TEXTS = 100_000  # of a corpus, the first ones
@@ -35,7 +36,6 @@ VERSION = 1  # of the word vectors, for the keys of caches
 DIM = 100
 ROW, ROWS = 512, 8  # tokens of a row, and rows of a batch
 EPOCHS, MOST_TOKENS = 5, 5_000_000  # that are read in training
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def _run_of(ancestor: Ancestor) -> Run:
     return run
 
 
-def word_vectors(corpus: LearnedTexts) -> SkipGram:
+def word_vectors(corpus: LearnedTexts, seed: int) -> SkipGram:
     """Skip-gram trained on some texts, five times over or on 5 million tokens; kept under the cache directory."""
     settings = TokenizerSettings(kind="word", vocab_size=50_000, min_count=2, lowercase=True)
-    data = TextDataModule(corpus, settings, length=ROW, batch_size=ROWS, seed=SEED)
+    data = TextDataModule(corpus, settings, length=ROW, batch_size=ROWS, seed=seed)
 
     def method() -> SkipGram:
         rate = Optimization("ssl_nlp.training.RowAdagrad", 0.2, schedule="linear", warmup=0, final=0.0)
@@ -133,13 +133,12 @@ def word_vectors(corpus: LearnedTexts) -> SkipGram:
             accelerator="cpu", devices=1, max_steps=max(1, tokens // (ROW * ROWS)), limit_val_batches=0,
             num_sanity_val_steps=0, enable_model_summary=False, default_root_dir=directory, **off,
         )  # fmt: skip
-        with torch.random.fork_rng():
-            torch.manual_seed(SEED)
-            trained = method()
+        trained = method()
+        with torch.random.fork_rng(), run_seed_set_to(seed):
             trainer.fit(trained, data)
         torch.save(trained.encoder.state_dict(), directory / "vectors.pt")
 
-    key = fingerprint("word vectors", VERSION, corpus.key, torch.__version__)
+    key = fingerprint("word vectors", VERSION, corpus.key, torch.__version__, seed)
     directory = build_once(cache_dir() / "word_vectors" / key, train)
     found = method()
     found.connect(data.tokenizer)

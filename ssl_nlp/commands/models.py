@@ -6,8 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ssl_nlp.cache import fingerprint, own_sources
 from ssl_nlp.commands.trained_splits import digests_of
+from ssl_nlp.commands.trust import settings_of_run
 from ssl_nlp.data.tokenizer import load_pretrained
 from ssl_nlp.encoders import Encoder, PretrainedEncoder
 from ssl_nlp.errors import UserError
@@ -23,7 +26,7 @@ from ssl_nlp.tasks import Task
 from ssl_nlp.training.texts import TextModule
 
 PRETRAINED = "pretrained:"
-SEED = 0  # of the encoder at random initialisation
+SEED = 0  # of the random baselines beside a model that is no run
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,18 @@ class Target:
     step: int | None = None
     kept: bool = False
 
+    @cached_property
+    def seed(self) -> int:
+        """That of its run, with which the random baselines beside it are drawn, so that those of several runs vary, too."""
+        if self.run is None or not self.run.config.exists():
+            return SEED
+        seed = (yaml.safe_load(settings_of_run(self.run)) or {}).get("seed_everything")
+        return seed if isinstance(seed, int) else SEED
+
     @property
     def random_key(self) -> str:
-        """A key of the method at random initialisation: runs that differ in their training only share it."""
-        return fingerprint("untrained", PROTOCOL, SEED, self.description, *self._own_code)
+        """A key of the method at random initialisation: runs of one seed that differ in their training only share it."""
+        return fingerprint("untrained", PROTOCOL, self.seed, self.description, *self._own_code)
 
     @property
     def key(self) -> str:

@@ -1,7 +1,7 @@
 """Turn runs into a comparison: group seeds, add baselines, test differences, and name what was not equal."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ssl_nlp.comparison.columns import BOUND, GROUPS, columns
 from ssl_nlp.comparison.compared_runs import ComparedRun
 from ssl_nlp.comparison.costs import token_differences
 from ssl_nlp.comparison.covered import judged
+from ssl_nlp.comparison.draws import Draw, agree, joined
 from ssl_nlp.comparison.excesses import excesses
 from ssl_nlp.comparison.intervals import t_interval
 from ssl_nlp.comparison.item_notes import items_lost, known_words, probe_doubts
@@ -217,8 +218,8 @@ def read_results(run: ComparedRun, suite: str) -> SuiteResult:
 
 
 def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteResult]) -> list[tuple[Row, RowResults]]:
-    """Each baseline once, and each untrained method with results of its own."""
-    found: list[tuple[Row, RowResults]] = []
+    """Each baseline once, with its draws if it is random, and each untrained method with results of its own."""
+    found: list[_Baseline] = []
     bounds = {
         (f"{suite}/{name}", metric)
         for result in evaluated.values()
@@ -227,33 +228,99 @@ def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRes
         if metric.endswith(BOUND)
     }
     for row in rows:
-        for run in row.runs[:1]:
-            for name, several in evaluated[run.folder].baselines.items():
-                if not several:
-                    continue
-                label = BASELINES.get(name, f"untrained {row.label}")
-                results = {key: _bounding(key, result, bounds) for key, result in placed(suite, several).items()}
-                digests = {key: row.items[key] for key in results if key in row.items}
-                new, given = row_of(label, row.runs, True, [results], items=digests), [results]
-                same = [n for n, (other, _) in enumerate(found) if _equal(other, new)]
-                if not same:
-                    found.append((new, RowResults(given, varies=name in SEEDED)))
-                    continue
-                other, its = found[same[0]]
-                joint = other.label if other.label == label else f"{other.label}, {row.label}"
-                found[same[0]] = (
-                    replace(merged(other, new), label=joint, runs=other.runs + row.runs),
-                    replace(its, results=[{**results, **its.results[0]}]),
-                )
-    order = list(BASELINES.values())
-    found.sort(key=lambda pair: order.index(pair[0].label) if pair[0].label in order else len(order))
-    labels = [row.label for row, _ in found]
+        for new in _baselines_of(suite, row, evaluated, bounds):
+            same = next((one for one in found if one.is_same(new)), None)
+            if same is None:
+                found.append(new)
+            else:
+                same.join(new)
+    found.sort(key=lambda one: [*BASELINES, one.name].index(one.name))
+    labels = [one.label for one in found]
     return [
-        (replace(row, label=f"{row.label} ({', '.join(run.name for run in row.runs)})"), its)
-        if labels.count(row.label) > 1  # learned from different texts: a label stands for one row
-        else (row, its)
-        for row, its in found
+        # Those that learned from different texts: a label stands for one row.
+        one.row(
+            f"{one.label} ({', '.join(run.name for run in one.runs)})" if labels.count(one.label) > 1 else one.label
+        )
+        for one in found
     ]
+
+
+@dataclass
+class _Baseline:
+    """A baseline beside one or more rows.
+
+    Attributes:
+        name: in the records.
+        beside: labels of the rows.
+        runs: of these rows.
+        draws: one for each seed that the runs have, if it is random.
+        digests: of the items, by SUITE/EVALUATOR.
+    """
+
+    name: str
+    beside: list[str]
+    runs: tuple[ComparedRun, ...]
+    draws: list[Draw]
+    digests: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        return BASELINES.get(self.name, f"untrained {', '.join(self.beside)}")
+
+    def add(self, draw: Draw) -> None:
+        """Add a draw, if it is a new one: earlier versions drew once for all seeds."""
+        same = [n for n, one in enumerate(self.draws) if self.name not in SEEDED or agree(one, draw)]
+        if same:
+            self.draws[same[0]] = joined(self.draws[same[0]], draw)
+        else:
+            self.draws.append(draw)
+
+    def is_same(self, other: "_Baseline") -> bool:
+        """Whether two baselines agree on every metric that both have; random ones, in any draw."""
+        if self.name != other.name:
+            return False
+        found = [agree(one, draw) for one in self.draws for draw in other.draws]
+        if self.name not in SEEDED:
+            return False not in found
+        if True in found or self.name not in BASELINES:
+            return True in found
+        seeds = {run.seed for run in self.runs} & {run.seed for run in other.runs}
+        return not seeds or False not in found
+
+    def join(self, other: "_Baseline") -> None:
+        """Add the same baseline beside other rows."""
+        for draw in other.draws:
+            self.add(draw)
+        self.beside += other.beside
+        self.runs += other.runs
+        self.digests = other.digests | self.digests
+
+    def row(self, label: str) -> tuple[Row, RowResults]:
+        results = [part for draw in self.draws for part in draw]
+        untrained = self.name not in BASELINES
+        given = RowResults(
+            results,
+            varies=self.name in SEEDED,
+            # Untrained encoders of one seed have weights in common, whatever method they belong to.
+            trainings=frozenset(f"untrained, seed {run.seed}" for run in self.runs if untrained),
+            tuned={key for part in results for key in part},
+        )
+        return row_of(label, self.runs, True, results, items=self.digests), given
+
+
+def _baselines_of(
+    suite: str, row: Row, evaluated: Mapping[Path, SuiteResult], bounds: Collection[tuple[str, str]]
+) -> list[_Baseline]:
+    """The baselines beside a row."""
+    found: dict[str, _Baseline] = {}
+    for run in row.runs:
+        for name, several in evaluated[run.folder].baselines.items():
+            if several:
+                one = found.setdefault(name, _Baseline(name, [row.label], row.runs, [], {}))
+                results = {key: _bounding(key, result, bounds) for key, result in placed(suite, several).items()}
+                one.add([results])
+                one.digests |= {key: row.items[key] for key in results if key in row.items}
+    return [*found.values()]
 
 
 def _bounding(key: str, result: Result, bounds: Collection[tuple[str, str]]) -> Result:
@@ -271,16 +338,6 @@ def _bounding(key: str, result: Result, bounds: Collection[tuple[str, str]]) -> 
 def _varies(run: ComparedRun) -> bool:
     """Whether another seed would give another score: not that of a published model, nor that of counts."""
     return bool(run.config) and run.method not in COUNTED
-
-
-def _equal(one: Row, other: Row) -> bool:
-    """Whether two baseline rows agree on every metric that both have; of untrained encoders, there must be one."""
-    untrained = [row.label.startswith("untrained") for row in (one, other)]
-    if untrained[0] != untrained[1] or (not any(untrained) and one.label != other.label):
-        return False
-    common = one.scores.keys() & other.scores.keys()
-    equal = all(abs(one.scores[key].mean - other.scores[key].mean) < 1e-9 for key in common)
-    return equal and (bool(common) or not any(untrained))
 
 
 def _columns(rows: Sequence[RowResults]) -> list[Column]:

@@ -162,7 +162,8 @@ def _frozen_alone(suite: str, results: Sequence[SuiteResult]) -> list[SuiteResul
 def joined(one: tuple[Row, RowResults], other: tuple[Row, RowResults]) -> tuple[Row, RowResults]:
     """A row with the numbers of another one in its empty columns."""
     (row, given), (more, beside) = one, other
-    return merged(row, more), replace(given, results=[*given.results, *beside.results])
+    results, trainings = [*given.results, *beside.results], given.trainings | beside.trainings
+    return merged(row, more), replace(given, results=results, trainings=trainings, tuned={*given.tuned, *beside.tuned})
 
 
 def together(rows: Sequence[tuple[Row, RowResults]]) -> list[tuple[Row, RowResults]]:

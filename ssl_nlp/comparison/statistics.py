@@ -49,8 +49,8 @@ class Sample:
         statistic: of the items, which is the score, as in `evaluation.Result`.
         varies: whether another seed would give another score. Published models and baselines that are counted do not vary.
         trainings: names of trainings that differ between its seeds. Samples that share some may vary together.
-        whole: whether its seeds are whole trainings, as those of other samples are, and not fine-tunings alone, which may
-            vary less.
+        whole: whether its seeds are whole trainings, as those of other samples are, and not fine-tunings alone or draws of
+            a baseline, which may vary less.
         groups: what the items have in common, as in `evaluation.Result`; None if nothing.
     """
 
@@ -181,7 +181,8 @@ class Differences:
     def seeds(self) -> float:
         """The variance between the seeds of a sample, pooled over all that vary.
 
-        Where only some have whole trainings as seeds, these alone give it, or all if that is larger.
+        Where only some have whole trainings as seeds, these alone give it, or all if that is larger. The seeds of others
+        say nothing of trainings of which none has a second seed.
         """
         return self._variance(self._shares)
 
@@ -190,6 +191,8 @@ class Differences:
         """The samples that `seeds` is estimated from, by their place, each with its share of its trainings."""
         several = [n for n, sample in enumerate(self.samples) if sample.varies and len(sample.scores) > 1]
         whole = [n for n in several if self.samples[n].whole]
+        if not whole and any(sample.varies and sample.whole for sample in self.samples):
+            return {}
         return max(self._shared(several), self._shared(whole), key=self._variance)
 
     def _shared(self, among: Sequence[int]) -> dict[int, float]:

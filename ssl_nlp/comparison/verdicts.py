@@ -32,7 +32,8 @@ class RowResults:
         results: for each seed, by SUITE/EVALUATOR. Rows with results of one were tested on the same items (`items.apart`).
         varies: whether another seed would give other results, as in `Sample`.
         trainings: names of trainings that differ between its seeds, which other rows may share, as in `Sample`.
-        tuned: those keys of `results` for which its seeds are fine-tunings, though seeds of other rows are pretrainings.
+        tuned: those keys of `results` for which its seeds are fine-tunings or draws of a baseline, though seeds of
+            other rows are pretrainings.
     """
 
     results: Sequence[Mapping[str, Result]]
@@ -105,11 +106,12 @@ def assumptions(
     Args:
         remedy: a command that trains several seeds.
     """
+    trained = [row.label for row, given in [*methods, *baselines] if not given.tuned]
     seeds = {row.label: _seeds(row) for row, given in [*methods, *baselines] if given.varies}
     single = [label for label, number in seeds.items() if number == 1]
     if not single or len(methods) + len(baselines) < 2:
         return []
-    if len(single) == len(seeds):
+    if all(number == 1 for label, number in seeds.items() if label in trained):
         return [f"{ONE_SEED} To train several seeds, use {remedy}"]
     return [
         f"{'; '.join(single)}: one seed each, assumed to vary as much as the rows with several seeds. If they vary more, "

@@ -90,17 +90,19 @@ class RandomWords:
 
     Args:
         unit: words, or single characters and pairs of them.
+        seed: of the vectors.
     """
 
-    def __init__(self, unit: Unit = "words") -> None:
+    def __init__(self, unit: Unit = "words", seed: int = SEED) -> None:
         self.unit: Unit = unit
+        self.seed = seed
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """(N, 256); zeros for a text without a word."""
         rows = []
         for text in texts:
             found = split_into(self.unit, text)
-            rows.append(np.mean([_vector(word) for word in found], axis=0) if found else np.zeros(WIDTH))
+            rows.append(np.mean([_vector(word, self.seed) for word in found], axis=0) if found else np.zeros(WIDTH))
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
@@ -114,12 +116,12 @@ def lsa(train_texts: Sequence[str]) -> Poolings:
     return Poolings({"words": LSA(train_texts), "characters": LSA(train_texts, "characters")}, "unit")
 
 
-def random_words() -> Poolings:
+def random_words(seed: int = SEED) -> Poolings:
     """Random vectors of words or of characters, chosen as methods choose a pooling."""
-    return Poolings({"words": RandomWords(), "characters": RandomWords("characters")}, "unit")
+    return Poolings({"words": RandomWords(seed=seed), "characters": RandomWords("characters", seed)}, "unit")
 
 
 @lru_cache(maxsize=100_000)
-def _vector(word: str) -> np.ndarray:
-    digest = hashlib.blake2b(f"{SEED} {word}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def _vector(word: str, seed: int) -> np.ndarray:
+    digest = hashlib.blake2b(f"{seed} {word}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(WIDTH, dtype=np.float32)

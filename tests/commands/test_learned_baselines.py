@@ -8,8 +8,12 @@ from rich.progress import Progress
 
 from ssl_nlp.commands import evaluate, learned_baselines
 from ssl_nlp.commands.learned_baselines import LearnedTexts, pretraining_texts, word_vectors
+from ssl_nlp.commands.models import Target
 from ssl_nlp.commands.overlaps import ReadText
+from ssl_nlp.data.tokenizer import TokenizerSettings, get_tokenizer
+from ssl_nlp.encoders import Transformer
 from ssl_nlp.evaluation import ScoredPairs, SentenceSimilarity, Suite
+from ssl_nlp.methods import Method, SimCLR
 from ssl_nlp.objectives.scores import Unable
 from ssl_nlp.runs.ancestry import published
 from ssl_nlp.runs.checkpoint import digest
@@ -74,10 +78,10 @@ def test_word_vectors_of_words_in_like_places_are_alike_and_are_trained_once(mon
     corpus = LearnedTexts(texts)
     logger = logging.getLogger("lightning.pytorch")
     logger.setLevel(logging.INFO)
-    method = word_vectors(corpus)
+    method = word_vectors(corpus, seed=0)
     assert not logger.isEnabledFor(logging.INFO)  # a table of scores needs no news of GPUs
     monkeypatch.setattr(learned_baselines, "Trainer", None)  # the vectors are kept
-    again = word_vectors(LearnedTexts(list(texts)))
+    again = word_vectors(LearnedTexts(list(texts)), seed=0)
     embeddings = method.embed_all(["dog", "wolf", "tree"])
     assert embeddings.keys() >= {"mean", "sif"}
     assert torch.equal(embeddings["mean"], again.embed_all(["dog", "wolf", "tree"])["mean"])
@@ -85,9 +89,41 @@ def test_word_vectors_of_words_in_like_places_are_alike_and_are_trained_once(mon
     assert dog @ wolf > dog @ tree
 
 
+def test_random_baselines_are_drawn_with_the_seed_of_a_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    texts = [f"{text} {number}" for number, text in enumerate(random_texts(40, longest=6))]
+    pairs = ScoredPairs("pairs", texts[:20], texts[20:], [float(number) for number in range(20)])
+    suite = Suite("mine", {"similarity": SentenceSimilarity(pairs)}, [])
+    corpus = LearnedTexts([*texts, *texts[:5]])
+    tokenizer = get_tokenizer(TokenizerSettings("word", 400), ListCorpus(texts))
+
+    def untrained() -> Method:
+        method = SimCLR(Transformer("tiny"))
+        method.connect(tokenizer)
+        return method
+
+    found = []
+    for seed in (3, 4, 3):
+        run = Run(f"seed-{seed}-{len(found)}")
+        run.directory.mkdir(parents=True)
+        run.config.write_text(f"{{seed_everything: {seed}, model: {{}}, data: {{}}, trainer: {{}}}}")
+        target = Target(run.name, untrained(), run.directory / "evaluation.json", "a.ckpt", "", {}, untrained, run)
+        bar = Progress(disable=True)
+        results = (
+            evaluate._random(suite, target, {}, bar) | evaluate._learned(suite, corpus, "", target.seed, {}, bar)[0]
+        )
+        found.append({name: of_suite["similarity"].primary for name, of_suite in results.items()})
+    first, second, again = found
+    assert first == again
+    same = {name for name in first if first[name] == second[name]}
+    assert same == {"tfidf", "lsa"} and first.keys() == same | {"random_words", "random_init", "word_vectors"}
+
+
 def test_text_without_a_word_that_occurs_twice_leaves_one_cell_empty_and_loses_no_other_number():
     pairs = ScoredPairs("pairs", ["a dog", "a cat", "a bird"], ["dog", "car", "bird"], [2.0, 0.0, 1.0])
     suite = Suite("mine", {"similarity": SentenceSimilarity(pairs)}, [])
-    found, missing = evaluate._learned(suite, LearnedTexts(["one dog", "another cat"]), "", {}, Progress(disable=True))
+    found, missing = evaluate._learned(
+        suite, LearnedTexts(["one dog", "another cat"]), "", 0, {}, Progress(disable=True)
+    )
     assert found.keys() == {"tfidf", "lsa"}
     assert "nothing can be learned from its training text: no word" in missing["word_vectors"]

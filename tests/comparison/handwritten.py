@@ -43,6 +43,7 @@ def write(
     extended=(),
     text="a" * 64,
     items=None,
+    draw=2,
     **settings,
 ):
     run = folder / "runs" / name
@@ -76,7 +77,7 @@ def write(
         kind, metrics = "bits_per_byte", {"bits_per_byte": 2.0, "pseudo_bits_per_byte": 1.0}
         answers |= {"language_modelling": Result(kind, metrics, {"kind": "likelihood"})}
     missing = {} if kind else {"language_modelling": f"{method} gives no likelihood of a text"}
-    baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, 2)}}
+    baselines = {"tfidf": {"knn": accuracy(0.3, 1)}, "random_init": {"knn": accuracy(-0.5, draw)}}
     header = {"method": method, "checkpoint": {"file": "last.ckpt", "digest": ""}, "cost": {"tokens": tokens}}
     if ancestry:
         header["cost"]["ancestor_tokens"] = sum(one["tokens"] or 0 for one in ancestry)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from ssl_nlp.comparison.score_curves import has_curves
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.table import write_csv
 from ssl_nlp.errors import UserError
-from ssl_nlp.evaluation.record import SuiteResult, read_record, write_suite
+from ssl_nlp.evaluation.record import SuiteResult, read_record, read_suite, write_suite
 from ssl_nlp.evaluation.result import Result
-from tests.comparison.handwritten import comparison, shown, write
+from tests.comparison.handwritten import accuracy, comparison, shown, write
 
 
 def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp_path):
@@ -34,7 +35,7 @@ def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp
     assert not causal.ties["docs/knn/accuracy"].tie
     assert causal.ties["docs/knn/accuracy"].high < 0
     assert found.differences == []
-    # Untrained encoders vary with the seed, as methods do; counts of words do not.
+    # Untrained encoders vary with the seed, as methods do; counts of words do not. These are one draw in all records.
     [note] = found.notes
     assert note.startswith("CausalLM; untrained CausalLM, MaskedLM: one seed each")
     # Likelihoods of different kinds never share a column, and a single one is not called the best.
@@ -42,6 +43,53 @@ def test_seeds_share_a_row_and_likelihoods_of_different_kinds_a_column_never(tmp
     assert keys[-2:] == ["docs/language_modelling/bits_per_byte", "docs/language_modelling/pseudo_bits_per_byte"]
     assert not any(key in row.ties for row in found.rows for key in keys[-2:])
     assert not any("docs/geometry/effective_rank" in row.ties for row in found.rows)
+
+
+def test_random_baselines_have_as_many_draws_as_seeds_and_count_each_once(tmp_path):
+    key = "docs/knn/accuracy"
+    for method in ("MaskedLM", "SimCLR"):
+        for seed in range(3):
+            write(tmp_path, f"{method}-{seed}", method, seed=seed, draw=10 + seed)
+    found = comparison(tmp_path)
+    rows = {row.label: row for row in found.rows}
+    untrained = rows["untrained MaskedLM, SimCLR"]
+    assert (untrained.scores[key].n, rows["TF-IDF"].scores[key].n) == (3, 1)
+    assert untrained.scores[key].mean == pytest.approx(
+        np.mean([accuracy(-0.5, 10 + seed).primary for seed in range(3)])
+    )
+    assert untrained.scores[key].low < untrained.scores[key].mean < untrained.scores[key].high
+    assert len(untrained.runs) == 6
+    assert not any("one seed each" in note for note in found.notes)
+
+
+def test_draws_of_a_baseline_say_nothing_of_seeds_of_methods_that_have_one(tmp_path):
+    for seed, method in enumerate(("MaskedLM", "SimCLR", "MoCo")):  # one baseline, since the first has the draws of all
+        write(tmp_path, method, method, ability=seed, seed=seed)
+        path = tmp_path / "runs" / method / "evaluation.json"
+        result = read_suite(path, "docs")
+        words = {"random_words": {"knn": accuracy(-0.5, 20 + seed)}}
+        write_suite(path, read_record(path), "docs", replace(result, baselines=result.baselines | words))
+    found = comparison(tmp_path)
+    [words] = [row for row in found.rows if row.label == "random words"]
+    assert words.scores["docs/knn/accuracy"].n == 3
+    [note] = found.notes
+    assert note.startswith("There is one seed of each method")
+    assert all(row.ties["docs/knn/accuracy"].tie or row.ties["docs/knn/accuracy"].seeds_up_to for row in found.rows[:3])
+
+
+def test_untrained_encoders_with_other_likelihoods_are_one_row_with_one_draw_of_each(tmp_path):
+    """A causal and masked model gives the pseudo-likelihood that a masked model gives, too, and a likelihood."""
+    both = {"bits_per_byte": 9.0, "pseudo_bits_per_byte": 8.0}
+    for method, metrics in (("MaskedLM", {"pseudo_bits_per_byte": 8.0}), ("CausalMaskedLM", both)):
+        write(tmp_path, method, method)
+        path = tmp_path / "runs" / method / "evaluation.json"
+        result = read_suite(path, "docs")
+        untrained = result.baselines["random_init"] | {"language_modelling": Result(min(metrics), metrics)}
+        write_suite(path, read_record(path), "docs", replace(result, baselines={"random_init": untrained}))
+    untrained = comparison(tmp_path).rows[-1]
+    assert sorted(untrained.label.removeprefix("untrained ").split(", ")) == ["CausalMaskedLM", "MaskedLM"]
+    bits = {name.rpartition("/")[2]: score for name, score in untrained.scores.items() if "language" in name}
+    assert {name: (score.mean, score.n) for name, score in bits.items()} == {n: (v, 1) for n, v in both.items()}
 
 
 def bits(metric: str, level: float, seed: int = 0) -> Result:
