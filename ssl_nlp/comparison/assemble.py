@@ -18,6 +18,7 @@ from ssl_nlp.comparison.excesses import excesses
 from ssl_nlp.comparison.intervals import t_interval
 from ssl_nlp.comparison.item_notes import items_lost, known_words, probe_doubts
 from ssl_nlp.comparison.items import apart, item_sentences
+from ssl_nlp.comparison.table import BM25
 from ssl_nlp.comparison.types import Column, Comparison, Estimate, Row
 from ssl_nlp.comparison.verdicts import RowResults, assumptions
 from ssl_nlp.corpora.digests import SHORT
@@ -29,7 +30,7 @@ BASELINES = {
     "majority": "majority class",
     "tfidf": "TF-IDF",
     "lsa": "LSA",
-    "bm25": "BM25",
+    "bm25": BM25,
     "word_vectors": "mean of word vectors",
     "random_words": "random words",
     "held_out": "held-out text",

@@ -17,7 +17,7 @@ from ssl_nlp.comparison.numbers import format_level, format_number, format_quant
 from ssl_nlp.comparison.streams import heat_maps
 from ssl_nlp.comparison.summary import summarise
 from ssl_nlp.comparison.svg import inline_svg
-from ssl_nlp.comparison.table import LEGEND, TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, missing_scores, place_of
+from ssl_nlp.comparison.table import TIE, UNPROVEN, WEAK, WEAKLY_PROVEN, legend_of, missing_scores, place_of
 from ssl_nlp.comparison.tuning import Tuning
 from ssl_nlp.comparison.types import Column, Comparison, Row, Verdict
 from ssl_nlp.comparison.verdicts import beats
@@ -107,7 +107,7 @@ def render_page(comparison: Comparison) -> str:
         streams=heat_maps(methods),
         samples={row.label: texts for row in methods if (texts := [*_samples(row), *_drawn(row, comparison.suite)])},
         costs=costs,
-        legend={sign: LEGEND[sign] for sign in (TIE, WEAK, UNPROVEN, WEAKLY_PROVEN)},
+        legend={sign: legend_of(comparison)[sign] for sign in (TIE, WEAK, UNPROVEN, WEAKLY_PROVEN)},
         configuration=comparison.configuration,
         version=__version__,
     )

@@ -33,6 +33,8 @@ LEGEND = {
     WEAKLY_PROVEN: "better than the best baseline in this column alone, but not when all columns are corrected together "
     "(Holm, 5 %)",
 }
+BM25 = "BM25"
+SEARCHED = f"; {BM25} counts how rare words are in the documents that are searched, as every search engine does"
 ADDED = {
     FROZEN: " (protocol {protocol})",
     LANGUAGE: ", lower is better; columns cannot be compared with each other",
@@ -47,6 +49,12 @@ FIELDS = (
 )  # fmt: skip
 
 
+def legend_of(comparison: Comparison) -> dict[str, str]:
+    """What each sign says."""
+    beside = any(row.label.startswith(BM25) for row in comparison.rows if row.baseline)
+    return LEGEND | {UNPROVEN: LEGEND[UNPROVEN] + SEARCHED} if beside else LEGEND
+
+
 def render_tables(comparison: Comparison) -> Group:
     """Render inequalities, scores, likelihoods, costs, and the legend of the signs."""
     said = [Text(f"Not equal: {line}", style="yellow") for line in comparison.differences]
@@ -59,7 +67,7 @@ def render_tables(comparison: Comparison) -> Group:
     what = "pretraining and fine-tuning" if comparison.fine_tuned else "training"
     tables.append(_cost([row for row in comparison.rows if not row.baseline], f"cost of {what}, per seed"))
     shown = {sign for row in comparison.rows for column in comparison.columns for sign in signs(row, column)}
-    legend = [Text(f"{sign} {text}", style="dim") for sign, text in LEGEND.items() if sign in shown]
+    legend = [Text(f"{sign} {text}", style="dim") for sign, text in legend_of(comparison).items() if sign in shown]
     if any(row.poolings for row in comparison.rows):
         legend.append(Text(POOLINGS, style="dim"))
     legend += [Text(f"– {line}", style="dim") for line in missing_scores(comparison)]

@@ -190,6 +190,19 @@ def test_methods_that_do_not_beat_the_baselines_are_marked(tmp_path):
     assert "*" in good
 
 
+def test_the_dagger_says_where_bm25_counts_words_only_if_it_stands_beside(tmp_path):
+    write(tmp_path, "bad", ability=-1.0)
+    said = "BM25 counts how rare words are in the documents that are searched"
+    for beside in (False, True):
+        found = comparison(tmp_path)
+        assert (said in " ".join(shown(found).split()), said in render_page(found)) == (beside, beside)
+        path = tmp_path / "runs" / "bad" / "evaluation.json"
+        result = read_suite(path, "docs")
+        counted = result.baselines | {"bm25": {"retrieval": accuracy(0.3, 3)}}
+        retrieval = result.evaluators | {"retrieval": accuracy(-1.0, 4)}
+        write_suite(path, read_record(path), "docs", replace(result, baselines=counted, evaluators=retrieval))
+
+
 def test_classes_without_arguments_are_told_apart(tmp_path):
     """By their names, or by their modules if two modules of the user have a class of the same name."""
     for name in ("Deduplicate", "Strip", "mine.Cleaner", "theirs.Cleaner"):
