@@ -78,6 +78,21 @@ def test_seeds_are_trained_where_missing_and_tie(folder, capfd):
     assert all(verdict.tie for verdict in verdicts)
 
 
+@pytest.mark.parametrize(("budget", "column"), [("tokens=15000", "tokens_read"), ("flops=1.2e9", "flops")])
+def test_trainings_with_a_budget_cost_the_same(folder, budget, column, capfd):
+    """Of two methods, one of which reads each text twice; by what the table says, not by what a rehearsal promised."""
+    shutil.copy(CONFIGS / "simclr.yaml", folder)
+    trained = ["--seeds", "1", "--budget", budget, "masked_lm.yaml", "simclr.yaml", "--output", "equal"]
+    assert run("compare", *trained, "--config", "mine.yaml", "--", *shared(), "--wandb.mode=disabled") == 0
+    with (folder / "equal" / "comparison.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["number"] == f"cost/{column}" and row["baseline"] == "0"]
+    spent = {row["row"]: float(row["mean"]) for row in rows}
+    amount = float(budget.partition("=")[2])
+    assert spent == pytest.approx({"MaskedLM": amount, "SimCLR": amount}, rel=0.02)
+    said = " ".join(capfd.readouterr().out.split())
+    assert f"Training was equal in {'tokens read' if column == 'tokens_read' else 'FLOPs'} alone" in said
+
+
 def test_lost_items_are_asked_for_again_and_a_link_is_a_run(folder, tmp_path_factory, capfd):
     place = tmp_path_factory.mktemp("elsewhere") / "there"
     (folder / "runs" / "causal").rename(place)
