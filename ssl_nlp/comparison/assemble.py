@@ -230,11 +230,13 @@ def baselines(suite: str, rows: Sequence[Row], evaluated: Mapping[Path, SuiteRes
     }
     for row in rows:
         for new in _baselines_of(suite, row, evaluated, bounds):
-            same = next((one for one in found if one.is_same(new)), None)
-            if same is None:
-                found.append(new)
-            else:
+            for same in [
+                one for one in found if one.is_same(new)
+            ]:  # several, where their draws have had none in common
+                found.remove(same)
                 same.join(new)
+                new = same
+            found.append(new)
     found.sort(key=lambda one: [*BASELINES, one.name].index(one.name))
     labels = [one.label for one in found]
     return [

@@ -111,7 +111,8 @@ def assumptions(
     single = [label for label, number in seeds.items() if number == 1]
     if not single or len(methods) + len(baselines) < 2:
         return []
-    if all(number == 1 for label, number in seeds.items() if label in trained):
+    of_trained = [number for label, number in seeds.items() if label in trained]
+    if all(number == 1 for number in of_trained or seeds.values()):
         return [f"{ONE_SEED} To train several seeds, use {remedy}"]
     return [
         f"{'; '.join(single)}: one seed each, assumed to vary as much as the rows with several seeds. If they vary more, "

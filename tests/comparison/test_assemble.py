@@ -62,6 +62,16 @@ def test_random_baselines_have_as_many_draws_as_seeds_and_count_each_once(tmp_pa
     assert not any("one seed each" in note for note in found.notes)
 
 
+def test_untrained_encoders_are_one_row_whichever_row_shows_that_they_are_the_same(tmp_path):
+    """Two rows have no seed in common, and a third one has the seeds of both."""
+    for name, method, seed in (("a", "MaskedLM", 0), ("b", "SimCLR", 1), ("c0", "MoCo", 0), ("c1", "MoCo", 1)):
+        write(tmp_path, name, method, seed=seed, draw=10 + seed)
+    for order in (["a", "b", "c0", "c1"], ["c0", "c1", "a", "b"]):
+        found = compare_runs(find_runs([str(tmp_path / "runs" / name) for name in order]), "docs")
+        [untrained] = [row for row in found.rows if row.label.startswith("untrained")]
+        assert untrained.scores["docs/knn/accuracy"].n == 2
+
+
 def test_draws_of_a_baseline_say_nothing_of_seeds_of_methods_that_have_one(tmp_path):
     for seed, method in enumerate(("MaskedLM", "SimCLR", "MoCo")):  # one baseline, since the first has the draws of all
         write(tmp_path, method, method, ability=seed, seed=seed)

@@ -135,3 +135,7 @@ def test_what_is_assumed_about_rows_with_one_seed_is_said():
     assert said.startswith("MaskedLM; untrained SimCLR: one seed each, assumed to vary as much")
     assert assumptions([rows("SimCLR", 3), rows("MaskedLM", 2)], [words], "this") == []
     assert assumptions([one], [], "this") == []
+    # Counted methods do not vary, but the random baselines beside them have draws.
+    counted = rows("NGramLM", 3, varies=False)
+    [said] = assumptions([counted], [rows("random words", 3), untrained], "this")
+    assert said.startswith("untrained SimCLR: one seed each")
