@@ -24,6 +24,7 @@ from ssl_nlp.runs.run import RUNS
 Kind = Literal["tokens", "flops", "seconds"]
 Counted = Literal["tokens_read", "flops", "seconds"]
 STEPS = 25  # of a rehearsal
+COUNTING = 2  # the number of the way in which costs are counted: those of another way are not put beside
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _refuse_workers(plans: Mapping[str, dict[str, Any]]) -> None:
 def _key(plan: Mapping[str, Any]) -> str:
     """An identifier of a training and of the code that runs it, which does not depend on its length."""
     trainer = {name: value for name, value in plan["trainer"].items() if name not in ("max_steps", "max_epochs")}
-    code = {"ssl_nlp": __version__, "torch": str(torch.__version__)}
+    code = {"ssl_nlp": __version__, "torch": str(torch.__version__), "counting": COUNTING}
     return hashlib.sha256(yaml.safe_dump({**plan, "trainer": trainer, "code": code}).encode()).hexdigest()
 
 
