@@ -308,6 +308,11 @@ class TextDataModule(LightningDataModule):
             self._stream.go_on_after(batch.cursor)
         return batch
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it knows the upcoming batches: not if a subclass makes another loader."""
+        return self._train_loader is not None and self._train_loader.batches is not None
+
     def upcoming(self, number: int) -> list[TokenBatch]:
         """The training batch that is about to be used and the next ones: `number` in all, as the loader made them."""
         assert self._train_loader is not None and self._train_loader.batches is not None

@@ -22,6 +22,8 @@ PARTS = 4
 """Equal parts of a training: where the cost of a step changes, it is counted in the middle of each."""
 
 
+COUNTED = 8
+"""Batches whose cost is counted, where costs differ."""
 COUNTING_SEED = 3_000_017
 
 
@@ -39,19 +41,20 @@ class CostPerToken(NamedTuple):
     reads: float
 
 
-def cost_per_token(method: Module, counted: Sequence[TokenBatch], batches: Sequence[TokenBatch]) -> CostPerToken:
-    """The mean cost of batches, from that of a few: FLOPs interpolated between their sizes, reads in proportion to tokens.
+def cost_per_token(method: Module, batches: Sequence[TokenBatch]) -> CostPerToken:
+    """The mean cost of batches, from the `training_cost` of some: FLOPs interpolated between sizes, reads as tokens are.
 
-    Args:
-        method: on whose device the counted ones are.
-        counted: of which `training_cost` is taken, each with random draws of its own.
-        batches: of which the numbers of positions and tokens are known.
+    One batch is counted alone. Of several, `COUNTED` are, the smallest and the largest among them, and never fewer: losses
+    may need all ranks. Each has random draws of its own.
     """
+    ordered = sorted(batches, key=lambda batch: (batch.all_positions, batch.all_tokens))
+    parts = COUNTED - 1 if len(batches) > 1 else 0
+    counted = [ordered[part * (len(ordered) - 1) // max(parts, 1)] for part in range(parts + 1)]
     reads, by_size = 0.0, defaultdict(list)
     for number, batch in enumerate(counted):
         with random_state_kept(method.device):
             seed_generators(method.device, COUNTING_SEED, number)
-            cost = training_cost(method, batch)
+            cost = training_cost(method, batch.to(method.device))
         reads += cost.tokens_read
         by_size[batch.all_positions].append(cost.flops)
     sizes = sorted(by_size)

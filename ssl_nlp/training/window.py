@@ -37,7 +37,7 @@ class Window:
         Raises:
             UserError: the data cannot look ahead.
         """
-        if data is None:
+        if data is None or not data.looks_ahead:
             raise UserError(
                 "accumulate_grad_batches needs a TextDataModule, which can look ahead: give the trainer one"
             )

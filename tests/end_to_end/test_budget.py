@@ -11,11 +11,14 @@ from ssl_nlp.commands import budget as budgets
 from ssl_nlp.commands import train_runs
 from ssl_nlp.commands.budget import Budget, parse_budget, steps_within
 from ssl_nlp.commands.fit import plan_fit
+from ssl_nlp.encoders import Transformer
 from ssl_nlp.errors import UserError
 from ssl_nlp.evaluation.cost import cost
+from ssl_nlp.methods import CausalLM
 from ssl_nlp.runs.ancestry import published
 from ssl_nlp.runs.metrics_csv import read_numbers
 from ssl_nlp.training.callbacks.rehearsal import Rehearsal, seconds_per_token
+from ssl_nlp.training.flops import CostPerToken
 from tests.end_to_end.cli import CONFIGS, run, small, tiny_encoder, write_texts
 
 COSTS = {
@@ -159,15 +162,18 @@ def test_costs_that_an_earlier_version_measured_without_tokens_read_are_measured
     assert steps("tokens=400", ["cheap"]) == ({"cheap": 4}, ["cheap"])
 
 
-def test_a_rehearsal_writes_what_a_step_costs_and_the_ancestors_of_the_encoder(tmp_path):
+def test_a_rehearsal_writes_what_a_step_costs_and_the_ancestors_of_the_encoder(tmp_path, monkeypatch):
     rehearsal = Rehearsal(str(tmp_path / "costs.json"))
     rehearsal._batches, rehearsal._costs = [10, 20], [{"tokens": n, "seconds": 0.2 * n} for n in (10.0, 30.0)]
-    rehearsal.reads_per_token, rehearsal.flops_per_token, rehearsal.optimizer_flops = 2.0, 7.0, 90.0
+    rehearsal.optimizer_flops = 90.0
+    monkeypatch.setattr("ssl_nlp.training.callbacks.rehearsal.cost_per_token", lambda *args: CostPerToken(7.0, 2.0))
+    method = CausalLM(Transformer("tiny"))
+    method.encoder.ancestry = (published("bert"),)
     data = SimpleNamespace(train_dataloader=list)
     trainer = SimpleNamespace(
         accumulate_grad_batches=2, world_size=3, is_global_zero=True, datamodule=data, global_step=1
     )
-    rehearsal.on_train_end(trainer, SimpleNamespace(encoder=SimpleNamespace(ancestry=(published("bert"),))))
+    rehearsal.on_train_end(trainer, method)
     costs = json.loads((tmp_path / "costs.json").read_text())
     assert costs.pop("ancestry") == [published("bert")]
     assert costs == pytest.approx({"tokens": 90, "tokens_read": 180, "flops": 7 * 90 + 90, "seconds": 18})

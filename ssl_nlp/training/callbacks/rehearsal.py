@@ -1,7 +1,8 @@
 """The cost of a step of a training."""
 
 import json
-from itertools import islice
+import math
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 from ssl_nlp import durable
 from ssl_nlp import lightning_internals as internals
 from ssl_nlp.data import TokenBatch
-from ssl_nlp.training.callbacks.throughput import Throughput
+from ssl_nlp.training.callbacks.throughput import LOOKAHEAD, Throughput
+from ssl_nlp.training.flops import cost_per_token
+from ssl_nlp.training.module import Module
 
 BEGINNING = 5  # batches at most whose seconds do not count: they prepare the later ones
 BATCHES = 500  # whose tokens are counted
@@ -28,7 +31,7 @@ class Rehearsal(Throughput):
         file: in a folder that exists.
     """
 
-    several_from = 0
+    several_from = math.inf  # they are counted at the end: looking ahead would make all data before the clock runs
 
     def __init__(self, file: str) -> None:
         super().__init__()
@@ -44,14 +47,17 @@ class Rehearsal(Throughput):
         self._costs.append(self.spent(pl_module.device))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loader = internals.datamodule_of(trainer).train_dataloader()
-        tokens = [batch.all_tokens for batch in islice(loader, BATCHES)] + self._batches
+        assert isinstance(pl_module, Module)
+        batches = iter(internals.datamodule_of(trainer).train_dataloader())
+        first = [*islice(batches, LOOKAHEAD)]
+        per_token = cost_per_token(pl_module, first)
+        tokens = [batch.all_tokens for batch in chain(first, islice(batches, BATCHES - LOOKAHEAD))] + self._batches
         in_a_step = trainer.accumulate_grad_batches * trainer.world_size * sum(tokens) / len(tokens)
         if trainer.is_global_zero:
             step = {
                 "tokens": in_a_step,
-                "tokens_read": in_a_step * self.reads_per_token,
-                "flops": in_a_step * self.flops_per_token + self.optimizer_flops / trainer.global_step,
+                "tokens_read": in_a_step * per_token.reads,
+                "flops": in_a_step * per_token.flops + self.optimizer_flops / trainer.global_step,
                 "seconds": in_a_step * seconds_per_token(self._costs),
             }
             ancestry = [*getattr(pl_module.encoder, "ancestry", ())]

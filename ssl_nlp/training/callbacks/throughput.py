@@ -19,8 +19,8 @@ from ssl_nlp.training.module import Module
 from ssl_nlp.training.optimizers import flops_of_step
 from ssl_nlp.training.ranks import sum_over_ranks
 
-COUNTED, LOOKAHEAD = 8, 200
-"""Batches whose cost is counted at the start, and those among which they are chosen."""
+LOOKAHEAD = 200
+"""Batches from which those are chosen whose cost is counted."""
 
 
 class Throughput(Callback):
@@ -81,7 +81,7 @@ class Throughput(Callback):
     ) -> None:
         if self.flops_per_token is None or self.reads_per_token is None:
             assert isinstance(pl_module, Module)
-            counted = cost_per_token(pl_module, *self._typical(trainer, pl_module, batch))
+            counted = cost_per_token(pl_module, self._coming(trainer, pl_module, batch))
             self.reads_per_token = counted.reads
             if self.flops_per_token is None:  # a resumed run keeps the number that it began with
                 self.flops_per_token = counted.flops
@@ -91,17 +91,17 @@ class Throughput(Callback):
         elif self._last is None:
             self._last = _clocks(pl_module.device)
 
-    def _typical(self, trainer: Trainer, method: Module, batch: TokenBatch) -> tuple[list[TokenBatch], ...]:
-        """Some of the next batches, of evenly spread sizes, and all of these. In a short training only the current one.
-
-        All ranks count the same number: losses may need them all.
-        """
-        data = internals.datamodule_of(trainer)
-        if not isinstance(data, TextDataModule) or method.total_steps < self.several_from:
-            return [batch], [batch]
-        coming = sorted(data.upcoming(LOOKAHEAD), key=lambda one: (one.all_positions, one.all_tokens))
-        places = [part * (len(coming) - 1) // (COUNTED - 1) for part in range(COUNTED)]  # the ends included
-        return [coming[place].to(method.device) for place in places], coming
+    def _coming(self, trainer: Trainer, method: Module, batch: TokenBatch) -> list[TokenBatch]:
+        """The batches of which some are counted: in a long training the next ones, else only the current one."""
+        data, accumulated = internals.datamodule_of(trainer), trainer.accumulate_grad_batches
+        if method.total_steps < self.several_from or not isinstance(data, TextDataModule) or not data.looks_ahead:
+            return [batch]
+        start = _clocks(method.device)
+        coming = data.upcoming(int(min(LOOKAHEAD, trainer.num_training_batches, method.total_steps * accumulated)))
+        now = _clocks(method.device)
+        self._window_seconds += now[0] - start[0]
+        self._window_processor += now[1] - start[1]
+        return coming
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         flops = float(flops_of_step(optimizer) * trainer.world_size)

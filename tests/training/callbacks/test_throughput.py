@@ -7,7 +7,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_nlp.data import TextDataModule, TokenizerSettings
 from ssl_nlp.encoders import Transformer
+from ssl_nlp.errors import UserError
 from ssl_nlp.methods import (
     ARAE,
     CausalLM,
@@ -17,9 +19,9 @@ from ssl_nlp.methods import (
 )
 from ssl_nlp.training.callbacks import Throughput, throughput
 from ssl_nlp.training.callbacks.throughput import peak_flops
-from ssl_nlp.training.flops import _MORE_FLOPS, training_cost
+from ssl_nlp.training.flops import _MORE_FLOPS, CostPerToken, training_cost
 from ssl_nlp.training.optimizers import build_optimizer
-from tests.training.small_data import small_data, small_trainer
+from tests.training.small_data import CORPUS, small_data, small_trainer
 
 
 class Record(Callback):
@@ -94,19 +96,64 @@ class Stop(Callback):
         trainer.should_stop = True
 
 
-@pytest.mark.parametrize(("steps", "counted"), [(19, 1), (20, 8)])
-def test_a_long_training_counts_batches_of_all_sizes(tmp_path, monkeypatch, steps, counted):
+@pytest.mark.parametrize(
+    ("steps", "settings", "coming"),
+    [(19, {}, 1), (20, {}, 15), (20, {"limit_train_batches": 9}, 9)],
+    ids=["short", "all of the epoch", "part of it"],
+)
+def test_a_long_training_counts_batches_of_those_that_come(tmp_path, monkeypatch, steps, settings, coming):
     found = []
-    count = throughput.cost_per_token
-    monkeypatch.setattr(throughput, "cost_per_token", lambda *args: found.append(args[1:]) or count(*args))
+    monkeypatch.setattr(
+        throughput, "cost_per_token", lambda method, batches: found.append(batches) or CostPerToken(1.0, 1.0)
+    )
     method = CausalLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
-    trainer = small_trainer(default_root_dir=tmp_path, max_steps=steps, callbacks=[Throughput(), Stop()])
-    trainer.fit(method, small_data())
-    [(batches, known)] = found
-    assert len(batches) == counted
-    assert len(known) == (15 if counted > 1 else 1)  # all of the epoch
-    sizes = [batch.all_positions for batch in known]
-    assert [batches[0].all_positions, batches[-1].all_positions] == [min(sizes), max(sizes)]
+    small_trainer(default_root_dir=tmp_path, max_steps=steps, callbacks=[Throughput(), Stop()], **settings).fit(
+        method, small_data()
+    )
+    assert [len(batches) for batches in found] == [coming]
+
+
+def test_making_batches_beforehand_takes_time_that_counts(tmp_path, monkeypatch):
+    clock = iter(range(10_000))
+    time = SimpleNamespace(perf_counter=lambda: float(next(clock)), process_time=lambda: 0.0)
+    monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.time", time)
+    monkeypatch.setattr("ssl_nlp.training.callbacks.throughput.peak_flops", lambda device, dtype: 1e6)
+    monkeypatch.setattr(throughput, "cost_per_token", lambda method, batches: CostPerToken(1.0, 1.0))
+
+    class Slow(TextDataModule):
+        def upcoming(self, number):
+            for _ in range(50):
+                time.perf_counter()
+            return super().upcoming(number)
+
+    callback = Throughput()
+    settings = {"unit": "sentence", "length": 64, "batch_size": 4, "seed": 0}
+    trainer = small_trainer(default_root_dir=tmp_path, max_steps=20, log_every_n_steps=1, callbacks=[callback, Stop()])
+    trainer.fit(
+        CausalLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)),
+        Slow(CORPUS, TokenizerSettings(vocab_size=320), **settings),
+    )
+    rate, tokens = (float(trainer.callback_metrics[f"train/{name}"]) for name in ("tokens_per_second", "tokens"))
+    assert tokens / rate == pytest.approx(52)  # 51 ticks of the clock beforehand, and one of the step
+
+
+class OwnLoader(TextDataModule):
+    """Data whose loader does not look ahead."""
+
+    def train_dataloader(self):
+        return DataLoader([self._loader("train").dataset[range(4)]] * 30, batch_size=None)
+
+
+def test_a_loader_that_does_not_look_ahead_has_its_first_batch_counted(tmp_path):
+    callback = Throughput()
+    data = OwnLoader(CORPUS, TokenizerSettings(vocab_size=320), "sentence", length=64, batch_size=4, seed=0)
+    method = CausalLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64))
+    small_trainer(default_root_dir=tmp_path, max_steps=20, callbacks=[callback, Stop()]).fit(method, data)
+    assert callback.flops_per_token > 0
+    with pytest.raises(UserError, match="accumulate_grad_batches needs a TextDataModule, which can look ahead"):
+        small_trainer(default_root_dir=tmp_path, max_steps=2, accumulate_grad_batches=2).fit(
+            CausalLM(Transformer(size=None, dim=16, layers=1, heads=2, max_length=64)), data
+        )
 
 
 def test_the_optimizers_flops_are_kept_and_estimated_where_a_checkpoint_lacks_them(tmp_path):
