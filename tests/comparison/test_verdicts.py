@@ -123,9 +123,9 @@ def test_intervals_hold_for_all_pairs_of_a_column_and_name_their_level():
 
 
 def test_what_is_assumed_about_rows_with_one_seed_is_said():
-    def rows(label: str, seeds: int, varies: bool = True):
+    def rows(label: str, seeds: int, varies: bool = True, tuned=()):
         score = {KNN.key: Estimate(0.5, None, None, seeds)}
-        return Row(label, (), False, score), RowResults([], varies)
+        return Row(label, (), False, score), RowResults([], varies, tuned=tuned)
 
     one, other = rows("SimCLR", 1), rows("MaskedLM", 1)
     words, untrained = rows("TF-IDF", 1, varies=False), rows("untrained SimCLR", 1)
@@ -137,5 +137,6 @@ def test_what_is_assumed_about_rows_with_one_seed_is_said():
     assert assumptions([one], [], "this") == []
     # Counted methods do not vary, but the random baselines beside them have draws.
     counted = rows("NGramLM", 3, varies=False)
-    [said] = assumptions([counted], [rows("random words", 3), untrained], "this")
+    draws = [rows("random words", 3, tuned={KNN.key}), rows("untrained SimCLR", 1, tuned={KNN.key})]
+    [said] = assumptions([counted], draws, "this")
     assert said.startswith("untrained SimCLR: one seed each")
