@@ -29,15 +29,15 @@ class Throughput(Callback):
     `tokens_per_second`, `mfu`, `tokens`, `tokens_read`, `flops`, `processor_seconds`, `padding` and `peak_memory`.
 
     Tokens exclude padding and are summed over ranks. `tokens` counts each token of the text once, `tokens_read` as often as
-    a network of the method reads it (`cost_per_token`). `padding` is its share of the positions
-    since the last log, in the batches as the data module made them.
+    a network of the method reads it (`cost_per_token`). `padding` is its share of the positions since the last log, in the
+    batches as the data module made them.
 
     Seconds include waiting for data, but neither validation nor checkpoints. Processor seconds are summed over cores and
     ranks, so other work on the machine does not lengthen them. A GPU counts as busy all the time.
 
-    FLOPs and reads per token are counted at the start: in trainings of 20 steps or more on eight of the first 200
-    batches, spread over their sizes, and in shorter ones on the first batch. Every step of Muon adds its own on each rank,
-    although FSDP spares some of them. Model FLOPs utilisation (`mfu`; Chowdhery et al., arXiv:2204.02311, appendix B)
+    FLOPs and reads per token are counted at the start: in trainings of 20 steps or more on eight of the first 200 batches,
+    spread over their sizes, and in shorter ones on the first batch. Every step of Muon adds its own on each rank, although
+    FSDP spares some of them. Model FLOPs utilisation (`mfu`; Chowdhery et al., arXiv:2204.02311, appendix B)
     leaves the optimizer out. It divides by the vendor's peak if Lightning knows it, otherwise by the speed of a large
     matrix product, measured at the start.
     """
