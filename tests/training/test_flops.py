@@ -238,13 +238,14 @@ def test_flops_without_a_gradient_and_of_measurements_do_not_count_as_trained():
     "method", [CausalLM(), MaskedLM(), SimCLR(views=[Repeat(0.2)])], ids=lambda one: type(one).__name__
 )
 def test_a_few_batches_tell_what_tokens_of_all_cost(method):
-    texts = random_texts(600, longest=6) + random_texts(100, seed=1, longest=30)
+    texts = random_texts(1200, longest=6) + random_texts(200, seed=1, longest=30)
     data = TextDataModule(
-        ListCorpus(texts), TokenizerSettings(vocab_size=320), "sentence", length=64, batch_size=8, seed=0
+        ListCorpus(texts), TokenizerSettings(vocab_size=320), "sentence", length=64, batch_size=32, seed=0
     )
     method.encoder = Transformer(size=None, dim=32, layers=1, heads=2, max_length=64, dropout=0.1)
     method.connect(data.tokenizer)
     method.train()
+    torch.manual_seed(0)
     batches = [*data.train_dataloader()]
     costs = [training_cost(method, batch) for batch in batches]
     tokens = sum(batch.all_tokens for batch in batches)
