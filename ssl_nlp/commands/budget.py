@@ -114,7 +114,7 @@ def _rehearsed(
     path: Path,
     imports: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """What a step of each training costs: read from a file or, where that lacks the cost, measured and kept there."""
+    """The cost of a step of each training, taken from a file, or measured and added to it."""
     known = _measured(path)
     keys = {stem: _key(plan) for stem, plan in plans.items()}
     if again := [stem for stem, key in keys.items() if counted in known.get(key, {})]:

@@ -146,7 +146,7 @@ def _cell(result: Result | None) -> str:
 def pairs_tables(suite: str, rows: Sequence[tuple[str, str, Result]]) -> list[Table]:
     """Accuracies on minimal pairs, one row for each model and kind of score. Many fields of grammar fill a second table.
 
-    An interval is that of a model's main accuracy, which is of its first kind of score, over pairs.
+    Intervals are over pairs, and belong to the accuracy by a model's first kind of score.
     """
     fields = sorted({field for *_, r in rows for one in r.details["minimal_pairs"].values() for field in one["fields"]})
     beside = fields if len(fields) <= MOST_FIELDS else []

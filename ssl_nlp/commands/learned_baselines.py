@@ -105,7 +105,7 @@ def _run_of(ancestor: Ancestor) -> Run:
     """The run of an ancestor.
 
     Raises:
-        Unable: it is no run, or it is not there any more; another run may have its name by now.
+        Unable: it is not a run, it was deleted, or another run now has its name.
     """
     if ancestor["run"] is None:
         raise Unable("it is no run")

@@ -238,7 +238,7 @@ def _of_kind(shared: Shared, configuration: Mapping[str, str]) -> set[str]:
 
 
 def _shared(key: str) -> Shared | None:
-    """What a setting of a method is compared with, if it is of a kind that all methods share."""
+    """The shared setting that a setting of a method is compared with; None if there is none of its kind."""
     parts = key.split(".")
     # Objectives of a `MultiObjective` do not use their own `optimization`.
     if parts[0] != "model" or "optimization" in parts or _within(key, EQUAL["encoder"]):

@@ -1,4 +1,4 @@
-"""What a table would say without the test items that stand in training text.
+"""How a table changes without the test items that training text contains.
 
 Its scores and verdicts include all items. For each column that has such items, a note names the scores and the marks that
 change without them. All rows leave out the same ones: those that the training text of any row covers completely.

@@ -50,7 +50,7 @@ FIELDS = (
 
 
 def legend_of(comparison: Comparison) -> dict[str, str]:
-    """What each sign says."""
+    """The meaning of each mark."""
     beside = any(row.label.startswith(BM25) for row in comparison.rows if row.baseline)
     return LEGEND | {UNPROVEN: LEGEND[UNPROVEN] + SEARCHED} if beside else LEGEND
 

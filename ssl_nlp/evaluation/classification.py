@@ -237,7 +237,7 @@ DOUBTS: dict[str, Callable[[Result], list[float]]] = {
     "C is at the edge of the values tried": values_at_edge,
     f"the fit has not converged, the gradient is above {TOLERANCE:g}": gradients_left,
 }
-"""What may be wrong with the probes of a result, with the function that gives the numbers of those concerned."""
+"""Reasons to doubt the probes of a result; each function gives the numbers of the probes concerned."""
 
 
 def _accuracy(predictor: "KNeighborsClassifier | Probe", features: Matrix, part: Labelled) -> float:

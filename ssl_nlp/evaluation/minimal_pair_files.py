@@ -12,7 +12,7 @@ from ssl_nlp.evaluation.minimal_pairs import MinimalPairs
 from ssl_nlp.evaluation.validation_items import Valid, divided
 
 PUBLISHED = {"good": "sentence_good", "bad": "sentence_bad", "paradigm": "UID", "field": "phenomenon"}
-"""What the published files of BLiMP and ZhoBLiMP call these fields, where they use another name."""
+"""Other names of these fields in the published files of BLiMP and ZhoBLiMP."""
 
 
 @dataclass(frozen=True)

@@ -28,21 +28,23 @@ COUNTING_SEED = 3_000_017
 
 
 class TrainingCost(NamedTuple):
-    """What a step on a batch costs: floating-point operations, and tokens that the networks of the method read."""
+    """Cost of a step on a batch: floating-point operations, and tokens that the networks of the method read."""
 
     flops: float
     tokens_read: float
 
 
 class CostPerToken(NamedTuple):
-    """What a token of the text costs on average: floating-point operations, and how often networks read it."""
+    """Mean cost of a token of the text: floating-point operations, and how often networks read it."""
 
     flops: float
     reads: float
 
 
 def cost_per_token(method: Module, batches: Sequence[TokenBatch]) -> CostPerToken:
-    """The mean cost of batches, from the `training_cost` of some: FLOPs interpolated between sizes, reads as tokens are.
+    """The mean cost of a token of batches, from the `training_cost` of some of them.
+
+    FLOPs are interpolated between the sizes of batches; reads are in proportion to tokens.
 
     One batch is counted alone. Of several, `COUNTED` are, the smallest and the largest among them, and never fewer: losses
     may need all ranks. Each has random draws of its own.

@@ -1,4 +1,4 @@
-"""What a training costs, as it goes on: tokens, FLOPs, seconds, their rate, and the share of the hardware's peak."""
+"""Logs the cost of a training: tokens, FLOPs, seconds, throughput and the share of the hardware's peak."""
 
 import resource
 import sys
