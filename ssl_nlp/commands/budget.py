@@ -24,7 +24,7 @@ from ssl_nlp.runs.run import RUNS
 Kind = Literal["tokens", "flops", "seconds"]
 Counted = Literal["tokens_read", "flops", "seconds"]
 STEPS = 25  # of a rehearsal
-COUNTING = 2  # the number of the way in which costs are counted: those of another way are not put beside
+COUNTING = 3  # the number of the way in which costs are counted: those of another way are not put beside
 
 
 @dataclass(frozen=True)

@@ -270,10 +270,30 @@ def _recurrent_backward_flops(*args: Any, **__: Any) -> int:
     return 2 * _recurrent_flops(*args)
 
 
-# What torch's own list lacks: the attention kernel for CPUs, and the recurrent layers of cuDNN.
+def _product_flops(added: list[int], one: list[int], other: list[int], *_: Any, **__: Any) -> int:
+    """FLOPs of a product of matrices (N, K) and (K, M), or of as many of them, that is added to a tensor in place."""
+    return 2 * math.prod(one) * other[-1]
+
+
+def _onednn_flops(inputs: list[int], *weights: Any, **__: Any) -> int:
+    """FLOPs of the products in an LSTM layer of oneDNN, whose weights are two matrices and two biases."""
+    return _recurrent_flops(inputs, list(weights[:4]))
+
+
+def _onednn_backward_flops(*args: Any, **__: Any) -> int:
+    """FLOPs of the products in the backward pass of such a layer."""
+    return 2 * _onednn_flops(*args)
+
+
+# What torch's own list lacks: products that are added in place, the attention kernel for CPUs, and the recurrent layers of
+# cuDNN and of oneDNN, which computes LSTMs on CPUs where equally many documents have a token at each position.
 _MORE_FLOPS = {
+    torch.ops.aten.addmm_: _product_flops,
+    torch.ops.aten.baddbmm_: _product_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
     torch.ops.aten._cudnn_rnn: _recurrent_flops,
     torch.ops.aten._cudnn_rnn_backward: _recurrent_backward_flops,
+    torch.ops.aten.mkldnn_rnn_layer: _onednn_flops,
+    torch.ops.aten.mkldnn_rnn_layer_backward: _onednn_backward_flops,
 }
