@@ -29,8 +29,8 @@ RUNS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "masked_lm": ("masked_lm", 1200, ()),
     "masked_diffusion": ("masked_diffusion", 1200, ()),
     "masked_diffusion_rate_1": ("masked_diffusion", 1200, ("--model.max_masking_rate=1",)),
-    "vae": ("vae", 3000, ()),
-    "simclr": ("simclr", 1800, PAIRS),
+    "vae": ("vae", 1500, ()),
+    "simclr": ("simclr", 600, PAIRS),
 }
 """Configuration, steps and further settings of each run."""
 SUITE, PROBE = "limits", "topic.linear_probe"
