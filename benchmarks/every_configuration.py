@@ -1,18 +1,19 @@
 """Every shipped method, trained by its configuration alone: time, the fall of its loss, and the cost of a step.
 
-Runs `ssl-nlp fit --config NAME` for each configuration in `configs/` and prints seconds from start to end, the validation
-loss first and last, and what a token costs beside `masked_lm`: in time, without validations, and in FLOPs. The runs are
-`runs/NAME-seed0` of the working directory; a finished one is not trained again, and has no time then. Compare them with
+Runs `ssl-nlp fit --config NAME` for each configuration in `configs/` and prints the seconds of processors that the command
+took, the validation loss first and last, and what a token costs beside `masked_lm`: in time, without validations, and in
+FLOPs. With `OMP_NUM_THREADS=1`, seconds hardly depend on what else the machine does. The runs are `runs/NAME-seed0` of the
+working directory; a finished one is not trained again, and has no seconds then. Compare them with
 `ssl-nlp compare runs/`. Losses can only be reproduced with `--english`: the default text, the installed documentation,
 changes.
 
-    python benchmarks/every_configuration.py [masked_lm vae ...] [--steps 60] [--english ENGLISH]
+    python benchmarks/every_configuration.py [masked_lm vae ...] [--steps 200] [--english ENGLISH]
 """
 
 import argparse
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from english_texts import corpus_options
@@ -30,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [name for name in config_names() if "/" not in name]
     parser.add_argument("names", nargs="*", metavar="NAME", help="of configurations; default: all")
-    parser.add_argument("--steps", type=int, help="of each training; default: those of the configuration")
+    parser.add_argument("--steps", type=int, help="of each training, with two validations; default: as configured")
     described = "folder with train.jsonl and valid.jsonl; default: the installed documentation"
     parser.add_argument("--english", type=Path, help=described)
     arguments = parser.parse_args()
@@ -51,19 +52,28 @@ def main() -> None:
 
 
 def train(name: str, steps: int | None, english: Path | None) -> float | None:
-    """Seconds of a training from the start of its process to the end; None if it was finished before."""
+    """Seconds of processors from the start of the command to its end; None if the run was finished before."""
     run = Run(f"{name}-seed0")
     if run.finished:
         return None
-    more = [] if steps is None else [f"--trainer.max_steps={steps}", "--trainer.log_every_n_steps=10"]
+    more = []
+    if steps is not None:
+        numbers = {"max_steps": steps, "val_check_interval": max(1, steps // 2), "log_every_n_steps": 10}
+        more = [f"--trainer.{key}={number}" for key, number in numbers.items()]
     if english is not None:
         more += corpus_options(english)
-    start = time.perf_counter()
+    before = processor_seconds()
     subprocess.run(
         [sys.executable, "-m", "ssl_nlp", "fit", "--config", name, "--run", run.name, "--wandb.mode=disabled", *more],
         check=True,
     )
-    return time.perf_counter() - start
+    return processor_seconds() - before
+
+
+def processor_seconds() -> float:
+    """Of the commands that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def token_costs(name: str) -> tuple[float, float]:

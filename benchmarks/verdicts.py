@@ -5,9 +5,9 @@ Three methods and two baselines predict the same 300 items. Each method has seve
 contributes to a score comes in equal parts from the method, which all its seeds share, and from the seed. In addition,
 each seed moves the whole score. Differences and deviations between seeds are in standard deviations of a score over items.
 
-    python benchmarks/verdicts.py procedures [--columns 4000]    ways to test two methods that were considered
-    python benchmarks/verdicts.py verdicts [--columns 1000]      what `with_verdicts` claims in a column
-    python benchmarks/verdicts.py tables [--columns 3000]        the same for tables of ten columns, corrected together
+    python benchmarks/verdicts.py procedures [--columns 1000]    ways to test two methods that were considered
+    python benchmarks/verdicts.py verdicts [--columns 400]       what `with_verdicts` claims in a column
+    python benchmarks/verdicts.py tables [--columns 2000]        the same for tables of ten columns, corrected together
 
 Prints the share of columns with a false claim where all methods are equal, and, where the first method is better, the share
 in which it is told apart from a given other one.
@@ -40,10 +40,12 @@ def main() -> None:
     """Simulate one part and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--columns", type=int, default=1000, help="number of columns for each line of the table")
+    described = "number of columns for each line of the table; default: as above"
+    parser.add_argument("--columns", type=int, help=described)
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     arguments = parser.parse_args()
-    PARTS[arguments.part](arguments.columns, arguments.seeds)
+    simulate, columns = PARTS[arguments.part]
+    simulate(arguments.columns or columns, arguments.seeds)
 
 
 def line(name: str, shares: Sequence[float]) -> None:
@@ -238,7 +240,7 @@ def _power(rng: np.random.Generator, columns: int, seeds: int, deviation: float,
     return found / columns
 
 
-PARTS = {"procedures": procedures, "verdicts": verdicts, "tables": tables}
+PARTS = {"procedures": (procedures, 1000), "verdicts": (verdicts, 400), "tables": (tables, 2000)}
 
 
 if __name__ == "__main__":
